@@ -1,0 +1,15 @@
+# Flags every target shares, and where a built library goes.
+add_library(warploom_options INTERFACE)
+target_include_directories(warploom_options INTERFACE ${PROJECT_SOURCE_DIR})
+target_compile_options(warploom_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -fno-gnu-unique>)
+if(WARPLOOM_WERROR)
+  target_compile_options(warploom_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+endif()
+
+function(warploom_place target folder)
+  set_target_properties(${target} PROPERTIES PREFIX "")
+  if(WARPLOOM_INPLACE)
+    set_target_properties(${target} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${PROJECT_SOURCE_DIR}/python/warploom/${folder})
+  endif()
+  install(TARGETS ${target} LIBRARY DESTINATION warploom/${folder})
+endfunction()

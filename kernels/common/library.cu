@@ -1,0 +1,32 @@
+// library.cu - what a device library of kernels exports: the device and the tables of all versions in versions.def.
+// Compiled once per target: by nvcc for cuda, by the host compiler for emulated and emulated:checked.
+#include "portable.cuh"
+#include "runtime.h"
+
+namespace warploom {
+#define WL_VERSION(name, folder, summary) \
+  namespace name {                        \
+  const OpTable& table();                 \
+  }
+#include "../versions.def"
+#undef WL_VERSION
+}  // namespace warploom
+
+extern "C" WL_EXPORT const warploom::DeviceLibrary* warploom_device_library() {
+  using namespace warploom;
+  static const OpTable* const tables[] = {
+#define WL_VERSION(name, folder, summary) &name::table(),
+#include "../versions.def"
+#undef WL_VERSION
+  };
+  static const DeviceLibrary library = [] {
+    DeviceLibrary l;
+    l.kind = runtime_kind();
+    l.count = runtime_count;
+    l.open = runtime_open;
+    l.tables = tables;
+    l.table_count = static_cast<int>(sizeof(tables) / sizeof(tables[0]));
+    return l;
+  }();
+  return &library;
+}

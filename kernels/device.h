@@ -1,0 +1,73 @@
+// device.h - the contract between the engine and a device library.
+//
+// Every device is a shared library beside the Python package (warploom/_lib/): cpu_<isa>, emulated, checked, cuda. It exports one C
+// function, warploom_device_library(), and hides everything else, so that the same kernel sources can be built several ways and
+// loaded side by side. The engine loads what is there and asks; nothing fails at import.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "ops.h"
+
+#define WL_EXPORT __attribute__((visibility("default")))
+
+namespace warploom {
+
+// Thrown by device libraries; the engine turns each into its Python exception.
+struct WL_EXPORT DeviceError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+struct WL_EXPORT OutOfMemoryError : DeviceError {
+  using DeviceError::DeviceError;
+};
+// A kernel broke a rule that the checked emulator watches: names kernel, block, thread and source line.
+struct WL_EXPORT KernelFault : DeviceError {
+  using DeviceError::DeviceError;
+};
+
+// The memory that one call may touch. On a checking device anything else is out of bounds, a write to `read` is a fault, and
+// `write` regions count as unwritten when the call begins. Other devices ignore it.
+struct Region {
+  enum Role { read, write, read_write };
+  std::string name;
+  const void* data;
+  int64_t bytes;
+  Role role;
+};
+
+class WL_EXPORT Device {
+ public:
+  virtual ~Device() = default;
+  virtual const DeviceInfo& info() const = 0;
+  virtual void* allocate(int64_t bytes, const std::string& what) = 0;  // 256-byte aligned; throws OutOfMemoryError
+  virtual void release(void* data) noexcept = 0;
+  virtual void copy_in(void* dst, const void* host, int64_t bytes) = 0;   // host memory may be reused on return
+  virtual void copy_out(void* host, const void* src, int64_t bytes) = 0;  // waits for the work before it
+  virtual void copy(void* dst, const void* src, int64_t bytes) = 0;       // device to device, in stream order
+  virtual void fill(void* dst, int byte, int64_t bytes) = 0;              // in stream order
+  virtual void synchronize() = 0;
+  virtual void* stream() = 0;  // goes into Context::stream
+  // Time marks in stream order: mark(slot) then, after synchronize(), milliseconds between two slots. 0 <= slot < 1024.
+  virtual void mark(int slot) = 0;
+  virtual double elapsed_ms(int from, int to) = 0;
+  virtual void begin_call(const char* /*op*/, const std::vector<Region>& /*regions*/) {}
+  virtual void end_call() {}
+  virtual bool checks() const { return false; }
+};
+
+struct DeviceLibrary {
+  static constexpr int kAbi = 1;  // raise when ops.h or device.h change
+  int abi = kAbi;
+  const char* kind = "";  // "cpu", "cuda", "emulated", "emulated:checked"
+  // Number of usable devices; 0 and a sentence in *why when there is none (no driver, this CPU lacks AVX2, ...).
+  int (*count)(std::string* why) = nullptr;
+  Device* (*open)(int index) = nullptr;  // throws DeviceError
+  const OpTable* const* tables = nullptr;
+  int table_count = 0;
+};
+
+}  // namespace warploom
+
+// extern "C" const warploom::DeviceLibrary* warploom_device_library();

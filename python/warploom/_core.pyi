@@ -1,0 +1,114 @@
+"""The C++ core. Arrays are C-contiguous NumPy arrays; activations NCHW float32; weights in PyTorch's shapes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+class Error(RuntimeError): ...  # base of the three below
+class DeviceError(Error): ...
+class OutOfMemoryError(DeviceError): ...
+class KernelFault(DeviceError): ...  # found by the checked emulator
+class UnsupportedError(Error): ...  # a version refuses a shape; the text names the precondition
+class GraphError(ValueError): ...  # malformed graph or mismatched shapes; the text names the layer
+
+def libraries() -> list[dict[str, Any]]:
+    """Device libraries beside the package: {"kind", "path", "usable": bool, "why": str, "devices": [info], "versions": [names]}.
+    kind is "cpu", "cuda", "emulated" or "emulated:checked"; info holds name, compute_major, compute_minor, multiprocessors, memory_bytes."""
+
+def versions() -> list[dict[str, Any]]:
+    """Every version any library holds: {"name", "summary", "layout": "nchw"|"nhwc", "weight_layout", "kinds": [device kinds]}."""
+
+def entries() -> list[dict[str, Any]]:
+    """Every operation: {"name", "tensors": [{"name", "role": "in"|"out"|"inout", "optional": bool}], "attributes": [names]}."""
+
+def why_not(device: str, version: str, entry: str, attributes: dict[str, Any]) -> str:
+    """"" if the version takes the operation with these attributes, else one sentence."""
+
+def call(
+    device: str,
+    version: str,
+    entry: str,
+    attributes: dict[str, Any],
+    inputs: dict[str, Array],
+    outputs: list[str] | None = None,
+    guard: bool = False,
+    repeat: int = 0,
+) -> dict[str, Array]:
+    """One entry of one version, raw: buffers in the version's own layouts, flat. Returns every requested output (all mandatory ones
+    by default) and every updated inout as flat arrays. guard=True: outputs start as NaN between guard bands, which are checked
+    afterwards (KernelFault if overwritten). repeat>0: runs that many times more and adds "milliseconds": f64[repeat]."""
+
+class Graph:
+    def __init__(self, name: str = "model") -> None: ...
+    def input(self, name: str, shape: tuple[int, ...]) -> int:
+        """A value fed by the user; shape without the batch axis. Returns the value's id."""
+    def parameter(
+        self, name: str, shape: tuple[int, ...], *, init: str = "zeros", fan_in: int = 0, fan_out: int = 0, gain: float = 1.0,
+        trainable: bool = True,
+    ) -> int:
+        """shape in PyTorch's order. init: zeros, ones, he_normal, he_uniform, glorot_uniform, uniform_fan_in. Returns its id."""
+    def node(self, op: str, name: str, inputs: list[int], parameters: list[int], attributes: dict[str, Any]) -> list[int]:
+        """Adds one operation; infers and returns its output values. GraphError names the layer."""
+    def set_outputs(self, values: list[int]) -> None: ...
+    def set_trainable(self, parameter: int, trainable: bool) -> None: ...
+    def shape(self, value: int) -> tuple[int, ...]: ...
+    def describe(self) -> dict[str, Any]:
+        """{"inputs": [...], "outputs": [...], "parameters": [{"id","name","shape","trainable"}], "nodes": [{"name","op","inputs",
+        "outputs","parameters","attributes","output_shapes","macs","kernel","stride","padding"}]}; all JSON-able."""
+
+class Session:
+    """A graph bound to a device and a version, with its parameters. Plans are made per batch size, on first use or by prepare()."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        device: str,
+        version: str,
+        *,
+        losses: list[dict[str, Any]] | None = None,
+        optimizer: dict[str, Any] | None = None,
+        seed: int = 0,
+        workspace_limit: int = 0,
+    ) -> None:
+        """losses: [{"kind": "mse", "output": index of a graph output, "target": target index, "weight": 1.0}].
+        optimizer: {"kind": "sgd", "lr": …, "momentum": …, "weight_decay": …, "nesterov": bool}."""
+    @property
+    def device(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    def initialize(self, seed: int) -> None: ...
+    def prepare(self, batch: int, training: bool) -> None: ...
+    def memory(self, batch: int, training: bool) -> dict[str, int]:
+        """Bytes: weights, weight_gradients, optimizer_state, activations, gradients, saved, workspace, data, total, and
+        total_without_reuse. Nothing is allocated."""
+    def explain(self, batch: int, training: bool) -> list[dict[str, Any]]:
+        """The plan's steps in order: {"entry", "node", "version", "fusion", "workspace", "bytes", "refused": [sentences]}."""
+    def set_optimizer(self, **hyper: float) -> None: ...
+    # Data from the host, one batch at a time
+    def train_step(self, inputs: list[Array], targets: list[Array]) -> None:
+        """One step; no wait. loss() waits."""
+    def loss(self) -> float:
+        """The last step's loss."""
+    def take_mean_loss(self) -> tuple[float, int]:
+        """(mean loss over samples, samples) since the last take; resets."""
+    def gradients(self, inputs: list[Array], targets: list[Array]) -> dict[str, Array]: ...
+    def evaluate_step(self, inputs: list[Array], targets: list[Array]) -> None: ...
+    def predict(self, inputs: list[Array]) -> list[Array]: ...
+    # Data that lives on the device (reconstruction: target == input)
+    def load_data(self, slot: str, images: Array) -> None:
+        """uint8 (scaled by 1/255 on the device) or float32 [M, C, H, W]; slot "train" or "test"."""
+    def begin_epoch(self, slot: str, order: NDArray[np.int32]) -> None: ...
+    def train_next(self, count: int) -> None:
+        """The next `count` rows of the order: gather, forward, loss, backward, update; no wait."""
+    def evaluate_next(self, count: int) -> None: ...
+    def synchronize(self) -> None: ...
+    # Parameters and state
+    def get_parameter(self, name: str) -> Array: ...
+    def set_parameter(self, name: str, value: Array) -> None: ...
+    def optimizer_state(self) -> dict[str, Array]: ...
+    def set_optimizer_state(self, state: dict[str, Array]) -> None: ...
+    def profile_step(self, batch: int, repeat: int) -> list[dict[str, Any]]:
+        """Median milliseconds per plan step of a training step on random data: explain() plus "milliseconds"."""
