@@ -19,7 +19,7 @@ namespace warploom {
 namespace emulator {
 
 constexpr unsigned kMaxThreads = 1024;
-constexpr size_t kStackBytes = 256 * 1024;      // of it the lowest page is a guard
+constexpr size_t kStackBytes = 65 * 4096;         // the lowest page is a guard; an odd number of pages spreads them over the TLB's sets
 constexpr size_t kStaticShared = 48 * 1024;     // as on every GPU since sm_30
 constexpr size_t kSharedPerBlock = 227 * 1024;  // as on compute capability 9.0, by opt-in
 constexpr size_t kSharedArena = 384 * 1024;     // room for red zones around each declaration
@@ -39,6 +39,7 @@ struct Fiber : Identity {  // a stack, and the thread that is on it
   Wait wait = Wait::none;
   Site site{};  // where it waits
   char* stack_low = nullptr;
+  unsigned stack_index = 0;
 #if defined(WARPLOOM_EMULATOR_CHECKED)
   struct CheckState* checks = nullptr;
   uint32_t accesses = 0;  // since it last waited; see checks.cpp
@@ -68,7 +69,10 @@ struct FiberList {
   }
   Fiber* pop() {
     Fiber* f = head;
-    if (f) head = f->next;
+    if (f) {
+      head = f->next;
+      if (head) __builtin_prefetch(head->stack_pointer);  // the switch after this one starts with a load from there
+    }
     return f;
   }
 };

@@ -45,8 +45,7 @@ void switch_stack(void** save, void* to) { wl_emulator_switch(save, to); }
 
 void prepare_fiber(Fiber* fiber, void (*entry)()) {
   // Tops are staggered: equal addresses modulo 4 KiB would share the same few cache sets.
-  const size_t index = fiber->stack_low ? reinterpret_cast<uintptr_t>(fiber->stack_low) / kStackBytes : 0;
-  uintptr_t top = reinterpret_cast<uintptr_t>(fiber->stack_low) + kStackBytes - (index * 2240 & 0x7fff);
+  uintptr_t top = reinterpret_cast<uintptr_t>(fiber->stack_low) + kStackBytes - fiber->stack_index * size_t(35 * 64) % 4096;
   top &= ~uintptr_t(15);
   void** frame = reinterpret_cast<void**>(top);
   *--frame = nullptr;  // entry's return address: it has none, and finds the stack aligned as after a call
@@ -92,8 +91,7 @@ wl_emulator_switch:
 void switch_stack(void** save, void* to) { wl_emulator_switch(save, to); }
 
 void prepare_fiber(Fiber* fiber, void (*entry)()) {
-  const size_t index = reinterpret_cast<uintptr_t>(fiber->stack_low) / kStackBytes;
-  uintptr_t top = reinterpret_cast<uintptr_t>(fiber->stack_low) + kStackBytes - (index * 2240 & 0x7fff);
+  uintptr_t top = reinterpret_cast<uintptr_t>(fiber->stack_low) + kStackBytes - fiber->stack_index * size_t(35 * 64) % 4096;
   top &= ~uintptr_t(15);
   void** frame = reinterpret_cast<void**>(top) - 20;
   for (int i = 0; i < 20; ++i) frame[i] = nullptr;
@@ -121,16 +119,17 @@ void prepare_fiber(Fiber* fiber, void (*entry)()) {
 
 void make_stacks(Worker& worker) {
   const size_t bytes = kMaxThreads * kStackBytes;
-  void* memory = mmap(nullptr, bytes + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED)
     throw OutOfMemoryError("the emulated device cannot reserve stacks for its threads; set WARPLOOM_THREADS lower");
-  madvise(memory, bytes + kStackBytes, MADV_NOHUGEPAGE);  // a huge page per stack would cost 2 MiB each
-  worker.stacks = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory) + kStackBytes - 1) & ~uintptr_t(kStackBytes - 1));
+  madvise(memory, bytes, MADV_NOHUGEPAGE);  // a huge page per stack would cost 2 MiB each
+  worker.stacks = static_cast<char*>(memory);
 }
 
 void open_stack(Worker& worker, unsigned index) {
   Fiber& fiber = worker.fibers[index];
   fiber.stack_low = worker.stacks + index * kStackBytes;
+  fiber.stack_index = index;
   if (mprotect(fiber.stack_low, static_cast<size_t>(sysconf(_SC_PAGESIZE)), PROT_NONE) != 0)
     fail("no guard page for a thread's stack (too many memory mappings): set WARPLOOM_THREADS lower, or raise vm.max_map_count");
 }
