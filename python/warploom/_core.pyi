@@ -51,7 +51,12 @@ class Graph:
     ) -> int:
         """shape in PyTorch's order. init: zeros, ones, he_normal, he_uniform, glorot_uniform, uniform_fan_in. Returns its id."""
     def node(self, op: str, name: str, inputs: list[int], parameters: list[int], attributes: dict[str, Any]) -> list[int]:
-        """Adds one operation; infers and returns its output values. GraphError names the layer."""
+        """Adds one operation; infers and returns its output values. GraphError names the layer. Operations and attributes:
+        conv2d      parameters [weight] or [weight, bias]; stride [h, w], padding [top, bottom, left, right], groups
+        max_pool2d  kernel [h, w], stride [h, w]
+        upsample    scale [h, w], mode "nearest" | "bilinear"
+        activation  kind "relu" | "leaky_relu" | "sigmoid", negative_slope
+        identity    (a name for a value, such as the latent)"""
     def set_outputs(self, values: list[int]) -> None: ...
     def set_trainable(self, parameter: int, trainable: bool) -> None: ...
     def shape(self, value: int) -> tuple[int, ...]: ...
@@ -73,7 +78,8 @@ class Session:
         seed: int = 0,
         workspace_limit: int = 0,
     ) -> None:
-        """losses: [{"kind": "mse", "output": index of a graph output, "target": target index, "weight": 1.0}].
+        """losses: [{"kind": "mse", "output": index of a graph output, "target": target index, "weight": 1.0}]; the target index counts
+        the arrays of `targets`, or the graph's inputs when the targets are the inputs.
         optimizer: {"kind": "sgd", "lr": …, "momentum": …, "weight_decay": …, "nesterov": bool}."""
     @property
     def device(self) -> str: ...
@@ -87,7 +93,7 @@ class Session:
     def explain(self, batch: int, training: bool) -> list[dict[str, Any]]:
         """The plan's steps in order: {"entry", "node", "version", "fusion", "workspace", "bytes", "refused": [sentences]}."""
     def set_optimizer(self, **hyper: float) -> None: ...
-    # Data from the host, one batch at a time
+    # Data from the host, one batch at a time: float32, or uint8 (scaled by 1/255 on the device). targets == []: reconstruct the inputs.
     def train_step(self, inputs: list[Array], targets: list[Array]) -> None:
         """One step; no wait. loss() waits."""
     def loss(self) -> float:
@@ -96,7 +102,8 @@ class Session:
         """(mean loss over samples, samples) since the last take; resets."""
     def gradients(self, inputs: list[Array], targets: list[Array]) -> dict[str, Array]: ...
     def evaluate_step(self, inputs: list[Array], targets: list[Array]) -> None: ...
-    def predict(self, inputs: list[Array]) -> list[Array]: ...
+    def predict(self, inputs: list[Array], values: list[int] | None = None) -> list[Array]:
+        """The graph's outputs, or the given values of it (only what they need is computed)."""
     # Data that lives on the device (reconstruction: target == input)
     def load_data(self, slot: str, images: Array) -> None:
         """uint8 (scaled by 1/255 on the device) or float32 [M, C, H, W]; slot "train" or "test"."""
