@@ -14,7 +14,8 @@ namespace warploom {
 namespace py = pybind11;
 
 // Role of a tensor field, from its type.
-template <class T> constexpr const char* role_of() {
+template <class T>
+constexpr const char* role_of() {
   using U = std::decay_t<T>;
   if (std::is_same_v<U, In>) return "in";
   if (std::is_same_v<U, Out>) return "out";
@@ -25,7 +26,8 @@ struct AttributeReader {  // fills the attributes of a struct from a dict; done(
   explicit AttributeReader(const py::dict& d) : dict(d) {}
   const py::dict& dict;
   std::set<std::string> known;
-  template <class T> void attr(const char* name, T& field) {
+  template <class T>
+  void attr(const char* name, T& field) {
     known.insert(name);
     if (!dict.contains(name)) return;
     const py::object value = dict[name];
@@ -35,7 +37,8 @@ struct AttributeReader {  // fills the attributes of a struct from a dict; done(
       field = value.cast<T>();
     }
   }
-  template <class B> void tensor(const char*, B&, DType, int64_t, bool) {}
+  template <class B>
+  void tensor(const char*, B&, DType, int64_t, bool) {}
   void done(const std::string& what) const {
     for (const auto& item : dict) {
       const std::string name = item.first.cast<std::string>();
@@ -47,7 +50,8 @@ struct AttributeReader {  // fills the attributes of a struct from a dict; done(
   }
 };
 
-template <class Args> Args read_attributes(const py::dict& attributes, const std::string& what) {
+template <class Args>
+Args read_attributes(const py::dict& attributes, const std::string& what) {
   Args args;
   AttributeReader reader(attributes);
   Args::visit(args, reader);

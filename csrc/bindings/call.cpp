@@ -23,11 +23,16 @@ constexpr int64_t kGuardBytes = 512;
 
 py::dtype numpy_dtype(DType t) {
   switch (t) {
-    case DType::f64: return py::dtype("float64");
-    case DType::u8: return py::dtype("uint8");
-    case DType::i32: return py::dtype("int32");
-    case DType::f32: return py::dtype("float32");
-    default: return py::dtype("uint16");  // bf16 and f16 cross as their bits
+    case DType::f64:
+      return py::dtype("float64");
+    case DType::u8:
+      return py::dtype("uint8");
+    case DType::i32:
+      return py::dtype("int32");
+    case DType::f32:
+      return py::dtype("float32");
+    default:
+      return py::dtype("uint16");  // bf16 and f16 cross as their bits
   }
 }
 
@@ -50,8 +55,10 @@ struct Binder {
   bool guard;
   std::list<Binding> bindings;
 
-  template <class T> void attr(const char*, T&) {}
-  template <class B> void tensor(const char* name, B& field, DType dtype, int64_t count, bool optional) {
+  template <class T>
+  void attr(const char*, T&) {}
+  template <class B>
+  void tensor(const char* name, B& field, DType dtype, int64_t count, bool optional) {
     const bool is_in = !std::is_same_v<std::decay_t<B>, Out>;
     int64_t bytes = count == kEntryDecides ? -1 : count * dtype_bytes(dtype);
     py::array array;
@@ -63,12 +70,13 @@ struct Binder {
       array = py::array::ensure(inputs[name], py::array::c_style);
       if (!array) throw py::type_error(entry + ": input '" + std::string(name) + "' is not an array");
       if (!array.dtype().is(numpy_dtype(dtype)) && !array.dtype().equal(numpy_dtype(dtype)))
-        throw py::type_error(entry + ": input '" + name + "' must be " + py::str(numpy_dtype(dtype)).cast<std::string>() + ", not " +
-                             py::str(array.dtype()).cast<std::string>());
+        throw py::type_error(entry + ": input '" + name + "' must be " + py::str(numpy_dtype(dtype)).cast<std::string>() +
+                             ", not " + py::str(array.dtype()).cast<std::string>());
       if (bytes < 0) bytes = array.nbytes();
       if (array.nbytes() != bytes)
-        throw py::value_error(entry + ": input '" + std::string(name) + "' must hold " + std::to_string(bytes / dtype_bytes(dtype)) +
-                              " elements, not " + std::to_string(array.nbytes() / dtype_bytes(dtype)));
+        throw py::value_error(entry + ": input '" + std::string(name) + "' must hold " +
+                              std::to_string(bytes / dtype_bytes(dtype)) + " elements, not " +
+                              std::to_string(array.nbytes() / dtype_bytes(dtype)));
     } else {
       if (bytes < 0) bytes = saved_bytes;
       if (bytes == 0 && optional) return;
@@ -78,7 +86,8 @@ struct Binder {
       }
     }
     const int64_t band = guard ? kGuardBytes : 0;
-    bindings.push_back({name, role_of<B>(), dtype, bytes, DeviceMemory(target.device, bytes + 2 * band, entry + "." + name), nullptr});
+    bindings.push_back(
+        {name, role_of<B>(), dtype, bytes, DeviceMemory(target.device, bytes + 2 * band, entry + "." + name), nullptr});
     Binding& b = bindings.back();
     b.data = b.memory.data() + band;
     if (band) target.device->fill(b.memory.data(), 0xFF, bytes + 2 * band);
@@ -90,7 +99,8 @@ struct Binder {
 
 template <class Args>
 py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std::string& version, const std::string& name,
-                   const py::dict& attributes, const py::dict& inputs, const std::set<std::string>* outputs, bool guard, int repeat) {
+                   const py::dict& attributes, const py::dict& inputs, const std::set<std::string>* outputs, bool guard,
+                   int repeat) {
   Args args = read_attributes<Args>(attributes, name);
   if (!entry.run) throw UnsupportedError("version '" + version + "' has no " + name);
   if (entry.why_not) {
@@ -121,7 +131,10 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
   std::vector<Region> regions;
   for (const auto& b : binder.bindings) {
     const std::string role = b.role;
-    regions.push_back({b.name, b.data, b.bytes, role == "in" ? Region::read : role == "out" ? Region::write : Region::read_write});
+    regions.push_back({b.name, b.data, b.bytes,
+                       role == "in"    ? Region::read
+                       : role == "out" ? Region::write
+                                       : Region::read_write});
   }
   if (workspace_bytes > 0) regions.push_back({"workspace", workspace.data(), workspace_bytes, Region::write});
 
@@ -154,7 +167,8 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
         device.copy_out(band.data(), at, kGuardBytes);
         for (const unsigned char c : band)
           if (c != 0xFF)
-            throw KernelFault(version + " " + name + " wrote " + (at < b.data ? "before the start" : "past the end") + " of '" + b.name + "'");
+            throw KernelFault(version + " " + name + " wrote " + (at < b.data ? "before the start" : "past the end") + " of '" +
+                              b.name + "'");
       }
     }
   }
@@ -186,7 +200,8 @@ py::dict call(const std::string& device, const std::string& version, const std::
   throw py::key_error("unknown operation '" + entry + "'; see entries()");
 }
 
-template <class Args> std::string refusal(const Entry<Args>& entry, const py::dict& attributes, const std::string& name) {
+template <class Args>
+std::string refusal(const Entry<Args>& entry, const py::dict& attributes, const std::string& name) {
   const Args args = read_attributes<Args>(attributes, name);
   if (!entry.run) return "this version has no " + name;
   return entry.why_not ? entry.why_not(args) : "";
@@ -203,8 +218,12 @@ std::string why_not(const std::string& device, const std::string& version, const
 
 struct Describer {
   py::list tensors, attributes;
-  template <class T> void attr(const char* name, T&) { attributes.append(name); }
-  template <class B> void tensor(const char* name, B&, DType dtype, int64_t, bool optional) {
+  template <class T>
+  void attr(const char* name, T&) {
+    attributes.append(name);
+  }
+  template <class B>
+  void tensor(const char* name, B&, DType dtype, int64_t, bool optional) {
     py::dict d;
     d["name"] = name;
     d["role"] = role_of<B>();
@@ -214,7 +233,8 @@ struct Describer {
   }
 };
 
-template <class Args> void describe(py::list& list, const char* name) {
+template <class Args>
+void describe(py::list& list, const char* name) {
   Args args;
   Describer v;
   Args::visit(args, v);

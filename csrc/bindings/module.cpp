@@ -32,4 +32,6 @@ PYBIND11_MODULE(_core, m) {
     }
   });
   bind_call(m);
+  bind_graph(m);
+  bind_session(m);
 }

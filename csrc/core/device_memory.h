@@ -12,7 +12,8 @@ namespace warploom {
 class DeviceMemory {
  public:
   DeviceMemory() = default;
-  DeviceMemory(std::shared_ptr<Device> device, int64_t bytes, const std::string& what) : device_(std::move(device)), bytes_(bytes) {
+  DeviceMemory(std::shared_ptr<Device> device, int64_t bytes, const std::string& what)
+      : device_(std::move(device)), bytes_(bytes) {
     data_ = device_->allocate(bytes, what);
   }
   DeviceMemory(DeviceMemory&& o) noexcept { swap(o); }

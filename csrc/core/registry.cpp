@@ -62,7 +62,8 @@ std::vector<LoadedLibrary> load_all() {
   if (DIR* d = opendir(folder.c_str())) {
     while (const dirent* e = readdir(d)) {
       const std::string file = e->d_name;
-      if (file.size() > 3 && file.substr(file.size() - 3) == ".so" && file.rfind("selftest", 0) != 0) paths.push_back(folder + "/" + file);
+      if (file.size() > 3 && file.substr(file.size() - 3) == ".so" && file.rfind("selftest", 0) != 0)
+        paths.push_back(folder + "/" + file);
     }
     closedir(d);
   }

@@ -19,7 +19,9 @@ class Attributes {
   std::map<std::string, Value> values;
 
   bool has(const std::string& name) const { return values.count(name) > 0; }
-  int64_t integer(const std::string& name, int64_t fallback) const { return has(name) ? get<int64_t>(name, "an integer") : fallback; }
+  int64_t integer(const std::string& name, int64_t fallback) const {
+    return has(name) ? get<int64_t>(name, "an integer") : fallback;
+  }
   double number(const std::string& name, double fallback) const {
     if (!has(name)) return fallback;
     if (const auto* i = std::get_if<int64_t>(&values.at(name))) return static_cast<double>(*i);
@@ -36,7 +38,8 @@ class Attributes {
   }
 
  private:
-  template <class T> const T& get(const std::string& name, const char* expected) const {
+  template <class T>
+  const T& get(const std::string& name, const char* expected) const {
     const T* v = std::get_if<T>(&values.at(name));
     if (!v) throw GraphError("attribute '" + name + "' must be " + expected);
     return *v;

@@ -22,7 +22,8 @@ int Graph::add_input(const std::string& input_name, const Shape& shape) {
   if (shape.empty() || std::any_of(shape.begin(), shape.end(), [](int64_t d) { return d <= 0; }))
     throw GraphError("input '" + input_name + "' has the shape " + to_text(shape) + "; every size must be positive");
   for (const int v : inputs)
-    if (values[static_cast<size_t>(v)].name == input_name) throw GraphError("two inputs are named '" + input_name + "'; names must differ");
+    if (values[static_cast<size_t>(v)].name == input_name)
+      throw GraphError("two inputs are named '" + input_name + "'; names must differ");
   values.push_back({input_name, shape, -1});
   inputs.push_back(static_cast<int>(values.size()) - 1);
   return inputs.back();
@@ -55,7 +56,8 @@ std::vector<int> Graph::add_node(const std::string& op, const std::string& node_
     throw GraphError("layer '" + node_name + "' (" + op + "): " + e.what());
   }
   for (size_t i = 0; i < shapes.size(); i++) {
-    values.push_back({shapes.size() == 1 ? node_name : node_name + ":" + std::to_string(i), shapes[i], static_cast<int>(nodes.size())});
+    values.push_back(
+        {shapes.size() == 1 ? node_name : node_name + ":" + std::to_string(i), shapes[i], static_cast<int>(nodes.size())});
     node.outputs.push_back(static_cast<int>(values.size()) - 1);
   }
   nodes.push_back(node);

@@ -1,7 +1,7 @@
 // graph.h - the network as the user wrote it: values, parameters and nodes, in an order in which they can be computed.
 //
-// A Graph is plain data and copies freely; passes (passes.h) take one and return another. Value and parameter ids stay valid across
-// passes. Shapes leave the batch axis out. A node may only use values that exist, so a graph cannot hold a cycle.
+// A Graph is plain data and copies freely; passes (passes.h) take one and return another. Value and parameter ids stay valid
+// across passes. Shapes leave the batch axis out. A node may only use values that exist, so a graph cannot hold a cycle.
 #pragma once
 
 #include <cstdint>

@@ -12,11 +12,11 @@ namespace warploom {
 
 class Emitter;
 
-// How an operation moves a receptive field: window and step on its input, per axis, and zero padding before the first element.
-// A step below one (numerator / denominator) is an upsampling.
+// How an operation moves a receptive field, per axis: the window and step on its input, the zero padding before the first
+// element, and how many output elements share one input element.
 struct Geometry {
-  int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation_of_input[2] = {1, 1}, padding[2] = {0, 0};
-  bool whole = false;  // every output sees the whole input (linear)
+  int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, padding[2] = {0, 0}, upsample[2] = {1, 1};
+  bool bilinear = false;
 };
 
 class OpDef {
@@ -38,8 +38,8 @@ void register_op(const OpDef* op);
 struct OpRegistration {
   explicit OpRegistration(const OpDef* op) { register_op(op); }
 };
-#define WL_REGISTER_OP(Class)                                                       \
-  static const Class Class##_instance;                                              \
+#define WL_REGISTER_OP(Class)          \
+  static const Class Class##_instance; \
   static const ::warploom::OpRegistration Class##_registration(&Class##_instance);
 
 }  // namespace warploom

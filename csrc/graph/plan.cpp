@@ -33,8 +33,8 @@ void Step::bind_regions(const Resolve& address) {
   regions.push_back({"workspace", workspace_memory.data, workspace_memory.bytes, Region::write});
 }
 
-// Greedy by size: the largest buffer first, each at the lowest offset free over its whole life. Within a few percent of the peak of
-// live bytes on the networks here (the report shows the difference), and simple enough to trust.
+// Greedy by size: the largest buffer first, each at the lowest offset free over its whole life. Within a few percent of the peak
+// of live bytes on the networks here (the report shows the difference), and simple enough to trust.
 void assign_offsets(Plan& plan) {
   std::vector<size_t> order;
   plan.arena_bytes_without_reuse = 0;

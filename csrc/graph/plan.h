@@ -19,7 +19,12 @@ namespace warploom {
 using Handle = int;  // index into Plan::buffers
 constexpr Handle kNoBuffer = -1;
 
-enum class Space { arena, weights, weight_gradients, loss };  // arena: offsets by liveness; the others live as long as the session
+enum class Space {
+  arena,
+  weights,
+  weight_gradients,
+  loss
+};  // arena: offsets by liveness; the others live as long as the session
 enum class Category { activations, gradients, saved, workspace, persistent };
 const char* name_of(Category c);
 
@@ -28,7 +33,7 @@ struct Buffer {
   int64_t bytes = 0;
   Space space = Space::arena;
   Category category = Category::activations;
-  int64_t offset = 0;               // within its space
+  int64_t offset = 0;                   // within its space
   int first_step = -1, last_step = -1;  // the steps between which its contents matter
 };
 
@@ -78,8 +83,10 @@ namespace detail {
 
 struct UseCollector {
   std::vector<std::pair<Handle, Region>>& uses;
-  template <class T> void attr(const char*, T&) {}
-  template <class B> void tensor(const char* name, B& field, DType, int64_t, bool) {
+  template <class T>
+  void attr(const char*, T&) {}
+  template <class B>
+  void tensor(const char* name, B& field, DType, int64_t, bool) {
     if (!field) return;
     constexpr Region::Role role = std::is_same_v<std::decay_t<B>, In>    ? Region::read
                                   : std::is_same_v<std::decay_t<B>, Out> ? Region::write
@@ -90,15 +97,18 @@ struct UseCollector {
 
 struct Binder {
   const Resolve& address;
-  template <class T> void attr(const char*, T&) {}
-  template <class B> void tensor(const char*, B& field, DType, int64_t, bool) {
+  template <class T>
+  void attr(const char*, T&) {}
+  template <class B>
+  void tensor(const char*, B& field, DType, int64_t, bool) {
     if (field) field.data = address(untag(field.data));
   }
 };
 
 }  // namespace detail
 
-template <class Args> struct CallStep final : Step {
+template <class Args>
+struct CallStep final : Step {
   CallStep(const Entry<Args>& e, const Args& a) : entry_point(e), planned(a) {
     detail::UseCollector collector{uses};
     Args::visit(planned, collector);

@@ -61,8 +61,9 @@ class Graph:
     def set_trainable(self, parameter: int, trainable: bool) -> None: ...
     def shape(self, value: int) -> tuple[int, ...]: ...
     def describe(self) -> dict[str, Any]:
-        """{"inputs": [...], "outputs": [...], "parameters": [{"id","name","shape","trainable"}], "nodes": [{"name","op","inputs",
-        "outputs","parameters","attributes","output_shapes","macs","kernel","stride","padding"}]}; all JSON-able."""
+        """{"name", "inputs": [value ids], "outputs": [value ids], "values": [{"name","shape","producer"}], "parameters": [{"id","name",
+        "shape","init","fan_in","fan_out","gain","trainable"}], "nodes": [{"name","op","inputs","outputs","parameters","attributes",
+        "output_shapes","macs","kernel","stride","padding","upsample","bilinear"}]}; all JSON-able."""
 
 class Session:
     """A graph bound to a device and a version, with its parameters. Plans are made per batch size, on first use or by prepare()."""
@@ -76,9 +77,10 @@ class Session:
         losses: list[dict[str, Any]] | None = None,
         optimizer: dict[str, Any] | None = None,
         seed: int = 0,
-        workspace_limit: int = 0,
+        allocate: bool = True,
     ) -> None:
-        """losses: [{"kind": "mse", "output": index of a graph output, "target": target index, "weight": 1.0}]; the target index counts
+        """allocate=False: for memory() and explain() only.
+        losses: [{"kind": "mse", "output": index of a graph output, "target": target index, "weight": 1.0}]; the target index counts
         the arrays of `targets`, or the graph's inputs when the targets are the inputs.
         optimizer: {"kind": "sgd", "lr": …, "momentum": …, "weight_decay": …, "nesterov": bool}."""
     @property
@@ -88,10 +90,13 @@ class Session:
     def initialize(self, seed: int) -> None: ...
     def prepare(self, batch: int, training: bool) -> None: ...
     def memory(self, batch: int, training: bool) -> dict[str, int]:
-        """Bytes: weights, weight_gradients, optimizer_state, activations, gradients, saved, workspace, data, total, and
-        total_without_reuse. Nothing is allocated."""
+        """Bytes: weights, weight_gradients, optimizer_state; activations, gradients, saved, workspace alive at the fullest step;
+        fragmentation; total; total_without_reuse; data (resident data sets, not in the total). Planning only: allocates nothing."""
     def explain(self, batch: int, training: bool) -> list[dict[str, Any]]:
-        """The plan's steps in order: {"entry", "node", "version", "fusion", "workspace", "bytes", "refused": [sentences]}."""
+        """The plan's steps in order: {"entry", "node", "backward", "version", "fusion": {"activation","pool","upsample"}, "workspace",
+        "bytes"}."""
+    def refusals(self, batch: int, training: bool) -> list[str]:
+        """Fusions that the version refused, a sentence each."""
     def set_optimizer(self, **hyper: float) -> None: ...
     # Data from the host, one batch at a time: float32, or uint8 (scaled by 1/255 on the device). targets == []: reconstruct the inputs.
     def train_step(self, inputs: list[Array], targets: list[Array]) -> None:
@@ -110,7 +115,7 @@ class Session:
     def begin_epoch(self, slot: str, order: NDArray[np.int32]) -> None: ...
     def train_next(self, count: int) -> None:
         """The next `count` rows of the order: gather, forward, loss, backward, update; no wait."""
-    def evaluate_next(self, count: int) -> None: ...
+    def evaluate_next(self, count: int, slot: str = "test") -> None: ...
     def synchronize(self) -> None: ...
     # Parameters and state
     def get_parameter(self, name: str) -> Array: ...
