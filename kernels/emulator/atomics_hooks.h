@@ -1,0 +1,18 @@
+// atomics_hooks.h - atomics and fences as the checks see them; nothing in the fast build.
+#pragma once
+
+#include <cstddef>
+
+namespace warploom {
+namespace emulator {
+namespace hooks {
+#if defined(WARPLOOM_EMULATOR_CHECKED)
+void atomic_access(const void* address, size_t bytes, const void* caller);
+void fenced();
+#else
+inline void atomic_access(const void*, size_t, const void*) {}
+inline void fenced() {}
+#endif
+}  // namespace hooks
+}  // namespace emulator
+}  // namespace warploom

@@ -1,0 +1,58 @@
+// scheduler_hooks.h - where the scheduler tells the checks what happens. The fast build compiles all of them to nothing.
+#pragma once
+
+#include "engine.h"
+
+namespace warploom {
+namespace emulator {
+namespace hooks {
+
+// Text for errors. "thread (3, 0, 0): " and "; thread (0, 0, 0) at its block's barrier ..."; return the characters written.
+int describe_thread(Worker& w, Fiber* fiber, char* text, size_t size);
+int describe_waiting(Worker& w, char* text, size_t size);
+
+#if defined(WARPLOOM_EMULATOR_CHECKED)
+constexpr size_t kRedZone = 256;
+void launch_begins(Worker& w);
+void block_begins(Worker& w);
+void shared_opened(Worker& w, size_t offset, size_t bytes);
+void thread_begins(Worker& w, Fiber* self);
+void barrier_reached(Worker& w, Fiber* self, Site site);
+void barrier_without(Worker& w, Fiber* exited);  // a thread returned although others wait for it
+void barrier_released(Worker& w);
+void barrier_passed(Worker& w, Fiber* self);
+void warp_reached(Worker& w, Fiber* self, const Rendezvous& r, Site site);
+void warp_completed(Worker& w, Warp& warp, const Rendezvous& r);
+void shuffle_sources(Worker& w, Warp& warp, const Rendezvous& r);
+void napping(Worker& w, Fiber* self);
+#else
+constexpr size_t kRedZone = 0;
+inline void launch_begins(Worker&) {}
+inline void block_begins(Worker&) {}
+inline void shared_opened(Worker&, size_t, size_t) {}
+inline void thread_begins(Worker&, Fiber*) {}
+inline void barrier_reached(Worker&, Fiber*, Site) {}
+inline void barrier_without(Worker&, Fiber*) {}
+inline void barrier_released(Worker&) {}
+inline void barrier_passed(Worker&, Fiber*) {}
+inline void warp_reached(Worker&, Fiber*, const Rendezvous&, Site) {}
+inline void warp_completed(Worker&, Warp&, const Rendezvous&) {}
+inline void shuffle_sources(Worker&, Warp&, const Rendezvous&) {}
+inline void napping(Worker&, Fiber*) {}
+#endif
+
+}  // namespace hooks
+
+// What launches and errors need from the checks.
+#if defined(WARPLOOM_EMULATOR_CHECKED)
+void prepare_checks(Worker& w);           // once per worker
+void launch_opens(const Launch& launch);  // on the launching thread, before any block
+std::string fault_location(Worker& w);    // " at file.cu:12 (function)"; not on a fiber
+#else
+inline void prepare_checks(Worker&) {}
+inline void launch_opens(const Launch&) {}
+inline std::string fault_location(Worker&) { return ""; }
+#endif
+
+}  // namespace emulator
+}  // namespace warploom
