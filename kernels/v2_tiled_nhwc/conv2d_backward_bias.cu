@@ -5,6 +5,7 @@
 // bandwidth. Preconditions: no fusion; workspace of C_out floats for each run.
 #include <algorithm>
 
+#include "../common/portable.cuh"
 #include "../common/preconditions.h"
 #include "entries.h"
 #include "partials.h"
