@@ -1,7 +1,7 @@
 // device.h - the contract between the engine and a device library.
 //
-// Every device is a shared library beside the Python package (warploom/_lib/): cpu_<isa>, emulated, checked, cuda. It exports one C
-// function, warploom_device_library(), and hides everything else, so that the same kernel sources can be built several ways and
+// Every device is a shared library beside the Python package (warploom/_lib/): cpu_<isa>, emulated, checked, cuda. It exports one
+// C function, warploom_device_library(), and hides everything else, so that the same kernel sources can be built several ways and
 // loaded side by side. The engine loads what is there and asks; nothing fails at import.
 #pragma once
 

@@ -21,11 +21,15 @@ enum class UpsampleMode : int { nearest, bilinear };
 
 inline int64_t dtype_bytes(DType t) {
   switch (t) {
-    case DType::f64: return 8;
-    case DType::u8: return 1;
+    case DType::f64:
+      return 8;
+    case DType::u8:
+      return 1;
     case DType::bf16:
-    case DType::f16: return 2;
-    default: return 4;
+    case DType::f16:
+      return 2;
+    default:
+      return 4;
   }
 }
 
@@ -33,19 +37,28 @@ inline int64_t dtype_bytes(DType t) {
 struct In {  // only read
   const void* data = nullptr;
   int64_t bytes = 0;
-  template <class T = float> const T* ptr() const { return static_cast<const T*>(data); }
+  template <class T = float>
+  const T* ptr() const {
+    return static_cast<const T*>(data);
+  }
   explicit operator bool() const { return data != nullptr; }
 };
 struct Out {  // written whole, not read before it is written
   void* data = nullptr;
   int64_t bytes = 0;
-  template <class T = float> T* ptr() const { return static_cast<T*>(data); }
+  template <class T = float>
+  T* ptr() const {
+    return static_cast<T*>(data);
+  }
   explicit operator bool() const { return data != nullptr; }
 };
 struct InOut {  // updated
   void* data = nullptr;
   int64_t bytes = 0;
-  template <class T = float> T* ptr() const { return static_cast<T*>(data); }
+  template <class T = float>
+  T* ptr() const {
+    return static_cast<T*>(data);
+  }
   explicit operator bool() const { return data != nullptr; }
 };
 
@@ -83,17 +96,21 @@ struct UpsampleShape {
   int64_t y_count() const { return x_count() * scale_h * scale_w; }
 };
 
-// ---- Argument structs. `visit` names every field once: Python calls, the planner, the checks and the docs are made from it. ----
-// v.attr(name, field); v.tensor(name, buffer, dtype, elements, optional). elements == kEntryDecides: the entry's saved_bytes() says.
+// ---- Argument structs. `visit` names every field once: Python calls, the planner, the checks and the docs are made from it.
+// ---- v.attr(name, field); v.tensor(name, buffer, dtype, elements, optional). elements == kEntryDecides: the entry's
+// saved_bytes() says.
 constexpr int64_t kEntryDecides = -1;
 
-template <class Self, class V> void visit_shape(Self& s, V& v, Conv2dShape*) {
+template <class Self, class V>
+void visit_shape(Self& s, V& v, Conv2dShape*) {
   v.attr("N", s.N), v.attr("C_in", s.C_in), v.attr("H", s.H), v.attr("W", s.W), v.attr("C_out", s.C_out);
   v.attr("KH", s.KH), v.attr("KW", s.KW), v.attr("stride_h", s.stride_h), v.attr("stride_w", s.stride_w);
-  v.attr("pad_top", s.pad_top), v.attr("pad_bottom", s.pad_bottom), v.attr("pad_left", s.pad_left), v.attr("pad_right", s.pad_right);
+  v.attr("pad_top", s.pad_top), v.attr("pad_bottom", s.pad_bottom), v.attr("pad_left", s.pad_left),
+      v.attr("pad_right", s.pad_right);
   v.attr("groups", s.groups), v.attr("OH", s.OH), v.attr("OW", s.OW);
 }
-template <class Self, class V> void visit_fusion(Self& f, V& v) {
+template <class Self, class V>
+void visit_fusion(Self& f, V& v) {
   v.attr("activation", f.activation), v.attr("negative_slope", f.negative_slope), v.attr("pool", f.pool);
   v.attr("upsample", f.upsample);
 }
@@ -107,7 +124,8 @@ struct Conv2dForward {  // y = pool(activation(conv(upsample(x), w) + bias)); sa
   Fusion fusion;
   In x, w, bias;
   Out y, saved;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
     v.tensor("x", a.x, DType::f32, fused_x_count(a.s, a.fusion), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
     v.tensor("bias", a.bias, DType::f32, a.s.C_out, true), v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), false);
@@ -122,7 +140,8 @@ struct Conv2dBackwardInput {
   Fusion fusion;
   In dy, w, y, saved;
   Out dx;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
     v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
     v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), true);
@@ -135,7 +154,8 @@ struct Conv2dBackwardWeight {
   Fusion fusion;
   In dy, x, y, saved;
   Out dw;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
     v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false);
     v.tensor("x", a.x, DType::f32, fused_x_count(a.s, a.fusion), false);
@@ -149,7 +169,8 @@ struct Conv2dBackwardBias {  // db[c] = sum of dy over N, OH, OW
   Fusion fusion;
   In dy, y, saved;
   Out db;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
     v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false);
     v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), true);
@@ -162,7 +183,8 @@ struct Conv2dBackward {  // all gradients in one call, for kernel sets that shar
   Fusion fusion;
   In dy, x, w, y, saved;
   Out dx, dw, db;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
     v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false);
     v.tensor("x", a.x, DType::f32, fused_x_count(a.s, a.fusion), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
@@ -173,7 +195,8 @@ struct Conv2dBackward {  // all gradients in one call, for kernel sets that shar
   }
 };
 
-template <class Self, class V> void visit_shape(Self& s, V& v, Pool2dShape*) {
+template <class Self, class V>
+void visit_shape(Self& s, V& v, Pool2dShape*) {
   v.attr("N", s.N), v.attr("C", s.C), v.attr("H", s.H), v.attr("W", s.W), v.attr("KH", s.KH), v.attr("KW", s.KW);
   v.attr("stride_h", s.stride_h), v.attr("stride_w", s.stride_w), v.attr("OH", s.OH), v.attr("OW", s.OW);
 }
@@ -181,7 +204,8 @@ struct MaxPool2dForward {  // index: h * W + w of the maximum in its input plane
   Pool2dShape s;
   In x;
   Out y, index;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Pool2dShape*)nullptr);
     v.tensor("x", a.x, DType::f32, a.s.x_count(), false), v.tensor("y", a.y, DType::f32, a.s.y_count(), false);
     v.tensor("index", a.index, DType::i32, a.s.y_count(), true);  // empty at inference
@@ -191,22 +215,26 @@ struct MaxPool2dBackward {  // windows may overlap (stride < kernel): contributi
   Pool2dShape s;
   In dy, index;
   Out dx;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Pool2dShape*)nullptr);
     v.tensor("dy", a.dy, DType::f32, a.s.y_count(), false), v.tensor("index", a.index, DType::i32, a.s.y_count(), false);
     v.tensor("dx", a.dx, DType::f32, a.s.x_count(), false);
   }
 };
 
-template <class Self, class V> void visit_shape(Self& s, V& v, UpsampleShape*) {
-  v.attr("N", s.N), v.attr("C", s.C), v.attr("H", s.H), v.attr("W", s.W), v.attr("scale_h", s.scale_h), v.attr("scale_w", s.scale_w);
+template <class Self, class V>
+void visit_shape(Self& s, V& v, UpsampleShape*) {
+  v.attr("N", s.N), v.attr("C", s.C), v.attr("H", s.H), v.attr("W", s.W), v.attr("scale_h", s.scale_h),
+      v.attr("scale_w", s.scale_w);
 }
 struct UpsampleForward {
   UpsampleShape s;
   UpsampleMode mode = UpsampleMode::nearest;
   In x;
   Out y;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (UpsampleShape*)nullptr), v.attr("mode", a.mode);
     v.tensor("x", a.x, DType::f32, a.s.x_count(), false), v.tensor("y", a.y, DType::f32, a.s.y_count(), false);
   }
@@ -216,7 +244,8 @@ struct UpsampleBackward {
   UpsampleMode mode = UpsampleMode::nearest;
   In dy;
   Out dx;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (UpsampleShape*)nullptr), v.attr("mode", a.mode);
     v.tensor("dy", a.dy, DType::f32, a.s.y_count(), false), v.tensor("dx", a.dx, DType::f32, a.s.x_count(), false);
   }
@@ -228,7 +257,8 @@ struct ActivationForward {  // y may be x (in place)
   float negative_slope = 0.0f;
   In x;
   Out y;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     v.attr("count", a.count), v.attr("kind", a.kind), v.attr("negative_slope", a.negative_slope);
     v.tensor("x", a.x, DType::f32, a.count, false), v.tensor("y", a.y, DType::f32, a.count, false);
   }
@@ -239,15 +269,17 @@ struct ActivationBackward {  // from the *output* y (for relu and leaky_relu the
   float negative_slope = 0.0f;
   In dy, y;
   Out dx;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     v.attr("count", a.count), v.attr("kind", a.kind), v.attr("negative_slope", a.negative_slope);
     v.tensor("dy", a.dy, DType::f32, a.count, false), v.tensor("y", a.y, DType::f32, a.count, false);
     v.tensor("dx", a.dx, DType::f32, a.count, false);
   }
 };
 
-// loss = weight * mean((prediction - target)^2) over `count` elements; grad = d loss / d prediction = weight * 2 / count * (p - t).
-// total, where given: f64[2], total[0] += loss * samples, total[1] += samples (the running mean of an epoch, kept on the device).
+// loss = weight * mean((prediction - target)^2) over `count` elements; grad = d loss / d prediction = weight * 2 / count * (p -
+// t). total, where given: f64[2], total[0] += loss * samples, total[1] += samples (the running mean of an epoch, kept on the
+// device).
 struct MseLoss {
   int64_t count = 0;
   int samples = 0;
@@ -255,7 +287,8 @@ struct MseLoss {
   In prediction, target;
   Out grad, loss;  // grad empty: not wanted. loss: f32[1]
   InOut total;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     v.attr("count", a.count), v.attr("samples", a.samples), v.attr("weight", a.weight);
     v.tensor("prediction", a.prediction, DType::f32, a.count, false), v.tensor("target", a.target, DType::f32, a.count, false);
     v.tensor("grad", a.grad, DType::f32, a.count, true), v.tensor("loss", a.loss, DType::f32, 1, false);
@@ -263,15 +296,17 @@ struct MseLoss {
   }
 };
 
-// PyTorch's SGD: d = g + weight_decay * w; velocity = momentum * velocity + d; w -= lr * (nesterov ? d + momentum * velocity : velocity).
-// Without a velocity buffer: w -= lr * d. hyper lives on the device, so that a captured step sees a changed learning rate.
+// PyTorch's SGD: d = g + weight_decay * w; velocity = momentum * velocity + d; w -= lr * (nesterov ? d + momentum * velocity :
+// velocity). Without a velocity buffer: w -= lr * d. hyper lives on the device, so that a captured step sees a changed learning
+// rate.
 struct SgdUpdate {
   int64_t count = 0;
   int nesterov = 0;
   In hyper;  // f32[3]: lr, momentum, weight_decay
   In g;
   InOut w, velocity;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     v.attr("count", a.count), v.attr("nesterov", a.nesterov);
     v.tensor("hyper", a.hyper, DType::f32, 3, false), v.tensor("g", a.g, DType::f32, a.count, false);
     v.tensor("w", a.w, DType::f32, a.count, false), v.tensor("velocity", a.velocity, DType::f32, a.count, true);
@@ -282,7 +317,8 @@ struct Add {  // y = a + b; y may be a or b
   int64_t count = 0;
   In a, b;
   Out y;
-  template <class Self, class V> static void visit(Self& s, V& v) {
+  template <class Self, class V>
+  static void visit(Self& s, V& v) {
     v.attr("count", s.count), v.tensor("a", s.a, DType::f32, s.count, false), v.tensor("b", s.b, DType::f32, s.count, false);
     v.tensor("y", s.y, DType::f32, s.count, false);
   }
@@ -293,7 +329,8 @@ struct LayoutConvert {  // x in layout `from` -> y in layout `to`, both [N, C, H
   Layout from = Layout::nchw, to = Layout::nhwc;
   In x;
   Out y;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     v.attr("N", a.N), v.attr("C", a.C), v.attr("H", a.H), v.attr("W", a.W), v.attr("from", a.from), v.attr("to", a.to);
     const int64_t count = int64_t(a.N) * a.C * a.H * a.W;
     v.tensor("x", a.x, DType::f32, count, false), v.tensor("y", a.y, DType::f32, count, false);
@@ -310,7 +347,8 @@ struct GatherImages {
   Layout to = Layout::nchw;
   In images, order, cursor;  // [images_count, C, H, W]; i32[rows]; i32[1]
   Out x;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     v.attr("N", a.N), v.attr("C", a.C), v.attr("H", a.H), v.attr("W", a.W), v.attr("images_count", a.images_count);
     v.attr("rows", a.rows), v.attr("dtype", a.dtype), v.attr("scale", a.scale), v.attr("to", a.to);
     v.tensor("images", a.images, a.dtype, a.images_count * a.C * a.H * a.W, false);
@@ -321,7 +359,8 @@ struct GatherImages {
 struct AdvanceCursor {  // cursor[0] += step
   int step = 0;
   InOut cursor;
-  template <class Self, class V> static void visit(Self& a, V& v) {
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
     v.attr("step", a.step), v.tensor("cursor", a.cursor, DType::i32, 1, false);
   }
 };
@@ -342,11 +381,12 @@ struct Context {  // what a launcher gets besides its arguments
   const DeviceInfo* device = nullptr;
 };
 
-template <class Args> struct Entry {
-  void (*run)(const Args&, const Context&) = nullptr;    // nullptr: the kernel set has no such entry
-  std::string (*why_not)(const Args&) = nullptr;         // "" takes it, else one sentence naming the precondition; nullptr: takes all
-  int64_t (*workspace_bytes)(const Args&) = nullptr;     // nullptr: none
-  int64_t (*saved_bytes)(const Args&) = nullptr;         // forward entries: bytes kept for backward; nullptr: none
+template <class Args>
+struct Entry {
+  void (*run)(const Args&, const Context&) = nullptr;  // nullptr: the kernel set has no such entry
+  std::string (*why_not)(const Args&) = nullptr;  // "" takes it, else one sentence naming the precondition; nullptr: takes all
+  int64_t (*workspace_bytes)(const Args&) = nullptr;  // nullptr: none
+  int64_t (*saved_bytes)(const Args&) = nullptr;      // forward entries: bytes kept for backward; nullptr: none
 };
 
 struct OpTable {

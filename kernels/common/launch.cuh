@@ -1,4 +1,5 @@
-// launch.cuh - launch(): every kernel starts here. Empty work returns, grid limits are checked, failures are thrown with the name.
+// launch.cuh - launch(): every kernel starts here. Empty work returns, grid limits are checked, failures are thrown with the
+// name.
 #pragma once
 
 #include <string>
@@ -9,7 +10,9 @@
 namespace warploom {
 
 // Blocks needed for `count` items at `per_block` each.
-inline unsigned blocks_for(int64_t count, int64_t per_block) { return static_cast<unsigned>((count + per_block - 1) / per_block); }
+inline unsigned blocks_for(int64_t count, int64_t per_block) {
+  return static_cast<unsigned>((count + per_block - 1) / per_block);
+}
 
 inline void check_launch_shape(const char* name, dim3 grid, dim3 block) {
   auto fail = [&](const char* what, unsigned got, unsigned limit) {

@@ -1,7 +1,7 @@
 // portable.cuh - the only file that chooses between CUDA and the emulator.
 //
-// A kernel is an ordinary __global__ function in a .cu file that includes this header first. nvcc compiles it for the GPU; the host
-// compiler compiles the same file for the emulated device. Differences between the two that a kernel author must know:
+// A kernel is an ordinary __global__ function in a .cu file that includes this header first. nvcc compiles it for the GPU; the
+// host compiler compiles the same file for the emulated device. Differences between the two that a kernel author must know:
 //   shared memory     WL_SHARED(float, tile, [32][33]);          instead of  __shared__ float tile[32][33];
 //   dynamic shared    WL_DYNAMIC_SHARED(float, buffer);          instead of  extern __shared__ float buffer[];
 //   launches          launch(context, "name", kernel, grid, block, shared_bytes, arguments...)   instead of  <<<>>>

@@ -68,8 +68,8 @@ class CudaDevice final : public Device {
       (void)cudaGetLastError();
       size_t free_bytes = 0, total = 0;
       (void)cudaMemGetInfo(&free_bytes, &total);
-      throw OutOfMemoryError("out of memory on " + info_.name + ": " + what + " needs " + std::to_string(bytes >> 20) +
-                             " MiB, " + std::to_string(free_bytes >> 20) + " MiB are free; use a smaller batch size");
+      throw OutOfMemoryError("out of memory on " + info_.name + ": " + what + " needs " + std::to_string(bytes >> 20) + " MiB, " +
+                             std::to_string(free_bytes >> 20) + " MiB are free; use a smaller batch size");
     }
     check(e, "cannot allocate " + what);
     return data;
@@ -111,7 +111,8 @@ class CudaDevice final : public Device {
   }
   double elapsed_ms(int from, int to) override {
     float ms = 0;
-    check(cudaEventElapsedTime(&ms, events_.at(static_cast<size_t>(from)), events_.at(static_cast<size_t>(to))), "cannot read events");
+    check(cudaEventElapsedTime(&ms, events_.at(static_cast<size_t>(from)), events_.at(static_cast<size_t>(to))),
+          "cannot read events");
     return ms;
   }
 

@@ -51,13 +51,19 @@ class Graph:
     ) -> int:
         """shape in PyTorch's order. init: zeros, ones, he_normal, he_uniform, glorot_uniform, uniform_fan_in. Returns its id."""
     def node(self, op: str, name: str, inputs: list[int], parameters: list[int], attributes: dict[str, Any]) -> list[int]:
-        """Adds one operation; infers and returns its output values. GraphError names the layer."""
+        """Adds one operation; infers and returns its output values. GraphError names the layer. Operations and attributes:
+        conv2d      parameters [weight] or [weight, bias]; stride [h, w], padding [top, bottom, left, right], groups
+        max_pool2d  kernel [h, w], stride [h, w]
+        upsample    scale [h, w], mode "nearest" | "bilinear"
+        activation  kind "relu" | "leaky_relu" | "sigmoid", negative_slope
+        identity    (a name for a value, such as the latent)"""
     def set_outputs(self, values: list[int]) -> None: ...
     def set_trainable(self, parameter: int, trainable: bool) -> None: ...
     def shape(self, value: int) -> tuple[int, ...]: ...
     def describe(self) -> dict[str, Any]:
-        """{"inputs": [...], "outputs": [...], "parameters": [{"id","name","shape","trainable"}], "nodes": [{"name","op","inputs",
-        "outputs","parameters","attributes","output_shapes","macs","kernel","stride","padding"}]}; all JSON-able."""
+        """{"name", "inputs": [value ids], "outputs": [value ids], "values": [{"name","shape","producer"}], "parameters": [{"id","name",
+        "shape","init","fan_in","fan_out","gain","trainable"}], "nodes": [{"name","op","inputs","outputs","parameters","attributes",
+        "output_shapes","macs","kernel","stride","padding","upsample","bilinear"}]}; all JSON-able."""
 
 class Session:
     """A graph bound to a device and a version, with its parameters. Plans are made per batch size, on first use or by prepare()."""
@@ -71,9 +77,11 @@ class Session:
         losses: list[dict[str, Any]] | None = None,
         optimizer: dict[str, Any] | None = None,
         seed: int = 0,
-        workspace_limit: int = 0,
+        allocate: bool = True,
     ) -> None:
-        """losses: [{"kind": "mse", "output": index of a graph output, "target": target index, "weight": 1.0}].
+        """allocate=False: for memory() and explain() only.
+        losses: [{"kind": "mse", "output": index of a graph output, "target": target index, "weight": 1.0}]; the target index counts
+        the arrays of `targets`, or the graph's inputs when the targets are the inputs.
         optimizer: {"kind": "sgd", "lr": …, "momentum": …, "weight_decay": …, "nesterov": bool}."""
     @property
     def device(self) -> str: ...
@@ -82,12 +90,15 @@ class Session:
     def initialize(self, seed: int) -> None: ...
     def prepare(self, batch: int, training: bool) -> None: ...
     def memory(self, batch: int, training: bool) -> dict[str, int]:
-        """Bytes: weights, weight_gradients, optimizer_state, activations, gradients, saved, workspace, data, total, and
-        total_without_reuse. Nothing is allocated."""
+        """Bytes: weights, weight_gradients, optimizer_state; activations, gradients, saved, workspace alive at the fullest step;
+        fragmentation; total; total_without_reuse; data (resident data sets, not in the total). Planning only: allocates nothing."""
     def explain(self, batch: int, training: bool) -> list[dict[str, Any]]:
-        """The plan's steps in order: {"entry", "node", "version", "fusion", "workspace", "bytes", "refused": [sentences]}."""
+        """The plan's steps in order: {"entry", "node", "backward", "version", "fusion": {"activation","pool","upsample"}, "workspace",
+        "bytes"}."""
+    def refusals(self, batch: int, training: bool) -> list[str]:
+        """Fusions that the version refused, a sentence each."""
     def set_optimizer(self, **hyper: float) -> None: ...
-    # Data from the host, one batch at a time
+    # Data from the host, one batch at a time: float32, or uint8 (scaled by 1/255 on the device). targets == []: reconstruct the inputs.
     def train_step(self, inputs: list[Array], targets: list[Array]) -> None:
         """One step; no wait. loss() waits."""
     def loss(self) -> float:
@@ -96,14 +107,15 @@ class Session:
         """(mean loss over samples, samples) since the last take; resets."""
     def gradients(self, inputs: list[Array], targets: list[Array]) -> dict[str, Array]: ...
     def evaluate_step(self, inputs: list[Array], targets: list[Array]) -> None: ...
-    def predict(self, inputs: list[Array]) -> list[Array]: ...
+    def predict(self, inputs: list[Array], values: list[int] | None = None) -> list[Array]:
+        """The graph's outputs, or the given values of it (only what they need is computed)."""
     # Data that lives on the device (reconstruction: target == input)
     def load_data(self, slot: str, images: Array) -> None:
         """uint8 (scaled by 1/255 on the device) or float32 [M, C, H, W]; slot "train" or "test"."""
     def begin_epoch(self, slot: str, order: NDArray[np.int32]) -> None: ...
     def train_next(self, count: int) -> None:
         """The next `count` rows of the order: gather, forward, loss, backward, update; no wait."""
-    def evaluate_next(self, count: int) -> None: ...
+    def evaluate_next(self, count: int, slot: str = "test") -> None: ...
     def synchronize(self) -> None: ...
     # Parameters and state
     def get_parameter(self, name: str) -> Array: ...

@@ -1,0 +1,62 @@
+// attributes.h - argument structs of ops.h from and to Python: visitors over the fields that each struct names.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <set>
+#include <string>
+#include <type_traits>
+
+#include "csrc/core/names.h"
+#include "kernels/ops.h"
+
+namespace warploom {
+namespace py = pybind11;
+
+// Role of a tensor field, from its type.
+template <class T>
+constexpr const char* role_of() {
+  using U = std::decay_t<T>;
+  if (std::is_same_v<U, In>) return "in";
+  if (std::is_same_v<U, Out>) return "out";
+  return "inout";
+}
+
+struct AttributeReader {  // fills the attributes of a struct from a dict; done() rejects names the struct does not have
+  explicit AttributeReader(const py::dict& d) : dict(d) {}
+  const py::dict& dict;
+  std::set<std::string> known;
+  template <class T>
+  void attr(const char* name, T& field) {
+    known.insert(name);
+    if (!dict.contains(name)) return;
+    const py::object value = dict[name];
+    if constexpr (std::is_enum_v<T>) {
+      field = parse<T>(value.cast<std::string>());
+    } else {
+      field = value.cast<T>();
+    }
+  }
+  template <class B>
+  void tensor(const char*, B&, DType, int64_t, bool) {}
+  void done(const std::string& what) const {
+    for (const auto& item : dict) {
+      const std::string name = item.first.cast<std::string>();
+      if (known.count(name)) continue;
+      std::string list;
+      for (const auto& k : known) list += (list.empty() ? "" : ", ") + k;
+      throw py::type_error(what + " has no attribute '" + name + "'; it has " + list);
+    }
+  }
+};
+
+template <class Args>
+Args read_attributes(const py::dict& attributes, const std::string& what) {
+  Args args;
+  AttributeReader reader(attributes);
+  Args::visit(args, reader);
+  reader.done(what);
+  return args;
+}
+
+}  // namespace warploom

@@ -1,0 +1,336 @@
+// call.cpp - one entry of one version, straight from Python: what the eager ops, the tests and the benchmarks use.
+//
+// Buffers are flat arrays in the version's own layouts. With guard=True every output starts as 0xFF bytes (NaN) between guard
+// bands, so that a missed element or a write past the end shows on any device.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+#include <list>
+#include <map>
+#include <vector>
+
+#include "csrc/bindings/attributes.h"
+#include "csrc/bindings/bindings.h"
+#include "csrc/core/device_memory.h"
+#include "csrc/core/errors.h"
+#include "csrc/core/registry.h"
+
+namespace warploom {
+namespace {
+
+constexpr int64_t kGuardBytes = 512;
+
+py::dtype numpy_dtype(DType t) {
+  switch (t) {
+    case DType::f64:
+      return py::dtype("float64");
+    case DType::u8:
+      return py::dtype("uint8");
+    case DType::i32:
+      return py::dtype("int32");
+    case DType::f32:
+      return py::dtype("float32");
+    default:
+      return py::dtype("uint16");  // bf16 and f16 cross as their bits
+  }
+}
+
+struct Binding {
+  std::string name;
+  const char* role;
+  DType dtype;
+  int64_t bytes;
+  DeviceMemory memory;
+  char* data;  // inside memory, after the front guard
+};
+
+// Allocates and fills a device buffer for every tensor of the struct and points the struct at it.
+struct Binder {
+  const OpenDevice& target;
+  const std::string& entry;
+  const py::dict& inputs;
+  const std::set<std::string>* wanted;  // nullptr: every mandatory output
+  int64_t saved_bytes;
+  bool guard;
+  std::list<Binding> bindings;
+
+  template <class T>
+  void attr(const char*, T&) {}
+  template <class B>
+  void tensor(const char* name, B& field, DType dtype, int64_t count, bool optional) {
+    const bool is_in = !std::is_same_v<std::decay_t<B>, Out>;
+    int64_t bytes = count == kEntryDecides ? -1 : count * dtype_bytes(dtype);
+    py::array array;
+    if (is_in) {
+      if (!inputs.contains(name)) {
+        if (optional) return;
+        throw py::type_error(entry + " needs the input '" + name + "'");
+      }
+      array = py::array::ensure(inputs[name], py::array::c_style);
+      if (!array) throw py::type_error(entry + ": input '" + std::string(name) + "' is not an array");
+      if (!array.dtype().is(numpy_dtype(dtype)) && !array.dtype().equal(numpy_dtype(dtype)))
+        throw py::type_error(entry + ": input '" + name + "' must be " + py::str(numpy_dtype(dtype)).cast<std::string>() +
+                             ", not " + py::str(array.dtype()).cast<std::string>());
+      if (bytes < 0) bytes = array.nbytes();
+      if (array.nbytes() != bytes)
+        throw py::value_error(entry + ": input '" + std::string(name) + "' must hold " +
+                              std::to_string(bytes / dtype_bytes(dtype)) + " elements, not " +
+                              std::to_string(array.nbytes() / dtype_bytes(dtype)));
+    } else {
+      if (bytes < 0) bytes = saved_bytes;
+      if (bytes == 0 && optional) return;
+      if (wanted ? !wanted->count(name) : (optional && std::string(name) != "saved")) {
+        if (!optional) throw py::value_error(entry + ": output '" + std::string(name) + "' is mandatory");
+        return;
+      }
+    }
+    const int64_t band = guard ? kGuardBytes : 0;
+    bindings.push_back(
+        {name, role_of<B>(), dtype, bytes, DeviceMemory(target.device, bytes + 2 * band, entry + "." + name), nullptr});
+    Binding& b = bindings.back();
+    b.data = b.memory.data() + band;
+    if (band) target.device->fill(b.memory.data(), 0xFF, bytes + 2 * band);
+    if (is_in) target.device->copy_in(b.data, array.data(), bytes);
+    field.data = b.data;
+    field.bytes = bytes;
+  }
+};
+
+template <class Args>
+py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std::string& version, const std::string& name,
+                   const py::dict& attributes, const py::dict& inputs, const std::set<std::string>* outputs, bool guard,
+                   int repeat) {
+  Args args = read_attributes<Args>(attributes, name);
+  if (!entry.run) throw UnsupportedError("version '" + version + "' has no " + name);
+  if (entry.why_not) {
+    const std::string why = entry.why_not(args);
+    if (!why.empty()) throw UnsupportedError(version + " refuses " + name + ": " + why);
+  }
+  Binder binder{target, name, inputs, outputs, entry.saved_bytes ? entry.saved_bytes(args) : 0, guard, {}};
+  Args::visit(args, binder);
+  for (const auto& item : inputs) {
+    const std::string key = item.first.cast<std::string>();
+    bool found = false;
+    for (const auto& b : binder.bindings) found = found || b.name == key;
+    if (!found) throw py::type_error(name + " has no input '" + key + "'");
+  }
+
+  Device& device = *target.device;
+  Context context;
+  context.stream = device.stream();
+  context.device = &device.info();
+  DeviceMemory workspace;
+  const int64_t workspace_bytes = entry.workspace_bytes ? entry.workspace_bytes(args) : 0;
+  if (workspace_bytes > 0) {
+    workspace = DeviceMemory(target.device, workspace_bytes, name + " workspace");
+    if (guard) device.fill(workspace.data(), 0xFF, workspace_bytes);
+    context.workspace.data = workspace.data();
+    context.workspace.bytes = workspace_bytes;
+  }
+  std::vector<Region> regions;
+  for (const auto& b : binder.bindings) {
+    const std::string role = b.role;
+    regions.push_back({b.name, b.data, b.bytes,
+                       role == "in"    ? Region::read
+                       : role == "out" ? Region::write
+                                       : Region::read_write});
+  }
+  if (workspace_bytes > 0) regions.push_back({"workspace", workspace.data(), workspace_bytes, Region::write});
+
+  auto once = [&] {
+    device.begin_call(name.c_str(), regions);
+    try {
+      entry.run(args, context);
+    } catch (...) {
+      device.end_call();
+      throw;
+    }
+    device.end_call();
+  };
+  py::dict result;
+  {
+    py::gil_scoped_release release;
+    once();
+    device.synchronize();
+  }
+  for (const auto& b : binder.bindings) {
+    if (std::string(b.role) == "in") continue;
+    py::array array(numpy_dtype(b.dtype), std::vector<py::ssize_t>{b.bytes / dtype_bytes(b.dtype)});
+    device.copy_out(array.mutable_data(), b.data, b.bytes);
+    result[b.name.c_str()] = array;
+  }
+  if (guard) {
+    std::vector<unsigned char> band(kGuardBytes);
+    for (const auto& b : binder.bindings) {
+      for (const char* at : {static_cast<const char*>(b.memory.data()), static_cast<const char*>(b.data + b.bytes)}) {
+        device.copy_out(band.data(), at, kGuardBytes);
+        for (const unsigned char c : band)
+          if (c != 0xFF)
+            throw KernelFault(version + " " + name + " wrote " + (at < b.data ? "before the start" : "past the end") + " of '" +
+                              b.name + "'");
+      }
+    }
+  }
+  if (repeat > 0) {  // time marks in groups, so that waiting stays outside of what is measured
+    std::vector<double> times;
+    py::gil_scoped_release release;
+    for (int i = 0; i < repeat; i++) {
+      device.mark(0);
+      once();
+      device.mark(1);
+      device.synchronize();
+      times.push_back(device.elapsed_ms(0, 1));
+    }
+    py::gil_scoped_acquire acquire;
+    result["milliseconds"] = py::array_t<double>(static_cast<py::ssize_t>(times.size()), times.data());
+  }
+  return result;
+}
+
+py::dict call(const std::string& device, const std::string& version, const std::string& entry, const py::dict& attributes,
+              const py::dict& inputs, const std::optional<std::set<std::string>>& outputs, bool guard, int repeat) {
+  const OpenDevice target = open_device(device);
+  const OpTable& table = target.table(version);
+#define WL_OP(name, Args) \
+  if (entry == #name)     \
+    return run_entry<Args>(target, table.name, version, entry, attributes, inputs, outputs ? &*outputs : nullptr, guard, repeat);
+#include "kernels/ops.def"
+#undef WL_OP
+  throw py::key_error("unknown operation '" + entry + "'; see entries()");
+}
+
+template <class Args>
+std::string refusal(const Entry<Args>& entry, const py::dict& attributes, const std::string& name) {
+  const Args args = read_attributes<Args>(attributes, name);
+  if (!entry.run) return "this version has no " + name;
+  return entry.why_not ? entry.why_not(args) : "";
+}
+
+std::string why_not(const std::string& device, const std::string& version, const std::string& entry, const py::dict& attributes) {
+  const OpTable& table = open_device(device).table(version);
+#define WL_OP(name, Args) \
+  if (entry == #name) return refusal<Args>(table.name, attributes, entry);
+#include "kernels/ops.def"
+#undef WL_OP
+  throw py::key_error("unknown operation '" + entry + "'; see entries()");
+}
+
+struct Describer {
+  py::list tensors, attributes;
+  template <class T>
+  void attr(const char* name, T&) {
+    attributes.append(name);
+  }
+  template <class B>
+  void tensor(const char* name, B&, DType dtype, int64_t, bool optional) {
+    py::dict d;
+    d["name"] = name;
+    d["role"] = role_of<B>();
+    d["dtype"] = name_of(dtype);
+    d["optional"] = optional;
+    tensors.append(d);
+  }
+};
+
+template <class Args>
+void describe(py::list& list, const char* name) {
+  Args args;
+  Describer v;
+  Args::visit(args, v);
+  py::dict d;
+  d["name"] = name;
+  d["tensors"] = v.tensors;
+  d["attributes"] = v.attributes;
+  list.append(d);
+}
+
+py::list entries() {
+  py::list list;
+#define WL_OP(name, Args) describe<Args>(list, #name);
+#include "kernels/ops.def"
+#undef WL_OP
+  return list;
+}
+
+py::dict info_dict(const DeviceInfo& i) {
+  py::dict d;
+  d["name"] = i.name;
+  d["compute_major"] = i.compute_major;
+  d["compute_minor"] = i.compute_minor;
+  d["multiprocessors"] = i.multiprocessors;
+  d["shared_bytes_per_block"] = i.shared_bytes_per_block;
+  d["shared_bytes_optin"] = i.shared_bytes_optin;
+  d["memory_bytes"] = i.memory_bytes;
+  return d;
+}
+
+py::list libraries() {
+  py::list list;
+  for (const auto& l : loaded_libraries()) {
+    py::dict d;
+    py::list devices, names;
+    std::string why = l.why;
+    bool usable = l.usable();
+    if (l.library)
+      for (int i = 0; i < l.library->table_count; i++) names.append(l.library->tables[i]->version);
+    for (int i = 0; i < (l.library ? l.devices : 0); i++) {
+      try {  // a GPU this build holds no code for says so here, once, in words
+        const std::string name = l.kind == "cuda" && i > 0 ? "cuda:" + std::to_string(i) : l.kind;
+        if (l.kind == "cpu") {
+          devices.append(info_dict(std::unique_ptr<Device>(l.library->open(i))->info()));
+        } else {
+          devices.append(info_dict(open_device(name).device->info()));
+        }
+      } catch (const DeviceError& e) {
+        why = e.what();
+      }
+    }
+    if (usable && devices.empty()) usable = false;
+    d["kind"] = l.kind;
+    d["path"] = l.path;
+    d["usable"] = usable;
+    d["why"] = why;
+    d["devices"] = devices;
+    d["versions"] = names;
+    list.append(d);
+  }
+  return list;
+}
+
+py::list versions() {
+  std::map<std::string, py::dict> seen;
+  py::list list;
+  for (const auto& l : loaded_libraries()) {
+    if (!l.library) continue;
+    for (int i = 0; i < l.library->table_count; i++) {
+      const OpTable& t = *l.library->tables[i];
+      if (!seen.count(t.version)) {
+        py::dict d;
+        d["name"] = t.version;
+        d["summary"] = t.summary;
+        d["layout"] = name_of(t.layout);
+        d["weight_layout"] = name_of(t.weight_layout);
+        d["kinds"] = py::list();
+        seen[t.version] = d;
+        list.append(d);
+      }
+      py::list kinds = seen[t.version]["kinds"];
+      if (!kinds.contains(py::str(l.kind))) kinds.append(l.kind);
+    }
+  }
+  return list;
+}
+
+}  // namespace
+
+void bind_call(py::module_& m) {
+  m.def("libraries", &libraries);
+  m.def("versions", &versions);
+  m.def("entries", &entries);
+  m.def("why_not", &why_not, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"));
+  m.def("call", &call, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"), py::arg("inputs"),
+        py::arg("outputs") = py::none(), py::arg("guard") = false, py::arg("repeat") = 0);
+}
+
+}  // namespace warploom

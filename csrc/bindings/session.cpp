@@ -1,0 +1,387 @@
+// session.cpp - Session for Python: checks arrays, releases the GIL while the device works.
+#include "csrc/train/session.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <mutex>
+
+#include "csrc/bindings/bindings.h"
+#include "csrc/core/names.h"
+#include "csrc/graph/op.h"
+
+namespace warploom {
+namespace py = pybind11;
+namespace {
+
+struct PySession {  // one call at a time: a session is not re-entrant
+  PySession(const Graph& g, const std::string& device, const std::string& version, std::vector<LossSpec> losses,
+            const OptimizerSpec& o)
+      : session(g, device, version, std::move(losses), o) {}
+  Session session;
+  std::mutex mutex;
+};
+
+template <class F>
+auto guarded(PySession& s, F&& work) {
+  py::gil_scoped_release release;
+  const std::lock_guard<std::mutex> lock(s.mutex);
+  return work(s.session);
+}
+
+std::vector<LossSpec> to_losses(const py::object& list) {
+  std::vector<LossSpec> losses;
+  if (list.is_none()) return losses;
+  for (const auto& item : list) {
+    const py::dict d = py::reinterpret_borrow<py::dict>(item);
+    LossSpec l;
+    for (const auto& entry : d) {
+      const std::string key = entry.first.cast<std::string>();
+      if (key == "kind")
+        l.kind = entry.second.cast<std::string>();
+      else if (key == "output")
+        l.output = entry.second.cast<int>();
+      else if (key == "target")
+        l.target = entry.second.cast<int>();
+      else if (key == "weight")
+        l.weight = entry.second.cast<float>();
+      else
+        throw GraphError("a loss has no field '" + key + "'; it has kind, output, target, weight");
+    }
+    losses.push_back(l);
+  }
+  return losses;
+}
+
+OptimizerSpec to_optimizer(const py::object& o) {
+  OptimizerSpec spec;
+  if (o.is_none()) return spec;
+  for (const auto& entry : o.cast<py::dict>()) {
+    const std::string key = entry.first.cast<std::string>();
+    if (key == "kind")
+      spec.kind = entry.second.cast<std::string>();
+    else
+      spec.hyper[key] = entry.second.cast<double>();
+  }
+  return spec;
+}
+
+std::string shape_text(const py::array& a) {
+  std::string s = "(";
+  for (py::ssize_t i = 0; i < a.ndim(); i++) s += (i ? ", " : "") + std::to_string(a.shape(i));
+  return s + ")";
+}
+
+std::string expected_text(const Shape& shape) {
+  std::string s = "(N";
+  for (const int64_t d : shape) s += ", " + std::to_string(d);
+  return s + ")";
+}
+
+DType dtype_of(const py::array& a, const std::string& what) {
+  if (a.dtype().equal(py::dtype::of<float>())) return DType::f32;
+  if (a.dtype().equal(py::dtype::of<uint8_t>())) return DType::u8;
+  throw py::type_error(what + " must be float32 or uint8, not " + py::str(a.dtype()).cast<std::string>());
+}
+
+py::array contiguous(const py::handle& h, const std::string& what) {
+  py::array a = py::array::ensure(h, py::array::c_style);
+  if (!a) {
+    PyErr_Clear();
+    throw py::type_error(what + " is not an array");
+  }
+  return a;
+}
+
+// Host arrays checked against the values they feed; `keep` holds them alive.
+std::vector<HostBatch> to_batches(const Graph& g, const std::vector<int>& values, const py::list& arrays, const char* role,
+                                  int batch, std::vector<py::array>& keep) {
+  if (arrays.size() != values.size())
+    throw py::value_error("the model takes " + std::to_string(values.size()) + " " + role + " array(s), got " +
+                          std::to_string(arrays.size()));
+  std::vector<HostBatch> out;
+  for (size_t i = 0; i < values.size(); i++) {
+    const std::string what = std::string(role) + " '" + g.values[static_cast<size_t>(values[i])].name + "'";
+    const Shape& shape = g.shape(values[i]);
+    py::array a = contiguous(arrays[i], what);
+    bool same = a.ndim() == static_cast<py::ssize_t>(shape.size()) + 1;
+    for (size_t k = 0; same && k < shape.size(); k++) same = a.shape(static_cast<py::ssize_t>(k) + 1) == shape[k];
+    if (!same) throw py::value_error(what + " must have the shape " + expected_text(shape) + ", got " + shape_text(a));
+    if (a.shape(0) < 1) throw py::value_error(what + " is empty; a batch needs at least one sample");
+    if (batch > 0 && a.shape(0) != batch)
+      throw py::value_error(what + " holds " + std::to_string(a.shape(0)) + " samples, the other arrays hold " +
+                            std::to_string(batch));
+    batch = static_cast<int>(a.shape(0));
+    out.push_back({a.data(), dtype_of(a, what), batch});
+    keep.push_back(a);
+  }
+  return out;
+}
+
+std::vector<int> target_values(const Session& s) {
+  std::vector<int> values;
+  for (const LossSpec& l : s.losses()) {
+    if (static_cast<int>(values.size()) <= l.target) values.resize(static_cast<size_t>(l.target) + 1, s.graph().outputs.at(0));
+    values[static_cast<size_t>(l.target)] = s.graph().outputs.at(static_cast<size_t>(l.output));
+  }
+  return values;
+}
+
+struct Batches {
+  std::vector<py::array> keep;
+  std::vector<HostBatch> inputs, targets;
+  Batches(const Session& s, const py::list& in, const py::list& out) {
+    inputs = to_batches(s.graph(), s.graph().inputs, in, "input", 0, keep);
+    if (!out.empty()) targets = to_batches(s.graph(), target_values(s), out, "target", inputs.at(0).batch, keep);
+  }
+};
+
+py::array to_array(const std::vector<float>& values, const Shape& shape) {
+  py::array_t<float> a(std::vector<py::ssize_t>(shape.begin(), shape.end()));
+  std::copy(values.begin(), values.end(), a.mutable_data());
+  return a;
+}
+
+const Shape& parameter_shape(const Session& s, int p) { return s.graph().parameters[static_cast<size_t>(p)].shape; }
+
+py::array checked_parameter(const Session& s, int p, const py::handle& value) {
+  const Parameter& info = s.graph().parameters[static_cast<size_t>(p)];
+  py::array_t<float, py::array::c_style | py::array::forcecast> a =
+      py::array_t<float, py::array::c_style | py::array::forcecast>::ensure(value);
+  if (!a) {
+    PyErr_Clear();
+    throw py::type_error("'" + info.name + "' is not an array of numbers");
+  }
+  bool same = a.ndim() == static_cast<py::ssize_t>(info.shape.size());
+  for (size_t k = 0; same && k < info.shape.size(); k++) same = a.shape(static_cast<py::ssize_t>(k)) == info.shape[k];
+  if (!same) throw py::value_error("'" + info.name + "' must have the shape " + to_text(info.shape) + ", got " + shape_text(a));
+  return a;
+}
+
+PlanRequest request_of(int batch, bool training) {
+  if (batch < 1) throw py::value_error("the batch size must be at least 1, got " + std::to_string(batch));
+  return PlanRequest{batch, training, training, training, {}};
+}
+
+py::list explain(PySession& self, int batch, bool training) {
+  PlanRequest request = request_of(batch, training);
+  const Session& s = self.session;
+  // Reconstruction where shapes allow; otherwise the plan with separate targets.
+  if (training && (s.graph().outputs.empty() || s.graph().inputs.empty() ||
+                   s.graph().shape(s.graph().outputs[0]) != s.graph().shape(s.graph().inputs[0])))
+    request.targets_are_inputs = false;
+  const Plan& p = self.session.plan(request);
+  py::list list;
+  for (const auto& step : p.steps) {
+    py::dict d;
+    d["entry"] = step->entry;
+    d["node"] = step->node;
+    d["backward"] = step->backward;
+    d["version"] = s.table().version;
+    py::dict f;
+    f["activation"] = name_of(step->fusion.activation);
+    f["pool"] = step->fusion.pool;
+    f["upsample"] = step->fusion.upsample;
+    d["fusion"] = f;
+    d["workspace"] = step->workspace_memory.bytes;
+    int64_t bytes = 0;
+    for (const auto& use : step->uses) bytes += use.second.bytes;
+    d["bytes"] = bytes;
+    list.append(d);
+  }
+  return list;
+}
+
+}  // namespace
+
+void bind_session(py::module_& m) {
+  py::class_<PySession>(m, "Session")
+      .def(py::init([](const Graph& g, const std::string& device, const std::string& version, const py::object& losses,
+                       const py::object& optimizer, uint64_t seed, bool allocate) {
+             auto s = std::make_unique<PySession>(g, device, version, to_losses(losses), to_optimizer(optimizer));
+             if (allocate) {
+               s->session.allocate();
+               s->session.parameters().initialize(seed);
+             }
+             return s;
+           }),
+           py::arg("graph"), py::arg("device"), py::arg("version"), py::kw_only(), py::arg("losses") = py::none(),
+           py::arg("optimizer") = py::none(), py::arg("seed") = 0, py::arg("allocate") = true)
+      .def_property_readonly("device", [](const PySession& s) { return s.session.target().name; })
+      .def_property_readonly("version", [](PySession& s) { return std::string(s.session.table().version); })
+      .def(
+          "initialize", [](PySession& s, uint64_t seed) { guarded(s, [&](Session& x) { x.parameters().initialize(seed); }); },
+          py::arg("seed"))
+      .def(
+          "prepare",
+          [](PySession& s, int batch, bool training) {
+            const PlanRequest r = request_of(batch, training);
+            guarded(s, [&](Session& x) { x.prepare(r); });
+          },
+          py::arg("batch"), py::arg("training"))
+      .def(
+          "memory",
+          [](PySession& s, int batch, bool training) {
+            const PlanRequest r = request_of(batch, training);
+            return guarded(s, [&](Session& x) { return x.memory(r); });
+          },
+          py::arg("batch"), py::arg("training"))
+      .def("explain", &explain, py::arg("batch"), py::arg("training"))
+      .def(
+          "refusals", [](PySession& s, int batch, bool training) { return s.session.plan(request_of(batch, training)).refusals; },
+          py::arg("batch"), py::arg("training"))
+      .def("set_optimizer",
+           [](PySession& s, const py::kwargs& hyper) {
+             for (const auto& h : hyper) {
+               const std::string name = h.first.cast<std::string>();
+               const double value = h.second.cast<double>();
+               guarded(s, [&](Session& x) { x.optimizer().set_hyper(name, value); });
+             }
+           })
+      .def(
+          "train_step",
+          [](PySession& s, const py::list& inputs, const py::list& targets) {
+            const Batches b(s.session, inputs, targets);
+            guarded(s, [&](Session& x) { x.train_step(b.inputs, b.targets, true); });
+          },
+          py::arg("inputs"), py::arg("targets"))
+      .def("loss", [](PySession& s) { return guarded(s, [](Session& x) { return x.last_loss(); }); })
+      .def("take_mean_loss", [](PySession& s) { return guarded(s, [](Session& x) { return x.take_mean_loss(); }); })
+      .def(
+          "gradients",
+          [](PySession& s, const py::list& inputs, const py::list& targets) {
+            const Batches b(s.session, inputs, targets);
+            guarded(s, [&](Session& x) { x.train_step(b.inputs, b.targets, false); });
+            py::dict d;
+            const auto& list = s.session.graph().parameters;
+            for (size_t p = 0; p < list.size(); p++) {
+              if (!list[p].trainable) continue;
+              const auto values =
+                  guarded(s, [&](Session& x) { return x.parameters().get(static_cast<int>(p), x.parameters().gradients()); });
+              d[list[p].name.c_str()] = to_array(values, list[p].shape);
+            }
+            return d;
+          },
+          py::arg("inputs"), py::arg("targets"))
+      .def(
+          "evaluate_step",
+          [](PySession& s, const py::list& inputs, const py::list& targets) {
+            const Batches b(s.session, inputs, targets);
+            guarded(s, [&](Session& x) { x.evaluate_step(b.inputs, b.targets); });
+          },
+          py::arg("inputs"), py::arg("targets"))
+      .def(
+          "predict",
+          [](PySession& s, const py::list& inputs, const std::optional<std::vector<int>>& values) {
+            const Batches b(s.session, inputs, py::list());
+            const std::vector<int> wanted = values.value_or(std::vector<int>());
+            for (const int v : wanted)
+              if (v < 0 || v >= static_cast<int>(s.session.graph().values.size()))
+                throw GraphError("value " + std::to_string(v) + " is not in the graph");
+            const Plan& plan = *guarded(s, [&](Session& x) { return &x.predict(b.inputs, wanted); });
+            py::list out;
+            const std::vector<int>& ids = wanted.empty() ? s.session.graph().outputs : wanted;
+            for (size_t i = 0; i < ids.size(); i++) {
+              std::vector<py::ssize_t> shape = {b.inputs[0].batch};
+              for (const int64_t d : s.session.graph().shape(ids[i])) shape.push_back(d);
+              py::array_t<float> a(shape);
+              float* data = a.mutable_data();
+              guarded(s, [&](Session& x) { x.output(plan, i, data); });
+              out.append(a);
+            }
+            return out;
+          },
+          py::arg("inputs"), py::arg("values") = py::none())
+      .def(
+          "load_data",
+          [](PySession& s, const std::string& slot, const py::array& images) {
+            const py::array a = contiguous(images, "images");
+            if (a.ndim() < 2) throw py::value_error("images must have the shape (M, C, H, W), got " + shape_text(a));
+            const DType t = dtype_of(a, "images");
+            Shape shape;
+            for (py::ssize_t i = 1; i < a.ndim(); i++) shape.push_back(a.shape(i));
+            const void* data = a.data();
+            const int64_t count = a.shape(0);
+            guarded(s, [&](Session& x) { x.load_data(slot, data, t, shape, count); });
+          },
+          py::arg("slot"), py::arg("images"))
+      .def(
+          "begin_epoch",
+          [](PySession& s, const std::string& slot, const py::array_t<int32_t, py::array::c_style>& order) {
+            const int32_t* data = order.data();
+            const int64_t rows = order.size();
+            guarded(s, [&](Session& x) { x.begin_epoch(slot, data, rows); });
+          },
+          py::arg("slot"), py::arg("order"))
+      .def(
+          "train_next", [](PySession& s, int count) { guarded(s, [&](Session& x) { x.run_next("train", count, true); }); },
+          py::arg("count"))
+      .def(
+          "evaluate_next",
+          [](PySession& s, int count, const std::string& slot) {
+            guarded(s, [&](Session& x) { x.run_next(slot, count, false); });
+          },
+          py::arg("count"), py::arg("slot") = "test")
+      .def("synchronize", [](PySession& s) { guarded(s, [](Session& x) { x.synchronize(); }); })
+      .def(
+          "get_parameter",
+          [](PySession& s, const std::string& name) {
+            const int p = s.session.parameters().find(name);
+            const auto values = guarded(s, [&](Session& x) { return x.parameters().get(p, x.parameters().weights()); });
+            return to_array(values, parameter_shape(s.session, p));
+          },
+          py::arg("name"))
+      .def(
+          "set_parameter",
+          [](PySession& s, const std::string& name, const py::object& value) {
+            const int p = s.session.parameters().find(name);
+            const py::array a = checked_parameter(s.session, p, value);
+            const auto* data = static_cast<const float*>(a.data());
+            guarded(s, [&](Session& x) { x.parameters().set(p, data, x.parameters().weights()); });
+          },
+          py::arg("name"), py::arg("value"))
+      .def("optimizer_state",
+           [](PySession& s) {
+             py::dict d;
+             const auto& list = s.session.graph().parameters;
+             const auto& states = s.session.optimizer().states();
+             for (size_t i = 0; i < states.size() && !s.session.losses().empty(); i++)
+               for (size_t p = 0; p < list.size(); p++) {
+                 if (!list[p].trainable) continue;
+                 const auto values =
+                     guarded(s, [&](Session& x) { return x.parameters().get(static_cast<int>(p), x.optimizer().state(i)); });
+                 d[(states[i] + "/" + list[p].name).c_str()] = to_array(values, list[p].shape);
+               }
+             return d;
+           })
+      .def(
+          "set_optimizer_state",
+          [](PySession& s, const py::dict& state) {
+            for (const auto& item : state) {
+              const std::string key = item.first.cast<std::string>();
+              const size_t slash = key.find('/');
+              const auto& states = s.session.optimizer().states();
+              size_t i = 0;
+              while (i < states.size() && states[i] != key.substr(0, slash)) i++;
+              if (slash == std::string::npos || i == states.size())
+                throw GraphError("the optimizer keeps no state '" + key + "'");
+              const int p = s.session.parameters().find(key.substr(slash + 1));
+              const py::array a = checked_parameter(s.session, p, item.second);
+              const auto* data = static_cast<const float*>(a.data());
+              guarded(s, [&](Session& x) { x.parameters().set(p, data, x.optimizer().state(i)); });
+            }
+          },
+          py::arg("state"))
+      .def(
+          "profile_step",
+          [](PySession& s, int batch, int repeat) {
+            const PlanRequest r = request_of(batch, true);
+            const auto times = guarded(s, [&](Session& x) { return x.profile(r, repeat); });
+            py::list list = explain(s, batch, true);
+            for (size_t i = 0; i < times.size(); i++) list[i]["milliseconds"] = times[i];
+            return list;
+          },
+          py::arg("batch"), py::arg("repeat"));
+}
+
+}  // namespace warploom

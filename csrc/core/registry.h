@@ -1,0 +1,32 @@
+// registry.h - the device libraries beside the extension (warploom/_lib/*.so): found, loaded and asked once, on first use.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+
+namespace warploom {
+
+struct LoadedLibrary {
+  std::string path, kind;
+  const DeviceLibrary* library = nullptr;  // nullptr: could not be loaded, `why` says why
+  int devices = 0;
+  std::string why;  // why there is no usable device
+  bool usable() const { return library && devices > 0; }
+};
+
+// A device opened by name ("cpu", "cuda", "cuda:1", "emulated", "emulated:checked") and the tables of its library.
+struct OpenDevice {
+  std::string name;
+  std::shared_ptr<Device> device;
+  const DeviceLibrary* library;
+  const OpTable& table(const std::string& version) const;  // throws UnsupportedError naming the versions there are
+};
+
+const std::vector<LoadedLibrary>& loaded_libraries();
+// Opened once per process and shared; throws DeviceError with the reason if it is not there.
+OpenDevice open_device(const std::string& name);
+
+}  // namespace warploom

@@ -1,0 +1,109 @@
+// elementwise.cpp - activation, add, SGD and MSE: one pass over flat arrays, blocks of fixed size over the threads.
+//
+// The loss is summed in double precision: per block of kSumBlock elements, then over the blocks in order, so that its bits do not
+// depend on the number of threads.
+#include "common.h"
+#include "entries.h"
+
+namespace warploom::cpu {
+namespace {
+
+constexpr int64_t kBlockElements = 32768;
+constexpr int64_t kSumBlock = 16384;
+
+// f(i, n): the vector at i, of which n elements exist.
+template <class F> void for_vectors(int64_t count, F&& f) {
+  parallel_blocks(count, kBlockElements, [&](int64_t begin, int64_t end, int) {
+    int64_t i = begin;
+    for (; i + kWidth <= end; i += kWidth) f(i, kWidth);
+    if (i < end) f(i, static_cast<int>(end - i));
+  });
+}
+
+template <Activation kind> void forward_of(const ActivationForward& a) {
+  const float* x = a.x.ptr();
+  float* y = a.y.ptr();
+  for_vectors(a.count, [&](int64_t i, int n) { store_part(y + i, activate(load_part(x + i, n), kind, a.negative_slope), n); });
+}
+template <Activation kind> void backward_of(const ActivationBackward& a) {
+  const float *dy = a.dy.ptr(), *y = a.y.ptr();
+  float* dx = a.dx.ptr();
+  for_vectors(a.count, [&](int64_t i, int n) {
+    store_part(dx + i, activate_backward(load_part(dy + i, n), load_part(y + i, n), kind, a.negative_slope), n);
+  });
+}
+
+}  // namespace
+
+void activation_forward(const ActivationForward& a, const Context&) {
+  switch (a.kind) {
+    case Activation::relu: return forward_of<Activation::relu>(a);
+    case Activation::leaky_relu: return forward_of<Activation::leaky_relu>(a);
+    case Activation::sigmoid: return forward_of<Activation::sigmoid>(a);
+    default: return forward_of<Activation::none>(a);
+  }
+}
+
+void activation_backward(const ActivationBackward& a, const Context&) {
+  switch (a.kind) {
+    case Activation::relu: return backward_of<Activation::relu>(a);
+    case Activation::leaky_relu: return backward_of<Activation::leaky_relu>(a);
+    case Activation::sigmoid: return backward_of<Activation::sigmoid>(a);
+    default: return backward_of<Activation::none>(a);
+  }
+}
+
+void add(const Add& s, const Context&) {
+  const float *a = s.a.ptr(), *b = s.b.ptr();
+  float* y = s.y.ptr();
+  for_vectors(s.count, [&](int64_t i, int n) { store_part(y + i, load_part(a + i, n) + load_part(b + i, n), n); });
+}
+
+int64_t mse_loss_workspace(const MseLoss& a) { return ceil_div(a.count, kSumBlock) * static_cast<int64_t>(sizeof(double)); }
+
+void mse_loss(const MseLoss& a, const Context& context) {
+  const float *p = a.prediction.ptr(), *t = a.target.ptr();
+  float* grad = a.grad.ptr();
+  double* partial = context.workspace.ptr<double>();
+  const float scale = static_cast<float>(2.0 * a.weight / static_cast<double>(a.count));
+  parallel_blocks(a.count, kSumBlock, [&](int64_t begin, int64_t end, int) {
+    double total = 0;
+    for (int64_t i = begin; i < end; i += kWidth) {
+      const int n = static_cast<int>(std::min<int64_t>(kWidth, end - i));
+      const vf d = load_part(p + i, n) - load_part(t + i, n);
+      if (grad) store_part(grad + i, d * scale, n);
+      using vd = double __attribute__((vector_size(kWidth * 8)));
+      const vd wide = __builtin_convertvector(d, vd);
+      const vd square = wide * wide;
+      for (int k = 0; k < kWidth; ++k) total += square[k];
+    }
+    partial[begin / kSumBlock] = total;
+  });
+  double total = 0;
+  const int64_t blocks = ceil_div(a.count, kSumBlock);
+  for (int64_t b = 0; b < blocks; ++b) total += partial[b];
+  const double loss = a.weight * total / static_cast<double>(a.count);
+  *a.loss.ptr() = static_cast<float>(loss);
+  if (a.total) {
+    a.total.ptr<double>()[0] += loss * a.samples;
+    a.total.ptr<double>()[1] += a.samples;
+  }
+}
+
+void sgd_update(const SgdUpdate& a, const Context&) {
+  const float lr = a.hyper.ptr()[0], momentum = a.hyper.ptr()[1], decay = a.hyper.ptr()[2];
+  const float* g = a.g.ptr();
+  float *w = a.w.ptr(), *velocity = a.velocity.ptr();
+  for_vectors(a.count, [&](int64_t i, int n) {
+    const vf weight = load_part(w + i, n);
+    vf d = load_part(g + i, n) + decay * weight;
+    if (velocity) {
+      const vf v = momentum * load_part(velocity + i, n) + d;
+      store_part(velocity + i, v, n);
+      d = a.nesterov ? d + momentum * v : v;
+    }
+    store_part(w + i, weight - lr * d, n);
+  });
+}
+
+}  // namespace warploom::cpu

@@ -1,0 +1,152 @@
+// gemm.cpp - register tiles: 14 x 32 (AVX-512), 6 x 16 (AVX2), 6 x 8 (others) for A * B; 8 x 32, 8 x 8, 8 x 4 for A^T * B.
+//
+// One row of A is broadcast against the two vectors of a panel row; the sums of a tile stay in registers over the whole of K. The
+// strides of a blocked A are constants of the code, so that every address is base + displacement.
+#include "gemm.h"
+
+namespace warploom::cpu {
+namespace {
+
+using Tile = void (*)(int64_t K, const float* a, int64_t row, int64_t block, const float* b, float* c, int64_t c_row, int64_t c_block,
+                      int columns);
+
+// kRow: A's row stride where it is known (16), 0 where it is not.
+template <int R, int kRow>
+__attribute__((noinline)) void tile(int64_t K, const float* a, int64_t row_, int64_t block, const float* b, float* c, int64_t c_row,
+                                    int64_t c_block, int columns) {
+  const int64_t row = kRow ? kRow : row_;
+  vf sum[R][2];
+#pragma GCC unroll 14
+  for (int i = 0; i < R; ++i) sum[i][0] = sum[i][1] = vf{};
+  for (int64_t k = 0; k < K; k += kBlock, a += block) {
+    const int n = K - k < kBlock ? static_cast<int>(K - k) : kBlock;
+    const float* ak = a;
+#pragma GCC unroll 4
+    for (int j = 0; j < n; ++j, ++ak, b += kPanel) {
+      const vf b0 = load(b), b1 = load(b + kWidth);
+#pragma GCC unroll 14
+      for (int i = 0; i < R; ++i) {
+        const vf x = broadcast(ak[i * row]);
+        sum[i][0] += x * b0;
+        sum[i][1] += x * b1;
+      }
+    }
+  }
+  // The two vectors of a row stand in one block of 16 columns or in two.
+  const int64_t second = kWidth == kBlock ? c_block : kWidth;
+#pragma GCC unroll 14
+  for (int i = 0; i < R; ++i) {
+    float* to = c + i * c_row;
+    store_part(to, sum[i][0], columns);
+    if (columns > kWidth) store_part(to + second, sum[i][1], columns - kWidth);
+  }
+}
+
+template <int kRow> Tile tile_of(int rows) {
+  switch (rows) {
+    case 1: return tile<1, kRow>;
+    case 2: return tile<2, kRow>;
+    case 3: return tile<3, kRow>;
+    case 4: return tile<4, kRow>;
+    case 5: return tile<5, kRow>;
+#if defined(__AVX512F__)
+    case 6: return tile<6, kRow>;
+    case 7: return tile<7, kRow>;
+    case 8: return tile<8, kRow>;
+    case 9: return tile<9, kRow>;
+    case 10: return tile<10, kRow>;
+    case 11: return tile<11, kRow>;
+    case 12: return tile<12, kRow>;
+    case 13: return tile<13, kRow>;
+#endif
+    default: return tile<kTileRows, kRow>;
+  }
+}
+
+constexpr int kRows = 8;  // of a transposed tile
+constexpr int kVectors = kWidth == 16 ? 2 : 1;
+
+template <int V>
+__attribute__((noinline)) void tile_transposed(int64_t T, const float* a, int64_t a_row, const float* b, int64_t b_row, int64_t b_second,
+                                               float* c, int64_t c_row, int64_t c_second, bool accumulate) {
+  vf sum[kRows][V];
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) sum[i][v] = accumulate ? load(c + i * c_row + v * c_second) : vf{};
+#pragma GCC unroll 4
+  for (int64_t t = 0; t < T; ++t, a += a_row, b += b_row) {
+    vf bv[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) bv[v] = load(b + v * b_second);
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+      const vf x = broadcast(a[i]);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) sum[i][v] += x * bv[v];
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) store(c + i * c_row + v * c_second, sum[i][v]);
+}
+
+}  // namespace
+
+void pack_panel(const float* source, int64_t stride_k, int64_t stride_n, int64_t K, int64_t k0, int64_t rows, int64_t N, int64_t panel,
+                float* packed) {
+  const int64_t n0 = panel * kPanel;
+  const int columns = static_cast<int>(std::min<int64_t>(kPanel, N - n0));
+  float* to = packed + panel * K * kPanel + k0 * kPanel;
+  source += n0 * stride_n;
+  if (stride_n == 1) {
+    for (int64_t k = 0; k < rows; ++k, to += kPanel, source += stride_k) {
+      store(to, load_part(source, columns));
+      store(to + kWidth, columns > kWidth ? load_part(source + kWidth, columns - kWidth) : vf{});
+    }
+    return;
+  }
+  for (int64_t k = 0; k < rows; k += kBlock)  // blocks, so that a transposed source is read by whole cache lines
+    for (int n = 0; n < kPanel; ++n)
+      for (int64_t j = k; j < std::min<int64_t>(rows, k + kBlock); ++j)
+        to[j * kPanel + n] = n < columns ? source[j * stride_k + n * stride_n] : 0.0f;
+}
+
+void multiply(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, const float* packed, const MutableView& C, bool exact) {
+  const int64_t rows = m1 - m0;
+  if (rows <= 0) return;
+  const int64_t tiles = ceil_div(rows, kTileRows), panels = ceil_div(N, kPanel);
+  constexpr int64_t kTilesAtOnce = 8;  // their rows of A stay in the second-level cache while the panels pass
+  for (int64_t first = 0; first < tiles; first += kTilesAtOnce)
+    for (int64_t p = 0; p < panels; ++p) {
+      const int64_t left = (exact ? N : round_up(N, kBlock)) - p * kPanel;
+      const int columns = static_cast<int>(std::min<int64_t>(left, kPanel));
+      for (int64_t t = first; t < std::min(tiles, first + kTilesAtOnce); ++t) {
+        const int64_t begin = m0 + rows * t / tiles, end = m0 + rows * (t + 1) / tiles;  // tiles of nearly equal height
+        const int height = static_cast<int>(end - begin);
+        const Tile run = A.row == kBlock ? tile_of<kBlock>(height) : tile_of<0>(height);
+        run(K, A.data + begin * A.row, A.row, A.block, packed + p * K * kPanel, C.at(begin, p * kPanel), C.row, C.block, columns);
+      }
+    }
+}
+
+void multiply_transposed(int64_t t0, int64_t t1, int64_t k0, int64_t k1, int64_t N, const View& A, const View& B, const MutableView& C,
+                         bool accumulate) {
+  constexpr int64_t kDepth = 128;  // rows at once: B's strip stays in the first-level cache over all of k0..k1
+  constexpr int kStep = kVectors * kWidth;
+  int64_t t = t0;
+  do {
+    const int64_t depth = std::min(kDepth, t1 - t);
+    const bool add = accumulate || t != t0;
+    for (int64_t n = 0; n < N; n += kStep)
+      for (int64_t k = k0; k < k1; k += kRows) {
+        const bool whole = n + kStep <= N;
+        (whole ? tile_transposed<kVectors> : tile_transposed<1>)(depth, A.at(t, k), A.row, B.at(t, n), B.row, B.block, C.at(k, n), C.row,
+                                                                 C.block, add);
+      }
+    t += depth;
+  } while (t < t1);
+}
+
+}  // namespace warploom::cpu

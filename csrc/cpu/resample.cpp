@@ -1,0 +1,139 @@
+// resample.cpp - max pool and upsample (nearest, bilinear with half-pixel centres), forward and backward.
+//
+// NHWC: vectors run over channels; one task is one row of the output. Backward passes gather: a task owns a row of dx and adds
+// what reaches it in a fixed order, so overlapping windows need no atomics.
+#include "common.h"
+#include "entries.h"
+
+namespace warploom::cpu {
+
+void max_pool2d_forward(const MaxPool2dForward& a, const Context&) {
+  const auto& s = a.s;
+  parallel(int64_t(s.N) * s.OH, [&](int64_t task, int) {
+    const int64_t n = task / s.OH, oh = task % s.OH;
+    const float* image = a.x.ptr() + n * s.H * s.W * s.C;
+    for (int ow = 0; ow < s.OW; ++ow) {
+      const int64_t out = (task * s.OW + ow) * s.C;
+      for (int c = 0; c < s.C; c += kWidth) {
+        const int part = std::min(kWidth, s.C - c);
+        vf best{};
+        vi where{};
+        for (int kh = 0; kh < s.KH; ++kh)
+          for (int kw = 0; kw < s.KW; ++kw) {
+            const int at = static_cast<int>((oh * s.stride_h + kh) * s.W + ow * s.stride_w + kw);
+            const vf x = load_part(image + int64_t(at) * s.C + c, part);
+            const vi wins = kh + kw == 0 ? broadcast(int32_t(-1)) : ((x > best) | (x != x)) & (best == best);
+            best = select(wins, x, best);
+            where = select(wins, broadcast(int32_t(at)), where);
+          }
+        store_part(a.y.ptr() + out + c, best, part);
+        if (a.index) store_part(reinterpret_cast<float*>(a.index.ptr<int32_t>() + out + c), reinterpret_cast<vf>(where), part);
+      }
+    }
+  });
+}
+
+void max_pool2d_backward(const MaxPool2dBackward& a, const Context&) {
+  const auto& s = a.s;
+  parallel(int64_t(s.N) * s.H, [&](int64_t task, int) {
+    const int64_t n = task / s.H;
+    const int h = static_cast<int>(task % s.H);
+    const int first_h = std::max(0, static_cast<int>(ceil_div(h - s.KH + 1, s.stride_h))), last_h = std::min(s.OH - 1, h / s.stride_h);
+    for (int w = 0; w < s.W; ++w) {
+      const int first_w = std::max(0, static_cast<int>(ceil_div(w - s.KW + 1, s.stride_w)));
+      const int last_w = std::min(s.OW - 1, w / s.stride_w);
+      const vi here = broadcast(int32_t(h * s.W + w));
+      for (int c = 0; c < s.C; c += kWidth) {
+        const int part = std::min(kWidth, s.C - c);
+        vf total{};
+        for (int oh = first_h; oh <= last_h; ++oh)
+          for (int ow = first_w; ow <= last_w; ++ow) {
+            const int64_t at = ((n * s.OH + oh) * s.OW + ow) * s.C + c;
+            const vf index = load_part(reinterpret_cast<const float*>(a.index.ptr<int32_t>() + at), part);
+            total += select(reinterpret_cast<vi>(index) == here, load_part(a.dy.ptr() + at, part), vf{});
+          }
+        store_part(a.dx.ptr() + (task * s.W + w) * s.C + c, total, part);
+      }
+    }
+  });
+}
+
+namespace {
+
+// Output pixel `o` of a bilinear upsample lies between inputs `low` and `high`: (1 - t) * x[low] + t * x[high].
+struct Between {
+  int low, high;
+  float t;
+};
+Between bilinear_source(int o, int scale, int size) {
+  const float at = std::max(0.0f, (static_cast<float>(o) + 0.5f) / static_cast<float>(scale) - 0.5f);
+  const int low = std::min(static_cast<int>(at), size - 1);
+  return {low, std::min(low + 1, size - 1), at - static_cast<float>(low)};
+}
+
+}  // namespace
+
+void upsample_forward(const UpsampleForward& a, const Context&) {
+  const auto& s = a.s;
+  const int OH = s.H * s.scale_h, OW = s.W * s.scale_w;
+  parallel(int64_t(s.N) * OH, [&](int64_t task, int) {
+    const float* image = a.x.ptr() + task / OH * s.H * s.W * s.C;
+    const int oh = static_cast<int>(task % OH);
+    float* row = a.y.ptr() + task * OW * s.C;
+    if (a.mode == UpsampleMode::nearest) {
+      for (int ow = 0; ow < OW; ++ow) {
+        const float* from = image + (int64_t(oh / s.scale_h) * s.W + ow / s.scale_w) * s.C;
+        std::copy(from, from + s.C, row + int64_t(ow) * s.C);
+      }
+      return;
+    }
+    const Between v = bilinear_source(oh, s.scale_h, s.H);
+    for (int ow = 0; ow < OW; ++ow) {
+      const Between u = bilinear_source(ow, s.scale_w, s.W);
+      const float* corner[4] = {image + (int64_t(v.low) * s.W + u.low) * s.C, image + (int64_t(v.low) * s.W + u.high) * s.C,
+                                image + (int64_t(v.high) * s.W + u.low) * s.C, image + (int64_t(v.high) * s.W + u.high) * s.C};
+      for (int c = 0; c < s.C; c += kWidth) {
+        const int part = std::min(kWidth, s.C - c);
+        const vf top = (1 - u.t) * load_part(corner[0] + c, part) + u.t * load_part(corner[1] + c, part);
+        const vf bottom = (1 - u.t) * load_part(corner[2] + c, part) + u.t * load_part(corner[3] + c, part);
+        store_part(row + int64_t(ow) * s.C + c, (1 - v.t) * top + v.t * bottom, part);
+      }
+    }
+  });
+}
+
+void upsample_backward(const UpsampleBackward& a, const Context&) {
+  const auto& s = a.s;
+  const int OH = s.H * s.scale_h, OW = s.W * s.scale_w;
+  const bool nearest = a.mode == UpsampleMode::nearest;
+  auto weight = [&](int o, int i, int scale, int size) {  // of input i in output o
+    if (nearest) return o / scale == i ? 1.0f : 0.0f;
+    const Between b = bilinear_source(o, scale, size);
+    return (b.low == i ? 1 - b.t : 0.0f) + (b.high == i ? b.t : 0.0f);
+  };
+  const int reach_h = nearest ? 0 : s.scale_h, reach_w = nearest ? 0 : s.scale_w;
+  parallel(int64_t(s.N) * s.H, [&](int64_t task, int) {
+    const int64_t n = task / s.H;
+    const int h = static_cast<int>(task % s.H);
+    const int first_h = std::max(0, h * s.scale_h - reach_h), last_h = std::min(OH, (h + 1) * s.scale_h + reach_h);
+    for (int w = 0; w < s.W; ++w) {
+      const int first_w = std::max(0, w * s.scale_w - reach_w), last_w = std::min(OW, (w + 1) * s.scale_w + reach_w);
+      for (int c = 0; c < s.C; c += kWidth) {
+        const int part = std::min(kWidth, s.C - c);
+        vf total{};
+        for (int oh = first_h; oh < last_h; ++oh) {
+          const float v = weight(oh, h, s.scale_h, s.H);
+          if (v == 0) continue;
+          for (int ow = first_w; ow < last_w; ++ow) {
+            const float u = weight(ow, w, s.scale_w, s.W);
+            if (u == 0) continue;
+            total += (v * u) * load_part(a.dy.ptr() + ((n * OH + oh) * OW + ow) * s.C + c, part);
+          }
+        }
+        store_part(a.dx.ptr() + (task * s.W + w) * s.C + c, total, part);
+      }
+    }
+  });
+}
+
+}  // namespace warploom::cpu

@@ -1,0 +1,179 @@
+#include "csrc/graph/emitter.h"
+
+#include <algorithm>
+
+#include "csrc/graph/op.h"
+
+namespace warploom {
+
+Emitter::Emitter(Plan& plan, const OpTable& t) : table(t), plan_(plan) {}
+
+Handle Emitter::new_buffer(const std::string& name, int64_t bytes, Category category) {
+  Buffer b;
+  b.name = name;
+  b.bytes = bytes;
+  b.category = category;
+  plan_.buffers.push_back(b);
+  return static_cast<Handle>(plan_.buffers.size()) - 1;
+}
+
+Step& Emitter::add_step(std::unique_ptr<Step> step, const char* name, const Node* node, int64_t workspace_bytes) {
+  step->entry = name;
+  step->node = node ? node->name : "";
+  step->backward = backward_;
+  const int index = static_cast<int>(plan_.steps.size());
+  if (workspace_bytes > 0) {
+    step->workspace = new_buffer(step->node + "." + name + " workspace", workspace_bytes, Category::workspace);
+    step->workspace_memory.bytes = workspace_bytes;
+    auto& b = plan_.buffers[static_cast<size_t>(step->workspace)];
+    b.first_step = b.last_step = index;
+  }
+  for (const auto& use : step->uses) {
+    auto& b = plan_.buffers[static_cast<size_t>(use.first)];
+    if (b.first_step < 0) b.first_step = index;
+    b.last_step = std::max(b.last_step, index);
+  }
+  plan_.steps.push_back(std::move(step));
+  return *plan_.steps.back();
+}
+
+// ---- forward ----
+
+In Emitter::read(int value) { return in(values_.at(value)); }
+
+Out Emitter::write(int value) {
+  values_[value] = new_buffer(graph().values[static_cast<size_t>(value)].name, value_bytes(value), Category::activations);
+  return out(values_[value]);
+}
+
+bool Emitter::may_overwrite(const Node& node, int input) const {
+  const Graph& g = graph();
+  if (std::count(g.inputs.begin(), g.inputs.end(), input) || std::count(g.outputs.begin(), g.outputs.end(), input)) return false;
+  // Another value in the same buffer (an identity) may have readers of its own, so ask every value that lives there.
+  for (const auto& [value, handle] : values_) {
+    if (handle != values_.at(input)) continue;
+    for (const int consumer : g.consumers(value)) {
+      const Node& c = g.nodes[static_cast<size_t>(consumer)];
+      const bool is_alias =
+          std::any_of(c.outputs.begin(), c.outputs.end(), [&](int v) { return has_buffer(v) && buffer_of(v) == handle; });
+      if (c.name != node.name && !is_alias) return false;
+    }
+    if (std::count(g.inputs.begin(), g.inputs.end(), value) || std::count(g.outputs.begin(), g.outputs.end(), value))
+      return false;
+    const int producer = g.values[static_cast<size_t>(value)].producer;
+    if (producer >= 0 && training()) {
+      const Node& p = g.nodes[static_cast<size_t>(producer)];
+      if (p.op->backward_reads_output(p)) return false;
+    }
+  }
+  return true;
+}
+
+Out Emitter::write_in_place(const Node& node, int output, int input) {
+  if (!may_overwrite(node, input)) return write(output);
+  values_[output] = values_.at(input);
+  return out(values_[output]);
+}
+
+void Emitter::alias(int output, int input) { values_[output] = values_.at(input); }
+
+Handle Emitter::weights_handle(int parameter) {
+  const auto found = weights_.find(parameter);
+  if (found != weights_.end()) return found->second;
+  const Parameter& p = graph().parameters[static_cast<size_t>(parameter)];
+  const Handle h = new_buffer(p.name, 4 * count_of(p.shape), Category::persistent);
+  plan_.buffers[static_cast<size_t>(h)].space = Space::weights;
+  plan_.buffers[static_cast<size_t>(h)].offset = parameter;
+  return weights_[parameter] = h;
+}
+
+Handle Emitter::weight_gradients_handle(int parameter) {
+  const Parameter& p = graph().parameters[static_cast<size_t>(parameter)];
+  const Handle h = new_buffer(p.name + ".grad", 4 * count_of(p.shape), Category::persistent);
+  plan_.buffers[static_cast<size_t>(h)].space = Space::weight_gradients;
+  plan_.buffers[static_cast<size_t>(h)].offset = parameter;
+  return h;
+}
+
+In Emitter::parameter(int parameter) { return in(weights_handle(parameter)); }
+
+Out Emitter::keep(const Node& node, const std::string& name, int64_t bytes) {
+  const Handle h = new_buffer(node.name + "." + name, bytes, Category::saved);
+  kept_[{node.name, name}] = h;
+  return out(h);
+}
+
+In Emitter::kept(const Node& node, const std::string& name) {
+  const auto found = kept_.find({node.name, name});
+  return found == kept_.end() ? In{} : in(found->second);
+}
+
+// ---- backward ----
+
+In Emitter::gradient(int value) { return in(gradients_.at(value)); }
+
+bool Emitter::shared_gradient(int value) const {
+  int users = 0;
+  for (const auto& g : gradients_) users += g.second == gradients_.at(value);
+  return users > 1;
+}
+
+Out Emitter::write_gradient(int value) {
+  const Handle h = new_buffer(graph().values[static_cast<size_t>(value)].name + ".grad", value_bytes(value), Category::gradients);
+  if (has_gradient(value)) {
+    pending_.push_back({value, kNoBuffer, h, int64_t(batch()) * count_of(graph().shape(value))});
+  } else {
+    gradients_[value] = h;
+  }
+  return out(h);
+}
+
+Out Emitter::write_gradient_in_place(int value, int output) {
+  if (has_gradient(value) || shared_gradient(output)) return write_gradient(value);
+  gradients_[value] = gradients_.at(output);
+  return out(gradients_[value]);
+}
+
+void Emitter::pass_gradient(int value, int output) {
+  if (has_gradient(value)) {
+    pending_.push_back({value, kNoBuffer, gradients_.at(output), int64_t(batch()) * count_of(graph().shape(value))});
+  } else {
+    gradients_[value] = gradients_.at(output);
+  }
+}
+
+Out Emitter::rewrite_gradient(int output) {
+  if (!shared_gradient(output)) return out(gradients_.at(output));
+  return out(new_buffer(graph().values[static_cast<size_t>(output)].name + ".grad", value_bytes(output), Category::gradients));
+}
+
+Out Emitter::write_parameter_gradient(int parameter) {
+  const int64_t count = count_of(graph().parameters[static_cast<size_t>(parameter)].shape);
+  const auto found = weight_gradients_.find(parameter);
+  if (found == weight_gradients_.end()) return out(weight_gradients_[parameter] = weight_gradients_handle(parameter));
+  const Handle part =
+      new_buffer(graph().parameters[static_cast<size_t>(parameter)].name + ".grad part", 4 * count, Category::gradients);
+  pending_.push_back({-1, found->second, part, count});
+  return out(part);
+}
+
+void Emitter::end_node(const Node& node) {
+  for (const int v : node.outputs) gradients_.erase(v);
+  for (const Pending& p : pending_) {
+    Add a;
+    a.count = p.count;
+    a.b = in(p.part);
+    if (p.value < 0) {
+      a.a = in(p.sum);
+      a.y = out(p.sum);
+    } else {  // in place, unless another value has the same gradient
+      a.a = in(gradients_.at(p.value));
+      a.y = rewrite_gradient(p.value);
+      gradients_[p.value] = untag(a.y.data);
+    }
+    call(table.add, "add", &node, a);
+  }
+  pending_.clear();
+}
+
+}  // namespace warploom

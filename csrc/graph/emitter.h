@@ -1,0 +1,112 @@
+// emitter.h - how an operation turns into steps of a plan.
+//
+// An OpDef asks the emitter for the buffers of its values, parameters and gradients and emits calls of table entries. The emitter
+// keeps count of who writes and reads what, so that liveness, gradient sums and in-place use need no thought in the operations.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "csrc/core/errors.h"
+#include "csrc/graph/plan.h"
+
+namespace warploom {
+
+class Emitter {
+ public:
+  Emitter(Plan& plan, const OpTable& table);
+
+  const OpTable& table;
+  int batch() const { return plan_.batch; }
+  bool training() const { return plan_.training; }
+  const Graph& graph() const { return plan_.graph; }
+
+  // ---- forward ----
+  In read(int value);
+  Out write(int value);
+  // The output's buffer is the input's where nothing else still needs the input's contents; else a new one.
+  Out write_in_place(const Node& node, int output, int input);
+  void alias(int output, int input);  // the same contents under another value: no copy
+  In parameter(int parameter);
+  // A buffer kept from a node's forward step for its backward step.
+  Out keep(const Node& node, const std::string& name, int64_t bytes);
+  In kept(const Node& node, const std::string& name);
+
+  // ---- backward ----
+  bool wants_gradient(int value) const { return needs_gradient_.count(value) > 0; }
+  bool wants_parameter_gradient(int parameter) const { return graph().parameters[static_cast<size_t>(parameter)].trainable; }
+  bool has_gradient(int value) const { return gradients_.count(value) > 0; }
+  In gradient(int value);
+  // Where to write a contribution to the gradient of `value`. The first is the gradient; later ones are added in program order
+  // when the node ends.
+  Out write_gradient(int value);
+  // The gradient of `value` may overwrite that of `output`, whose last reader this node is.
+  Out write_gradient_in_place(int value, int output);
+  void pass_gradient(int value, int output);  // the gradients are the same numbers
+  // Memory for a rewritten gradient of `output`: its own buffer where no other value shares it, else a new one.
+  Out rewrite_gradient(int output);
+  Out write_parameter_gradient(int parameter);
+  void end_node(const Node& node);  // emits the pending additions; the gradients of the node's outputs are used up
+
+  // ---- calls ----
+  template <class Args>
+  std::string refusal(const Entry<Args>& entry, const Args& args) const {
+    if (!entry.run) return "version " + std::string(table.version) + " has no such operation";
+    return entry.why_not ? entry.why_not(args) : "";
+  }
+  template <class Args>
+  bool accepts(const Entry<Args>& entry, const Args& args) const {
+    return refusal(entry, args).empty();
+  }
+  template <class Args>
+  int64_t saved_bytes(const Entry<Args>& entry, const Args& args) const {
+    return entry.saved_bytes && training() ? entry.saved_bytes(args) : 0;
+  }
+  // Throws UnsupportedError with the version's reason if the entry refuses.
+  template <class Args>
+  Step& call(const Entry<Args>& entry, const char* name, const Node* node, const Args& args) {
+    const std::string why = refusal(entry, args);
+    if (!why.empty())
+      throw UnsupportedError("layer '" + (node ? node->name : std::string("loss")) + "': version " + table.version + " refuses " +
+                             name + ": " + why);
+    auto step = std::make_unique<CallStep<Args>>(entry, args);
+    return add_step(std::move(step), name, node, entry.workspace_bytes ? entry.workspace_bytes(args) : 0);
+  }
+
+  // ---- for the planner ----
+  Handle new_buffer(const std::string& name, int64_t bytes, Category category);
+  Handle buffer_of(int value) const { return values_.at(value); }
+  void set_buffer(int value, Handle h) { values_[value] = h; }
+  bool has_buffer(int value) const { return values_.count(value) > 0; }
+  void set_needs_gradient(std::set<int> values) { needs_gradient_ = std::move(values); }
+  void begin_backward() { backward_ = true; }
+  void keep_to_end(Handle h) { plan_.buffers[static_cast<size_t>(h)].last_step = 1 << 30; }
+  Out out(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
+  In in(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
+  InOut inout(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
+  int64_t value_bytes(int value) const { return 4 * int64_t(batch()) * count_of(graph().shape(value)); }
+  Handle weights_handle(int parameter);  // in Space::weights; offset is the parameter's index until the session places it
+  Handle weight_gradients_handle(int parameter);  // likewise
+
+ private:
+  Step& add_step(std::unique_ptr<Step> step, const char* name, const Node* node, int64_t workspace_bytes);
+  bool may_overwrite(const Node& node, int input) const;
+
+  Plan& plan_;
+  bool backward_ = false;
+  std::map<int, Handle> values_, gradients_, weights_, weight_gradients_;
+  std::map<std::pair<std::string, std::string>, Handle> kept_;
+  bool shared_gradient(int value) const;
+  struct Pending {
+    int value;  // -1: a parameter's gradient
+    Handle sum, part;
+    int64_t count;
+  };
+  std::vector<Pending> pending_;
+  std::set<int> needs_gradient_;
+};
+
+}  // namespace warploom

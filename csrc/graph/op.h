@@ -1,0 +1,45 @@
+// op.h - what the engine knows about an operation: its shape rule, how it becomes kernel calls, its gradient and its cost.
+//
+// One file of ops/ per operation, registered by a static WL_REGISTER_OP line; nothing else lists them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "csrc/graph/graph.h"
+
+namespace warploom {
+
+class Emitter;
+
+// How an operation moves a receptive field, per axis: the window and step on its input, the zero padding before the first
+// element, and how many output elements share one input element.
+struct Geometry {
+  int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, padding[2] = {0, 0}, upsample[2] = {1, 1};
+  bool bilinear = false;
+};
+
+class OpDef {
+ public:
+  virtual ~OpDef() = default;
+  virtual const char* name() const = 0;
+  virtual std::vector<Shape> infer(const Graph& graph, const Node& node) const = 0;  // throws GraphError
+  virtual void forward(Emitter& emit, const Node& node) const = 0;
+  virtual void backward(Emitter& emit, const Node& node) const = 0;
+  virtual int64_t macs(const Graph&, const Node&) const { return 0; }  // multiply-accumulates per sample, done plainly
+  virtual Geometry geometry(const Graph&, const Node&) const { return {}; }
+  // Does backward read the node's outputs? If so no later node may overwrite them in place.
+  virtual bool backward_reads_output(const Node&) const { return false; }
+};
+
+const OpDef* find_op(const std::string& name);  // throws GraphError naming the operations there are
+void register_op(const OpDef* op);
+
+struct OpRegistration {
+  explicit OpRegistration(const OpDef* op) { register_op(op); }
+};
+#define WL_REGISTER_OP(Class)          \
+  static const Class Class##_instance; \
+  static const ::warploom::OpRegistration Class##_registration(&Class##_instance);
+
+}  // namespace warploom

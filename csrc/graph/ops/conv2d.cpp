@@ -1,0 +1,227 @@
+// conv2d - cross-correlation as in every framework: y[o, i, j] = b[o] + sum over c, u, v of w[o, c, u, v] x[c, i * s + u - p, j *
+// s + v - p].
+//
+// parameters: weight [C_out, C_in / groups, KH, KW] and optionally bias [C_out].
+// attributes: stride [h, w], padding [top, bottom, left, right], groups; after fusion also activation, negative_slope, pool,
+// upsample.
+#include "csrc/graph/ops/conv2d.h"
+
+#include "csrc/core/names.h"
+#include "csrc/graph/emitter.h"
+#include "csrc/graph/op.h"
+
+namespace warploom {
+
+Fusion conv2d_fusion(const Node& node) {
+  Fusion f;
+  f.activation = parse<Activation>(node.attributes.word("activation", "none"));
+  f.negative_slope = static_cast<float>(node.attributes.number("negative_slope", 0.0));
+  f.pool = static_cast<int>(node.attributes.integer("pool", 1));
+  f.upsample = static_cast<int>(node.attributes.integer("upsample", 1));
+  return f;
+}
+
+Conv2dShape conv2d_shape(const Graph& graph, const Node& node, int batch) {
+  const Shape& x = graph.shape(node.inputs[0]);
+  const Shape& w = graph.parameters[static_cast<size_t>(node.parameters[0])].shape;
+  const Ints stride = node.attributes.list("stride", 2, 1), padding = node.attributes.list("padding", 4, 0);
+  const int up = conv2d_fusion(node).upsample;
+  Conv2dShape s;
+  s.N = batch;
+  s.C_in = static_cast<int>(x[0]), s.H = static_cast<int>(x[1]) * up, s.W = static_cast<int>(x[2]) * up;
+  s.C_out = static_cast<int>(w[0]), s.KH = static_cast<int>(w[2]), s.KW = static_cast<int>(w[3]);
+  s.stride_h = static_cast<int>(stride[0]), s.stride_w = static_cast<int>(stride[1]);
+  s.pad_top = static_cast<int>(padding[0]), s.pad_bottom = static_cast<int>(padding[1]);
+  s.pad_left = static_cast<int>(padding[2]), s.pad_right = static_cast<int>(padding[3]);
+  s.groups = static_cast<int>(node.attributes.integer("groups", 1));
+  s.OH = (s.H + s.pad_top + s.pad_bottom - s.KH) / s.stride_h + 1;
+  s.OW = (s.W + s.pad_left + s.pad_right - s.KW) / s.stride_w + 1;
+  return s;
+}
+
+namespace {
+
+// Backward steps, given a way to ask the table. The activation is unfolded from the backward pass (its own step, on y) where the
+// backward entries want plain gradients; pool and upsample must be taken by all entries or by none.
+struct BackwardChoice {
+  bool combined = false;  // one conv2d_backward call
+  bool separate_activation = false;
+  Fusion fusion;    // what the backward entries are given
+  std::string why;  // not empty: no way
+};
+
+template <class Args>
+Args with_shape(const Conv2dShape& s, const Fusion& f) {
+  Args a;
+  a.s = s;
+  a.fusion = f;
+  return a;
+}
+
+template <class Args>
+std::string ask(const OpTable& table, const Entry<Args>& e, const Conv2dShape& s, const Fusion& f) {
+  if (!e.run) return std::string("version ") + table.version + " has no such entry";
+  return e.why_not ? e.why_not(with_shape<Args>(s, f)) : "";
+}
+
+BackwardChoice choose_backward(const OpTable& table, const Conv2dShape& s, const Fusion& fusion) {
+  Fusion plain = fusion;
+  plain.activation = Activation::none;
+  plain.negative_slope = 0.0f;
+  std::string first;
+  for (const bool separate : {false, true}) {
+    if (separate && (fusion.activation == Activation::none || fusion.pool > 1))
+      break;  // y is pooled: its signs are not the map's
+    const Fusion& f = separate ? plain : fusion;
+    if (ask(table, table.conv2d_backward, s, f).empty()) return {true, separate, f, ""};
+    std::string why = ask(table, table.conv2d_backward_input, s, f);
+    if (why.empty()) why = ask(table, table.conv2d_backward_weight, s, f);
+    if (why.empty()) why = ask(table, table.conv2d_backward_bias, s, f);
+    if (why.empty()) return {false, separate, f, ""};
+    if (first.empty()) first = why;
+  }
+  return {false, false, fusion, first};
+}
+
+class Conv2dOp final : public OpDef {
+ public:
+  const char* name() const override { return "conv2d"; }
+
+  std::vector<Shape> infer(const Graph& g, const Node& n) const override {
+    if (n.inputs.size() != 1) throw GraphError("takes one input, got " + std::to_string(n.inputs.size()));
+    if (n.parameters.empty() || n.parameters.size() > 2) throw GraphError("takes a weight and optionally a bias");
+    const Shape& x = g.shape(n.inputs[0]);
+    const Shape& w = g.parameters[static_cast<size_t>(n.parameters[0])].shape;
+    if (x.size() != 3) throw GraphError("needs an input of shape C x H x W, got " + to_text(x));
+    if (w.size() != 4) throw GraphError("needs a weight of shape C_out x C_in/groups x KH x KW, got " + to_text(w));
+    const int64_t groups = n.attributes.integer("groups", 1);
+    const Ints stride = n.attributes.list("stride", 2, 1), padding = n.attributes.list("padding", 4, 0);
+    if (groups < 1 || x[0] % groups || w[0] % groups)
+      throw GraphError("groups=" + std::to_string(groups) + " must divide the " + std::to_string(x[0]) + " input and the " +
+                       std::to_string(w[0]) + " output channels");
+    if (w[1] * groups != x[0])
+      throw GraphError("its weight expects " + std::to_string(w[1] * groups) + " input channels, the input has " +
+                       std::to_string(x[0]));
+    for (const int64_t v : stride)
+      if (v < 1) throw GraphError("stride must be at least 1");
+    for (const int64_t v : padding)
+      if (v < 0) throw GraphError("padding must not be negative");
+    if (n.parameters.size() == 2) {
+      const Shape& b = g.parameters[static_cast<size_t>(n.parameters[1])].shape;
+      if (b != Shape{w[0]}) throw GraphError("needs a bias of " + std::to_string(w[0]) + " values, got " + to_text(b));
+    }
+    const Conv2dShape s = conv2d_shape(g, n, 1);
+    if (s.H + s.pad_top + s.pad_bottom < s.KH || s.W + s.pad_left + s.pad_right < s.KW)
+      throw GraphError("its " + std::to_string(s.KH) + "x" + std::to_string(s.KW) +
+                       " kernel does not fit into the padded input of " + std::to_string(s.H + s.pad_top + s.pad_bottom) + "x" +
+                       std::to_string(s.W + s.pad_left + s.pad_right));
+    return {{s.C_out, s.OH, s.OW}};
+  }
+
+  void forward(Emitter& e, const Node& n) const override {
+    Conv2dForward a = with_shape<Conv2dForward>(conv2d_shape(e.graph(), n, e.batch()), conv2d_fusion(n));
+    a.x = e.read(n.inputs[0]);
+    a.w = e.parameter(n.parameters[0]);
+    if (n.parameters.size() > 1) a.bias = e.parameter(n.parameters[1]);
+    a.y = e.write(n.outputs[0]);
+    const int64_t saved = e.saved_bytes(e.table.conv2d_forward, a);
+    if (saved > 0) a.saved = e.keep(n, "saved", saved);
+    e.call(e.table.conv2d_forward, "conv2d_forward", &n, a).fusion = a.fusion;
+  }
+
+  void backward(Emitter& e, const Node& n) const override {
+    const Conv2dShape s = conv2d_shape(e.graph(), n, e.batch());
+    const BackwardChoice choice = choose_backward(e.table, s, conv2d_fusion(n));
+    if (!choice.why.empty())
+      throw UnsupportedError("layer '" + n.name + "': version " + e.table.version + " cannot train it: " + choice.why);
+    const bool has_bias = n.parameters.size() > 1;
+    const bool want_dx = e.wants_gradient(n.inputs[0]), want_dw = e.wants_parameter_gradient(n.parameters[0]);
+    const bool want_db = has_bias && e.wants_parameter_gradient(n.parameters[1]);
+    In dy = e.gradient(n.outputs[0]);
+    const In y = e.read(n.outputs[0]);
+    const In saved = e.kept(n, "saved");
+    if (choice.separate_activation) {  // dy becomes the gradient before the activation
+      ActivationBackward a;
+      a.count = int64_t(e.batch()) * count_of(e.graph().shape(n.outputs[0]));
+      a.kind = conv2d_fusion(n).activation;
+      a.negative_slope = conv2d_fusion(n).negative_slope;
+      a.dy = dy;
+      a.y = y;
+      a.dx = e.rewrite_gradient(n.outputs[0]);
+      e.call(e.table.activation_backward, "activation_backward", &n, a);
+      dy = In{a.dx.data, a.dx.bytes};
+    }
+    const bool reads_y = choice.fusion.activation != Activation::none || choice.fusion.pool > 1;
+
+    if (choice.combined && want_dw) {
+      auto a = with_shape<Conv2dBackward>(s, choice.fusion);
+      a.dy = dy;
+      a.x = e.read(n.inputs[0]);
+      a.w = e.parameter(n.parameters[0]);
+      if (reads_y) a.y = y;
+      a.saved = saved;
+      a.dw = e.write_parameter_gradient(n.parameters[0]);
+      if (want_db) a.db = e.write_parameter_gradient(n.parameters[1]);
+      if (want_dx) a.dx = e.write_gradient(n.inputs[0]);
+      e.call(e.table.conv2d_backward, "conv2d_backward", &n, a).fusion = choice.fusion;
+      return;
+    }
+    // Weights first: afterwards x is dead and its memory can hold dx.
+    if (want_dw) {
+      auto a = with_shape<Conv2dBackwardWeight>(s, choice.fusion);
+      a.dy = dy;
+      a.x = e.read(n.inputs[0]);
+      if (reads_y) a.y = y;
+      a.saved = saved;
+      a.dw = e.write_parameter_gradient(n.parameters[0]);
+      e.call(e.table.conv2d_backward_weight, "conv2d_backward_weight", &n, a).fusion = choice.fusion;
+    }
+    if (want_db) {
+      auto a = with_shape<Conv2dBackwardBias>(s, choice.fusion);
+      a.dy = dy;
+      if (reads_y) a.y = y;
+      a.saved = saved;
+      a.db = e.write_parameter_gradient(n.parameters[1]);
+      e.call(e.table.conv2d_backward_bias, "conv2d_backward_bias", &n, a).fusion = choice.fusion;
+    }
+    if (want_dx) {
+      auto a = with_shape<Conv2dBackwardInput>(s, choice.fusion);
+      a.dy = dy;
+      a.w = e.parameter(n.parameters[0]);
+      if (reads_y) a.y = y;
+      a.saved = saved;
+      a.dx = e.write_gradient(n.inputs[0]);
+      e.call(e.table.conv2d_backward_input, "conv2d_backward_input", &n, a).fusion = choice.fusion;
+    }
+  }
+
+  int64_t macs(const Graph& g, const Node& n) const override {
+    const Conv2dShape s = conv2d_shape(g, n, 1);
+    return int64_t(s.OH) * s.OW * s.C_out * (s.C_in / s.groups) * s.KH * s.KW;
+  }
+
+  Geometry geometry(const Graph& g, const Node& n) const override {
+    const Conv2dShape s = conv2d_shape(g, n, 1);
+    Geometry q;
+    q.kernel[0] = s.KH, q.kernel[1] = s.KW, q.stride[0] = s.stride_h, q.stride[1] = s.stride_w;
+    q.padding[0] = s.pad_top, q.padding[1] = s.pad_left;
+    return q;
+  }
+
+  bool backward_reads_output(const Node& n) const override {
+    const Fusion f = conv2d_fusion(n);
+    return f.activation != Activation::none || f.pool > 1;
+  }
+};
+WL_REGISTER_OP(Conv2dOp)
+
+}  // namespace
+
+std::string conv2d_refusal(const OpTable& table, const Graph& graph, const Node& node, int batch, bool training) {
+  const Conv2dShape s = conv2d_shape(graph, node, batch);
+  const Fusion f = conv2d_fusion(node);
+  const std::string why = ask(table, table.conv2d_forward, s, f);
+  return why.empty() && training ? choose_backward(table, s, f).why : why;
+}
+
+}  // namespace warploom

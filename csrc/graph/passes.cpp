@@ -1,0 +1,117 @@
+#include "csrc/graph/passes.h"
+
+#include <algorithm>
+#include <set>
+
+#include "csrc/graph/op.h"
+
+namespace warploom {
+namespace {
+
+bool is_op(const Node& node, const char* op) { return std::string(node.op->name()) == op; }
+
+void renumber_producers(Graph& g) {
+  for (auto& v : g.values) v.producer = -1;
+  for (size_t i = 0; i < g.nodes.size(); i++)
+    for (const int v : g.nodes[i].outputs) g.values[static_cast<size_t>(v)].producer = static_cast<int>(i);
+}
+
+// The only consumer of a value nobody else needs; -1 otherwise.
+int sole_consumer(const Graph& g, int value) {
+  if (std::count(g.outputs.begin(), g.outputs.end(), value)) return -1;
+  const auto c = g.consumers(value);
+  return c.size() == 1 ? c[0] : -1;
+}
+
+// A node of the same name with extra attributes, other inputs and outputs.
+Node with(const Node& node, std::vector<int> inputs, std::vector<int> outputs, const Attributes& extra) {
+  Node n = node;
+  n.inputs = std::move(inputs);
+  n.outputs = std::move(outputs);
+  for (const auto& [k, v] : extra.values) n.attributes.values[k] = v;
+  return n;
+}
+
+bool try_fuse(Graph& g, size_t conv, size_t other, const Node& fused, const Offer& offer, std::vector<std::string>* refusals) {
+  const std::string why = offer(g, fused);
+  if (!why.empty()) {
+    if (refusals) refusals->push_back(g.nodes[other].name + " is not folded into " + g.nodes[conv].name + ": " + why);
+    return false;
+  }
+  // The fused node takes the later place, where all its inputs exist.
+  const size_t place = std::max(conv, other), gone = std::min(conv, other);
+  g.nodes[place] = fused;
+  g.nodes.erase(g.nodes.begin() + static_cast<std::ptrdiff_t>(gone));
+  renumber_producers(g);
+  return true;
+}
+
+// One fusion at most for this convolution; true if the graph changed.
+bool fuse_one(Graph& g, size_t i, const Offer& offer, std::set<std::string>& refused, std::vector<std::string>* refusals) {
+  const Node conv = g.nodes[i];
+  const int next = sole_consumer(g, conv.outputs[0]);
+  auto attempt = [&](size_t other, const Node& fused) {
+    if (!refused.insert(conv.name + "+" + g.nodes[other].name).second) return false;
+    return try_fuse(g, i, other, fused, offer, refusals);
+  };
+  if (next >= 0) {
+    const Node& after = g.nodes[static_cast<size_t>(next)];
+    if (is_op(after, "activation") && !conv.attributes.has("activation") && !conv.attributes.has("pool")) {
+      Attributes extra;
+      extra.values["activation"] = after.attributes.word("kind", "relu");
+      extra.values["negative_slope"] = after.attributes.number("negative_slope", 0.0);
+      if (attempt(static_cast<size_t>(next), with(conv, conv.inputs, after.outputs, extra))) return true;
+    }
+    if (is_op(after, "max_pool2d") && !conv.attributes.has("pool")) {
+      const Ints kernel = after.attributes.list("kernel", 2, 1), stride = after.attributes.list("stride", 2, 1);
+      if (kernel == stride && kernel[0] == kernel[1] && kernel[0] > 1) {
+        Attributes extra;
+        extra.values["pool"] = kernel[0];
+        if (attempt(static_cast<size_t>(next), with(conv, conv.inputs, after.outputs, extra))) return true;
+      }
+    }
+  }
+  const int producer = g.values[static_cast<size_t>(conv.inputs[0])].producer;
+  if (producer >= 0 && !conv.attributes.has("upsample") && sole_consumer(g, conv.inputs[0]) == static_cast<int>(i)) {
+    const Node& before = g.nodes[static_cast<size_t>(producer)];
+    const Ints scale = before.attributes.list("scale", 2, 1);
+    if (is_op(before, "upsample") && before.attributes.word("mode", "nearest") == "nearest" && scale[0] == scale[1] &&
+        scale[0] > 1) {
+      Attributes extra;
+      extra.values["upsample"] = scale[0];
+      if (attempt(static_cast<size_t>(producer), with(conv, before.inputs, conv.outputs, extra))) return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+Graph prune(const Graph& graph, const std::vector<int>& values) {
+  std::set<int> needed(values.begin(), values.end());
+  std::vector<Node> kept;
+  for (size_t i = graph.nodes.size(); i-- > 0;) {
+    const Node& n = graph.nodes[i];
+    if (std::none_of(n.outputs.begin(), n.outputs.end(), [&](int v) { return needed.count(v) > 0; })) continue;
+    needed.insert(n.inputs.begin(), n.inputs.end());
+    kept.push_back(n);
+  }
+  Graph g = graph;
+  g.nodes.assign(kept.rbegin(), kept.rend());
+  g.outputs = values;
+  renumber_producers(g);
+  return g;
+}
+
+Graph fuse_convolutions(const Graph& graph, const Offer& offer, std::vector<std::string>* refusals) {
+  Graph g = graph;
+  std::set<std::string> refused;
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (size_t i = 0; i < g.nodes.size() && !changed; i++)
+      if (is_op(g.nodes[i], "conv2d")) changed = fuse_one(g, i, offer, refused, refusals);
+  }
+  return g;
+}
+
+}  // namespace warploom

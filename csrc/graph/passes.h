@@ -1,0 +1,23 @@
+// passes.h - graph in, graph out. Each pass does one thing and can be tested alone; ids of values and parameters stay valid.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "csrc/graph/graph.h"
+
+namespace warploom {
+
+// Only what the given values need; they become the outputs.
+Graph prune(const Graph& graph, const std::vector<int>& values);
+
+// Asked before a fusion is made: the convolution with the additional attributes (activation, negative_slope, pool, upsample) as
+// it would stand in the graph. "" accepts, else the reason of the refusal.
+using Offer = std::function<std::string(const Graph& graph, const Node& fused)>;
+
+// Folds what surrounds a convolution into it, where the offer is accepted: an activation after it, then a max pool (kernel ==
+// stride) after that, and a nearest upsample before it. A value that somebody else reads, or that is an output, stays.
+Graph fuse_convolutions(const Graph& graph, const Offer& offer, std::vector<std::string>* refusals);
+
+}  // namespace warploom

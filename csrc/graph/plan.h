@@ -1,0 +1,127 @@
+// plan.h - a graph bound to a version, a batch size and losses: every buffer has an offset, every step is one kernel call.
+//
+// While a plan is made, the `data` of an In/Out holds a buffer handle instead of an address (see tag()); bind() puts the address
+// there once the arena exists. A plan owns no memory.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "csrc/graph/graph.h"
+#include "kernels/device.h"
+
+namespace warploom {
+
+using Handle = int;  // index into Plan::buffers
+constexpr Handle kNoBuffer = -1;
+
+enum class Space {
+  arena,
+  weights,
+  weight_gradients,
+  loss
+};  // arena: offsets by liveness; the others live as long as the session
+enum class Category { activations, gradients, saved, workspace, persistent };
+const char* name_of(Category c);
+
+struct Buffer {
+  std::string name;
+  int64_t bytes = 0;
+  Space space = Space::arena;
+  Category category = Category::activations;
+  int64_t offset = 0;                   // within its space
+  int first_step = -1, last_step = -1;  // the steps between which its contents matter
+};
+
+inline void* tag(Handle h) { return reinterpret_cast<void*>(static_cast<intptr_t>(h) + 1); }
+inline Handle untag(const void* data) { return static_cast<Handle>(reinterpret_cast<intptr_t>(data)) - 1; }
+
+using Resolve = std::function<char*(Handle)>;
+
+struct Step {
+  virtual ~Step() = default;
+  virtual void bind(const Resolve& address) = 0;
+  virtual void run(const Context& context) const = 0;
+  std::string entry, node;
+  bool backward = false;
+  Fusion fusion;
+  std::vector<std::pair<Handle, Region>> uses;  // named after the argument; addresses are filled in by bind()
+  Handle workspace = kNoBuffer;
+  InOut workspace_memory;
+  std::vector<Region> regions;  // what the step may touch, for devices that check
+
+ protected:
+  void bind_regions(const Resolve& address);
+};
+
+struct Plan {
+  int batch = 0;
+  bool training = false;
+  Graph graph;  // after the passes
+  std::vector<Buffer> buffers;
+  std::vector<std::unique_ptr<Step>> steps;
+  std::vector<Handle> inputs, targets, outputs;  // device buffers: inputs and targets in the version's layout, outputs in NCHW
+  std::vector<std::string> refusals;             // fusions the kernel set refused, with its reasons
+  int64_t arena_bytes = 0;
+  int64_t arena_bytes_without_reuse = 0;
+
+  struct Peak {
+    int step = -1;
+    int64_t bytes[static_cast<int>(Category::persistent)] = {};
+  };
+  Peak peak() const;  // what is alive at the fullest step, by category
+};
+
+// Gives every arena buffer an offset such that buffers alive at the same time do not overlap; sets arena_bytes.
+void assign_offsets(Plan& plan);
+
+namespace detail {
+
+struct UseCollector {
+  std::vector<std::pair<Handle, Region>>& uses;
+  template <class T>
+  void attr(const char*, T&) {}
+  template <class B>
+  void tensor(const char* name, B& field, DType, int64_t, bool) {
+    if (!field) return;
+    constexpr Region::Role role = std::is_same_v<std::decay_t<B>, In>    ? Region::read
+                                  : std::is_same_v<std::decay_t<B>, Out> ? Region::write
+                                                                         : Region::read_write;
+    uses.push_back({untag(field.data), Region{name, nullptr, field.bytes, role}});
+  }
+};
+
+struct Binder {
+  const Resolve& address;
+  template <class T>
+  void attr(const char*, T&) {}
+  template <class B>
+  void tensor(const char*, B& field, DType, int64_t, bool) {
+    if (field) field.data = address(untag(field.data));
+  }
+};
+
+}  // namespace detail
+
+template <class Args>
+struct CallStep final : Step {
+  CallStep(const Entry<Args>& e, const Args& a) : entry_point(e), planned(a) {
+    detail::UseCollector collector{uses};
+    Args::visit(planned, collector);
+  }
+  void bind(const Resolve& address) override {
+    bound = planned;
+    detail::Binder binder{address};
+    Args::visit(bound, binder);
+    bind_regions(address);
+  }
+  void run(const Context& context) const override { entry_point.run(bound, context); }
+  Entry<Args> entry_point;
+  Args planned, bound;
+};
+
+}  // namespace warploom

@@ -1,0 +1,29 @@
+// planner.h - graph + version + batch size + losses -> plan.
+#pragma once
+
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "csrc/graph/plan.h"
+#include "csrc/train/loss.h"
+
+namespace warploom {
+
+struct PlanRequest {
+  int batch = 1;
+  bool training = false;            // keep what backward needs, add losses and the backward pass
+  bool losses = false;              // compute the losses (always so in training)
+  bool targets_are_inputs = false;  // reconstruct: target k is input k
+  std::vector<int> values;          // what to return; empty: the graph's outputs
+  bool operator<(const PlanRequest& o) const {
+    return std::tie(batch, training, losses, targets_are_inputs, values) <
+           std::tie(o.batch, o.training, o.losses, o.targets_are_inputs, o.values);
+  }
+};
+
+// Throws GraphError or UnsupportedError naming the layer.
+std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const std::vector<LossSpec>& losses,
+                                const PlanRequest& request);
+
+}  // namespace warploom

@@ -1,0 +1,291 @@
+#include "csrc/train/session.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "csrc/train/invoke.h"
+
+namespace warploom {
+
+namespace {
+constexpr float kByteScale = 1.0f / 255.0f;
+int64_t loss_bytes(size_t losses) { return 16 + 4 * static_cast<int64_t>(std::max<size_t>(losses, 1)); }
+}  // namespace
+
+Session::Session(const Graph& graph, const std::string& device, const std::string& version, std::vector<LossSpec> losses,
+                 const OptimizerSpec& optimizer)
+    : graph_(graph),
+      target_(open_device(device)),
+      table_(target_.table(version)),
+      losses_(std::move(losses)),
+      parameters_(graph_, table_.weight_layout),
+      optimizer_(optimizer) {
+  for (const LossSpec& l : losses_) check_loss(l);
+}
+
+void Session::allocate() {
+  parameters_.allocate(target_.device);
+  if (!losses_.empty()) optimizer_.allocate(target_.device, parameters_);
+  if (loss_) return;
+  loss_ = DeviceMemory(target_.device, loss_bytes(losses_.size()), "loss");
+  target_.device->fill(loss_.data(), 0, loss_.bytes());
+}
+
+char* Session::address(const Plan& plan, Handle h) const {
+  const Buffer& b = plan.buffers[static_cast<size_t>(h)];
+  switch (b.space) {
+    case Space::weights:
+      return parameters_.weights() + parameters_.offset_bytes(static_cast<int>(b.offset));
+    case Space::weight_gradients:
+      return parameters_.gradients() + parameters_.offset_bytes(static_cast<int>(b.offset));
+    case Space::loss:
+      return loss_.data() + b.offset;
+    default:
+      return arena_.data() + b.offset;
+  }
+}
+
+Session::Bound& Session::bound(const PlanRequest& request) {
+  Bound& b = plans_[request];
+  if (!b.plan) {
+    try {
+      b.plan = make_plan(graph_, table_, losses_, request);
+    } catch (...) {
+      plans_.erase(request);
+      throw;
+    }
+  }
+  return b;
+}
+
+const Plan& Session::plan(const PlanRequest& request) { return *bound(request).plan; }
+
+void Session::prepare(const PlanRequest& request) {
+  allocate();
+  Bound& b = bound(request);
+  if (b.plan->arena_bytes > arena_.bytes() || !arena_) {
+    target_.device->synchronize();
+    arena_ = DeviceMemory();  // free first: both may not fit
+    arena_generation_++;
+    arena_ = DeviceMemory(target_.device, std::max<int64_t>(b.plan->arena_bytes, 256),
+                          "the buffers of a batch of " + std::to_string(request.batch));
+  }
+  if (b.generation == arena_generation_) return;
+  for (auto& step : b.plan->steps) step->bind([&](Handle h) { return address(*b.plan, h); });
+  b.generation = arena_generation_;
+}
+
+void Session::run_step(const Step& step) {
+  Device& device = *target_.device;
+  Context context;
+  context.stream = device.stream();
+  context.device = &device.info();
+  context.workspace = step.workspace_memory;
+  if (!device.checks()) return step.run(context);
+  const CallScope scope(device, step.node.empty() ? step.entry : step.node + "." + step.entry, step.regions);
+  step.run(context);
+}
+
+void Session::run(const Plan& plan) {
+  for (const auto& step : plan.steps) run_step(*step);
+}
+
+void Session::gather(const Plan& plan, Handle to, const Shape& shape, In images, int64_t images_count, DType dtype, In order,
+                     int64_t rows, In cursor) {
+  GatherImages a;
+  a.N = plan.batch;
+  const bool map = shape.size() == 3;
+  a.C = static_cast<int>(map ? shape[0] : count_of(shape));
+  a.H = static_cast<int>(map ? shape[1] : 1), a.W = static_cast<int>(map ? shape[2] : 1);
+  a.images_count = images_count;
+  a.rows = rows;
+  a.dtype = dtype;
+  a.scale = dtype == DType::u8 ? kByteScale : 1.0f;
+  a.to = table_.layout;
+  a.images = images, a.order = order, a.cursor = cursor;
+  a.x = Out{address(plan, to), plan.buffers[static_cast<size_t>(to)].bytes};
+  invoke(*target_.device, table_, table_.gather_images, "gather_images", a);
+}
+
+// A host batch goes through the same kernel as resident data: staged, then gathered in the order 0, 1, 2, ...
+void Session::feed(const Plan& plan, Handle to, const Shape& shape, const HostBatch& batch, size_t staging) {
+  Device& device = *target_.device;
+  const int64_t bytes = plan.batch * count_of(shape) * dtype_bytes(batch.dtype);
+  if (staging_.size() <= staging) staging_.resize(staging + 1);
+  if (staging_[staging].bytes() < bytes) {
+    device.synchronize();
+    staging_[staging] = DeviceMemory();
+    staging_[staging] = DeviceMemory(target_.device, bytes, "a batch from the host");
+  }
+  const int64_t entries = staging_order_.bytes() / 4 - 1;
+  if (entries < plan.batch) {
+    device.synchronize();
+    std::vector<int32_t> order(static_cast<size_t>(plan.batch) + 1);  // cursor 0, then the order
+    std::iota(order.begin() + 1, order.end(), 0);
+    staging_order_ = DeviceMemory();
+    staging_order_ = DeviceMemory(target_.device, static_cast<int64_t>(order.size()) * 4, "a batch's order");
+    device.copy_in(staging_order_.data(), order.data(), staging_order_.bytes());
+  }
+  device.copy_in(staging_[staging].data(), batch.data, bytes);
+  gather(plan, to, shape, In{staging_[staging].data(), bytes}, plan.batch, batch.dtype,
+         In{staging_order_.data() + 4, int64_t(plan.batch) * 4}, plan.batch, In{staging_order_.data(), 4});
+}
+
+void Session::feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets) {
+  for (size_t i = 0; i < inputs.size(); i++) feed(plan, plan.inputs[i], graph_.shape(graph_.inputs[i]), inputs[i], i);
+  for (size_t i = 0; i < targets.size(); i++) {
+    int value = graph_.outputs[0];
+    for (const LossSpec& l : losses_)
+      if (l.target == static_cast<int>(i)) value = graph_.outputs[static_cast<size_t>(l.output)];
+    feed(plan, plan.targets[i], graph_.shape(value), targets[i], inputs.size() + i);
+  }
+}
+
+void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update) {
+  const PlanRequest request{inputs.at(0).batch, true, true, targets.empty(), {}};
+  prepare(request);
+  const Plan& p = plan(request);
+  feed_all(p, inputs, targets);
+  run(p);
+  if (update) optimizer_.step(table_, parameters_);
+}
+
+void Session::evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets) {
+  const PlanRequest request{inputs.at(0).batch, false, true, targets.empty(), {}};
+  prepare(request);
+  const Plan& p = plan(request);
+  feed_all(p, inputs, targets);
+  run(p);
+}
+
+const Plan& Session::predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values) {
+  const PlanRequest request{inputs.at(0).batch, false, false, false, values};
+  prepare(request);
+  const Plan& p = plan(request);
+  feed_all(p, inputs, {});
+  run(p);
+  return p;
+}
+
+void Session::output(const Plan& p, size_t i, float* host) {
+  const Handle h = p.outputs.at(i);
+  target_.device->copy_out(host, address(p, h), p.buffers[static_cast<size_t>(h)].bytes);
+}
+
+void Session::load_data(const std::string& slot, const void* images, DType dtype, const Shape& shape, int64_t count) {
+  if (graph_.inputs.size() != 1)
+    throw GraphError("data on the device needs a model with one input; feed batches with train_step");
+  const Shape& expected = graph_.shape(graph_.inputs[0]);
+  if (shape != expected)
+    throw GraphError("the images have the shape " + to_text(shape) + ", the model's input is " + to_text(expected));
+  const int64_t bytes = count * count_of(shape) * dtype_bytes(dtype);
+  Data d;
+  d.dtype = dtype, d.shape = shape, d.count = count;
+  target_.device->synchronize();
+  data_.erase(slot);
+  d.images = DeviceMemory(target_.device, std::max<int64_t>(bytes, 1), "the " + slot + " images");
+  d.cursor = DeviceMemory(target_.device, 4, "the position in the " + slot + " images");
+  target_.device->copy_in(d.images.data(), images, bytes);
+  data_[slot] = std::move(d);
+}
+
+void Session::begin_epoch(const std::string& slot, const int32_t* order, int64_t rows) {
+  const auto found = data_.find(slot);
+  if (found == data_.end()) throw GraphError("no data in slot '" + slot + "'; call load_data first");
+  Data& d = found->second;
+  for (int64_t i = 0; i < rows; i++)
+    if (order[i] < 0 || order[i] >= d.count)
+      throw GraphError("the order names image " + std::to_string(order[i]) + ", there are " + std::to_string(d.count));
+  if (d.order.bytes() < 4 * rows) {
+    target_.device->synchronize();
+    d.order = DeviceMemory();
+    d.order = DeviceMemory(target_.device, 4 * rows, "the order of the " + slot + " images");
+  }
+  target_.device->copy_in(d.order.data(), order, 4 * rows);
+  target_.device->fill(d.cursor.data(), 0, 4);
+  d.rows = rows;
+  d.position = 0;
+}
+
+void Session::run_next(const std::string& slot, int batch, bool training) {
+  const auto found = data_.find(slot);
+  if (found == data_.end()) throw GraphError("no data in slot '" + slot + "'; call load_data first");
+  Data& d = found->second;
+  if (batch < 1 || d.position + batch > d.rows)
+    throw GraphError("a batch of " + std::to_string(batch) + " does not fit: " + std::to_string(d.rows - d.position) +
+                     " images of the epoch are left");
+  const PlanRequest request{batch, training, true, true, {}};
+  prepare(request);
+  const Plan& p = plan(request);
+  gather(p, p.inputs[0], d.shape, In{d.images.data(), d.count * count_of(d.shape) * dtype_bytes(d.dtype)}, d.count, d.dtype,
+         In{d.order.data(), 4 * d.rows}, d.rows, In{d.cursor.data(), 4});
+  AdvanceCursor advance;
+  advance.step = batch;
+  advance.cursor = InOut{d.cursor.data(), 4};
+  invoke(*target_.device, table_, table_.advance_cursor, "advance_cursor", advance);
+  d.position += batch;
+  run(p);
+  if (training) optimizer_.step(table_, parameters_);
+}
+
+double Session::last_loss() {
+  allocate();
+  std::vector<float> values(std::max<size_t>(losses_.size(), 1));
+  target_.device->copy_out(values.data(), loss_.data() + 16, static_cast<int64_t>(values.size() * sizeof(float)));
+  return std::accumulate(values.begin(), values.end(), 0.0);
+}
+
+std::pair<double, int64_t> Session::take_mean_loss() {
+  allocate();
+  double total[2];
+  target_.device->copy_out(total, loss_.data(), sizeof total);
+  target_.device->fill(loss_.data(), 0, sizeof total);
+  const double samples = total[1] / static_cast<double>(std::max<size_t>(losses_.size(), 1));  // every loss counts its samples
+  return {samples > 0 ? total[0] / samples : 0.0, static_cast<int64_t>(samples + 0.5)};
+}
+
+std::map<std::string, int64_t> Session::memory(const PlanRequest& request) {
+  const Plan& p = plan(request);
+  const Plan::Peak peak = p.peak();
+  std::map<std::string, int64_t> m;
+  int64_t alive = 0;
+  for (int c = 0; c < static_cast<int>(Category::persistent); c++) {
+    m[name_of(static_cast<Category>(c))] = peak.bytes[c];
+    alive += peak.bytes[c];
+  }
+  m["fragmentation"] = p.arena_bytes - alive;
+  m["weights"] = parameters_.bytes();
+  m["weight_gradients"] = request.training ? parameters_.trainable_bytes() : 0;
+  m["optimizer_state"] = request.training ? optimizer_.state_bytes(parameters_) : 0;
+  const int64_t fixed = m["weights"] + m["weight_gradients"] + m["optimizer_state"];
+  m["total"] = fixed + p.arena_bytes;
+  m["total_without_reuse"] = fixed + p.arena_bytes_without_reuse;
+  m["data"] = 0;  // resident data sets, on top of the total
+  for (const auto& d : data_) m["data"] += d.second.images.bytes() + d.second.order.bytes();
+  return m;
+}
+
+std::vector<double> Session::profile(const PlanRequest& request, int repeat) {
+  prepare(request);
+  const Plan& p = plan(request);
+  Device& device = *target_.device;
+  if (!p.inputs.empty()) device.fill(address(p, p.inputs[0]), 0x3c, p.buffers[static_cast<size_t>(p.inputs[0])].bytes);
+  std::vector<std::vector<double>> times(p.steps.size());
+  for (int r = -1; r < repeat; r++) {
+    for (size_t i = 0; i < p.steps.size(); i++) {
+      device.mark(0);
+      run_step(*p.steps[i]);
+      device.mark(1);
+      device.synchronize();
+      if (r >= 0) times[i].push_back(device.elapsed_ms(0, 1));
+    }
+  }
+  std::vector<double> medians;
+  for (auto& t : times) {
+    std::sort(t.begin(), t.end());
+    medians.push_back(t.empty() ? 0.0 : t[t.size() / 2]);
+  }
+  return medians;
+}
+
+}  // namespace warploom

@@ -1,0 +1,94 @@
+// session.h - a graph bound to a device and a version, with its parameters: what Python trains and predicts with.
+//
+// Plans are made per batch size and purpose and kept; they share one arena, as large as the largest of them. After the first step
+// of a kind nothing is allocated, and nothing waits for the device except where a number is asked for.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "csrc/core/registry.h"
+#include "csrc/train/optimizer.h"
+#include "csrc/train/parameters.h"
+#include "csrc/train/planner.h"
+
+namespace warploom {
+
+struct HostBatch {  // one host array: [N, ...] float32, or uint8 to be scaled by 1/255
+  const void* data;
+  DType dtype;
+  int batch;
+};
+
+class Session {
+ public:
+  Session(const Graph& graph, const std::string& device, const std::string& version, std::vector<LossSpec> losses,
+          const OptimizerSpec& optimizer);
+
+  const Graph& graph() const { return graph_; }
+  const OpenDevice& target() const { return target_; }
+  const OpTable& table() const { return table_; }
+  Parameters& parameters() { return parameters_; }
+  Optimizer& optimizer() { return optimizer_; }
+  const std::vector<LossSpec>& losses() const { return losses_; }
+
+  void allocate();  // parameters and optimizer state; idempotent
+  const Plan& plan(const PlanRequest& request);
+  void prepare(const PlanRequest& request);  // plan, allocate, bind: throws OutOfMemoryError here rather than in a step
+  std::map<std::string, int64_t> memory(const PlanRequest& request);
+
+  // Host data. targets empty: reconstruct the inputs.
+  void train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update);
+  void evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets);
+  // Runs the plan and returns it; outputs are read by output().
+  const Plan& predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values);
+  void output(const Plan& plan, size_t i, float* host);
+
+  // Data that stays on the device (the targets are the inputs).
+  void load_data(const std::string& slot, const void* images, DType dtype, const Shape& shape, int64_t count);
+  void begin_epoch(const std::string& slot, const int32_t* order, int64_t rows);
+  void run_next(const std::string& slot, int batch, bool training);
+
+  double last_loss();                           // waits
+  std::pair<double, int64_t> take_mean_loss();  // waits
+  void synchronize() { target_.device->synchronize(); }
+  // Median milliseconds of each step of the training plan on the buffers as they are.
+  std::vector<double> profile(const PlanRequest& request, int repeat);
+
+ private:
+  struct Bound {
+    std::unique_ptr<Plan> plan;
+    int generation = -1;  // of the arena it is bound to
+  };
+  struct Data {
+    DeviceMemory images, order, cursor;
+    DType dtype;
+    Shape shape;
+    int64_t count = 0, rows = 0, position = 0;
+  };
+
+  Bound& bound(const PlanRequest& request);
+  void run(const Plan& plan);
+  void run_step(const Step& step);
+  void feed(const Plan& plan, Handle to, const Shape& shape, const HostBatch& batch, size_t staging);
+  void feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets);
+  void gather(const Plan& plan, Handle to, const Shape& shape, In images, int64_t images_count, DType dtype, In order,
+              int64_t rows, In cursor);
+  char* address(const Plan& plan, Handle h) const;
+
+  Graph graph_;
+  OpenDevice target_;
+  const OpTable& table_;
+  std::vector<LossSpec> losses_;
+  Parameters parameters_;
+  Optimizer optimizer_;
+  std::map<PlanRequest, Bound> plans_;
+  DeviceMemory arena_, loss_, staging_order_;
+  std::vector<DeviceMemory> staging_;
+  int arena_generation_ = 0;
+  std::map<std::string, Data> data_;
+};
+
+}  // namespace warploom

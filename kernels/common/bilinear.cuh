@@ -1,0 +1,35 @@
+// bilinear.cuh - which input rows (or columns) an output row of a bilinear upsample mixes; half-pixel centres, edges clamped.
+#pragma once
+
+#include "portable.cuh"
+
+namespace warploom {
+
+struct BilinearSource {
+  int low, high;  // input rows
+  float weight;   // of `high`; `low` has 1 - weight
+};
+
+// The source coordinate (o + 1/2) / scale - 1/2 is the fraction (2 o + 1 - scale) / (2 scale): exact in integers.
+__device__ __forceinline__ BilinearSource bilinear_source(int o, int scale, int size) {
+  const int numerator = max(2 * o + 1 - scale, 0);
+  BilinearSource s;
+  s.low = numerator / (2 * scale);
+  s.high = min(s.low + 1, size - 1);
+  s.weight = static_cast<float>(numerator - s.low * 2 * scale) / static_cast<float>(2 * scale);
+  return s;
+}
+
+// Share of input row i in output row o.
+__device__ __forceinline__ float bilinear_share(int o, int i, int scale, int size) {
+  const BilinearSource s = bilinear_source(o, scale, size);
+  return (s.low == i ? 1.0f - s.weight : 0.0f) + (s.high == i ? s.weight : 0.0f);
+}
+
+// Output rows with a share of input row i lie in [first, end).
+__device__ __forceinline__ int bilinear_first(int i, int scale) { return max(0, scale * (i - 1) + scale / 2); }
+__device__ __forceinline__ int bilinear_end(int i, int scale, int size) {
+  return min(scale * size, scale * (i + 1) + (scale + 1) / 2);
+}
+
+}  // namespace warploom

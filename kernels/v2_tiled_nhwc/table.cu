@@ -1,0 +1,23 @@
+// table.cu - v2: the second rung. Starts from v1 and replaces what changed.
+#include "../v1_naive_nhwc/table.h"
+#include "entries.h"
+#include "table.h"
+
+namespace warploom::v2 {
+
+const OpTable& table() {
+  static const OpTable t = [] {
+    OpTable v = v1::table();  // gather_images and advance_cursor stay
+    v.version = "v2";
+    v.summary = "NHWC: coalesced over channels, shared-memory tiles, vector loads, block reductions";
+    v.weight_layout = WeightLayout::hwio;
+    v.conv2d_forward = conv2d_forward();
+    v.conv2d_backward_input = conv2d_backward_input();
+    v.conv2d_backward_weight = conv2d_backward_weight();
+    v.conv2d_backward_bias = conv2d_backward_bias();
+    return v;
+  }();
+  return t;
+}
+
+}  // namespace warploom::v2
