@@ -77,6 +77,11 @@ uint16_t atomic_cas_u16(uint16_t* address, uint16_t expected, uint16_t desired);
 }  // namespace emulator
 
 // Hide the C library's: a call each, where CUDA has one instruction. NaN loses, as IEEE 754 minNum and maxNum say.
+// CUDA offers these without std::.
+using std::isfinite;
+using std::isinf;
+using std::isnan;
+
 inline float fmaxf(float a, float b) { return (a > b || b != b) ? a : b; }
 inline float fminf(float a, float b) { return (a < b || b != b) ? a : b; }
 }  // namespace warploom
