@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+
 from warploom._typing import Array, Floats, Shape
 from warploom.errors import ArgumentError, DataError, DTypeError
 

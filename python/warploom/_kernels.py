@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from warploom import _core, devices
+
+from warploom import _core, hardware
 from warploom._typing import Array
 from warploom.errors import UnsupportedError
 
@@ -15,7 +16,7 @@ class Kernels:
     """A device and the version that takes an operation there."""
 
     def __init__(self, version: str, device: str) -> None:
-        choice = devices.resolve(version, device, kernels_first=True)
+        choice = hardware.resolve(version, device, kernels_first=True)
         self.device = choice.device
         self.candidates = choice.versions
 
@@ -44,7 +45,7 @@ class Kernels:
     ) -> list[Array]:
         """Runs an entry. `outputs` gives the NCHW (or OIHW, if named in `weights`) shape of each wanted output."""
         version = version or self.pick(entry, attributes)
-        layout, weight_layout = devices.layouts(version)
+        layout, weight_layout = hardware.layouts(version)
 
         def axes(name: str, rank: int) -> tuple[int, ...]:
             if rank != 4:

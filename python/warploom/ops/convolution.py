@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+
 from warploom._arrays import float32, pair, positive, require
 from warploom._arrays import padding as sides
 from warploom._kernels import Kernels

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+
 from warploom._arrays import float32, number, require
 from warploom._kernels import Kernels
 from warploom._typing import Array, Floats

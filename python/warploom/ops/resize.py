@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+
 from warploom._arrays import as_array, float32, pair, require
 from warploom._kernels import Kernels
 from warploom._typing import Array, Floats, Shape, Sizes
