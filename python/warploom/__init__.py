@@ -1,0 +1,73 @@
+"""warploom: hand-written CUDA kernels, woven into an engine that trains convolutional autoencoders from Python.
+
+import warploom as wl
+
+model = wl.models.cifar10_autoencoder()
+model.compile(optimizer=wl.optim.SGD(lr=1e-3), loss="mse")
+model.fit(images, epochs=20)            # NCHW, float32 or uint8
+features = model.encode(images)
+"""
+
+try:
+    from warploom import _core
+except ImportError as _error:
+    raise ImportError(
+        "warploom's compiled core cannot be loaded; build it with `pip install .` in the repository, or, for work in a checkout, "
+        f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
+    ) from None
+
+from warploom import callbacks, data, errors, layers, losses, models, ops, optim
+from warploom.callbacks import Callback, History
+from warploom.errors import (
+    ArgumentError,
+    DataError,
+    DeviceError,
+    DivergedError,
+    DTypeError,
+    Error,
+    FallbackWarning,
+    GraphError,
+    KernelFault,
+    OutOfMemoryError,
+    StateError,
+    UnsupportedError,
+)
+from warploom.files import load_model as load
+from warploom.graph import Input, Tensor
+from warploom.hardware import devices, versions
+from warploom.model import Model
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "Callback",
+    "DTypeError",
+    "DataError",
+    "DeviceError",
+    "DivergedError",
+    "Error",
+    "FallbackWarning",
+    "GraphError",
+    "History",
+    "Input",
+    "KernelFault",
+    "Model",
+    "OutOfMemoryError",
+    "StateError",
+    "Tensor",
+    "UnsupportedError",
+    "__version__",
+    "callbacks",
+    "data",
+    "devices",
+    "errors",
+    "layers",
+    "load",
+    "losses",
+    "models",
+    "ops",
+    "optim",
+    "versions",
+]
+del _core

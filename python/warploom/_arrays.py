@@ -1,0 +1,121 @@
+"""Checks of what a user passes in. Each error says what was wrong, what was expected and what to do."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from warploom._typing import Array, Floats, Shape
+from warploom.errors import ArgumentError, DataError, DTypeError
+
+PIXEL_SCALE = np.float32(1.0 / 255.0)
+_CHUNK = 1 << 22  # elements looked at in one go, so that a check of a memory-mapped file stays small
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ArgumentError(message)
+
+
+def as_array(value: object, what: str) -> Array:
+    """The value as an array, without guessing: NumPy arrays and what offers the array protocol (torch tensors, Pillow images)."""
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+        return np.asarray(value)
+    raise DTypeError(f"{what} must be a NumPy array, not {type(value).__name__}")
+
+
+def float32(value: object, what: str, rank: int | None = None) -> Floats:
+    """The value as a C-contiguous float32 array of that rank."""
+    array = as_array(value, what)
+    if array.dtype != np.float32:
+        raise DTypeError(f"{what} must be float32, not {array.dtype}; convert it with {what}.astype(numpy.float32)")
+    if rank is not None and array.ndim != rank:
+        raise ArgumentError(f"{what} must have {rank} dimensions, not {array.ndim} (its shape is {array.shape})")
+    return np.ascontiguousarray(array)
+
+
+def images(value: object, what: str, shape: Shape, whose: str) -> Array:
+    """A float32 or uint8 array of one or more samples of that shape."""
+    array = as_array(value, what)
+    if array.dtype != np.float32 and array.dtype != np.uint8:
+        raise DTypeError(
+            f"{what} has dtype {array.dtype}; {whose} takes float32, or uint8 images that are scaled by 1/255: "
+            f"convert it with {what}.astype(numpy.float32)"
+        )
+    if array.shape[1:] != shape or array.ndim != len(shape) + 1:
+        wanted = ", ".join(["N", *map(str, shape)])
+        hint = ""
+        if len(shape) == 3 and array.ndim == 4 and array.shape[1:] == (*shape[1:], shape[0]):
+            hint = f"; it looks like NHWC: use {what}.transpose(0, 3, 1, 2)"
+        elif array.shape == shape:
+            hint = f"; for one sample use {what}[None]"
+        raise ArgumentError(f"{what} has shape {array.shape}, but {whose} takes ({wanted}){hint}")
+    if not len(array):
+        raise ArgumentError(f"{what} is empty; {whose} needs at least one sample")
+    return array
+
+
+def require_finite(array: Array, what: str) -> None:
+    """Raises DataError where a float array holds NaN or infinity."""
+    if array.dtype.kind != "f":
+        return
+    per_row = max(1, math.prod(array.shape[1:]))
+    rows = max(1, _CHUNK // per_row)
+    for start in range(0, len(array), rows):
+        finite = np.isfinite(array[start : start + rows])
+        if not finite.all():
+            row, *position = np.argwhere(~finite)[0].tolist()
+            at = (start + row, *position)
+            kind = "NaN" if np.isnan(array[at]) else "infinity"
+            raise DataError(f"{what} holds {kind} at index {at}; clean the data first (numpy.nan_to_num replaces such values)")
+
+
+def to_float(array: Array) -> Floats:
+    """A batch as the device sees it: float32 as it is, uint8 scaled by 1/255 with the same rounding as on the device."""
+    if array.dtype == np.uint8:
+        return np.multiply(array, PIXEL_SCALE, dtype=np.float32)
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def positive(value: object, what: str, *, minimum: int = 1) -> int:
+    """The value as an int of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise DTypeError(f"{what} must be a whole number, not {value!r}")
+    if value < minimum:
+        raise ArgumentError(f"{what} must be at least {minimum}, not {value}")
+    return int(value)
+
+
+def number(value: object, what: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """The value as a finite float between low and high."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise DTypeError(f"{what} must be a number, not {value!r}")
+    if not math.isfinite(value) or not low <= value <= high:
+        span = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        raise ArgumentError(f"{what} must be finite and {span}, not {value}")
+    return float(value)
+
+
+def pair(value: object, what: str, *, minimum: int = 1) -> tuple[int, int]:
+    """An int or a pair of ints (height, width)."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != 2:
+            raise ArgumentError(f"{what} must be a number or a pair (height, width), not {value!r}")
+        return positive(value[0], what, minimum=minimum), positive(value[1], what, minimum=minimum)
+    size = positive(value, what, minimum=minimum)
+    return size, size
+
+
+def padding(value: object, what: str = "padding") -> tuple[int, int, int, int]:
+    """An int, (height, width) or (top, bottom, left, right), as (top, bottom, left, right)."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        sides = [positive(v, what, minimum=0) for v in value]
+        if len(sides) == 2:
+            return sides[0], sides[0], sides[1], sides[1]
+        if len(sides) == 4:
+            return sides[0], sides[1], sides[2], sides[3]
+        raise ArgumentError(f"{what} must be a number, (height, width) or (top, bottom, left, right), not {value!r}")
+    p = positive(value, what, minimum=0)
+    return p, p, p, p

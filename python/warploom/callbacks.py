@@ -1,0 +1,45 @@
+"""Callbacks: what is called while fit() runs, and the history it returns."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from warploom.model import Model
+
+Logs = dict[str, Any]
+
+
+class Callback:
+    """Override what you need. `self.model` is the model in training; setting model.stop_training ends fit() after this batch.
+
+    Epochs count from 0, as in Keras. logs of a batch: loss (of the last step that was waited for), samples (done in this epoch),
+    total (samples in an epoch), seconds (spent on this epoch). logs of an epoch: loss, seconds, images_per_second and, with
+    validation data, val_loss.
+    """
+
+    model: "Model"
+
+    def on_train_begin(self, logs: Logs) -> None: ...
+    def on_epoch_begin(self, epoch: int, logs: Logs) -> None: ...
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None: ...
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None: ...
+    def on_train_end(self, logs: Logs) -> None: ...
+
+
+class History(Callback):
+    """What fit() returns: `history["loss"]` is a list with one value per epoch."""
+
+    def __init__(self) -> None:
+        self.epoch: list[int] = []
+        self.history: dict[str, list[float]] = {}
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        self.epoch.append(epoch)
+        for key, value in logs.items():
+            self.history.setdefault(key, []).append(value)
+
+    def __getitem__(self, key: str) -> list[float]:
+        return self.history[key]
+
+    def __repr__(self) -> str:
+        last = ", ".join(f"{key} {values[-1]:.6g}" for key, values in self.history.items())
+        return f"<History of {len(self.epoch)} epochs{': ' + last if last else ''}>"

@@ -1,0 +1,47 @@
+"""Data: CIFAR-10, patches of photographs, folders of images, .npy and .npz files."""
+
+from pathlib import Path
+
+from warploom._typing import Shape
+from warploom.data import arrays, folder, patches
+from warploom.data import cifar10 as _cifar10
+from warploom.data.dataset import Dataset
+from warploom.errors import DataError
+
+__all__ = ["Dataset", "cifar10", "load", "patches"]
+
+cifar10 = _cifar10.load
+
+
+def load(source: str = "auto", *, data_dir: str | Path | None = None, shape: Shape = (3, 32, 32), seed: int = 0) -> Dataset:
+    """Data by name or path, as images of shape (C, H, W).
+
+    "cifar10"; "patches"; "auto" (CIFAR-10 if it is there or can be downloaded, else patches, saying so); a folder (of images, or with
+    CIFAR-10 in it); a .npy or .npz file.
+    """
+    if source in ("auto", "cifar10", "patches"):
+        if tuple(shape) != (3, 32, 32):
+            raise DataError(
+                f"--data {source} has 3x32x32 images, but the model takes {'x'.join(map(str, shape))}: pass a folder or a file"
+            )
+        if source == "patches":
+            return patches.load(seed)
+        try:
+            return _cifar10.load(data_dir)
+        except DataError as error:
+            if source == "cifar10" or data_dir is not None:
+                raise
+            fallback = patches.load(seed)
+            fallback.notes.insert(0, f"training on patches instead of CIFAR-10: {error}")
+            return fallback
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = _cifar10.find(path) if tuple(shape) == (3, 32, 32) else None
+        return found if found is not None else folder.load(path, shape)
+    if path.suffix in (".npy", ".npz"):
+        return arrays.load(path, shape)
+    if path.exists():
+        raise DataError(f"{path} is no kind of data known here; expected a folder, a .npy or a .npz file")
+    raise DataError(
+        f"unknown data {source!r}: expected auto, cifar10, patches, or the path of a folder, a .npy or a .npz file that exists"
+    )

@@ -1,0 +1,66 @@
+"""Images in .npy and .npz files."""
+
+from pathlib import Path
+
+import numpy as np
+
+from warploom._typing import Array, Shape
+from warploom.data.dataset import Dataset, check_values
+from warploom.errors import DataError
+
+_TRAIN_KEYS, _TEST_KEYS = ("train", "x_train", "images"), ("test", "x_test")
+_TEST_SHARE = 10
+
+
+def load(path: Path, shape: Shape) -> Dataset:
+    """uint8, or float32 in [0, 1]; NCHW or NHWC, told apart by the shape (C, H, W) the model takes.
+
+    .npz: "train" (or "x_train", "images") and, if it has one, "test" (or "x_test"); an archive of one array is that array. Where
+    there is no test part, the last tenth is kept for it.
+    """
+    arrays = _arrays(path)
+    if path.suffix == ".npy" or len(arrays) == 1:
+        train, test = next(iter(arrays.values())), None
+    else:
+        train = next((arrays[k] for k in _TRAIN_KEYS if k in arrays), None)
+        test = next((arrays[k] for k in _TEST_KEYS if k in arrays), None)
+    if train is None:
+        raise DataError(f"{path} holds the arrays {', '.join(arrays)}; expected one named train (or x_train, images)")
+    images = check_values(to_nchw(train, shape, str(path)), str(path))
+    if test is not None:
+        return Dataset(path.stem, images, check_values(to_nchw(test, shape, f"{path} (test)"), f"{path} (test)"))
+    if len(images) < 2:
+        raise DataError(f"{path} holds {len(images)} image(s); expected at least 2, one of them for testing")
+    kept = max(1, len(images) // _TEST_SHARE)
+    note = f"{path.name}: the last {kept:,} of {len(images):,} images are for testing"
+    return Dataset(path.stem, images[:-kept], images[-kept:], notes=[note])
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    if not path.is_file():
+        raise DataError(f"there is no file {path}")
+    try:
+        if path.suffix == ".npy":
+            return {"images": np.load(path, mmap_mode="r", allow_pickle=False)}
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except Exception as error:  # zipfile, zlib and NumPy each have their own for a damaged file
+        raise DataError(
+            f"{path} ({path.stat().st_size:,} bytes) is damaged, cut short or no {path.suffix} file of numbers ({error})"
+        ) from error
+
+
+def to_nchw(array: Array, shape: Shape, what: str) -> Array:
+    """[N, C, H, W] from that or from [N, H, W, C] or, with one channel, [N, H, W]."""
+    c, h, w = shape
+    if array.shape[1:] == (c, h, w):
+        result = array
+    elif array.shape[1:] == (h, w, c):
+        result = array.transpose(0, 3, 1, 2)
+    elif c == 1 and array.shape[1:] == (h, w):
+        result = array[:, None]
+    else:
+        raise DataError(f"{what} has shape {array.shape}; the model takes (N, {c}, {h}, {w}) or (N, {h}, {w}, {c})")
+    if not len(result):
+        raise DataError(f"{what} holds no image")
+    return result if isinstance(result, np.memmap) and result.flags.c_contiguous else np.ascontiguousarray(result)

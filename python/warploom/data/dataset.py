@@ -1,0 +1,58 @@
+"""What every source of data gives."""
+
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from warploom._typing import Array
+from warploom.errors import DataError
+
+
+@dataclass
+class Dataset:
+    """Images for training and for testing: NCHW, uint8 or float32 in [0, 1]."""
+
+    name: str
+    train: Array
+    test: Array
+    train_labels: Array | None = None
+    test_labels: Array | None = None
+    notes: list[str] = field(default_factory=list)  # sentences a user should read
+
+    def limited(self, limit: int | None) -> "Dataset":
+        """The first `limit` images of each part."""
+        if limit is None:
+            return self
+
+        def cut(a: Array | None) -> Array | None:
+            return a if a is None else a[:limit]
+
+        return Dataset(
+            self.name, self.train[:limit], self.test[:limit], cut(self.train_labels), cut(self.test_labels), self.notes
+        )
+
+    def fingerprint(self) -> str:
+        """Changes with the shape or any byte of the training images: tells whether a run goes on with the data it began with."""
+        crc = 0
+        for start in range(0, len(self.train), 4096):
+            crc = zlib.crc32(np.ascontiguousarray(self.train[start : start + 4096]), crc)
+        shape = "x".join(map(str, self.train.shape))
+        return f"{shape}-{self.train.dtype}-{crc:08x}"
+
+
+def check_values(images: Array, what: str) -> Array:
+    """uint8 as it is; float32 must lie in [0, 1] and be free of NaN."""
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype != np.float32:
+        raise DataError(f"{what} holds {images.dtype}; expected uint8, or float32 in [0, 1]: convert it and save it again")
+    for start in range(0, len(images), 4096):
+        part = images[start : start + 4096]
+        low, high = float(part.min(initial=0.0)), float(part.max(initial=0.0))
+        if np.isnan(part).any():
+            at = (start + int(np.argwhere(np.isnan(part))[0][0]),)
+            raise DataError(f"{what} holds NaN in image {at[0]}; clean the data first")
+        if low < 0.0 or high > 1.0:
+            raise DataError(f"{what} holds values from {low:g} to {high:g}; expected float32 in [0, 1] or uint8: scale it first")
+    return images

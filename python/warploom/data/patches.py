@@ -1,0 +1,70 @@
+"""Patches: 32x32 crops of the photographs that installed packages ship; real images where there is no network.
+
+Training and test crops come from disjoint regions: the right fifth of every photograph is for testing. A crop is 32, 64 or 96 pixels
+wide and averaged down to 32 in integers, perhaps mirrored; everything is drawn from a counter-based generator.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from warploom._typing import Array
+from warploom.data.dataset import Dataset
+from warploom.errors import DataError
+
+_PHOTOGRAPHS = (  # package and file inside it; scikit-learn ships two, matplotlib (always installed) one, scikit-image more
+    ("sklearn", "datasets/images/china.jpg"),
+    ("sklearn", "datasets/images/flower.jpg"),
+    ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+    ("skimage", "data/astronaut.png"),
+    ("skimage", "data/coffee.png"),
+    ("skimage", "data/chelsea.png"),
+)
+_SIDE = 32
+_ZOOMS = (1, 2, 3)
+_TEST_SHARE = 5
+
+
+def photographs() -> list[Path]:
+    """The photographs that are installed here."""
+    found = []
+    for package, file in _PHOTOGRAPHS:
+        spec = importlib.util.find_spec(package)  # finds the folder without importing the package
+        for folder in (spec.submodule_search_locations or []) if spec is not None else []:
+            if (Path(folder) / file).is_file():
+                found.append(Path(folder) / file)
+    return found
+
+
+def load(seed: int = 0, train: int = 50_000, test: int = 10_000) -> Dataset:
+    """Crops, the same for the same seed, counts and photographs."""
+    from PIL import Image
+
+    paths = photographs()
+    if not paths:
+        raise DataError("no photograph of an installed package was found; reinstall matplotlib, which ships one")
+    pictures = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+    borders = [picture.shape[1] - picture.shape[1] // _TEST_SHARE for picture in pictures]
+    training = [picture[:, :x] for picture, x in zip(pictures, borders, strict=True)]
+    testing = [picture[:, x:] for picture, x in zip(pictures, borders, strict=True)]
+    names = ", ".join(path.name for path in paths)
+    note = f"patches: 32x32 crops of photographs that installed packages ship ({names}); right fifths are for testing"
+    return Dataset("patches", _crops(training, train, seed, 0), _crops(testing, test, seed, 1), notes=[note])
+
+
+def _crops(regions: list[Array], count: int, seed: int, part: int) -> Array:
+    draws = np.random.Philox(key=np.array([seed, part], dtype=np.uint64)).random_raw(5 * count).reshape(count, 5)
+    areas = np.cumsum([r.shape[0] * r.shape[1] for r in regions])
+    out = np.empty((count, 3, _SIDE, _SIDE), np.uint8)
+    for i, (where, zoom_bits, y_bits, x_bits, mirror) in enumerate(draws.tolist()):
+        region = regions[int(np.searchsorted(areas, where % int(areas[-1]), side="right"))]
+        zoom = _ZOOMS[zoom_bits % len(_ZOOMS)]
+        while zoom > 1 and _SIDE * zoom > min(region.shape[:2]):
+            zoom -= 1
+        side = _SIDE * zoom
+        y, x = y_bits % (region.shape[0] - side + 1), x_bits % (region.shape[1] - side + 1)
+        crop = region[y : y + side, x : x + side].reshape(_SIDE, zoom, _SIDE, zoom, 3).sum(axis=(1, 3), dtype=np.uint32)
+        small = ((crop + zoom * zoom // 2) // (zoom * zoom)).astype(np.uint8)
+        out[i] = (small[:, ::-1] if mirror & 1 else small).transpose(2, 0, 1)
+    return out

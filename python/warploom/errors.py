@@ -1,0 +1,47 @@
+"""The exceptions a user can catch. Those of the C++ core are passed on under their own names."""
+
+from warploom._core import DeviceError, Error, GraphError, KernelFault, OutOfMemoryError, UnsupportedError
+
+__all__ = [
+    "USER_ERRORS",
+    "ArgumentError",
+    "DTypeError",
+    "DataError",
+    "DeviceError",
+    "DivergedError",
+    "Error",
+    "FallbackWarning",
+    "GraphError",
+    "KernelFault",
+    "OutOfMemoryError",
+    "StateError",
+    "UnsupportedError",
+]
+
+
+class ArgumentError(ValueError):
+    """An argument has a wrong value or an array a wrong shape."""
+
+
+class DTypeError(ArgumentError, TypeError):
+    """An array has the wrong type of element, or something is not an array at all."""
+
+
+class DataError(ArgumentError):
+    """A data set or a file is missing, cut short, damaged or holds values that cannot be trained on."""
+
+
+class StateError(RuntimeError):
+    """A call came too early, such as fit() before compile()."""
+
+
+class DivergedError(Error):
+    """The loss became infinite or NaN; the model holds the weights of the last epoch that was good."""
+
+
+class FallbackWarning(UserWarning):
+    """What was asked for is not there, and something else runs in its place."""
+
+
+# What the command line turns into one sentence and exit code 2; anything else is a defect and keeps its traceback.
+USER_ERRORS = (Error, GraphError, ArgumentError, StateError)

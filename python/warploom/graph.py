@@ -1,0 +1,123 @@
+"""Symbolic tensors: what a layer is called on and returns, before any number is computed."""
+
+import itertools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from warploom._arrays import positive
+from warploom._typing import Shape
+from warploom.errors import ArgumentError, GraphError
+
+if TYPE_CHECKING:
+    from warploom.layers.base import Layer
+
+_serial = itertools.count()
+
+
+class Tensor:
+    """A value of a network: its shape (without the batch axis) and the call that makes it."""
+
+    def __init__(self, shape: Shape, call: "Call | None" = None, index: int = 0, name: str | None = None) -> None:
+        self.shape = shape
+        self.call = call  # None: an input
+        self.index = index  # among the call's outputs
+        self.name = name  # of an input; given by the first model that uses it where the user gave none
+
+    def __repr__(self) -> str:
+        source = f"input {self.name!r}" if self.call is None else f"output of {self.call.layer}"
+        return f"<Tensor {'x'.join(map(str, self.shape))}, {source}>"
+
+
+class Call:
+    """One use of a layer. A layer called twice shares its parameters between the calls."""
+
+    def __init__(self, layer: "Layer", inputs: tuple[Tensor, ...], shapes: list[Shape]) -> None:
+        self.layer = layer
+        self.inputs = inputs
+        self.outputs = tuple(Tensor(shape, self, i) for i, shape in enumerate(shapes))
+        self.serial = next(_serial)  # a call's inputs exist before it, so this orders calls so that they can be computed
+
+
+def Input(shape: Shape, name: str | None = None) -> Tensor:
+    """What the user feeds: shape without the batch axis, such as (3, 32, 32)."""
+    try:
+        sizes = tuple(positive(s, "a size in the shape of an Input") for s in shape)
+    except TypeError as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(f"the shape of an Input must be a tuple such as (3, 32, 32), not {shape!r}") from None
+    if not sizes:
+        raise ArgumentError("an Input needs a shape without the batch axis, such as (3, 32, 32)")
+    if name is not None:
+        check_name(name, "input")
+    return Tensor(sizes, name=name)
+
+
+def check_name(name: object, what: str) -> None:
+    """Names become keys of state dicts and of files, with dots between their parts."""
+    if not isinstance(name, str) or not name or not all(part.replace("-", "_").isidentifier() for part in name.split(".")):
+        raise ArgumentError(f"{what} name {name!r} is not usable: letters, digits, '_' and '-', with dots between parts")
+
+
+def calls_between(inputs: list[Tensor], outputs: list[Tensor]) -> list[Call]:
+    """The calls that lead from the inputs to the outputs, in an order in which they can be computed; GraphError where they do not."""
+    known, used = set(map(id, inputs)), set()
+    found: dict[int, Call] = {}
+    todo = list(outputs)
+    while todo:
+        tensor = todo.pop()
+        if id(tensor) in known:
+            used.add(id(tensor))
+        elif tensor.call is None:
+            raise GraphError(
+                f"the outputs depend on the input {tensor.name or tensor.shape!r}, which is not among the model's inputs"
+            )
+        elif tensor.call.serial not in found:
+            found[tensor.call.serial] = tensor.call
+            todo.extend(tensor.call.inputs)
+    for tensor in inputs:
+        if id(tensor) not in used:
+            raise GraphError(f"the input {tensor.name or tensor.shape!r} leads to none of the outputs: leave it out or use it")
+    return [found[serial] for serial in sorted(found)]
+
+
+def numbered(base: str, taken: set[str], *, first_bare: bool = False) -> str:
+    """A name not yet taken: base_1, base_2, … (or base, base_2, …)."""
+    candidates: Iterator[str] = (f"{base}_{i}" for i in itertools.count(2 if first_bare else 1))
+    if first_bare:
+        candidates = itertools.chain([base], candidates)
+    return next(name for name in candidates if name not in taken)
+
+
+def calls_to(tensor: Tensor) -> list[Call]:
+    """Every call that the tensor depends on."""
+    found: dict[int, Call] = {}
+    todo = [tensor]
+    while todo:
+        call = todo.pop().call
+        if call is not None and call.serial not in found:
+            found[call.serial] = call
+            todo.extend(call.inputs)
+    return list(found.values())
+
+
+def name_everything(model: str, inputs: "list[Tensor]", layers: "list[Layer]") -> None:
+    """Names what the user left unnamed (conv2d_1, …, input); GraphError where two names are the same."""
+    taken: set[str] = set()
+    for layer in layers:
+        if layer.name in taken:
+            raise GraphError(f"model {model!r}: two layers are named {layer.name!r}; names must differ")
+        if layer.name is not None:
+            taken.add(layer.name)
+    for layer in layers:
+        if layer.name is None:
+            layer.name = numbered(layer.base_name, taken)
+            taken.add(layer.name)
+    given = [t.name for t in inputs if t.name is not None]
+    names = set(given)
+    if len(names) < len(given):
+        raise GraphError(f"model {model!r}: two inputs have the same name; names must differ")
+    for tensor in inputs:
+        if tensor.name is None:
+            tensor.name = numbered("input", names, first_bare=True)
+            names.add(tensor.name)

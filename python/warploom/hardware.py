@@ -1,0 +1,166 @@
+"""What can run here, and the choice of a device and a version from what the user asked for."""
+
+import os
+import re
+from typing import Any, NamedTuple, TypedDict
+
+from warploom import _core
+from warploom.errors import ArgumentError, DeviceError, UnsupportedError
+
+KINDS = ("cpu", "cuda", "emulated", "emulated:checked")
+_NOT_BUILT = {
+    "cpu": "this build has no cpu kernel set",
+    "cuda": "this build has no cuda library, because no nvcc was found when it was built; put nvcc on the PATH and install again",
+    "emulated": "this build has no emulated device",
+    "emulated:checked": "this build has no checked emulated device",
+}
+
+
+class Device(TypedDict):
+    """One row of devices()."""
+
+    name: str  # as passed to device=
+    kind: str
+    usable: bool
+    why: str  # why it is not usable, else ""
+    description: str
+    memory_bytes: int
+    versions: list[str]
+
+
+class Version(TypedDict):
+    """One row of versions()."""
+
+    name: str  # as passed to version=
+    summary: str
+    layout: str
+    devices: list[str]  # usable devices it runs on here
+    usable: bool
+    why: str
+
+
+class Choice(NamedTuple):
+    """What runs: a device, the versions to try in that order, and a sentence where this is not what was asked for."""
+
+    device: str
+    versions: list[str]
+    note: str
+
+    @property
+    def version(self) -> str:
+        return self.versions[0]
+
+
+def devices() -> list[Device]:
+    """Every device this build knows, usable or not, and why not."""
+    rows: list[Device] = []
+    libraries = _core.libraries()
+    for kind in KINDS:
+        found = [library for library in libraries if library["kind"] == kind]
+        usable = [library for library in found if library["usable"]]
+        if not usable:
+            why = next((str(library["why"]) for library in found if library["why"]), _NOT_BUILT[kind])
+            versions = [str(v) for v in found[0]["versions"]] if found else []
+            rows.append(_row(kind, kind, False, why, {}, versions))
+            continue
+        library = usable[0]
+        infos: list[dict[str, Any]] = library["devices"]
+        for index, info in enumerate(infos):
+            name = f"cuda:{index}" if kind == "cuda" else kind
+            rows.append(_row(name, kind, True, "", info, [str(v) for v in library["versions"]]))
+    return rows
+
+
+def _row(name: str, kind: str, usable: bool, why: str, info: dict[str, Any], versions: list[str]) -> Device:
+    text = str(info.get("name", ""))
+    if kind == "cuda" and info:
+        text += f", compute capability {info['compute_major']}.{info['compute_minor']}, {info['multiprocessors']} multiprocessors"
+    elif info:
+        text += f", {info['multiprocessors']} worker thread{'s' if info['multiprocessors'] != 1 else ''}"
+    memory = int(info.get("memory_bytes", 0))
+    return Device(name=name, kind=kind, usable=usable, why=why, description=text, memory_bytes=memory, versions=versions)
+
+
+def versions() -> list[Version]:
+    """Every kernel set this build holds, oldest first, and where it runs here."""
+    here = devices()
+    rows: list[Version] = []
+    for v in _core.versions():
+        usable = [d["name"] for d in here if d["usable"] and v["name"] in d["versions"]]
+        why = "" if usable else "none of its devices (" + ", ".join(v["kinds"]) + ") is usable here"
+        rows.append(
+            Version(name=v["name"], summary=v["summary"], layout=v["layout"], devices=usable, usable=bool(usable), why=why)
+        )
+    return sorted(rows, key=lambda row: row["name"] == "cpu")
+
+
+def layouts(version: str) -> tuple[str, str]:
+    """(activation layout, weight layout) of a version."""
+    for v in _core.versions():
+        if v["name"] == version:
+            return v["layout"], v["weight_layout"]
+    raise UnsupportedError(f"this build has no version {version!r}")
+
+
+def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool = False) -> Choice:
+    """Device and version from what was asked for.
+
+    device "auto": cuda if one is usable, else cpu. version "auto": the newest that the device runs. A version asked for by name
+    with device "auto" and no usable cuda falls back with a note: to the cpu kernel set (training at a usable speed), or with
+    kernels_first to that version's own kernels on the emulated device (single operations). Anything else that is not there raises.
+    """
+    here = devices()
+    known = {v["name"]: v["kinds"] for v in _core.versions()}
+    if not isinstance(version, str) or (version != "auto" and version not in known):
+        raise ArgumentError(f"unknown version {version!r}; expected one of auto, {', '.join(sorted(known))}")
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|emulated(:checked)?", device):
+        raise ArgumentError(f"unknown device {device!r}; expected one of auto, cpu, cuda, cuda:N, emulated, emulated:checked")
+    if device != "auto":
+        return _named(version, device, here, known)
+
+    cuda = next((d for d in here if d["kind"] == "cuda" and d["usable"]), None)
+    if version == "cpu" or (cuda is None and version == "auto"):
+        return _named(version, "cpu", here, known)
+    if cuda is not None:
+        return _named(version, cuda["name"], here, known)
+    why = next(d["why"] for d in here if d["kind"] == "cuda")
+    if kernels_first:
+        return _named(version, "emulated", here, known)
+    choice = _named("cpu", "cpu", here, known)
+    note = (
+        f"version {version} needs a CUDA device, and none is usable here ({why}); the cpu kernel set runs in its place. "
+        f"With device emulated the {version} kernels themselves run, slowly"
+    )
+    return Choice(choice.device, choice.versions, note)
+
+
+def _named(version: str, device: str, here: list[Device], known: dict[str, list[str]]) -> Choice:
+    kind = device.split(":")[0] if device.startswith("cuda") else device
+    rows = [d for d in here if d["kind"] == kind]
+    if not any(d["usable"] for d in rows):
+        raise DeviceError(f"device {device} is not usable: {rows[0]['why']}")
+    name = "cuda:0" if device == "cuda" else device
+    row = next((d for d in rows if d["name"] == name), None)
+    if row is None:
+        there = ", ".join(d["name"] for d in rows)
+        raise DeviceError(f"there is no device {device}; this machine has {there}")
+    if version != "auto":
+        if version not in row["versions"]:
+            raise UnsupportedError(
+                f"version {version} does not run on device {device}: it runs on {', '.join(known[version])}; "
+                f"on {device} choose one of auto, {', '.join(row['versions'])}"
+            )
+        return Choice(name, [version], "")
+    if not row["versions"]:
+        raise DeviceError(f"device {device} has no kernel set in this build")
+    return Choice(name, row["versions"][::-1], "")
+
+
+def memory_bytes(device: str) -> int:
+    """Memory of a device in bytes, 0 where it is not known."""
+    for row in devices():
+        if row["name"] == device:
+            if row["memory_bytes"] or row["kind"] == "cuda":
+                return row["memory_bytes"]
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    return 0

@@ -1,0 +1,88 @@
+"""Layers without parameters: pooling, upsampling, activations, and the mark of the latent."""
+
+from typing import Any
+
+from warploom._arrays import number, pair
+from warploom._typing import Sizes
+from warploom.errors import ArgumentError
+from warploom.layers.base import Layer
+
+
+class MaxPool2d(Layer):
+    """Maximum of each window, without padding; stride defaults to the window. Rows and columns that fill no window are dropped."""
+
+    op = "max_pool2d"
+
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.kernel_size = pair(kernel_size, "MaxPool2d: kernel_size")
+        self.stride = self.kernel_size if stride is None else pair(stride, "MaxPool2d: stride")
+
+    def config(self) -> dict[str, Any]:
+        return {"kernel_size": self.kernel_size, "stride": self.stride}
+
+    def attributes(self) -> dict[str, Any]:
+        return {"kernel": list(self.kernel_size), "stride": list(self.stride)}
+
+
+class Upsample(Layer):
+    """Enlarges by whole factors; mode "nearest", or "bilinear" with half-pixel centres (PyTorch's align_corners=False)."""
+
+    op = "upsample"
+
+    def __init__(self, scale_factor: Sizes = 2, mode: str = "nearest", *, name: str | None = None) -> None:
+        super().__init__(name)
+        if mode not in ("nearest", "bilinear"):
+            raise ArgumentError(f"Upsample: unknown mode {mode!r}; expected nearest or bilinear")
+        self.scale_factor = pair(scale_factor, "Upsample: scale_factor")
+        self.mode = mode
+
+    def config(self) -> dict[str, Any]:
+        return {"scale_factor": self.scale_factor, "mode": self.mode}
+
+    def attributes(self) -> dict[str, Any]:
+        return {"scale": list(self.scale_factor), "mode": self.mode}
+
+
+class ReLU(Layer):
+    """max(x, 0)."""
+
+    op = "activation"
+
+    def attributes(self) -> dict[str, Any]:
+        return {"kind": "relu"}
+
+
+class LeakyReLU(Layer):
+    """x where positive, else negative_slope * x."""
+
+    op = "activation"
+
+    def __init__(self, negative_slope: float = 0.01, *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.negative_slope = number(negative_slope, "LeakyReLU: negative_slope", 0.0)
+
+    def config(self) -> dict[str, Any]:
+        return {"negative_slope": self.negative_slope}
+
+    def attributes(self) -> dict[str, Any]:
+        return {"kind": "leaky_relu", "negative_slope": self.negative_slope}
+
+
+class Sigmoid(Layer):
+    """1 / (1 + exp(-x))."""
+
+    op = "activation"
+
+    def attributes(self) -> dict[str, Any]:
+        return {"kind": "sigmoid"}
+
+
+class Identity(Layer):
+    """The same value under a name of its own; costs nothing."""
+
+    op = "identity"
+
+
+class Latent(Identity):
+    """Marks its input as the latent: Model.encoder ends here, and Model.encode returns it."""

@@ -1,0 +1,324 @@
+"""Model: a network between inputs and outputs, and everything a user does with it."""
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from warploom import _arrays, engine, hardware, losses, optim, training
+from warploom._typing import Floats
+from warploom.batches import Arrays, batch, inputs_of, pairs
+from warploom.callbacks import Callback, History
+from warploom.errors import ArgumentError, DTypeError, FallbackWarning, GraphError, StateError
+from warploom.graph import Tensor, calls_between, calls_to, check_name, name_everything
+from warploom.layers import Latent, Layer
+from warploom.layers.base import Parameter
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What compile() was given."""
+
+    optimizer: optim.Optimizer
+    losses: list[losses.Loss]
+
+
+class Model:
+    """A network from its input tensors to its output tensors. Models made of the same layers share their parameters."""
+
+    def __init__(
+        self,
+        inputs: Tensor | Sequence[Tensor],
+        outputs: Tensor | Sequence[Tensor],
+        name: str = "model",
+        *,
+        latent: Tensor | None = None,
+    ) -> None:
+        check_name(name, "model")
+        self.name = name
+        self.inputs = _tensors(inputs, "inputs")
+        self.outputs = _tensors(outputs, "outputs")
+        self.calls = calls_between(self.inputs, self.outputs)
+        marked = [call.inputs[0] for call in self.calls if isinstance(call.layer, Latent)]
+        if len(marked) > 1 and latent is None:
+            raise GraphError(
+                f"model {name!r} has {len(marked)} Latent layers: say which one counts with Model(..., latent=tensor)"
+            )
+        self.latent = latent if latent is not None else (marked[0] if marked else None)
+        name_everything(name, self.inputs, self.layers)
+        self._lowered = engine.lower(name, self.inputs, self.outputs, self.calls)  # checks the whole graph
+        self._engine: engine.Engine | None = None
+        self._compiled: Compiled | None = None
+        self._encoder: Model | None = None
+        self._parent: Model | None = None  # of an encoder: runs where its parent runs
+        self.batch_size, self.seed = 64, 0
+        self.stop_training = False
+        self.progress = training.Progress()
+
+    @property
+    def layers(self) -> list[Layer]:
+        """Every layer once, in the order of first use."""
+        return list({id(call.layer): call.layer for call in self.calls}.values())
+
+    def layer(self, name: str) -> Layer:
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise ArgumentError(f"model {self.name!r} has no layer {name!r}; it has {', '.join(str(x.name) for x in self.layers)}")
+
+    def __call__(self, *inputs: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+        """The same layers on other tensors: a shared sub-network."""
+        tensors = [t for value in inputs for t in (value if isinstance(value, (list, tuple)) else [value])]
+        if len(tensors) != len(self.inputs):
+            raise ArgumentError(f"model {self.name!r} takes {len(self.inputs)} input(s), not {len(tensors)}")
+        values: dict[int, Any] = {id(own): given for own, given in zip(self.inputs, tensors, strict=True)}
+        for call in self.calls:
+            made = call.layer([values[id(t)] for t in call.inputs])
+            values[id(call.outputs[0])] = made
+        results: list[Tensor] = [values[id(t)] for t in self.outputs]
+        return results[0] if len(results) == 1 else results
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name!r}: {len(self.layers)} layers, {self.count_parameters():,} parameters>"
+
+    # Training
+    def compile(
+        self,
+        optimizer: str | optim.Optimizer = "sgd",
+        loss: Any = "mse",
+        version: str = "auto",
+        device: str = "auto",
+        batch_size: int = 64,
+        seed: int = 0,
+    ) -> None:
+        """Binds the model to a device, a kernel version, an optimiser and a loss.
+
+        Parameters that were neither trained nor loaded are drawn anew from the seed; others keep their values.
+        """
+        batch_size = _arrays.positive(batch_size, "batch_size")
+        seed = _arrays.positive(seed, "seed", minimum=0)
+        chosen = optim.get(optimizer)
+        objective = losses.get(loss, len(self.outputs))
+        choice = hardware.resolve(version, device)
+        self._compiled = None  # in case the next line raises
+        self._bind(choice, losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True)
+        self.batch_size, self.seed = batch_size, seed
+        self._compiled = Compiled(chosen, objective)
+
+    def _bind(self, choice: hardware.Choice, **options: Any) -> engine.Engine:
+        if self._engine is not None:
+            self._engine.release()
+            self._engine = None  # its memory is free before the next one is made
+        self._lowered = engine.lower(self.name, self.inputs, self.outputs, self.calls)  # layers may have been frozen since
+        self._engine = engine.Engine(self._lowered, choice, **options)
+        if self._engine.note:
+            warnings.warn(self._engine.note, FallbackWarning, stacklevel=3)
+        return self._engine
+
+    @property
+    def engine(self) -> engine.Engine:
+        """What runs the model: as compiled, else the default device, for inference."""
+        if self._engine is not None:
+            return self._engine
+        if self._parent is not None and self._parent._compiled is not None:
+            own = self._parent.engine
+            return self._bind(hardware.Choice(own.device, [own.version], ""), seed=self._parent.seed)
+        return self._bind(hardware.resolve(), seed=self.seed)
+
+    @property
+    def device(self) -> str:
+        return self.engine.device
+
+    @property
+    def version(self) -> str:
+        return self.engine.version
+
+    @property
+    def optimizer(self) -> optim.Optimizer:
+        return self._require_compiled("optimizer").optimizer
+
+    @property
+    def losses(self) -> "list[losses.Loss] | None":
+        """The training objective; None before compile()."""
+        return self._compiled.losses if self._compiled is not None else None
+
+    def _require_compiled(self, what: str) -> Compiled:
+        if self._compiled is None:
+            raise StateError(f"{what} needs a compiled model: call model.compile(optimizer=..., loss=...) first")
+        return self._compiled
+
+    def fit(
+        self,
+        x: Arrays,
+        y: Arrays | None = None,
+        epochs: int = 20,
+        validation_data: Any = None,
+        callbacks: Iterable[Callback] = (),
+        *,
+        shuffle: bool = True,
+        verbose: bool | None = None,
+        start: training.Progress | None = None,
+    ) -> History:
+        """Trains; y=None reconstructs x. validation_data: x or (x, y). verbose=None shows progress on a terminal.
+
+        `start` goes on where an earlier fit stopped (`model.progress`); epochs counts from the very beginning.
+        """
+        self._require_compiled("fit()")
+        inputs, targets = pairs(self, x, y)
+        validation = None
+        if validation_data is not None:
+            paired = isinstance(validation_data, tuple) and len(validation_data) == 2
+            validation = pairs(self, *(validation_data if paired else (validation_data, None)), what="validation_data")
+        from warploom.progress import console_progress
+
+        listeners = [*callbacks, *console_progress(verbose)]
+        return training.fit(self, inputs, targets, epochs, validation, listeners, shuffle, start or training.Progress())
+
+    def train_step(self, x: Arrays, y: Arrays | None = None) -> dict[str, float]:
+        """One update on one batch of any size; the loss before it."""
+        self._require_compiled("train_step()")
+        return {"loss": self.engine.train_step(*batch(self, x, y))}
+
+    def gradients(self, x: Arrays, y: Arrays | None = None) -> dict[str, Floats]:
+        """The gradient of the loss by every trainable parameter on one batch; nothing is updated."""
+        self._require_compiled("gradients()")
+        return self.engine.gradients(*batch(self, x, y))
+
+    def evaluate(self, x: Arrays, y: Arrays | None = None, *, batch_size: int | None = None) -> dict[str, float]:
+        """The mean loss over a data set."""
+        self._require_compiled("evaluate()")
+        size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
+        return {"loss": training.evaluate(self.engine, *pairs(self, x, y), size)}
+
+    # Inference
+    def predict(self, x: Arrays, *, batch_size: int | None = None) -> Any:
+        """The outputs for x: an array, or a list of arrays if the model has several outputs."""
+        inputs = inputs_of(self, x, "x")
+        size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
+        rows = len(inputs[0])
+        results: list[Floats] = []
+        for start in range(0, rows, size):
+            part = self.engine.predict([_arrays.to_float(a[start : start + size]) for a in inputs])
+            if not results:
+                results = [np.empty((rows, *p.shape[1:]), np.float32) for p in part]
+            for whole, piece in zip(results, part, strict=True):
+                whole[start : start + len(piece)] = piece
+        return results[0] if len(results) == 1 else results
+
+    @property
+    def encoder(self) -> "Model":
+        """The sub-network up to the latent; it shares this model's parameters."""
+        if self._encoder is None:
+            if self.latent is None:
+                raise GraphError(
+                    f"model {self.name!r} has no latent: mark it with warploom.layers.Latent() or Model(..., latent=tensor)"
+                )
+            reached = {id(t) for call in calls_to(self.latent) for t in call.inputs} | {id(self.latent)}
+            used = [t for t in self.inputs if id(t) in reached]
+            self._encoder = Model(used, self.latent, name=f"{self.name}-encoder")
+            self._encoder._parent = self
+        if self._encoder._engine is not None and self._compiled is not None:
+            own = self._encoder._engine
+            if (own.device, own.version) != (self.engine.device, self.engine.version):
+                own.release()
+                self._encoder._engine = None
+        self._encoder.batch_size = self.batch_size
+        return self._encoder
+
+    def encode(self, x: Arrays, *, batch_size: int | None = None) -> Floats:
+        """The latent of x, in the latent's own shape; `.reshape(len(x), -1)` gives feature vectors."""
+        features: Floats = self.encoder.predict(x, batch_size=batch_size)
+        return features
+
+    # Parameters
+    def state_dict(self) -> dict[str, Floats]:
+        """Copies of all parameters under PyTorch's names and shapes."""
+        self._draw()
+        return {name: p.value().copy() for name, p in self._lowered.parameters.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes all parameters from arrays (or CPU tensors) under PyTorch's names and shapes."""
+        parameters = self._lowered.parameters
+        missing, extra = sorted(set(parameters) - set(state)), sorted(set(state) - set(parameters))
+        if missing or extra:
+            parts = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"it has unknown {', '.join(extra)}"] * bool(extra)
+            raise ArgumentError(f"the state dict does not fit model {self.name!r}: {'; '.join(parts)}")
+        values: dict[str, Floats] = {}
+        for name, parameter in parameters.items():
+            array = _arrays.as_array(state[name], name)
+            if array.dtype.kind != "f":
+                raise DTypeError(f"{name} has dtype {array.dtype}; expected floating point numbers")
+            if array.shape != parameter.spec.shape:
+                raise ArgumentError(f"{name} has shape {array.shape}, but model {self.name!r} has {parameter.spec.shape}")
+            _arrays.require_finite(np.atleast_1d(array), name)
+            values[name] = np.array(array, dtype=np.float32, order="C")
+        for name, parameter in parameters.items():
+            parameter.set(values[name])
+
+    def _draw(self) -> dict[str, Parameter]:
+        """Parameters without a value yet get their first one."""
+        if any(p.stamp == 0 for p in self._lowered.parameters.values()):
+            _ = self.engine
+        return self._lowered.parameters
+
+    def count_parameters(self, *, trainable_only: bool = False) -> int:
+        """How many numbers the model trains (and with frozen ones, holds)."""
+        counted = {id(p): p for x in self.layers for p in x.parameters.values() if x.trainable or not trainable_only}
+        return sum(math.prod(p.spec.shape) for p in counted.values() if p.trainable or not trainable_only)
+
+    # Looking at it
+    def summary(self) -> Any:
+        """Prints a table of the layers; returns it as a Summary, whose rows can be read."""
+        from warploom.summary import Summary
+
+        table = Summary(self)
+        table.print()
+        return table
+
+    def memory(self, batch_size: int | None = None) -> dict[str, int]:
+        """Bytes by category for a training step (of an uncompiled model: with MSE and SGD) before anything is allocated."""
+        size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
+        return self._planned(size).memory(size)
+
+    def explain(self, batch_size: int | None = None) -> list[dict[str, Any]]:
+        """The steps of a training step in order: kernel entry, version, what was fused, what was refused and why."""
+        size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
+        return self._planned(size).explain(size)
+
+    def _planned(self, batch_size: int) -> engine.Engine:
+        if self._compiled is not None:
+            return self.engine
+        objective = losses.get("mse", len(self.outputs))
+        return plan_only(self, hardware.resolve(), objective, optim.SGD(), batch_size)
+
+    # Files
+    def save(self, path: str | Path) -> None:
+        """Writes network and parameters to a .safetensors file that warploom.load() reads without further code."""
+        from warploom.files import save_model
+
+        save_model(self, path)
+
+
+def plan_only(
+    model: Model, choice: hardware.Choice, objective: list[losses.Loss], optimizer: optim.Optimizer, batch_size: int
+) -> engine.Engine:
+    """An engine that is asked for its plan and then dropped: the parameters stay where they are."""
+    lowered = engine.lower(model.name, model.inputs, model.outputs, model.calls)
+    probe = engine.Lowered(lowered.graph, {}, lowered.nodes)
+    return engine.Engine(probe, choice, losses=objective, optimizer=optimizer, batch_size=batch_size)
+
+
+def _tensors(value: Tensor | Sequence[Tensor], what: str) -> list[Tensor]:
+    tensors = list(value) if isinstance(value, (list, tuple)) else [value]
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise DTypeError(f"Model: {what} must be tensors (from warploom.Input or a layer), not {type(tensor).__name__}")
+    if not tensors:
+        raise ArgumentError(f"Model: {what} must not be empty")
+    if len({id(t) for t in tensors}) < len(tensors):
+        raise ArgumentError(f"Model: one of the {what} is given twice")
+    return tensors

@@ -1,0 +1,34 @@
+"""Ready networks, by name. Layer and parameter names are stable: state dicts move to PyTorch modules with the same names."""
+
+from collections.abc import Callable
+
+from warploom.errors import ArgumentError
+from warploom.graph import Input
+from warploom.layers import Conv2d, Latent, MaxPool2d, ReLU, Upsample
+from warploom.model import Model
+
+
+def cifar10_autoencoder() -> Model:
+    """3x32x32 -> latent 128x8x8 -> 3x32x32; 751,875 parameters conv1.weight … conv5.bias, He normal, zero bias."""
+    x = Input((3, 32, 32), name="image")
+    h = ReLU(name="relu1")(Conv2d(256, 3, padding=1, name="conv1")(x))
+    h = MaxPool2d(2, name="pool1")(h)
+    h = ReLU(name="relu2")(Conv2d(128, 3, padding=1, name="conv2")(h))
+    h = MaxPool2d(2, name="pool2")(h)
+    h = Latent(name="latent")(h)
+    h = ReLU(name="relu3")(Conv2d(128, 3, padding=1, name="conv3")(h))
+    h = Upsample(2, name="up1")(h)
+    h = ReLU(name="relu4")(Conv2d(256, 3, padding=1, name="conv4")(h))
+    h = Upsample(2, name="up2")(h)
+    y = Conv2d(3, 3, padding=1, name="conv5")(h)
+    return Model(x, y, name="cifar10_autoencoder")
+
+
+BY_NAME: dict[str, Callable[[], Model]] = {"cifar10_autoencoder": cifar10_autoencoder}
+
+
+def get(name: str) -> Model:
+    """A fresh model by its name."""
+    if name not in BY_NAME:
+        raise ArgumentError(f"unknown model {name!r}; expected one of {', '.join(BY_NAME)}")
+    return BY_NAME[name]()

@@ -1,0 +1,157 @@
+"""Convolution, transposed convolution and linear, all by the convolution entries of the kernel sets."""
+
+from typing import Any
+
+import numpy as np
+
+from warploom._arrays import float32, pair, positive, require
+from warploom._arrays import padding as sides
+from warploom._kernels import Kernels
+from warploom._typing import Array, Floats, Shape, Sizes
+from warploom.ops.pointwise import add
+
+
+def _conv_attributes(x: Shape, w: Shape, stride: Sizes, padding: Sizes, groups: int, what: str = "conv2d") -> dict[str, Any]:
+    """The attributes of a convolution of x [N, C, H, W] by w [O, C/groups, KH, KW], all checked."""
+    n, c, h, width = x
+    o, c_group, kh, kw = w
+    sh, sw = pair(stride, "stride")
+    top, bottom, left, right = sides(padding)
+    groups = positive(groups, "groups")
+    require(min(*x, *w) > 0, f"{what}: x {x} and weight {w} must not be empty")
+    require(c % groups == 0 and o % groups == 0, f"{what}: groups={groups} must divide the channels in ({c}) and out ({o})")
+    require(
+        c_group * groups == c,
+        f"{what}: weight {w} with groups={groups} wants {c_group * groups} input channels, but x has {c}",
+    )
+    oh, ow = (h + top + bottom - kh) // sh + 1, (width + left + right - kw) // sw + 1
+    require(
+        h + top + bottom >= kh and width + left + right >= kw,
+        f"{what}: the kernel {kh}x{kw} is larger than the padded input {h + top + bottom}x{width + left + right}",
+    )
+    return {
+        "N": n, "C_in": c, "H": h, "W": width, "C_out": o, "KH": kh, "KW": kw, "stride_h": sh, "stride_w": sw,
+        "pad_top": top, "pad_bottom": bottom, "pad_left": left, "pad_right": right, "groups": groups, "OH": oh, "OW": ow,
+    }  # fmt: skip
+
+
+def _bias(bias: object, channels: int) -> Floats | None:
+    if bias is None:
+        return None
+    b = float32(bias, "bias", 1)
+    require(b.shape == (channels,), f"bias has shape {b.shape}, but there are {channels} output channels")
+    return b
+
+
+def conv2d(
+    x: Array, weight: Array, bias: Array | None = None, *, stride: Sizes = 1, padding: Sizes = 0, groups: int = 1,
+    version: str = "auto", device: str = "auto",
+) -> Floats:  # fmt: skip
+    """2-D convolution. padding: a number, (height, width) or (top, bottom, left, right)."""
+    x, weight = float32(x, "x", 4), float32(weight, "weight", 4)
+    a = _conv_attributes(x.shape, weight.shape, stride, padding, groups)
+    inputs = {"x": x, "w": weight}
+    b = _bias(bias, a["C_out"])
+    if b is not None:
+        inputs["bias"] = b
+    shape = (a["N"], a["C_out"], a["OH"], a["OW"])
+    return Kernels(version, device).call("conv2d_forward", a, inputs, {"y": shape}, weights=("w",))[0]
+
+
+def conv2d_backward(
+    dy: Array, x: Array, weight: Array, *, stride: Sizes = 1, padding: Sizes = 0, groups: int = 1,
+    version: str = "auto", device: str = "auto",
+) -> tuple[Floats, Floats, Floats]:  # fmt: skip
+    """(dx, dweight, dbias) of conv2d."""
+    dy, x, weight = float32(dy, "dy", 4), float32(x, "x", 4), float32(weight, "weight", 4)
+    a = _conv_attributes(x.shape, weight.shape, stride, padding, groups, "conv2d_backward")
+    expected = (a["N"], a["C_out"], a["OH"], a["OW"])
+    require(dy.shape == expected, f"conv2d_backward: dy has shape {dy.shape}, but the convolution's output is {expected}")
+    kernels = Kernels(version, device)
+    shapes = {"dx": x.shape, "dw": weight.shape, "db": (a["C_out"],)}
+    weights = ("w", "dw")
+    for v in kernels.candidates:
+        if kernels.takes(v, "conv2d_backward", a):
+            dx, dw, db = kernels.call("conv2d_backward", a, {"dy": dy, "x": x, "w": weight}, shapes, weights=weights, version=v)
+            return dx, dw, db
+        if kernels.takes(v, "conv2d_backward_input", a):
+            break
+    dx = _conv_backward_input(kernels, a, dy, weight)
+    dw = _conv_backward_weight(kernels, a, dy, x, weight.shape)
+    return dx, dw, _conv_backward_bias(kernels, a, dy)
+
+
+def _conv_backward_input(kernels: Kernels, a: dict[str, Any], dy: Array, weight: Array) -> Floats:
+    shape = (a["N"], a["C_in"], a["H"], a["W"])
+    return kernels.call("conv2d_backward_input", a, {"dy": dy, "w": weight}, {"dx": shape}, weights=("w",))[0]
+
+
+def _conv_backward_weight(kernels: Kernels, a: dict[str, Any], dy: Array, x: Array, shape: Shape) -> Floats:
+    return kernels.call("conv2d_backward_weight", a, {"dy": dy, "x": x}, {"dw": shape}, weights=("dw",))[0]
+
+
+def _conv_backward_bias(kernels: Kernels, a: dict[str, Any], dy: Array) -> Floats:
+    return kernels.call("conv2d_backward_bias", a, {"dy": dy}, {"db": (a["C_out"],)})[0]
+
+
+def _transposed(x: Shape, w: Shape, stride: Sizes, padding: Sizes, output_padding: Sizes, groups: int) -> dict[str, Any]:
+    """A transposed convolution is the input gradient of the convolution that takes its output to its input: that one's attributes."""
+    n, c, h, width = x
+    c_in, o_group, kh, kw = w
+    sh, sw = pair(stride, "stride")
+    top, bottom, left, right = sides(padding)
+    ph, pw = pair(output_padding, "output_padding", minimum=0)
+    groups = positive(groups, "groups")
+    what = "conv_transpose2d"
+    require(c_in == c, f"{what}: weight {w} wants {c_in} input channels, but x has {c}")
+    require(ph < sh and pw < sw, f"{what}: output_padding ({ph}, {pw}) must be smaller than the stride ({sh}, {sw})")
+    oh, ow = (h - 1) * sh - top - bottom + kh + ph, (width - 1) * sw - left - right + kw + pw
+    require(min(oh, ow) > 0, f"{what}: padding {padding} leaves nothing of the output ({oh}x{ow})")
+    return _conv_attributes((n, o_group * groups, oh, ow), w, (sh, sw), (top, bottom, left, right), groups, what)
+
+
+def conv_transpose2d(
+    x: Array, weight: Array, bias: Array | None = None, *, stride: Sizes = 1, padding: Sizes = 0, output_padding: Sizes = 0,
+    groups: int = 1, version: str = "auto", device: str = "auto",
+) -> Floats:  # fmt: skip
+    """Transposed 2-D convolution; weight [C_in, C_out/groups, KH, KW]."""
+    x, weight = float32(x, "x", 4), float32(weight, "weight", 4)
+    a = _transposed(x.shape, weight.shape, stride, padding, output_padding, groups)
+    b = _bias(bias, a["C_in"])
+    y = _conv_backward_input(Kernels(version, device), a, x, weight)
+    if b is None:
+        return y
+    return add(y, np.ascontiguousarray(np.broadcast_to(b[:, None, None], y.shape)), version=version, device=device)
+
+
+def conv_transpose2d_backward(
+    dy: Array, x: Array, weight: Array, *, stride: Sizes = 1, padding: Sizes = 0, output_padding: Sizes = 0, groups: int = 1,
+    version: str = "auto", device: str = "auto",
+) -> tuple[Floats, Floats, Floats]:  # fmt: skip
+    """(dx, dweight, dbias) of conv_transpose2d."""
+    dy, x, weight = float32(dy, "dy", 4), float32(x, "x", 4), float32(weight, "weight", 4)
+    a = _transposed(x.shape, weight.shape, stride, padding, output_padding, groups)
+    expected = (a["N"], a["C_in"], a["H"], a["W"])
+    require(dy.shape == expected, f"conv_transpose2d_backward: dy has shape {dy.shape}, but the output is {expected}")
+    kernels = Kernels(version, device)
+    dx = kernels.call("conv2d_forward", a, {"x": dy, "w": weight}, {"y": x.shape}, weights=("w",))[0]
+    dw = _conv_backward_weight(kernels, a, x, dy, weight.shape)
+    n, c, h, w = dy.shape
+    per_channel = _conv_attributes(dy.shape, (c, c, 1, 1), 1, 0, 1)  # a bias gradient knows only the output
+    return dx, dw, _conv_backward_bias(kernels, per_channel, dy)
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None, *, version: str = "auto", device: str = "auto") -> Floats:
+    """y = x weightᵀ + bias; x [N, I], weight [O, I]."""
+    x, weight = float32(x, "x", 2), float32(weight, "weight", 2)
+    y = conv2d(x[:, :, None, None], weight[:, :, None, None], bias, version=version, device=device)
+    return y.reshape(y.shape[:2])
+
+
+def linear_backward(
+    dy: Array, x: Array, weight: Array, *, version: str = "auto", device: str = "auto"
+) -> tuple[Floats, Floats, Floats]:
+    """(dx, dweight, dbias) of linear."""
+    dy, x, weight = (float32(v, what, 2)[:, :, None, None] for v, what in ((dy, "dy"), (x, "x"), (weight, "weight")))
+    dx, dw, db = conv2d_backward(dy, x, weight, version=version, device=device)
+    return dx.reshape(dx.shape[:2]), dw.reshape(dw.shape[:2]), db
