@@ -1,8 +1,8 @@
 """The one list of cases (operation, shape, FLOPs) that tests and benchmarks read.
 
-SMALL holds the shapes that break kernels: one pixel, odd, prime, one past a tile, every kernel size, stride, padding and grouping.
-MODELS holds every convolution of the model zoo at its real size; `reduced` shrinks a case to a few output pixels, with its channels
-kept, so that it can run on the emulated device.
+SMALL holds the shapes that break kernels: one pixel, odd, prime, one past a tile, every kernel size, stride, padding, grouping.
+LONG goes past what one grid dimension can hold. MODELS holds every convolution of the model zoo (zoo.py) at its real size;
+`reduced` shrinks a case to a few output pixels, with its channels kept, so that it can run on the emulated device.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import zoo
+
 CONV_ENTRIES = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "conv2d_backward_bias", "conv2d_backward")
 Sizes = tuple[int, ...]
 
@@ -20,7 +22,7 @@ Sizes = tuple[int, ...]
 class Case:
     """One shape of one family of operations. `attributes` are those of kernels/ops.h, as _core.call takes them."""
 
-    family: str  # conv2d, max_pool2d, upsample, activation, mse_loss, sgd_update, add, layout_convert, gather_images, advance_cursor
+    family: str  # conv2d, max_pool2d, upsample, activation, or the name of an operation that has no backward entry
     name: str
     values: tuple[tuple[str, Any], ...]
     layer: str = field(default="", compare=False)  # where the model zoo uses it
@@ -89,7 +91,9 @@ def tensor_sizes(family: str, a: dict[str, Any], entry: str) -> list[tuple[str, 
 # ---- Makers ----
 
 
-def conv(x: Sizes, c_out: int, k: int | Sizes, *, stride: int | Sizes = 1, pad: int | Sizes = 0, groups: int = 1, layer: str = "") -> Case:
+def conv(
+    x: Sizes, c_out: int, k: int | Sizes, *, stride: int | Sizes = 1, pad: int | Sizes = 0, groups: int = 1, layer: str = ""
+) -> Case:
     """x is (N, C_in, H, W); pad an int, (h, w) or (top, bottom, left, right)."""
     n, c_in, height, width = x
     kh, kw = (k, k) if isinstance(k, int) else k
@@ -161,7 +165,8 @@ def gather(n: int, x: Sizes, rows: int, dtype: str, target: str) -> Case:
     images, c, height, width = x
     scale = 1 / 255 if dtype == "u8" else 1.0
     values = {
-        "N": n, "C": c, "H": height, "W": width, "images_count": images, "rows": rows, "dtype": dtype, "scale": scale, "to": target,
+        "N": n, "C": c, "H": height, "W": width, "images_count": images, "rows": rows,
+        "dtype": dtype, "scale": scale, "to": target,
     }  # fmt: skip
     return Case("gather_images", f"gather_{n}of{images}x{c}x{height}x{width}_{dtype}_{target}", tuple(values.items()))
 
@@ -215,7 +220,12 @@ def _small_convs() -> Iterator[Case]:
 
 
 def _small_fusions() -> Iterator[Case]:
-    plain = [conv((2, 3, 6, 8), 5, 3, pad=1), conv((1, 16, 12, 12), 8, 3, pad=1), conv((2, 8, 4, 4), 3, 3, pad=1), conv((1, 5, 9, 7), 4, 1)]
+    plain = [
+        conv((2, 3, 6, 8), 5, 3, pad=1),
+        conv((1, 16, 12, 12), 8, 3, pad=1),
+        conv((2, 8, 4, 4), 3, 3, pad=1),
+        conv((1, 5, 9, 7), 4, 1),
+    ]
     for case in plain:
         yield fused(case, activation="relu")
         yield fused(case, activation="leaky_relu", slope=0.25)
@@ -235,14 +245,15 @@ def _small_fusions() -> Iterator[Case]:
 
 def _small_others() -> Iterator[Case]:
     for x, k, stride in (
-        ((1, 1, 2, 2), 2, None), ((2, 3, 4, 6), 2, None), ((1, 5, 7, 5), 2, None), ((3, 17, 9, 9), 3, None), ((1, 3, 8, 8), 3, 2),
-        ((2, 4, 7, 7), 3, 1), ((1, 2, 9, 10), (2, 3), (1, 2)), ((1, 3, 9, 9), 2, 3), ((1, 33, 6, 6), 2, None), ((1, 1, 5, 5), 5, None),
-        ((1, 4, 1, 9), (1, 3), (1, 1)), ((2, 16, 33, 31), 2, None),
+        ((1, 1, 2, 2), 2, None), ((2, 3, 4, 6), 2, None), ((1, 5, 7, 5), 2, None), ((3, 17, 9, 9), 3, None),
+        ((1, 3, 8, 8), 3, 2), ((2, 4, 7, 7), 3, 1), ((1, 2, 9, 10), (2, 3), (1, 2)), ((1, 3, 9, 9), 2, 3),
+        ((1, 33, 6, 6), 2, None), ((1, 1, 5, 5), 5, None), ((1, 4, 1, 9), (1, 3), (1, 1)), ((2, 16, 33, 31), 2, None),
     ):  # fmt: skip
         yield pool(x, k, stride)
     for mode in ("nearest", "bilinear"):
         for x, scale in (
-            ((1, 1, 1, 1), 2), ((1, 3, 1, 5), 2), ((2, 3, 5, 7), 2), ((1, 17, 4, 4), 2), ((1, 2, 3, 5), 3), ((1, 2, 4, 3), (2, 4)),
+            ((1, 1, 1, 1), 2), ((1, 3, 1, 5), 2), ((2, 3, 5, 7), 2), ((1, 17, 4, 4), 2), ((1, 2, 3, 5), 3),
+            ((1, 2, 4, 3), (2, 4)),
             ((3, 4, 1, 1), 5), ((1, 4, 17, 16), 2), ((1, 2, 3, 3), (1, 2)), ((1, 3, 2, 2), 1), ((1, 32, 8, 8), 2),
         ):  # fmt: skip
             yield upsample(x, scale, mode)
@@ -294,63 +305,16 @@ def _long() -> Iterator[Case]:
         yield add(count)
 
 
-# ---- The model zoo: (model, batch, rows); a row is (layer, C_in, C_out, kernel, stride, pad, input size, groups). ----
-# A transposed convolution stands here as the convolution whose input gradient it is; a linear layer as a 1x1 kernel on one pixel.
-
-_ZOO: tuple[tuple[str, int, tuple[tuple[Any, ...], ...]], ...] = (
-    ("cifar10", 64, (
-        ("conv1", 3, 256, 3, 1, 1, 32), ("conv2", 256, 128, 3, 1, 1, 16), ("conv3", 128, 128, 3, 1, 1, 8),
-        ("conv4", 128, 256, 3, 1, 1, 16), ("conv5", 256, 3, 3, 1, 1, 32),
-    )),
-    ("liae", 4, (
-        ("down1", 3, 64, 5, 2, 2, 256), ("down2", 64, 128, 5, 2, 2, 128), ("down3", 128, 256, 5, 2, 2, 64),
-        ("down4", 256, 512, 5, 2, 2, 32), ("dense1", 131072, 256, 1, 1, 0, 1), ("dense2", 256, 32768, 1, 1, 0, 1),
-        ("inter", 512, 2048, 3, 1, 1, 8), ("up1", 1024, 2048, 3, 1, 1, 16), ("res1", 512, 512, 3, 1, 1, 32),
-        ("up2", 512, 1024, 3, 1, 1, 32), ("res2", 256, 256, 3, 1, 1, 64), ("up3", 256, 512, 3, 1, 1, 64),
-        ("res3", 128, 128, 3, 1, 1, 128), ("image", 128, 3, 3, 1, 1, 128), ("mask1", 1024, 704, 3, 1, 1, 16),
-        ("mask2", 176, 352, 3, 1, 1, 32), ("mask3", 88, 176, 3, 1, 1, 64), ("mask4", 44, 88, 3, 1, 1, 128),
-        ("mask", 22, 1, 1, 1, 0, 256), ("ssim11", 3, 3, 11, 1, 0, 256, 3), ("ssim22", 3, 3, 22, 1, 0, 256, 3),
-    )),
-    ("unet_small", 32, (
-        ("enc1", 3, 4, 3, 1, 1, 128), ("enc2", 4, 8, 3, 1, 1, 64), ("enc3", 8, 32, 3, 1, 1, 32), ("bneck", 32, 64, 3, 1, 1, 16),
-        ("upconv3", 32, 64, 3, 2, 1, 32), ("dec3", 64, 32, 3, 1, 1, 32), ("upconv2", 8, 32, 3, 2, 1, 64),
-        ("dec2", 16, 8, 3, 1, 1, 64), ("upconv1", 4, 8, 3, 2, 1, 128), ("dec1", 8, 16, 3, 1, 1, 128), ("conv", 16, 32, 1, 1, 0, 128),
-    )),
-    ("unet_large", 32, (
-        ("prep0", 3, 64, 1, 1, 0, 88), ("prep1", 64, 64, 1, 1, 0, 88), ("prep2", 64, 32, 1, 1, 0, 88), ("enc1", 32, 8, 3, 1, 1, 88),
-        ("enc2", 8, 28, 3, 1, 1, 44), ("enc3", 28, 56, 3, 1, 1, 24), ("bneck", 56, 112, 3, 1, 1, 16),
-        ("upconv3", 56, 112, 3, 2, 1, 24), ("dec3", 112, 56, 3, 1, 1, 24), ("upconv2", 28, 56, 3, 2, 1, 44),
-        ("dec2", 56, 28, 3, 1, 1, 44), ("upconv1", 8, 28, 3, 2, 1, 88), ("dec1", 16, 48, 3, 1, 1, 88), ("dec0", 48, 64, 3, 1, 1, 88),
-        ("conv", 64, 256, 1, 1, 0, 88),
-    )),
-    ("gray", 16, (
-        ("enc1", 1, 64, 4, 2, 1, 256), ("enc2", 64, 128, 4, 2, 1, 128), ("enc3", 128, 256, 4, 2, 1, 64), ("enc4", 256, 64, 4, 2, 1, 32),
-        ("dec1", 256, 64, 4, 2, 1, 32), ("dec2", 128, 256, 4, 2, 1, 64), ("dec3", 64, 128, 4, 2, 1, 128), ("dec4", 1, 64, 4, 2, 1, 256),
-        ("dec2_skips", 128, 512, 4, 2, 1, 64), ("dec3_skips", 64, 256, 4, 2, 1, 128), ("dec4_skips", 1, 128, 4, 2, 1, 256),
-        ("enc2_groups", 64, 128, 4, 2, 1, 128, 2), ("enc3_groups", 128, 256, 4, 2, 1, 64, 2), ("dec2_groups", 128, 256, 4, 2, 1, 64, 2),
-        ("residual64", 64, 64, 3, 1, 1, 128), ("residual128", 128, 128, 3, 1, 1, 64), ("residual256", 256, 256, 3, 1, 1, 32),
-    )),
-    ("dsresnet", 16, (
-        ("enc1a", 3, 16, 3, 1, 1, 224), ("enc1b", 16, 16, 3, 1, 1, 224), ("enc1s", 3, 16, 1, 1, 0, 224), ("enc2a", 16, 32, 3, 1, 1, 112),
-        ("enc2b", 32, 32, 3, 1, 1, 112), ("enc2s", 16, 32, 1, 1, 0, 112), ("join", 64, 32, 1, 1, 0, 56), ("enc3a", 32, 64, 3, 1, 1, 56),
-        ("enc3b", 64, 64, 3, 1, 1, 56), ("enc3s", 32, 64, 1, 1, 0, 56), ("enc4a", 64, 128, 3, 1, 1, 28), ("enc4b", 128, 128, 3, 1, 1, 28),
-        ("enc4s", 64, 128, 1, 1, 0, 28), ("enc5a", 128, 256, 3, 1, 1, 14), ("enc5b", 256, 256, 3, 1, 1, 14), ("enc5s", 128, 256, 1, 1, 0, 14),
-        ("enc6a", 256, 512, 3, 1, 1, 7), ("enc6b", 512, 512, 3, 1, 1, 7), ("enc6s", 256, 512, 1, 1, 0, 7), ("dec1x", 512, 256, 1, 1, 0, 14),
-        ("dec1a", 512, 256, 3, 1, 1, 14), ("dec2x", 256, 128, 1, 1, 0, 28), ("dec2a", 256, 128, 3, 1, 1, 28), ("dec3x", 128, 64, 1, 1, 0, 56),
-        ("dec3a", 128, 64, 3, 1, 1, 56), ("dec4x", 64, 32, 1, 1, 0, 112), ("dec4a", 64, 32, 3, 1, 1, 112), ("dec5x", 32, 16, 1, 1, 0, 224),
-        ("dec5a", 32, 16, 3, 1, 1, 224), ("head", 16, 1, 1, 1, 0, 224),
-    )),
-)  # fmt: skip
+# ---- The model zoo ----
 
 
 def _zoo_convs() -> Iterator[Case]:
-    for model, batch, rows in _ZOO:
-        for layer, c_in, c_out, k, stride, pad, size, *groups in rows:
-            yield conv((batch, c_in, size, size), c_out, k, stride=stride, pad=pad, groups=(groups or [1])[0], layer=f"{model}.{layer}")
+    for layer, batch, (c_in, c_out, k, stride, pad, size, groups) in zoo.rows():
+        yield conv((batch, c_in, size, size), c_out, k, stride=stride, pad=pad, groups=groups, layer=layer)
 
 
 def reduced(case: Case, budget: int = 40_000_000) -> Case | None:
-    """The convolution with its channels kept on the largest square of at most 6 output pixels a side whose work fits; batch 1 or 2."""
+    """The convolution, channels kept, on the largest square of at most 6 output pixels a side whose work fits."""
     a = case.attributes
     pad = (a["pad_top"], a["pad_bottom"], a["pad_left"], a["pad_right"])
     sides = [(1, side) for side in range(min(6, a["OH"]), 2, -1)] + [(2, 2)] * (a["OH"] > 1) + [(2, 1), (1, 1)]

@@ -35,7 +35,7 @@ def _pad(x: Array, pad: Pad, value: float = 0.0) -> Array:
 def conv2d(
     x: Array, w: Array, bias: Array | None = None, *, stride: Pair = (1, 1), pad: Pad = (0, 0, 0, 0), groups: int = 1
 ) -> Array:
-    n, c_in, height, width = x.shape
+    n, _, height, width = x.shape
     c_out, c_per_group, *kernel = w.shape
     out = ((height + pad[0] + pad[1] - kernel[0]) // stride[0] + 1, (width + pad[2] + pad[3] - kernel[1]) // stride[1] + 1)
     xp = _pad(x, pad).reshape(n, groups, c_per_group, height + pad[0] + pad[1], width + pad[2] + pad[3])
@@ -112,7 +112,8 @@ def activation(x: Array, kind: str, slope: float = 0.0) -> Array:
         return np.where(np.isnan(x) | (x > 0), x, 0.0)  # a NaN stays one
     if kind == "leaky_relu":
         return np.where(x > 0, x, x * slope)
-    return np.exp(-np.logaddexp(0.0, -x))
+    with np.errstate(invalid="ignore"):  # a NaN stays one, silently
+        return np.exp(-np.logaddexp(0.0, -x))
 
 
 def activation_backward(dy: Array, y: Array, kind: str, slope: float = 0.0) -> Array:
