@@ -59,9 +59,6 @@ class Case:
         heaviest = max(self.flops(entry) for entry in self.entries if entry != "conv2d_backward")
         return max(heaviest, max(self.elements(entry) for entry in self.entries))
 
-    def with_batch(self, n: int) -> Case:
-        return replace(self, values=tuple((k, n if k == "N" else v) for k, v in self.values))
-
 
 def tensor_sizes(family: str, a: dict[str, Any], entry: str) -> list[tuple[str, int]]:
     if family == "conv2d":
@@ -308,9 +305,10 @@ def _long() -> Iterator[Case]:
 # ---- The model zoo ----
 
 
-def _zoo_convs() -> Iterator[Case]:
+def _zoo_convs(n: int = 0) -> Iterator[Case]:
+    """n: a batch size instead of the model's own."""
     for layer, batch, (c_in, c_out, k, stride, pad, size, groups) in zoo.rows():
-        yield conv((batch, c_in, size, size), c_out, k, stride=stride, pad=pad, groups=groups, layer=layer)
+        yield conv((n or batch, c_in, size, size), c_out, k, stride=stride, pad=pad, groups=groups, layer=layer)
 
 
 def reduced(case: Case, budget: int = 40_000_000) -> Case | None:
@@ -337,6 +335,7 @@ SMALL_OTHERS = unique(_small_others())
 SMALL = SMALL_CONVS + SMALL_FUSIONS + SMALL_OTHERS
 LONG = unique(_long())
 MODELS = list(_zoo_convs())
+MODELS_SINGLE = unique(_zoo_convs(1))  # real sizes, one image
 MODELS_REDUCED = unique([small for case in MODELS if (small := reduced(case)) is not None])
 CIFAR10 = [
     *(case for case in MODELS if case.layer.startswith("cifar10.")),
@@ -349,7 +348,7 @@ CIFAR10 = [
     replace(sgd(751_875), layer="cifar10.update"),
     replace(gather(64, (50_000, 3, 32, 32), 50_000, "u8", "nhwc"), layer="cifar10.gather"),
 ]
-BY_NAME = {case.name: case for case in [*SMALL, *LONG, *MODELS_REDUCED, *MODELS, *CIFAR10]}
+BY_NAME = {case.name: case for case in [*SMALL, *LONG, *MODELS_REDUCED, *MODELS_SINGLE, *MODELS, *CIFAR10]}
 
 
 def find(name: str) -> Case:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cases import LONG, MODELS, MODELS_REDUCED, SMALL, SMALL_FUSIONS, Case, activation, conv, mse, pool
+from cases import LONG, MODELS_REDUCED, MODELS_SINGLE, SMALL, SMALL_FUSIONS, Case, activation, conv, mse, pool
 from conftest import device_mark, kernel_targets
 from harness import Target, check, expect, from_version, make_inputs, refusal, to_version
 
@@ -23,7 +22,7 @@ ENTRIES_EVERY_VERSION_MAY_LACK = {"conv2d_backward"}  # all gradients in one cal
 
 
 def cases_for(target: Target) -> list[tuple[Case, tuple[str, ...]]]:
-    """The cases a target runs, and with what inputs. The checked emulator takes what is small; the fast one the models' channels."""
+    """The cases a target runs and their inputs. The checked emulator takes what is small; the fast one the models' channels."""
     both, one = ("integers", "floats"), ("integers",) if target.exact else ("floats",)
     if target.device == "emulated:checked":
         return [(case, both) for case in SMALL]
@@ -31,8 +30,7 @@ def cases_for(target: Target) -> list[tuple[Case, tuple[str, ...]]]:
         return [(case, both) for case in SMALL[::8]] + [(case, one) for case in LONG + MODELS_REDUCED]
     found = [(case, both) for case in SMALL] + [(case, one) for case in LONG + MODELS_REDUCED]
     if target.device.startswith("cuda"):
-        real = [case.with_batch(1) for case in MODELS]
-        found += [(replace(case, name=f"{case.name}_b1"), one) for case in real if case.work <= 3e9]
+        found += [(case, one) for case in MODELS_SINGLE if case.work <= 3e9]
     return found
 
 
@@ -162,7 +160,8 @@ class Recording:
         for name in sorted(results):
             digest.update(results[name].tobytes())
         return results
-for case in (conv((3, 16, 12, 12), 24, 3, pad=1), conv((5, 3, 9, 9), 8, 5, stride=2, pad=2), find("mse_70001_w1"), find("sgd_5003")):
+convs = conv((3, 16, 12, 12), 24, 3, pad=1), conv((5, 3, 9, 9), 8, 5, stride=2, pad=2)
+for case in (*convs, find("mse_70001_w1"), find("sgd_5003")):
     harness.check(Recording(), target, case, ("floats",), twice=False)
 print(digest.hexdigest())
 """
