@@ -189,12 +189,13 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
 }
 
 py::dict call(const std::string& device, const std::string& version, const std::string& entry, const py::dict& attributes,
-              const py::dict& inputs, const std::optional<std::set<std::string>>& outputs, bool guard, int repeat) {
+              const py::dict& inputs, const std::optional<std::vector<std::string>>& outputs, bool guard, int repeat) {
   const OpenDevice target = open_device(device);
   const OpTable& table = target.table(version);
+  const std::set<std::string> wanted = outputs ? std::set<std::string>(outputs->begin(), outputs->end()) : std::set<std::string>();
 #define WL_OP(name, Args) \
   if (entry == #name)     \
-    return run_entry<Args>(target, table.name, version, entry, attributes, inputs, outputs ? &*outputs : nullptr, guard, repeat);
+    return run_entry<Args>(target, table.name, version, entry, attributes, inputs, outputs ? &wanted : nullptr, guard, repeat);
 #include "kernels/ops.def"
 #undef WL_OP
   throw py::key_error("unknown operation '" + entry + "'; see entries()");

@@ -1,0 +1,86 @@
+"""What all tests share: the kernel targets, and a summary that says how many tests ran on a GPU.
+
+On a machine with a usable cuda device a run of the whole suite in which no test ran on it fails: a green run must mean something.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+try:
+    from warploom import _core
+except ImportError as e:  # the tests of plain Python files still run; those that need the extension fail with this sentence
+    _core = None
+    MISSING = f"the extension warploom._core cannot be imported ({e}); install the package first: pip install ."
+
+_ran = {"gpu": 0}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gpu: runs on a cuda device")
+    config.addinivalue_line("markers", "emulated: runs kernels on the emulated device")
+
+
+@pytest.fixture(scope="session")
+def core() -> Any:
+    """The compiled core."""
+    if _core is None:
+        pytest.fail(MISSING)
+    return _core
+
+
+def kernel_targets() -> list[Any]:
+    """Every version on every usable device; empty if the extension is missing (test_ops.py then fails, it does not pass)."""
+    import harness
+
+    return harness.targets(_core) if _core is not None else []
+
+
+def device_mark(device: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.gpu] if device.startswith("cuda") else [pytest.mark.emulated] if device.startswith("emulated") else []
+
+
+def usable_gpus() -> list[str]:
+    if _core is None:
+        return []
+    return [
+        d["name"] for library in _core.libraries() if library["kind"] == "cuda" and library["usable"] for d in library["devices"]
+    ]
+
+
+def why_no_gpu() -> str:
+    reasons = [library["why"] for library in _core.libraries() if library["kind"] == "cuda"] if _core is not None else [MISSING]
+    return reasons[0] if reasons else "this build has no cuda device"
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed and "gpu" in report.keywords:
+        _ran["gpu"] += 1
+
+
+def _whole_suite(config: pytest.Config) -> bool:
+    chosen = config.option.keyword or config.option.markexpr or getattr(config.option, "lf", False) or config.option.collectonly
+    return not chosen and config.args_source != pytest.Config.ArgsSource.ARGS
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == 0 and _whole_suite(session.config) and usable_gpus() and not _ran["gpu"] and not _is_worker(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")  # a process of pytest-xdist; the controller counts
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    gpus = usable_gpus()
+    terminalreporter.write_sep("-", "devices")
+    if gpus:
+        terminalreporter.write_line(f"{_ran['gpu']} tests ran on a GPU ({gpus[0]})")
+        if _whole_suite(config) and not _ran["gpu"]:
+            terminalreporter.write_line("ERROR: this machine has a usable GPU, but no test ran on it", red=True)
+    else:
+        terminalreporter.write_line(f"0 tests ran on a GPU: {why_no_gpu()}")

@@ -1,0 +1,204 @@
+"""Who may know whom: the arrows of the design, read from #include lines, Python imports and a few words in the sources.
+
+python -> bindings -> train -> graph -> core -> kernels/ops.h, kernels/device.h
+kernels/vN -> kernels/common -> CUDA or kernels/emulator;   csrc/cpu -> kernels/ops.h, kernels/device.h
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CONTRACT = {"kernels/ops.h", "kernels/ops.def", "kernels/device.h"}
+CSRC_ORDER = ["core", "graph", "train", "bindings"]  # each may include itself and what stands before it
+SOURCES = ("*.h", "*.hpp", "*.cuh", "*.cu", "*.cpp", "*.cc", "*.def", "*.inc")
+
+
+def files(folder: str, *patterns: str) -> list[Path]:
+    return sorted(p for pattern in patterns or SOURCES for p in (ROOT / folder).rglob(pattern))
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def includes(path: Path) -> list[str]:
+    """The repository files that a source includes, as paths from the root; system headers are left out."""
+    found = []
+    for name in re.findall(r'^\s*#\s*include\s*"([^"]+)"', path.read_text(), re.MULTILINE):
+        beside, from_root = (path.parent / name).resolve(), ROOT / name
+        target = beside if beside.exists() else from_root
+        assert target.exists(), f"{named(path)} includes {name}, which does not exist"
+        found.append(named(target.resolve()))
+    return found
+
+
+def versions() -> list[str]:
+    folders = re.findall(r"^WL_VERSION\(\s*\w+\s*,\s*(\w+)", (ROOT / "kernels/versions.def").read_text(), re.MULTILINE)
+    return [*folders, "_template"]
+
+
+def check(path: Path, allowed: list[str]) -> None:
+    for target in includes(path):
+        assert any(re.fullmatch(pattern, target) for pattern in allowed), f"{named(path)} must not include {target}"
+
+
+def without_comments(path: Path) -> str:
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
+
+
+def test_every_version_is_one_folder() -> None:
+    for folder in versions():
+        if folder != "_template":
+            assert list((ROOT / "kernels" / folder).glob("*.cu")), f"kernels/{folder} holds no kernel"
+
+
+def test_the_contract_includes_nothing_else() -> None:
+    for name in sorted(CONTRACT):
+        check(ROOT / name, sorted(CONTRACT))
+        assert "cuda_runtime" not in (ROOT / name).read_text(), f"{name} must not know CUDA"
+
+
+@pytest.mark.parametrize("folder", versions())
+def test_versions_share_only_common_and_tables(folder: str) -> None:
+    for path in files(f"kernels/{folder}"):
+        check(path, [*CONTRACT, r"kernels/common/.*", rf"kernels/{folder}/.*", r"kernels/\w+/table\.h"])
+
+
+def test_common_includes_only_itself_the_contract_and_the_emulator() -> None:
+    for path in files("kernels/common"):
+        allowed = [*CONTRACT, r"kernels/common/.*", "kernels/versions.def"]
+        if path.name in ("portable.cuh",):  # the only file that chooses between CUDA and the emulator
+            allowed.append(r"kernels/emulator/.*")
+        check(path, allowed)
+
+
+def test_the_emulator_depends_on_nothing_else() -> None:
+    own = [*CONTRACT, r"kernels/emulator/.*"]
+    for path in files("kernels/emulator"):
+        if "selftest" in path.parts:  # its kernels are written as any version's are
+            check(path, [*own, r"kernels/common/.*"])
+        elif path.name.startswith("runtime"):
+            check(path, [*own, "kernels/common/runtime.h"])
+        else:
+            check(path, own)
+
+
+def test_kernels_never_include_the_engine() -> None:
+    for path in files("kernels"):
+        for target in includes(path):
+            assert target.startswith("kernels/"), f"{named(path)} must not include {target}"
+
+
+@pytest.mark.parametrize("part", CSRC_ORDER)
+def test_engine_arrows(part: str) -> None:
+    below = CSRC_ORDER[: CSRC_ORDER.index(part) + 1]
+    for path in files(f"csrc/{part}"):
+        check(path, [*CONTRACT, *(rf"csrc/{name}/.*" for name in below)])
+
+
+def test_the_host_kernel_set_stands_alone() -> None:
+    for path in files("csrc/cpu"):
+        check(path, [*CONTRACT, r"csrc/cpu/.*"])
+
+
+def test_the_engine_never_includes_a_version() -> None:
+    for path in files("csrc"):
+        for target in includes(path):
+            assert not any(target.startswith(f"kernels/{v}/") for v in versions()), f"{named(path)} must not include {target}"
+
+
+def test_the_engine_knows_no_version_by_name() -> None:
+    """Only the registry names versions; an engine that asks for "v3" is a special case where a mechanism should be."""
+    for path in files("csrc"):
+        names = re.findall(r'"(v\d+)"', without_comments(path))
+        assert not names, f"{named(path)} names {names[0]}"
+
+
+def test_cuda_words_stand_only_where_they_may() -> None:
+    for path in files("kernels"):
+        if "emulator" in path.parts and "selftest" not in path.parts:
+            continue
+        text, name = without_comments(path), named(path)
+        if name != "kernels/common/launch.cuh":
+            assert "<<<" not in text, f"{name} launches a kernel itself; call launch() of kernels/common/launch.cuh"
+        if not name.startswith("kernels/common/"):
+            assert not re.search(r"\basm\b", text), f"{name} holds inline PTX; it belongs into a wrapper in kernels/common"
+            assert not re.search(r'#\s*include\s*[<"]cu(da|blas|dnn)', text), f"{name} includes a CUDA header; use portable.cuh"
+            assert "__CUDACC__" not in text, f"{name} chooses between CUDA and the emulator; only portable.cuh does"
+
+
+def test_no_vendor_library_computes_anything() -> None:
+    for path in [*files("kernels"), *files("csrc"), *files("cmake", "*.cmake"), ROOT / "CMakeLists.txt"]:
+        found = re.search(r"\b(cublas|cudnn|cutlass|cusparse|openblas|mkl)\w*", path.read_text(), re.IGNORECASE)
+        assert not found or path.suffix == ".md", f"{named(path)} mentions {found[0]}"
+
+
+def test_float_atomics_do_not_decide_an_order() -> None:
+    """Same inputs, same bits: no atomicAdd on floats in a kernel."""
+    for folder in versions():
+        for path in files(f"kernels/{folder}"):
+            assert "atomicAdd" not in without_comments(path), f"{named(path)} uses atomicAdd; sum in a fixed order instead"
+
+
+def python_imports(path: Path) -> list[tuple[str, str]]:
+    """(module, imported name) pairs, with relative imports made absolute."""
+    found = []
+    package = list(path.relative_to(ROOT / "python").parent.parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            found += [(module, alias.name) for alias in node.names]
+    return found
+
+
+def test_python_reaches_the_devices_through_core_alone() -> None:
+    """No ctypes, no dlopen, no other extension: everything below Python goes through warploom._core."""
+    for path in files("python", "*.py"):
+        for module, name in python_imports(path):
+            assert module.split(".")[0] not in {"ctypes", "cffi", "torch", "cupy"} or "interop" in path.name, (
+                f"{named(path)} imports {module}"
+            )
+            assert "_lib" not in {name, *module.split(".")}, f"{named(path)} reaches into _lib"
+
+
+def test_importing_the_package_needs_no_optional_module() -> None:
+    """matplotlib, typer and Pillow load when they are used: `import warploom` stays quick and works without a display."""
+    heavy = {"matplotlib", "typer", "PIL", "torch", "sklearn", "pooch"}
+    path = ROOT / "python/warploom/__init__.py"
+    for node in ast.parse(path.read_text()).body:
+        names = (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+        for name in names:
+            assert name.split(".")[0] not in heavy, f"{named(path)} imports {name} at once"
+
+
+@pytest.mark.parametrize("folder", ["kernels", "csrc", "python", "tests", "benchmarks", "cmake"])
+def test_long_files_say_why(folder: str) -> None:
+    """Past 500 lines the header gives the reason: a line with the words "long because"."""
+    for path in files(folder, *SOURCES, "*.py", "*.sh", "*.cmake"):
+        lines = path.read_text().splitlines()
+        if len(lines) > 500:
+            header = "\n".join(lines[:15]).lower()
+            assert "long because" in header, (
+                f"{named(path)} has {len(lines)} lines; split it, or say 'long because …' in its header"
+            )
+
+
+@pytest.mark.parametrize("folder", versions())
+def test_kernel_files_have_headers(folder: str) -> None:
+    for path in files(f"kernels/{folder}", "*.cu", "*.cuh"):
+        start = f"// {path.name}"
+        assert path.read_text().startswith(start), f"{named(path)} must begin with a header: {start} - …"

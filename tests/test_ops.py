@@ -1,0 +1,235 @@
+"""Every version on every device that is there computes every operation right: the case list against the oracle.
+
+One test is one case on one target (device and version) with all its entries; it fails with a line that runs the case alone.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import LONG, MODELS_REDUCED, MODELS_SINGLE, SMALL, SMALL_FUSIONS, Case, activation, conv, mse, pool
+from conftest import device_mark, kernel_targets
+from harness import Target, check, expect, from_version, make_inputs, refusal, to_version
+
+TARGETS: list[Target] = kernel_targets()
+ENTRIES_EVERY_VERSION_MAY_LACK = {"conv2d_backward"}  # all gradients in one call: for kernel sets that share work between them
+
+
+def cases_for(target: Target) -> list[tuple[Case, tuple[str, ...]]]:
+    """The cases a target runs and their inputs. The checked emulator takes what is small; the fast one the models' channels."""
+    both, one = ("integers", "floats"), ("integers",) if target.exact else ("floats",)
+    if target.device == "emulated:checked":
+        return [(case, both) for case in SMALL]
+    if target.device == "emulated":
+        return [(case, both) for case in SMALL[::8]] + [(case, one) for case in LONG + MODELS_REDUCED]
+    found = [(case, both) for case in SMALL] + [(case, one) for case in LONG + MODELS_REDUCED]
+    if target.device.startswith("cuda"):
+        found += [(case, one) for case in MODELS_SINGLE if case.work <= 3e9]
+    return found
+
+
+def all_runs() -> list[Any]:
+    """Case by case, so that the oracle computes each expectation once for all targets."""
+    runs: dict[str, list[Any]] = {}
+    for target in TARGETS:
+        for case, fills in cases_for(target):
+            run = pytest.param(target, case, fills, id=f"{target}-{case.name}", marks=device_mark(target.device))
+            runs.setdefault(case.name, []).append(run)
+    return [run for group in runs.values() for run in group]
+
+
+def by_target(*others: Any) -> list[Any]:
+    return [pytest.param(t, *others, id=str(t), marks=device_mark(t.device)) for t in TARGETS]
+
+
+def test_there_is_something_to_test(core: Any) -> None:
+    assert TARGETS, "no device library is usable: " + "; ".join(f"{x['kind']}: {x['why']}" for x in core.libraries())
+    assert {"cpu", "emulated", "emulated:checked"} <= {t.device for t in TARGETS}
+
+
+@pytest.mark.parametrize(("target", "case", "fills"), all_runs())
+def test_case(core: Any, target: Target, case: Case, fills: tuple[str, ...]) -> None:
+    ran = check(core, target, case, fills)
+    a = case.attributes
+    folded = case.family == "conv2d" and (a["activation"] != "none" or a["pool"] > 1 or a["upsample"] > 1)
+    if not folded:  # a version may refuse to fold; what is plain it must take
+        missing = set(case.entries) - set(ran) - ENTRIES_EVERY_VERSION_MAY_LACK
+        reasons = [f"{entry}: {refusal(core, target, case, entry)}" for entry in sorted(missing)]
+        assert not missing, f"{target} refuses a plain {case.name}: {'; '.join(reasons)}"
+
+
+@pytest.mark.parametrize("target", by_target())
+def test_refused_work_raises_the_reason(core: Any, target: Target) -> None:
+    for case in SMALL_FUSIONS:
+        why = refusal(core, target, case, "conv2d_forward")
+        if not why:
+            continue
+        t = make_inputs(case, "integers")
+        given = {name: to_version(name, t[name], target) for name in ("x", "w", "bias")}
+        with pytest.raises(core.UnsupportedError) as error:
+            core.call(target.device, target.version, "conv2d_forward", case.attributes, given)
+        assert why in str(error.value)
+
+
+# ---- Values that are not numbers must not disappear ----
+
+
+def _call(core: Any, target: Target, case: Case, entry: str, inputs: dict[str, Any], output: str, shape: tuple[int, ...]) -> Any:
+    flat = {name: to_version(name, value, target) for name, value in inputs.items()}
+    return from_version(output, core.call(target.device, target.version, entry, case.attributes, flat)[output], shape, target)
+
+
+@pytest.mark.parametrize("target", by_target())
+def test_nan_reaches_every_output_that_reads_it(core: Any, target: Target) -> None:
+    case = conv((2, 5, 7, 9), 6, 3, pad=1)
+    t = {k: v.copy() for k, v in make_inputs(case, "integers").items()}
+    t["x"][1, 3, 4, 5] = np.nan
+    inputs = {name: t[name] for name in ("x", "w", "bias")}
+    y = _call(core, target, case, "conv2d_forward", inputs, "y", (2, 6, 7, 9))
+    assert np.isnan(y[1, :, 3:6, 4:7]).all(), "a NaN in the input must reach the nine outputs around it, whatever the weight is"
+    assert np.isfinite(y[0]).all(), "a NaN must stay in its image"
+
+
+@pytest.mark.parametrize("target", by_target())
+def test_nan_wins_in_max_pool(core: Any, target: Target) -> None:
+    case = pool((1, 3, 4, 6), 2)
+    x = make_inputs(case, "integers")["x"].copy()
+    x[0, 1, 1, 0] = x[0, 2, 2, 5] = np.nan
+    y = _call(core, target, case, "max_pool2d_forward", {"x": x}, "y", (1, 3, 2, 3))
+    assert np.argwhere(np.isnan(y)).tolist() == [[0, 1, 0, 0], [0, 2, 1, 2]]
+    x = np.full_like(x, -np.inf)
+    y = _call(core, target, case, "max_pool2d_forward", {"x": x}, "y", (1, 3, 2, 3))
+    assert (y == -np.inf).all(), "the maximum of nothing but -infinity is -infinity"
+
+
+@pytest.mark.parametrize("kind", ["relu", "leaky_relu", "sigmoid"])
+@pytest.mark.parametrize("target", by_target())
+def test_activation_of_extremes(core: Any, target: Target, kind: str) -> None:
+    x = np.array([-np.inf, -100.0, -0.0, 0.0, 1e-40, 100.0, np.inf, np.nan], np.float32)
+    case = activation(len(x), kind, 0.25 if kind == "leaky_relu" else 0.0)
+    y = _call(core, target, case, "activation_forward", {"x": x}, "y", x.shape)
+    expected = {
+        "relu": [0, 0, 0, 0, 1e-40, 100, np.inf, np.nan],
+        "leaky_relu": [-np.inf, -25, 0, 0, 1e-40, 100, np.inf, np.nan],
+        "sigmoid": [0, 0, 0.5, 0.5, 0.5, 1, 1, np.nan],
+    }[kind]
+    np.testing.assert_allclose(y, np.array(expected, np.float32), rtol=1e-6, atol=1e-38)
+
+
+@pytest.mark.parametrize("target", by_target())
+def test_nan_reaches_the_loss(core: Any, target: Target) -> None:
+    case = mse(300)
+    t = {k: v.copy() for k, v in make_inputs(case, "floats").items()}
+    t["prediction"][299] = np.nan
+    loss = _call(core, target, case, "mse_loss", {k: t[k] for k in ("prediction", "target")}, "loss", (1,))
+    assert np.isnan(loss[0])
+
+
+@pytest.mark.parametrize("target", by_target())
+def test_mse_loss_of_many_elements_keeps_float32_accuracy(core: Any, target: Target) -> None:
+    """A running float32 sum of a million squares would be wrong in the third digit."""
+    if target.device == "emulated:checked":
+        pytest.skip("the fast emulator runs it")
+    case = mse(1_048_577)
+    t = make_inputs(case, "floats")
+    loss = _call(core, target, case, "mse_loss", {k: t[k] for k in ("prediction", "target")}, "loss", (1,))
+    expected, _ = expect(case, "floats", "mse_loss", ("prediction", "target"), bounded=False)
+    assert abs(loss[0] / expected["loss"][0] - 1) <= 1e-6
+
+
+# ---- The same bits in another process, with other threads or another order of the emulated threads ----
+
+DIGEST = """
+import hashlib, sys
+import harness
+from cases import conv, find, fused
+from warploom import _core
+device, version = sys.argv[1:]
+target = next(t for t in harness.targets(_core) if (t.device, t.version) == (device, version))
+digest = hashlib.sha256()
+class Recording:
+    Error, why_not = _core.Error, _core.why_not
+    def call(self, *arguments):
+        results = _core.call(*arguments)
+        for name in sorted(results):
+            digest.update(results[name].tobytes())
+        return results
+convs = conv((3, 16, 12, 12), 24, 3, pad=1), conv((5, 3, 9, 9), 8, 5, stride=2, pad=2)
+for case in (*convs, find("mse_70001_w1"), find("sgd_5003")):
+    harness.check(Recording(), target, case, ("floats",), twice=False)
+print(digest.hexdigest())
+"""
+
+
+def digest(target: Target, **environment: str) -> str:
+    root = Path(__file__).parent
+    paths = os.pathsep.join([str(root), *(p for p in sys.path if p)])
+    full = {**os.environ, "PYTHONPATH": paths, **environment}
+    command = [sys.executable, "-c", DIGEST, target.device, target.version]
+    done = subprocess.run(command, env=full, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("target", by_target())
+def test_same_bits_with_any_number_of_threads(core: Any, target: Target) -> None:
+    if target.device.startswith("cuda"):
+        pytest.skip("a GPU has no thread count to set; test_case runs everything twice")
+    if target.device == "emulated:checked":
+        first, second = (
+            {"WARPLOOM_EMULATOR_SEED": "1", "WARPLOOM_THREADS": "1"},
+            {"WARPLOOM_EMULATOR_SEED": "2", "WARPLOOM_THREADS": "3"},
+        )
+    else:
+        first, second = {"WARPLOOM_THREADS": "1"}, {"WARPLOOM_THREADS": "3"}
+    assert digest(target, **first) == digest(target, **second)
+
+
+# ---- Wrong calls ----
+
+CONV = conv((1, 2, 4, 4), 3, 3, pad=1)
+
+
+def _good(name: str) -> Any:
+    return make_inputs(CONV, "integers")[name].reshape(-1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "text"),
+    [
+        ({"inputs": {"x": np.zeros(5, np.float32)}}, ValueError, "must hold 32 elements, not 5"),
+        ({"inputs": {"x": np.zeros(32, np.float64)}}, TypeError, "must be float32, not float64"),
+        ({"inputs": {"nonsense": np.zeros(3, np.float32)}}, TypeError, "no input 'nonsense'"),
+        ({"without": "w"}, TypeError, "needs the input 'w'"),
+        ({"attributes": {"nonsense": 1}}, TypeError, "no attribute 'nonsense'"),
+        ({"attributes": {"activation": "gelu"}}, ValueError, "unknown activation 'gelu'"),
+        ({"entry": "conv3d"}, KeyError, "unknown operation 'conv3d'"),
+        ({"version": "v99"}, "UnsupportedError", "no version 'v99'"),
+        ({"device": "tpu"}, "DeviceError", "'tpu'"),
+        ({"device": "cuda:99"}, "DeviceError", "cuda"),
+    ],
+)
+def test_wrong_calls_raise_one_clear_sentence(core: Any, change: dict[str, Any], error: Any, text: str) -> None:
+    inputs = {k: _good(k) for k in ("x", "w", "bias") if k != change.get("without")} | change.get("inputs", {})
+    attributes = CONV.attributes | change.get("attributes", {})
+    kind = getattr(core, error) if isinstance(error, str) else error
+    with pytest.raises(kind, match=text) as raised:
+        core.call(
+            change.get("device", "cpu"), change.get("version", "cpu"), change.get("entry", "conv2d_forward"), attributes, inputs
+        )
+    assert "\n" not in str(raised.value)
+
+
+def test_entries_match_the_oracle(core: Any) -> None:
+    """A new operation in kernels/ops.def needs a reference and a case."""
+    import oracle
+
+    names = {entry["name"] for entry in core.entries()}
+    assert names == set(oracle.ENTRIES)
+    assert names == {entry for case in SMALL for entry in case.entries}
