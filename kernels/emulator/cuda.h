@@ -149,4 +149,26 @@ constexpr int warpSize = 32;
 #define WL_DYNAMIC_SHARED(T, name) T* name = static_cast<T*>(::warploom::emulator::dynamic_shared())
 #define WL_UNROLL
 
+#if defined(WARPLOOM_EMULATOR_CHECKED) && !defined(WARPLOOM_EMULATOR_RUNTIME)
+// The instrumentation does not see these: kernels, which live in this namespace, get ones that are checked.
+namespace warploom {
+namespace emulator {
+void checked_copy(void* to, const void* from, size_t bytes);
+void checked_fill(void* to, int byte, size_t bytes);
+}  // namespace emulator
+inline void* memcpy(void* to, const void* from, size_t bytes) {
+  emulator::checked_copy(to, from, bytes);
+  return to;
+}
+inline void* memmove(void* to, const void* from, size_t bytes) {
+  emulator::checked_copy(to, from, bytes);
+  return to;
+}
+inline void* memset(void* to, int byte, size_t bytes) {
+  emulator::checked_fill(to, byte, bytes);
+  return to;
+}
+}  // namespace warploom
+#endif
+
 #include "intrinsics.h"

@@ -13,13 +13,14 @@
 #include <mutex>
 #include <string>
 
+#define WARPLOOM_EMULATOR_RUNTIME 1
 #include "cuda.h"
 
 namespace warploom {
 namespace emulator {
 
 constexpr unsigned kMaxThreads = 1024;
-constexpr size_t kStackBytes = 65 * 4096;         // the lowest page is a guard; an odd number of pages spreads them over the TLB's sets
+constexpr size_t kStackBytes = 65 * 4096;  // the lowest page is a guard; an odd number of pages spreads them over the TLB's sets
 constexpr size_t kStaticShared = 48 * 1024;     // as on every GPU since sm_30
 constexpr size_t kSharedPerBlock = 227 * 1024;  // as on compute capability 9.0, by opt-in
 constexpr size_t kSharedArena = 384 * 1024;     // room for red zones around each declaration
@@ -42,7 +43,7 @@ struct Fiber : Identity {  // a stack, and the thread that is on it
   unsigned stack_index = 0;
 #if defined(WARPLOOM_EMULATOR_CHECKED)
   struct CheckState* checks = nullptr;
-  uint32_t accesses = 0;  // since it last waited; see checks.cpp
+  uint64_t shared_tag = 0, global_tag = 0;  // who it is, and when: see checks.h
   int64_t started_ns = 0;
 #endif
 };
@@ -118,6 +119,9 @@ struct Worker {
   // The block that is running
   unsigned threads = 0, started = 0, live = 0, arrived = 0;
   int vote_count = 0, vote_result = 0;
+  uint32_t naps = 0;  // since a thread last ended or all passed a barrier
+  double nap_started = 0;
+  uint32_t atomics = 0;
   Site barrier_site{};
   FiberList ready, at_barrier;
   Fiber* idle = nullptr;
@@ -156,6 +160,7 @@ void open_stack(Worker& worker, unsigned index);  // first use: guard page
 void run_block(Worker& worker, uint64_t block);
 void start_launch(Worker& worker, Launch& launch);
 // Gives the block up: the text (printf) goes to the launch, nothing on the block's fibers runs again.
+[[noreturn]] void abandon(Worker& worker);
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 std::string where(const Launch& launch, uint64_t block);  // "conv2d_forward: block (1, 0, 0)"
 

@@ -1,5 +1,8 @@
 // scheduler.cpp - the threads of one block: starting, waiting at barriers and warp operations, ending, giving up.
+#include <time.h>
+
 #include <cstdio>
+#include <cstdlib>
 
 #include "scheduler_hooks.h"
 
@@ -69,6 +72,7 @@ void release_barrier(Worker& w) {
   w.vote_result = w.vote_count;
   w.vote_count = 0;
   w.arrived = 0;
+  w.naps = 0;
   w.ready.append(w.at_barrier);
   hooks::barrier_released(w);
 }
@@ -79,6 +83,7 @@ void end_thread(Worker& w, Fiber* self) {
   Warp& warp = *self->warp;
   warp.exited |= 1u << self->lane;
   --w.live;
+  w.naps = 0;
   if (w.arrived && w.arrived == w.live) {
     hooks::barrier_without(w, self);
     release_barrier(w);
@@ -149,7 +154,6 @@ void complete(Worker& w, Warp& warp, int index) {
           const int l = __builtin_ctz(rest);
           warp.result[l] = (lanes >> warp.source[l]) & 1u ? warp.value[warp.source[l]] : ~0ull;
         }
-        hooks::shuffle_sources(w, warp, r);
       }
       break;
     case WarpOp::ballot: {
@@ -285,7 +289,6 @@ uint64_t warp_rendezvous(WarpOp op, unsigned mask, uint64_t value, unsigned sour
     self->site = site;
     fail("lanes of one warp meet with mask 0x%08x in different warp operations", mask);
   }
-  hooks::warp_reached(w, self, r, site);
   r.arrived |= 1u << lane;
   if (((r.arrived | warp.exited) & mask) == mask) {
     complete(w, warp, index);
@@ -296,15 +299,32 @@ uint64_t warp_rendezvous(WarpOp op, unsigned mask, uint64_t value, unsigned sour
     switch_away(w, self);
     self->wait = Wait::none;
   }
+  hooks::warp_passed(w, self);
   return warp.result[lane];
 }
 
 unsigned active_mask() { return 1u << current_fiber()->lane; }
 
+// A thread that only waits makes no progress that could be seen, so time must tell.
+void waited_too_long(Worker& w) {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const double seconds = static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+  if (w.naps == 0x1000u) w.nap_started = seconds;
+  const char* text = getenv("WARPLOOM_EMULATOR_TIMEOUT");
+  const double limit = text && atof(text) > 0 ? atof(text) : 60.0;
+  if (seconds - w.nap_started > limit)
+    fail(
+        "waits in a loop for %.0f seconds while no thread of its block makes progress; blocks run one after another on each of "
+        "%d "
+        "workers, so that a block must not wait for a later one (WARPLOOM_EMULATOR_TIMEOUT sets the limit)",
+        limit, worker_count());
+}
+
 void nap() {  // lets the others run: a thread that waits for another's store must not keep the worker
   Worker& w = *current_worker;
   Fiber* self = current_fiber();
-  hooks::napping(w, self);
+  if ((++w.naps & 0xfffu) == 0) waited_too_long(w);
   w.ready.append(self);
   Fiber* next = w.started < w.threads ? idle_fiber(w) : w.ready.pop();
   if (next != self) go(&self->stack_pointer, next);
@@ -315,19 +335,25 @@ void trap(Site site) {
   fail("__trap() was called");
 }
 
-void fail(const char* format, ...) {
-  Worker& w = *current_worker;
-  Fiber* self = current_fiber();
-  va_list arguments;
-  va_start(arguments, format);
-  const int used = self ? hooks::describe_thread(w, self, w.failure, sizeof(w.failure)) : 0;
-  vsnprintf(w.failure + used, sizeof(w.failure) - static_cast<size_t>(used), format, arguments);
-  va_end(arguments);
+// Nothing on this block's fibers runs again; the worker goes on where it entered the block.
+void abandon(Worker& w) {
   w.failed = true;
   void* abandoned;
   current_identity = nullptr;
   switch_stack(&abandoned, w.scheduler_stack);
   __builtin_unreachable();
+}
+
+void fail(const char* format, ...) {
+  Worker& w = *current_worker;
+  Fiber* self = current_fiber();
+  hooks::failed_at(w, self->site);
+  const int used = hooks::describe_thread(w, self, w.failure, sizeof(w.failure));
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(w.failure + used, sizeof(w.failure) - static_cast<size_t>(used), format, arguments);
+  va_end(arguments);
+  abandon(w);
 }
 
 // The static arrays of a block stand one after another in the arena, in the order in which its threads first come by them.
@@ -377,7 +403,7 @@ void run_block(Worker& w, uint64_t block) {
   w.block = block;
   current_block.block = uint3{static_cast<unsigned>(block % grid.x), static_cast<unsigned>(block / grid.x % grid.y),
                               static_cast<unsigned>(block / grid.x / grid.y)};
-  w.started = w.arrived = 0;
+  w.started = w.arrived = w.naps = 0;
   w.live = w.threads;
   w.vote_count = 0;
   w.thread_x = w.thread_y = w.thread_z = 0;

@@ -21,10 +21,9 @@ void barrier_reached(Worker& w, Fiber* self, Site site);
 void barrier_without(Worker& w, Fiber* exited);  // a thread returned although others wait for it
 void barrier_released(Worker& w);
 void barrier_passed(Worker& w, Fiber* self);
-void warp_reached(Worker& w, Fiber* self, const Rendezvous& r, Site site);
 void warp_completed(Worker& w, Warp& warp, const Rendezvous& r);
-void shuffle_sources(Worker& w, Warp& warp, const Rendezvous& r);
-void napping(Worker& w, Fiber* self);
+void warp_passed(Worker& w, Fiber* self);
+void failed_at(Worker& w, Site site);
 #else
 constexpr size_t kRedZone = 0;
 inline void launch_begins(Worker&) {}
@@ -35,10 +34,9 @@ inline void barrier_reached(Worker&, Fiber*, Site) {}
 inline void barrier_without(Worker&, Fiber*) {}
 inline void barrier_released(Worker&) {}
 inline void barrier_passed(Worker&, Fiber*) {}
-inline void warp_reached(Worker&, Fiber*, const Rendezvous&, Site) {}
 inline void warp_completed(Worker&, Warp&, const Rendezvous&) {}
-inline void shuffle_sources(Worker&, Warp&, const Rendezvous&) {}
-inline void napping(Worker&, Fiber*) {}
+inline void warp_passed(Worker&, Fiber*) {}
+inline void failed_at(Worker&, Site) {}
 #endif
 
 }  // namespace hooks

@@ -1,0 +1,451 @@
+// checks.cpp - what happens at every memory access of a checked kernel: bounds, roles, alignment, written before read, races.
+//
+// The kernels' object files call these functions before each access (GCC's -fsanitize=thread; the sanitizer's own runtime is not
+// linked). An access that is found wrong is never executed: its block is given up. Past 500 lines are avoided by faults.cpp
+// (words) and sync_checks.cpp (barriers and warps).
+#if defined(WARPLOOM_EMULATOR_CHECKED)
+#include "checks.h"
+
+#include <time.h>
+
+#include <cstdlib>
+
+#include "atomics_hooks.h"
+
+namespace warploom {
+namespace emulator {
+
+extern uintptr_t library_base;  // faults.cpp
+
+namespace {
+
+enum class Kind { read, write, atomic };
+
+inline uint32_t code_offset(const void* pc) { return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(pc) - library_base); }
+
+[[noreturn]] __attribute__((noinline, cold)) void found(Fault::Kind kind, uintptr_t address, size_t bytes, Kind access,
+                                                        const void* pc) {
+  Fault f;
+  f.kind = kind;
+  f.address = address;
+  f.bytes = bytes;
+  f.write = access != Kind::read;
+  f.atomic = access == Kind::atomic;
+  f.pc = reinterpret_cast<uintptr_t>(pc);
+  raise_fault(f);
+}
+
+[[noreturn]] __attribute__((noinline, cold)) void raced(Fault::Kind kind, uintptr_t address, size_t bytes, Kind access,
+                                                        const void* pc, uint64_t other, bool other_write, uint32_t other_pc) {
+  Fault f;
+  f.kind = kind;
+  f.address = address;
+  f.bytes = bytes;
+  f.write = access != Kind::read;
+  f.atomic = access == Kind::atomic;
+  f.pc = reinterpret_cast<uintptr_t>(pc);
+  f.other_write = other_write;
+  f.other_pc = other_pc;
+  if (kind == Fault::shared_race) {
+    f.same_block = true;
+    f.other_thread = static_cast<unsigned>(other >> shared_tag::kThread & kThreadMask);
+  } else {
+    f.other_block = other >> global_tag::kBlock & global_tag::kBlockMask;
+    f.other_thread = static_cast<unsigned>(other >> global_tag::kThread & kThreadMask);
+    f.same_block = f.other_block == (current_worker->block & global_tag::kBlockMask);
+  }
+  f.other_many = (other & (kManyNear | kManyFar)) != 0;
+  raise_fault(f);
+}
+
+// ---- Shared memory ----
+
+// Two accesses of one warp in one barrier epoch: ordered if a __syncwarp that named both threads came between.
+bool ordered_in_warp(const CheckState& c, const Fiber* f, uint64_t other) {
+  const unsigned thread = static_cast<unsigned>(other >> shared_tag::kThread & kThreadMask);
+  if (thread >> 5 != f->number >> 5 || (other & kManyFar)) return false;
+  const WarpClock& w = c.clocks[f->number >> 5];
+  const uint32_t then = static_cast<uint32_t>(other >> shared_tag::kClock & shared_tag::kClockMask);
+  if (then == shared_tag::kClockMask) return true;  // the clock has run out: cannot tell
+  if (w.full > then) return true;
+  if (!w.partial) return false;
+  return other & kManyNear ? w.last[f->lane] > then : w.synced[f->lane][thread & 31u] > then;
+}
+
+inline bool unordered(const CheckState& c, const Fiber* f, uint64_t other, uint64_t mask) {
+  const uint64_t difference = other ^ f->shared_tag;
+  if (difference >> shared_tag::kEpoch || !(other & mask)) return false;  // another block or epoch; other bytes
+  if (!(difference >> shared_tag::kThread) && !(other & (kManyNear | kManyFar))) return false;  // myself
+  return !ordered_in_warp(c, f, other);
+}
+
+template <Kind kind>
+void shared_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_t bytes, const void* pc) {
+  const uintptr_t word = offset >> 2;
+  Cell& cell = c.cells[word];
+  uint32_t& written = c.written[word];
+  const uint32_t written_tag = c.block_serial << 4;
+  if (kind != Kind::write) {
+    if ((written >> 4) != c.block_serial || (written & mask) != mask)
+      found(Fault::shared_unwritten, c.shared_base + offset, bytes, kind, pc);
+  }
+  if (__builtin_expect(unordered(c, f, cell.writer, mask), 0))
+    raced(Fault::shared_race, c.shared_base + offset, bytes, kind, pc, cell.writer, true, cell.writer_pc);
+  const uint64_t tag = f->shared_tag | mask;
+  if (kind == Kind::read) {
+    const uint64_t difference = cell.reader ^ f->shared_tag;
+    if (difference >> shared_tag::kEpoch) {
+      cell.reader = tag;
+      cell.reader_pc = code_offset(pc);
+    } else if (!(difference >> shared_tag::kThread)) {
+      cell.reader = (cell.reader & (kMask | kManyNear | kManyFar)) | tag;
+    } else {
+      const bool near = static_cast<unsigned>(cell.reader >> shared_tag::kThread & kThreadMask) >> 5 == f->number >> 5;
+      cell.reader = (cell.reader & (kMask | kManyNear | kManyFar)) | tag | (near ? kManyNear : kManyFar);
+      cell.reader_pc = code_offset(pc);
+    }
+  } else if (kind == Kind::write) {
+    if (__builtin_expect(unordered(c, f, cell.reader, mask), 0))
+      raced(Fault::shared_race, c.shared_base + offset, bytes, kind, pc, cell.reader, false, cell.reader_pc);
+    const bool mine = !((cell.writer ^ f->shared_tag) >> shared_tag::kThread);
+    cell.writer = mine ? (cell.writer & kMask) | tag : tag;
+    cell.writer_pc = code_offset(pc);
+    written = (written >> 4 == c.block_serial ? written : written_tag) | static_cast<uint32_t>(mask);
+  }
+}
+
+// ---- Device memory ----
+
+// What a block wrote before __threadfence() and an atomic operation ("release"), and another reads after one of its own, is
+// ordered: the last-block-done idiom. Addresses of the atomics are not compared, so some wrong programs pass.
+struct Releases {
+  uint64_t* time = nullptr;  // by block: launch serial 32 | order of its first release 32
+  std::atomic<uint32_t> count{0};
+  uint64_t launch = 0;
+} releases;
+
+bool released(const CheckState& c, uint64_t other) {
+  if (!c.acquired) return false;
+  if (other & kManyFar) return true;  // cannot tell which blocks read
+  const uint64_t time = __atomic_load_n(&releases.time[other >> global_tag::kBlock & global_tag::kBlockMask], __ATOMIC_RELAXED);
+  return time >> 32 == (releases.launch & 0xffffffffu) && (time & 0xffffffffu) <= c.acquired;
+}
+
+inline bool conflicting(const CheckState& c, const Fiber* f, uint64_t other, uint64_t mask) {
+  const uint64_t difference = other ^ f->global_tag;
+  if (difference >> global_tag::kSerial || !(other & mask)) return false;
+  if (difference >> global_tag::kBlock || (other & kManyFar)) return !released(c, other);
+  // One block: different warps in one epoch. Lanes of a warp are left to the hardware's own order of its instructions.
+  const uint64_t epoch = f->global_tag >> global_tag::kEpoch & global_tag::kEpochMask;
+  if (epoch == global_tag::kEpochMask || (difference >> global_tag::kEpoch & global_tag::kEpochMask)) return false;
+  return (difference >> global_tag::kThread & kThreadMask) >> 5 != 0 || (other & kManyNear);
+}
+
+template <Kind kind>
+void global_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_t bytes, const void* pc) {
+  const uintptr_t word = offset >> 2;
+  Cell& cell = arena.cells[word];
+  if (kind != Kind::write && (__atomic_load_n(&arena.written[word], __ATOMIC_RELAXED) & mask) != mask)
+    found(Fault::unwritten, arena.base + offset, bytes, kind, pc);
+  const uint64_t writer = __atomic_load_n(&cell.writer, __ATOMIC_RELAXED);
+  if (__builtin_expect(conflicting(c, f, writer, mask), 0))
+    raced(Fault::conflict, arena.base + offset, bytes, kind, pc, writer, true, cell.writer_pc);
+  if (kind == Kind::atomic) return;
+  const uint64_t reader = __atomic_load_n(&cell.reader, __ATOMIC_RELAXED);
+  const uint64_t tag = f->global_tag | mask;
+  if (kind == Kind::read) {
+    const uint64_t difference = reader ^ tag;
+    if (!difference) return;
+    uint64_t next = tag;
+    if (!(difference >> global_tag::kSerial)) {
+      next |= reader & (kMask | kManyFar);
+      if (difference >> global_tag::kBlock)
+        next |= kManyFar;
+      else if (!(difference >> global_tag::kEpoch & global_tag::kEpochMask))
+        next |= (reader & kManyNear) | ((difference >> global_tag::kThread & kThreadMask) >> 5 ? kManyNear : 0);
+    }
+    __atomic_store_n(&cell.reader, next, __ATOMIC_RELAXED);
+    cell.reader_pc = code_offset(pc);
+  } else {
+    if (__builtin_expect(conflicting(c, f, reader, mask), 0))
+      raced(Fault::conflict, arena.base + offset, bytes, kind, pc, reader, false, cell.reader_pc);
+    const bool mine = !((writer ^ f->global_tag) >> global_tag::kEpoch);
+    __atomic_store_n(&cell.writer, mine ? (writer & kMask) | tag : tag, __ATOMIC_RELAXED);
+    cell.writer_pc = code_offset(pc);
+    if (mask == kMask)
+      __atomic_store_n(&arena.written[word], static_cast<uint8_t>(kMask), __ATOMIC_RELAXED);
+    else
+      __atomic_fetch_or(&arena.written[word], static_cast<uint8_t>(mask),
+                        __ATOMIC_RELAXED);  // other blocks may write the other bytes
+  }
+}
+
+// ---- Which memory it is ----
+
+__attribute__((noinline, cold)) void out_of_budget(CheckState& c, const void* pc) {
+  static const double limit = [] {
+    const char* text = getenv("WARPLOOM_EMULATOR_TIMEOUT");
+    const double seconds = text ? atof(text) : 0;
+    return seconds > 0 ? seconds : 60.0;
+  }();
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  Fiber* f = current_fiber();
+  const int64_t ns = now.tv_sec * 1000000000ll + now.tv_nsec;
+  c.budget = 1u << 20;
+  if (!f->started_ns) f->started_ns = ns;
+  if (static_cast<double>(ns - f->started_ns) > limit * 1e9)
+    raise_text(reinterpret_cast<uintptr_t>(pc),
+               "has run for %.0f seconds without an end: an infinite loop? (WARPLOOM_EMULATOR_TIMEOUT sets the limit)", limit);
+}
+
+// The segment that holds the access, by search: granules that several regions share.
+bool in_mixed(uintptr_t address, size_t bytes, bool write, bool* read_only) {
+  for (uint32_t id = kFirstRegion; id < arena.regions; ++id) {
+    if (address < arena.low[id] || address + bytes > arena.high[id]) continue;
+    *read_only = write && !arena.writable[id];
+    return true;
+  }
+  return false;
+}
+
+bool in_library(uintptr_t address);
+
+template <Kind kind>
+__attribute__((noinline, cold)) void elsewhere(CheckState& c, Fiber* f, uintptr_t address, size_t bytes, const void* pc) {
+  if (address - c.parameters < c.parameter_bytes && kind == Kind::read) return;
+  if (in_library(address)) return;  // constant tables, __device__ variables
+  (void)f;
+  found(Fault::host, address, bytes, kind, pc);
+}
+
+template <Kind kind, bool aligned>
+inline __attribute__((always_inline)) void access(const void* pointer, size_t bytes, const void* pc) {
+  Fiber* f = current_fiber();
+  if (!f) return;  // a launcher on the host
+  const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
+  CheckState& c = *f->checks;
+  if (__builtin_expect(--c.budget == 0, 0)) out_of_budget(c, pc);
+  const uintptr_t shared = address - c.shared_base;
+  if (shared < kSharedArena) {
+    if (aligned && (address & (bytes - 1))) found(Fault::misaligned, address, bytes, kind, pc);
+    const uint32_t id = c.granules[shared >> 4];
+    const uintptr_t at = shared - c.low[id];
+    if (at >= c.bytes[id] || at + bytes > c.bytes[id]) found(Fault::shared_bounds, address, bytes, kind, pc);
+    if (aligned && bytes >= 4) {
+      for (size_t k = 0; k < bytes; k += 4) shared_word<kind>(c, f, shared + k, kMask, bytes, pc);
+    } else if (aligned) {
+      shared_word<kind>(c, f, shared, ((1u << bytes) - 1u) << (shared & 3), bytes, pc);
+    } else {
+      for (size_t k = 0; k < bytes;) {
+        const size_t in_word = (shared + k) & 3, n = bytes - k < 4 - in_word ? bytes - k : 4 - in_word;
+        shared_word<kind>(c, f, shared + k, ((1u << n) - 1u) << in_word, bytes, pc);
+        k += n;
+      }
+    }
+    return;
+  }
+  const uintptr_t offset = address - arena.base;
+  if (offset < arena.size) {
+    if (aligned && (address & (bytes - 1))) found(Fault::misaligned, address, bytes, kind, pc);
+    const uint32_t id = arena.owner[offset >> 8];
+    if (__builtin_expect(id == kMixed, 0)) {
+      bool read_only = false;
+      if (!in_mixed(address, bytes, kind != Kind::read, &read_only)) found(Fault::bounds, address, bytes, kind, pc);
+      if (read_only) found(Fault::read_only, address, bytes, kind, pc);
+    } else {
+      if (id >= arena.limit || address < arena.low[id] || address + bytes > arena.high[id])
+        found(Fault::bounds, address, bytes, kind, pc);
+      if (kind != Kind::read && !arena.writable[id]) found(Fault::read_only, address, bytes, kind, pc);
+    }
+    if (aligned && bytes >= 4) {
+      for (size_t k = 0; k < bytes; k += 4) global_word<kind>(c, f, offset + k, kMask, bytes, pc);
+    } else if (aligned) {
+      global_word<kind>(c, f, offset, ((1u << bytes) - 1u) << (offset & 3), bytes, pc);
+    } else {
+      for (size_t k = 0; k < bytes;) {
+        const size_t in_word = (offset + k) & 3, n = bytes - k < 4 - in_word ? bytes - k : 4 - in_word;
+        global_word<kind>(c, f, offset + k, ((1u << n) - 1u) << in_word, bytes, pc);
+        k += n;
+      }
+    }
+    return;
+  }
+  if (address - reinterpret_cast<uintptr_t>(f->stack_low) < kStackBytes) return;
+  elsewhere<kind>(c, f, address, bytes, pc);
+}
+
+uintptr_t library_low = 0, library_high = 0;
+bool in_library(uintptr_t address) { return address >= library_low && address < library_high; }
+
+}  // namespace
+
+void set_library(uintptr_t low, uintptr_t high) { library_low = low, library_high = high; }
+
+void begin_releases(uint64_t serial) {
+  if (!releases.time) {
+    void* p = nullptr;
+    if (posix_memalign(&p, 4096, (global_tag::kBlockMask + 1) * sizeof(uint64_t)) == 0) {
+      releases.time = static_cast<uint64_t*>(p);
+      memset(p, 0, (global_tag::kBlockMask + 1) * sizeof(uint64_t));
+    }
+  }
+  releases.launch = serial;
+  releases.count = 0;
+}
+
+namespace hooks {
+
+void atomic_access(const void* address, size_t bytes, const void* caller) {
+  Fiber* f = current_fiber();
+  if (!f) return;
+  access<Kind::atomic, true>(address, bytes, caller);
+  CheckState& c = *f->checks;
+  if (reinterpret_cast<uintptr_t>(address) - arena.base >= arena.size) return;
+  if (c.fenced) {
+    uint64_t& time = releases.time[current_worker->block & global_tag::kBlockMask];
+    if (time >> 32 != (releases.launch & 0xffffffffu)) {
+      const uint64_t order = ++releases.count;
+      __atomic_store_n(&time, (releases.launch << 32) | order, __ATOMIC_RELEASE);
+    }
+  }
+  c.acquired = releases.count.load();
+}
+
+void fenced() {
+  if (Fiber* f = current_fiber()) f->checks->fenced = true;
+}
+
+}  // namespace hooks
+}  // namespace emulator
+}  // namespace warploom
+
+// ---- The names GCC calls ----
+#define WL_CALLBACK extern "C" __attribute__((visibility("hidden"), used)) void
+using warploom::emulator::access;
+using warploom::emulator::Kind;
+#define WL_ACCESS(n)                                                                                                       \
+  WL_CALLBACK __tsan_read##n(void* p) { access<Kind::read, true>(p, n, __builtin_return_address(0)); }                     \
+  WL_CALLBACK __tsan_write##n(void* p) { access<Kind::write, true>(p, n, __builtin_return_address(0)); }                   \
+  WL_CALLBACK __tsan_unaligned_read##n(void* p) { access<Kind::read, false>(p, n, __builtin_return_address(0)); }          \
+  WL_CALLBACK __tsan_unaligned_write##n(void* p) { access<Kind::write, false>(p, n, __builtin_return_address(0)); }        \
+  WL_CALLBACK __tsan_volatile_read##n(void* p) {                                                                           \
+    warploom::emulator::volatile_access<Kind::read, n>(p, __builtin_return_address(0));                                    \
+  }                                                                                                                        \
+  WL_CALLBACK __tsan_volatile_write##n(void* p) {                                                                          \
+    warploom::emulator::volatile_access<Kind::write, n>(p, __builtin_return_address(0));                                   \
+  }                                                                                                                        \
+  WL_CALLBACK __tsan_unaligned_volatile_read##n(void* p) { access<Kind::read, false>(p, n, __builtin_return_address(0)); } \
+  WL_CALLBACK __tsan_unaligned_volatile_write##n(void* p) { access<Kind::write, false>(p, n, __builtin_return_address(0)); }
+
+namespace warploom {
+namespace emulator {
+namespace {
+// A loop that waits for another thread's store reads a volatile: let the other one run.
+template <Kind kind, size_t n>
+void volatile_access(const void* p, const void* pc) {
+  access<kind, true>(p, n, pc);
+  Fiber* f = current_fiber();
+  if (f && kind == Kind::read && (f->checks->budget & 63u) == 0) nap();
+}
+}  // namespace
+}  // namespace emulator
+}  // namespace warploom
+
+WL_ACCESS(1)
+WL_ACCESS(2)
+WL_ACCESS(4)
+WL_ACCESS(8)
+WL_ACCESS(16)
+WL_CALLBACK __tsan_read_range(void* p, size_t n) {
+  if (n) access<Kind::read, false>(p, n, __builtin_return_address(0));
+}
+WL_CALLBACK __tsan_write_range(void* p, size_t n) {
+  if (n) access<Kind::write, false>(p, n, __builtin_return_address(0));
+}
+WL_CALLBACK __tsan_vptr_update(void**, void*) {}
+WL_CALLBACK __tsan_init() {}
+WL_CALLBACK __tsan_func_exit() {}
+WL_CALLBACK __tsan_func_entry(void*) {
+  using namespace warploom::emulator;
+  const Fiber* f = current_fiber();
+  if (!f) return;
+  const uintptr_t here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+  const uintptr_t low = reinterpret_cast<uintptr_t>(f->stack_low);
+  if (here < low + 16 * 1024 || here > low + kStackBytes) found(Fault::stack, here, 0, Kind::write, __builtin_return_address(0));
+}
+namespace warploom {
+namespace emulator {
+// Declared in cuda.h for kernels only.
+void checked_copy(void* to, const void* from, size_t bytes);
+void checked_fill(void* to, int byte, size_t bytes);
+void checked_copy(void* to, const void* from, size_t bytes) {
+  if (bytes) {
+    access<Kind::read, false>(from, bytes, __builtin_return_address(0));
+    access<Kind::write, false>(to, bytes, __builtin_return_address(0));
+  }
+  ::memmove(to, from, bytes);
+}
+void checked_fill(void* to, int byte, size_t bytes) {
+  if (bytes) access<Kind::write, false>(to, bytes, __builtin_return_address(0));
+  ::memset(to, byte, bytes);
+}
+}  // namespace emulator
+}  // namespace warploom
+WL_CALLBACK __ubsan_handle_out_of_bounds(void* data, unsigned long index) {
+  using namespace warploom::emulator;
+  struct Location {
+    const char* file;
+    uint32_t line, column;
+  };
+  struct Type {
+    uint16_t kind, info;
+    char name[1];
+  };
+  struct Data {
+    Location location;
+    const Type* array;
+    const Type* index;
+  };
+  const Data* d = static_cast<const Data*>(data);
+  if (!current_fiber()) return;  // host code: the sanitizer's own build is for that
+  Fault f;
+  f.kind = Fault::index;
+  f.site = Site{d->location.file, static_cast<int>(d->location.line)};
+  f.type = d->array->name;
+  f.index_value = index;
+  // The index's type is kind 0 (integer), info bit 0: signed, the rest: log2 of its width.
+  const unsigned width = 1u << (d->index->info >> 1);
+  if ((d->index->info & 1u) && width < 64) f.index_value = static_cast<unsigned long>(static_cast<int32_t>(index));
+  raise_fault(f);
+}
+
+// std::atomic and static variables with constructors. Kernels have CUDA's atomics; these are for launchers, and unchecked.
+#define WL_ATOMIC(bits, T)                                                                                                       \
+  extern "C" __attribute__((visibility("hidden"), used)) T __tsan_atomic##bits##_load(const volatile T* p, int) {                \
+    return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                                                 \
+  }                                                                                                                              \
+  WL_CALLBACK __tsan_atomic##bits##_store(volatile T* p, T v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }                 \
+  extern "C" __attribute__((visibility("hidden"), used)) T __tsan_atomic##bits##_exchange(volatile T* p, T v, int) {             \
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                                                          \
+  }                                                                                                                              \
+  extern "C" __attribute__((visibility("hidden"), used)) T __tsan_atomic##bits##_fetch_add(volatile T* p, T v, int) {            \
+    return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                                                           \
+  }                                                                                                                              \
+  extern "C" __attribute__((visibility("hidden"), used)) T __tsan_atomic##bits##_fetch_sub(volatile T* p, T v, int) {            \
+    return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST);                                                                           \
+  }                                                                                                                              \
+  extern "C" __attribute__((visibility("hidden"), used)) bool __tsan_atomic##bits##_compare_exchange_strong(volatile T* p, T* e, \
+                                                                                                            T v, int, int) {     \
+    return __atomic_compare_exchange_n(p, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                                      \
+  }                                                                                                                              \
+  extern "C" __attribute__((visibility("hidden"), used)) bool __tsan_atomic##bits##_compare_exchange_weak(volatile T* p, T* e,   \
+                                                                                                          T v, int, int) {       \
+    return __atomic_compare_exchange_n(p, e, v, true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                                       \
+  }
+WL_ATOMIC(8, unsigned char)
+WL_ATOMIC(16, unsigned short)
+WL_ATOMIC(32, unsigned)
+WL_ATOMIC(64, unsigned long)
+WL_CALLBACK __tsan_atomic_thread_fence(int) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+#endif

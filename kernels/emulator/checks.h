@@ -1,0 +1,122 @@
+// checks.h - inside the checked build: what is remembered about every word of memory, and what a fault report needs.
+//
+// Times and names are packed into 64-bit tags, so that one comparison of tags says "another launch", "another block", "another
+// thread":
+//   shared  block serial 20 | barrier epoch 14 | thread 10 | warp clock 14 | flags 2 | byte mask 4
+//   global  launch serial 16 | block 22 | thread 10 | barrier epoch 10 | flags 2 | byte mask 4
+// A barrier starts a new epoch; accesses of one epoch by two threads are unordered unless the threads are of one warp and a
+// __syncwarp that named both lies between them (warp clocks). Stale tags never match, so nothing is cleared between blocks and
+// launches.
+#pragma once
+
+#include <map>
+#include <vector>
+
+#include "scheduler_hooks.h"
+
+namespace warploom {
+namespace emulator {
+
+struct Cell {
+  uint64_t writer, reader;        // last writer; first reader of its epoch
+  uint32_t writer_pc, reader_pc;  // code, as offset from the library's start
+};
+constexpr uint64_t kMask = 0xf;         // bytes of the word
+constexpr uint64_t kManyNear = 1 << 4;  // reader: also other lanes of its warp (shared), other warps of its block (global)
+constexpr uint64_t kManyFar = 1 << 5;   // reader: also other warps (shared), other blocks (global)
+
+namespace shared_tag {
+constexpr int kClock = 6, kThread = 20, kEpoch = 30, kSerial = 44;
+constexpr uint64_t kClockMask = 0x3fff, kEpochMask = 0x3fff, kSerialMask = 0xfffff;
+}  // namespace shared_tag
+namespace global_tag {
+constexpr int kEpoch = 6, kThread = 16, kBlock = 26, kSerial = 48;
+constexpr uint64_t kEpochMask = 0x3ff, kBlockMask = 0x3fffff, kSerialMask = 0xffff;
+}  // namespace global_tag
+constexpr uint64_t kThreadMask = 0x3ff;
+
+struct Fault {
+  enum Kind {
+    none,
+    text,
+    bounds,
+    read_only,
+    unwritten,
+    misaligned,
+    shared_bounds,
+    shared_unwritten,
+    shared_race,
+    conflict,
+    host,
+    stack,
+    index
+  };
+  Kind kind = none;
+  bool write = false, atomic = false;
+  uintptr_t address = 0, pc = 0;
+  size_t bytes = 0;
+  bool other_write = false, same_block = false;
+  uint32_t other_pc = 0;
+  uint64_t other_block = 0;
+  unsigned other_thread = 0;
+  bool other_many = false;
+  Site site{};  // where the source line is known without the pc
+  const char* type = nullptr;
+  unsigned long index_value = 0;
+};
+
+struct WarpClock {  // counts the warp's __syncwarp
+  uint32_t clock = 0;
+  uint32_t full = 0;        // the last one that all its lanes took part in
+  bool partial = false;     // `synced` is in use
+  uint16_t last[32];        // each lane's last one
+  uint16_t synced[32][32];  // [mine][other]: everything `other` did before this clock is ordered before what I do now
+};
+
+struct CheckState {  // one per worker
+  uintptr_t shared_base = 0;
+  uint32_t serial = 0, epoch = 0, block_serial = 0;
+  uint64_t block_tag = 0;                                         // global_tag of the running block, without thread and epoch
+  uint32_t low[kMaxSharedSites + 2], bytes[kMaxSharedSites + 2];  // by granule id: 1 + site, or the last for dynamic memory
+  uint8_t granules[kSharedArena / 16];
+  Cell* cells = nullptr;        // by word of the arena
+  uint32_t* written = nullptr;  // block serial 28 | byte mask 4
+  uintptr_t parameters = 0;
+  size_t parameter_bytes = 0;
+  uint32_t acquired = 0;  // see "release" in checks.cpp
+  bool fenced = false;
+  uint32_t budget = 0;  // accesses until the clock is looked at
+  uint64_t random = 1;
+  Fault fault;
+  WarpClock clocks[kMaxThreads / 32];
+};
+
+struct Segment {  // a stretch of device memory that kernels may touch
+  uintptr_t low = 0, high = 0;
+  bool writable = false;
+  std::string name;
+};
+
+// The device's memory. owner[] names the segment of each 256-byte granule.
+constexpr uint32_t kMixed = 1, kFirstRegion = 2, kFirstAllocation = 4096, kSegments = 65536;
+struct Arena {
+  uintptr_t base = 0;
+  size_t size = 0;
+  uint16_t* owner = nullptr;
+  uint8_t* written = nullptr;  // by word: mask of bytes that something has written
+  Cell* cells = nullptr;
+  uint32_t limit = kSegments;  // segments from here on may not be touched (during a call: those of whole allocations)
+  uint32_t regions = kFirstRegion;
+  uintptr_t low[kSegments], high[kSegments];
+  bool writable[kSegments];
+};
+extern Arena arena __attribute__((visibility("hidden")));
+const std::string& segment_name(uint32_t id);
+std::map<uintptr_t, uint32_t>& allocations();  // start -> segment
+std::string operation();                       // of the call that is running
+
+[[noreturn]] void raise_fault(const Fault& fault);
+[[noreturn]] void raise_text(uintptr_t pc, const char* format, ...) __attribute__((format(printf, 2, 3)));
+
+}  // namespace emulator
+}  // namespace warploom
