@@ -26,7 +26,7 @@ __global__ void max_pool2d_forward_kernel(Pool2dShape s, const float* __restrict
     for (int kw = 0; kw < s.KW; ++kw) {
       const int at = (oh * s.stride_h + kh) * s.W + ow * s.stride_w + kw;
       const float value = plane[at * s.C];
-      if (value > maximum || (isnan(value) && !isnan(maximum))) maximum = value, best = at;
+      if (value > maximum || (value != value && maximum == maximum)) maximum = value, best = at;
     }
   }
   y[element] = maximum;

@@ -63,7 +63,7 @@ __global__ __launch_bounds__(T::kThreads, T::kBlocksPerMultiprocessor) void conv
     channel[e] = c;
   }
 
-  float next_x[T::kGathers][4], next_dy[T::kFilters][4];
+  float next_x[T::kGathers][4] = {}, next_dy[T::kFilters][4] = {};
   auto fetch = [&](int p0) {
     WL_UNROLL
     for (int l = 0; l < T::kGathers; ++l) {

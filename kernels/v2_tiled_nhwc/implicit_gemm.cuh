@@ -95,7 +95,7 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
     }
   }
 
-  float next_gather[T::kGathers][4], next_filter[T::kFilters][4];
+  float next_gather[T::kGathers][4] = {}, next_filter[T::kFilters][4] = {};
 
   // The step to be fetched, where kMasked: offsets of its tap and channel in source and w, equal for the whole block.
   int tap_w = 0, channel = 0, source_offset = 0;

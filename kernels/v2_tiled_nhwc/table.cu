@@ -15,6 +15,16 @@ const OpTable& table() {
     v.conv2d_backward_input = conv2d_backward_input();
     v.conv2d_backward_weight = conv2d_backward_weight();
     v.conv2d_backward_bias = conv2d_backward_bias();
+    v.max_pool2d_forward = max_pool2d_forward();
+    v.max_pool2d_backward = max_pool2d_backward();
+    v.upsample_forward = upsample_forward();
+    v.upsample_backward = upsample_backward();
+    v.activation_forward = activation_forward();
+    v.activation_backward = activation_backward();
+    v.mse_loss = mse_loss();
+    v.sgd_update = sgd_update();
+    v.add = add();
+    v.layout_convert = layout_convert();
     return v;
   }();
   return t;
