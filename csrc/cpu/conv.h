@@ -40,8 +40,8 @@ extern const Algorithm kIm2col, kDepthwise;
 
 // ---- Pieces ----
 
-// A grid of output pixels that look at source pixels: output (i, j) and tap t look at (i * step_h + dh[t], j * step_w + dw[t]) of an
-// image of H x W source pixels, each repeated `up` times in both directions; outside is zero. Rows of the grid are numbered by
+// A grid of output pixels that look at source pixels: output (i, j) and tap t look at (i * step_h + dh[t], j * step_w + dw[t]) of
+// an image of H x W source pixels, each repeated `up` times in both directions; outside is zero. Rows of the grid are numbered by
 // image, then by window of pool x pool pixels, then inside the window.
 struct Gather {
   const float* source = nullptr;  // [images, H, W, pixel], the first wanted channel
