@@ -15,23 +15,33 @@ template <int R, int kRow>
 __attribute__((noinline)) void tile(int64_t K, const float* a, int64_t row_, int64_t block, const float* b, float* c,
                                     int64_t c_row, int64_t c_block, int columns) {
   const int64_t row = kRow ? kRow : row_;
+  constexpr int kBases = (R + 2) / 3;
   vf sum[R][2];
 #pragma GCC unroll 14
   for (int i = 0; i < R; ++i) sum[i][0] = sum[i][1] = vf{};
-  for (int64_t k = 0; k < K; k += kBlock, a += block) {
-    const int n = K - k < kBlock ? static_cast<int>(K - k) : kBlock;
-    const float* ak = a;
-#pragma GCC unroll 4
-    for (int j = 0; j < n; ++j, ++ak, b += kPanel) {
-      const vf b0 = load(b), b1 = load(b + kWidth);
+  // Three rows share a base pointer: base, base + row and base + 2 * row are all addressing modes.
+  const float* base[kBases];
+#pragma GCC unroll 5
+  for (int q = 0; q < kBases; ++q) base[q] = a + 3 * q * row;
+  auto step = [&](int j) __attribute__((always_inline)) {
+    const vf b0 = load(b + j * kPanel), b1 = load(b + j * kPanel + kWidth);
 #pragma GCC unroll 14
-      for (int i = 0; i < R; ++i) {
-        const vf x = broadcast(ak[i * row]);
-        sum[i][0] += x * b0;
-        sum[i][1] += x * b1;
-      }
+    for (int i = 0; i < R; ++i) {
+      const vf x = broadcast(base[i / 3][i % 3 * row + j]);
+      sum[i][0] += x * b0;
+      sum[i][1] += x * b1;
     }
+  };
+  int64_t k = 0;
+  for (; k + kBlock <= K; k += kBlock) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kBlock; ++j) step(j);
+    b += kBlock * kPanel;
+#pragma GCC unroll 5
+    for (int q = 0; q < kBases; ++q) base[q] += block;
   }
+#pragma GCC unroll 1
+  for (int j = 0; j < K - k; ++j) step(j);
   // The two vectors of a row stand in one block of 16 columns or in two.
   const int64_t second = kWidth == kBlock ? c_block : kWidth;
 #pragma GCC unroll 14
