@@ -269,7 +269,11 @@ std::string why_not(const Conv& c) {
   if (c.f.pool > 15) return "a folded max pool larger than 15 is not supported: its argmax is one byte";
   return "";
 }
-double cost(const Conv& c) { return static_cast<double>(c.s.y_count()) * c.s.KH * c.s.KW * round_up(c.cg(), 4); }
+// The products, and the time of gathering every row of patches.
+double cost(const Conv& c) {
+  const double rows = double(c.s.N) * c.s.OH * c.s.OW, depth = double(c.s.KH) * c.s.KW * c.cg() * c.s.groups;
+  return rows * depth * (static_cast<double>(round_up(c.ng(), kPanel)) + 12);
+}
 
 }  // namespace
 
