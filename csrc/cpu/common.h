@@ -23,7 +23,8 @@ class Carver {
  public:
   Carver() = default;
   explicit Carver(const InOut& buffer) : base_(buffer.ptr<char>()) {}
-  template <class T = float> T* take(int64_t count) {
+  template <class T = float>
+  T* take(int64_t count) {
     T* p = base_ ? reinterpret_cast<T*>(base_ + used_) : nullptr;
     used_ += round_up(count * static_cast<int64_t>(sizeof(T)), 128);
     return p;
@@ -43,19 +44,27 @@ inline vf sigmoid(vf x) {
 }
 WL_INLINE vf activate(vf x, Activation kind, float slope) {
   switch (kind) {
-    case Activation::relu: return relu(x);
-    case Activation::leaky_relu: return x < 0.0f ? x * slope : x;
-    case Activation::sigmoid: return sigmoid(x);
-    default: return x;
+    case Activation::relu:
+      return relu(x);
+    case Activation::leaky_relu:
+      return x < 0.0f ? x * slope : x;
+    case Activation::sigmoid:
+      return sigmoid(x);
+    default:
+      return x;
   }
 }
 // dy times the activation's derivative at its output y.
 WL_INLINE vf activate_backward(vf dy, vf y, Activation kind, float slope) {
   switch (kind) {
-    case Activation::relu: return y <= 0.0f ? vf{} : dy;
-    case Activation::leaky_relu: return y > 0.0f ? dy : dy * slope;
-    case Activation::sigmoid: return dy * y * (1.0f - y);
-    default: return dy;
+    case Activation::relu:
+      return y <= 0.0f ? vf{} : dy;
+    case Activation::leaky_relu:
+      return y > 0.0f ? dy : dy * slope;
+    case Activation::sigmoid:
+      return dy * y * (1.0f - y);
+    default:
+      return dy;
   }
 }
 

@@ -1,7 +1,7 @@
 // conv.cpp - the convolution entries: from argument structs to one Conv, and the choice of the algorithm.
 //
-// Every algorithm states its preconditions and a cost; the cheapest that takes the shape runs. WARPLOOM_CPU_CONV=NAME forces one by
-// name, for tests and measurements: shapes it cannot take are then refused with its reason.
+// Every algorithm states its preconditions and a cost; the cheapest that takes the shape runs. WARPLOOM_CPU_CONV=NAME forces one
+// by name, for tests and measurements: shapes it cannot take are then refused with its reason.
 #include "conv.h"
 
 #include <cstdlib>
@@ -11,7 +11,7 @@
 namespace warploom::cpu {
 namespace {
 
-const Algorithm* const kAlgorithms[] = {&kDepthwise, &kIm2col};
+const Algorithm* const kAlgorithms[] = {&kDepthwise, &kWinograd4, &kWinograd2, &kUpsample9, &kUpsample25, &kIm2col};
 
 std::string shape_error(const Conv& c) {
   const auto& s = c.s;
@@ -89,7 +89,8 @@ Conv conv_of(const Conv2dForward& a) {
   c.argmax = a.fusion.pool > 1 ? a.saved.ptr<uint8_t>() : nullptr;
   return c;
 }
-template <class Args> Conv backward_of(const Args& a) {
+template <class Args>
+Conv backward_of(const Args& a) {
   Conv c;
   c.s = a.s, c.f = a.fusion, c.dy = a.dy.ptr(), c.y = a.y.ptr();
   c.argmax = a.fusion.pool > 1 ? const_cast<uint8_t*>(a.saved.template ptr<uint8_t>()) : nullptr;
@@ -139,9 +140,9 @@ std::string conv2d_forward_why_not(const Conv2dForward& a) { return refusal(conv
 int64_t conv2d_forward_workspace(const Conv2dForward& a) { return workspace(conv_of(a), &Algorithm::forward); }
 int64_t conv2d_forward_saved(const Conv2dForward& a) { return a.fusion.pool > 1 ? fused_y_count(a.s, a.fusion) : 0; }
 
-#define WL_BACKWARD(name, Args)                                                                          \
-  void name(const Args& a, const Context& context) { run_backward(conv_of(a), context); }                \
-  std::string name##_why_not(const Args& a) { return refusal(conv_of(a)); }                              \
+#define WL_BACKWARD(name, Args)                                                           \
+  void name(const Args& a, const Context& context) { run_backward(conv_of(a), context); } \
+  std::string name##_why_not(const Args& a) { return refusal(conv_of(a)); }               \
   int64_t name##_workspace(const Args& a) { return workspace(conv_of(a), &Algorithm::backward); }
 WL_BACKWARD(conv2d_backward_input, Conv2dBackwardInput)
 WL_BACKWARD(conv2d_backward_weight, Conv2dBackwardWeight)

@@ -36,12 +36,12 @@ struct Algorithm {
   void (*forward)(const Conv&, Carver& ws, bool run);
   void (*backward)(const Conv&, Carver& ws, bool run);
 };
-extern const Algorithm kIm2col, kDepthwise;
+extern const Algorithm kIm2col, kDepthwise, kWinograd4, kWinograd2, kUpsample9, kUpsample25;
 
 // ---- Pieces ----
 
-// A grid of output pixels that look at source pixels: output (i, j) and tap t look at (i * step_h + dh[t], j * step_w + dw[t]) of an
-// image of H x W source pixels, each repeated `up` times in both directions; outside is zero. Rows of the grid are numbered by
+// A grid of output pixels that look at source pixels: output (i, j) and tap t look at (i * step_h + dh[t], j * step_w + dw[t]) of
+// an image of H x W source pixels, each repeated `up` times in both directions; outside is zero. Rows of the grid are numbered by
 // image, then by window of pool x pool pixels, then inside the window.
 struct Gather {
   const float* source = nullptr;  // [images, H, W, pixel], the first wanted channel

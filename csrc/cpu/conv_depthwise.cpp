@@ -1,7 +1,7 @@
 // conv_depthwise.cpp - one filter per channel: no sum over channels, so no GEMM; vectors run over channels.
 //
-// A task owns a row of the output (or of dx, which gathers). The gradient of the weights is summed per fixed run of output rows and
-// then over the runs in order.
+// A task owns a row of the output (or of dx, which gathers). The gradient of the weights is summed per fixed run of output rows
+// and then over the runs in order.
 #include "conv.h"
 
 namespace warploom::cpu {

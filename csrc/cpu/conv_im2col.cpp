@@ -121,11 +121,12 @@ class InputGradient {
         const int64_t g = task / panels, K = p.gather.depth();
         float* packed = packed_ + p.packed_at + g * packed_size(K, C);
         for (size_t t = 0; t < p.taps.size(); ++t)
-          pack_panel(c_.w + p.taps[t] * C * c_.s.C_out + g * N, 1, c_.s.C_out, K, static_cast<int64_t>(t) * N, N, C, task % panels,
-                     packed);
+          pack_panel(c_.w + p.taps[t] * C * c_.s.C_out + g * N, 1, c_.s.C_out, K, static_cast<int64_t>(t) * N, N, C,
+                     task % panels, packed);
       });
   }
-  // For images n0..n1, whose gradients start at dz. With a folded upsample, dx_full is a scratch image row in the input's full size.
+  // For images n0..n1, whose gradients start at dz. With a folded upsample, dx_full is a scratch image row in the input's full
+  // size.
   void run(int64_t n0, int64_t n1, const float* dz, float* dx) {
     const auto& s = c_.s;
     const int64_t C = c_.cg(), N = c_.ng();
@@ -164,7 +165,8 @@ class WeightGradient {
   WeightGradient(const Conv& c, Carver& ws, int64_t images)
       : c_(c), K_(int64_t(c.s.KH) * c.s.KW * c.cg()), K16_(round_up(K_, kBlock)), N16_(round_up(c.ng(), kBlock)) {
     const int64_t rows = images * c.s.OH * c.s.OW;
-    chunk_ = std::clamp<int64_t>(round_up(kPatchBytes / ((K16_ + N16_) * 4), kStrip), kStrip, round_up(std::max<int64_t>(rows, 1), kStrip));
+    chunk_ = std::clamp<int64_t>(round_up(kPatchBytes / ((K16_ + N16_) * 4), kStrip), kStrip,
+                                 round_up(std::max<int64_t>(rows, 1), kStrip));
     parts_ = std::clamp<int64_t>((int64_t(1) << 18) / (K16_ * N16_), 1, std::min<int64_t>(16, chunk_ / kStrip));
     patches_ = ws.take(chunk_ * K16_);
     gradients_ = ws.take(chunk_ * N16_);
@@ -191,8 +193,8 @@ class WeightGradient {
           float* sum = sums_ + (g * parts_ + part) * K16_ * N16_;
           const int64_t share = round_up(ceil_div(rows, parts_), kStrip), t0 = std::min(rows, part * share);
           multiply_transposed(t0, std::min(rows, t0 + share), k0, std::min(K16_, k0 + k_step), N16_,
-                              blocked(static_cast<const float*>(patches_), chunk_), blocked(static_cast<const float*>(gradients_), chunk_),
-                              {sum, N16_, kBlock}, add);
+                              blocked(static_cast<const float*>(patches_), chunk_),
+                              blocked(static_cast<const float*>(gradients_), chunk_), {sum, N16_, kBlock}, add);
         });
       }
     }
@@ -241,7 +243,8 @@ void backward(const Conv& c, Carver& ws, bool run) {
   float* dz = expand ? ws.take(images * y_image) : nullptr;
   float* full = fold ? ws.take(images * x_image) : nullptr;
   if (c.want_db) bias_gradient(c, ws, run);
-  // The two gradients take turns, so they share what is left of the workspace only in name: both are small beside the activations.
+  // The two gradients take turns, so they share what is left of the workspace only in name: both are small beside the
+  // activations.
   std::optional<InputGradient> input;
   std::optional<WeightGradient> weight;
   if (c.want_dx) input.emplace(c, ws);
@@ -266,7 +269,11 @@ std::string why_not(const Conv& c) {
   if (c.f.pool > 15) return "a folded max pool larger than 15 is not supported: its argmax is one byte";
   return "";
 }
-double cost(const Conv& c) { return static_cast<double>(c.s.y_count()) * c.s.KH * c.s.KW * round_up(c.cg(), 4); }
+// The products, and the time of gathering every row of patches.
+double cost(const Conv& c) {
+  const double rows = double(c.s.N) * c.s.OH * c.s.OW, depth = double(c.s.KH) * c.s.KW * c.cg() * c.s.groups;
+  return rows * depth * (static_cast<double>(round_up(c.ng(), kPanel)) + 12);
+}
 
 }  // namespace
 

@@ -6,7 +6,8 @@ namespace warploom::cpu {
 namespace {
 
 // y[j][i] = scale * x[i][j] for x [rows, columns]: blocks of 16 x 16, so that both sides stay in the cache.
-template <class T> void transpose(const T* x, float* y, int64_t rows, int64_t columns, float scale) {
+template <class T>
+void transpose(const T* x, float* y, int64_t rows, int64_t columns, float scale) {
   constexpr int64_t B = 16;
   for (int64_t j0 = 0; j0 < columns; j0 += B)
     for (int64_t i0 = 0; i0 < rows; i0 += B)
@@ -14,7 +15,8 @@ template <class T> void transpose(const T* x, float* y, int64_t rows, int64_t co
         for (int64_t i = i0; i < std::min(rows, i0 + B); ++i) y[j * rows + i] = scale * static_cast<float>(x[i * columns + j]);
 }
 
-template <class T> void gather(const GatherImages& a) {
+template <class T>
+void gather(const GatherImages& a) {
   const int64_t plane = int64_t(a.H) * a.W, size = plane * a.C;
   const T* images = a.images.ptr<T>();
   const int32_t* order = a.order.ptr<int32_t>() + *a.cursor.ptr<int32_t>();

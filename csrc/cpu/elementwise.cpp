@@ -12,7 +12,8 @@ constexpr int64_t kBlockElements = 32768;
 constexpr int64_t kSumBlock = 16384;
 
 // f(i, n): the vector at i, of which n elements exist.
-template <class F> void for_vectors(int64_t count, F&& f) {
+template <class F>
+void for_vectors(int64_t count, F&& f) {
   parallel_blocks(count, kBlockElements, [&](int64_t begin, int64_t end, int) {
     int64_t i = begin;
     for (; i + kWidth <= end; i += kWidth) f(i, kWidth);
@@ -20,12 +21,14 @@ template <class F> void for_vectors(int64_t count, F&& f) {
   });
 }
 
-template <Activation kind> void forward_of(const ActivationForward& a) {
+template <Activation kind>
+void forward_of(const ActivationForward& a) {
   const float* x = a.x.ptr();
   float* y = a.y.ptr();
   for_vectors(a.count, [&](int64_t i, int n) { store_part(y + i, activate(load_part(x + i, n), kind, a.negative_slope), n); });
 }
-template <Activation kind> void backward_of(const ActivationBackward& a) {
+template <Activation kind>
+void backward_of(const ActivationBackward& a) {
   const float *dy = a.dy.ptr(), *y = a.y.ptr();
   float* dx = a.dx.ptr();
   for_vectors(a.count, [&](int64_t i, int n) {
@@ -37,19 +40,27 @@ template <Activation kind> void backward_of(const ActivationBackward& a) {
 
 void activation_forward(const ActivationForward& a, const Context&) {
   switch (a.kind) {
-    case Activation::relu: return forward_of<Activation::relu>(a);
-    case Activation::leaky_relu: return forward_of<Activation::leaky_relu>(a);
-    case Activation::sigmoid: return forward_of<Activation::sigmoid>(a);
-    default: return forward_of<Activation::none>(a);
+    case Activation::relu:
+      return forward_of<Activation::relu>(a);
+    case Activation::leaky_relu:
+      return forward_of<Activation::leaky_relu>(a);
+    case Activation::sigmoid:
+      return forward_of<Activation::sigmoid>(a);
+    default:
+      return forward_of<Activation::none>(a);
   }
 }
 
 void activation_backward(const ActivationBackward& a, const Context&) {
   switch (a.kind) {
-    case Activation::relu: return backward_of<Activation::relu>(a);
-    case Activation::leaky_relu: return backward_of<Activation::leaky_relu>(a);
-    case Activation::sigmoid: return backward_of<Activation::sigmoid>(a);
-    default: return backward_of<Activation::none>(a);
+    case Activation::relu:
+      return backward_of<Activation::relu>(a);
+    case Activation::leaky_relu:
+      return backward_of<Activation::leaky_relu>(a);
+    case Activation::sigmoid:
+      return backward_of<Activation::sigmoid>(a);
+    default:
+      return backward_of<Activation::none>(a);
   }
 }
 

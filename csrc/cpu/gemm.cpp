@@ -7,31 +7,41 @@
 namespace warploom::cpu {
 namespace {
 
-using Tile = void (*)(int64_t K, const float* a, int64_t row, int64_t block, const float* b, float* c, int64_t c_row, int64_t c_block,
-                      int columns);
+using Tile = void (*)(int64_t K, const float* a, int64_t row, int64_t block, const float* b, float* c, int64_t c_row,
+                      int64_t c_block, int columns);
 
 // kRow: A's row stride where it is known (16), 0 where it is not.
 template <int R, int kRow>
-__attribute__((noinline)) void tile(int64_t K, const float* a, int64_t row_, int64_t block, const float* b, float* c, int64_t c_row,
-                                    int64_t c_block, int columns) {
+__attribute__((noinline)) void tile(int64_t K, const float* a, int64_t row_, int64_t block, const float* b, float* c,
+                                    int64_t c_row, int64_t c_block, int columns) {
   const int64_t row = kRow ? kRow : row_;
+  constexpr int kBases = (R + 2) / 3;
   vf sum[R][2];
 #pragma GCC unroll 14
   for (int i = 0; i < R; ++i) sum[i][0] = sum[i][1] = vf{};
-  for (int64_t k = 0; k < K; k += kBlock, a += block) {
-    const int n = K - k < kBlock ? static_cast<int>(K - k) : kBlock;
-    const float* ak = a;
-#pragma GCC unroll 4
-    for (int j = 0; j < n; ++j, ++ak, b += kPanel) {
-      const vf b0 = load(b), b1 = load(b + kWidth);
+  // Three rows share a base pointer: base, base + row and base + 2 * row are all addressing modes.
+  const float* base[kBases];
+#pragma GCC unroll 5
+  for (int q = 0; q < kBases; ++q) base[q] = a + 3 * q * row;
+  auto step = [&](int j) __attribute__((always_inline)) {
+    const vf b0 = load(b + j * kPanel), b1 = load(b + j * kPanel + kWidth);
 #pragma GCC unroll 14
-      for (int i = 0; i < R; ++i) {
-        const vf x = broadcast(ak[i * row]);
-        sum[i][0] += x * b0;
-        sum[i][1] += x * b1;
-      }
+    for (int i = 0; i < R; ++i) {
+      const vf x = broadcast(base[i / 3][i % 3 * row + j]);
+      sum[i][0] += x * b0;
+      sum[i][1] += x * b1;
     }
+  };
+  int64_t k = 0;
+  for (; k + kBlock <= K; k += kBlock) {
+#pragma GCC unroll 16
+    for (int j = 0; j < kBlock; ++j) step(j);
+    b += kBlock * kPanel;
+#pragma GCC unroll 5
+    for (int q = 0; q < kBases; ++q) base[q] += block;
   }
+#pragma GCC unroll 1
+  for (int j = 0; j < K - k; ++j) step(j);
   // The two vectors of a row stand in one block of 16 columns or in two.
   const int64_t second = kWidth == kBlock ? c_block : kWidth;
 #pragma GCC unroll 14
@@ -42,24 +52,39 @@ __attribute__((noinline)) void tile(int64_t K, const float* a, int64_t row_, int
   }
 }
 
-template <int kRow> Tile tile_of(int rows) {
+template <int kRow>
+Tile tile_of(int rows) {
   switch (rows) {
-    case 1: return tile<1, kRow>;
-    case 2: return tile<2, kRow>;
-    case 3: return tile<3, kRow>;
-    case 4: return tile<4, kRow>;
-    case 5: return tile<5, kRow>;
+    case 1:
+      return tile<1, kRow>;
+    case 2:
+      return tile<2, kRow>;
+    case 3:
+      return tile<3, kRow>;
+    case 4:
+      return tile<4, kRow>;
+    case 5:
+      return tile<5, kRow>;
 #if defined(__AVX512F__)
-    case 6: return tile<6, kRow>;
-    case 7: return tile<7, kRow>;
-    case 8: return tile<8, kRow>;
-    case 9: return tile<9, kRow>;
-    case 10: return tile<10, kRow>;
-    case 11: return tile<11, kRow>;
-    case 12: return tile<12, kRow>;
-    case 13: return tile<13, kRow>;
+    case 6:
+      return tile<6, kRow>;
+    case 7:
+      return tile<7, kRow>;
+    case 8:
+      return tile<8, kRow>;
+    case 9:
+      return tile<9, kRow>;
+    case 10:
+      return tile<10, kRow>;
+    case 11:
+      return tile<11, kRow>;
+    case 12:
+      return tile<12, kRow>;
+    case 13:
+      return tile<13, kRow>;
 #endif
-    default: return tile<kTileRows, kRow>;
+    default:
+      return tile<kTileRows, kRow>;
   }
 }
 
@@ -67,8 +92,8 @@ constexpr int kRows = 8;  // of a transposed tile
 constexpr int kVectors = kWidth == 16 ? 2 : 1;
 
 template <int V>
-__attribute__((noinline)) void tile_transposed(int64_t T, const float* a, int64_t a_row, const float* b, int64_t b_row, int64_t b_second,
-                                               float* c, int64_t c_row, int64_t c_second, bool accumulate) {
+__attribute__((noinline)) void tile_transposed(int64_t T, const float* a, int64_t a_row, const float* b, int64_t b_row,
+                                               int64_t b_second, float* c, int64_t c_row, int64_t c_second, bool accumulate) {
   vf sum[kRows][V];
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i)
@@ -94,8 +119,8 @@ __attribute__((noinline)) void tile_transposed(int64_t T, const float* a, int64_
 
 }  // namespace
 
-void pack_panel(const float* source, int64_t stride_k, int64_t stride_n, int64_t K, int64_t k0, int64_t rows, int64_t N, int64_t panel,
-                float* packed) {
+void pack_panel(const float* source, int64_t stride_k, int64_t stride_n, int64_t K, int64_t k0, int64_t rows, int64_t N,
+                int64_t panel, float* packed) {
   const int64_t n0 = panel * kPanel;
   const int columns = static_cast<int>(std::min<int64_t>(kPanel, N - n0));
   float* to = packed + panel * K * kPanel + k0 * kPanel;
@@ -113,7 +138,8 @@ void pack_panel(const float* source, int64_t stride_k, int64_t stride_n, int64_t
         to[j * kPanel + n] = n < columns ? source[j * stride_k + n * stride_n] : 0.0f;
 }
 
-void multiply(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, const float* packed, const MutableView& C, bool exact) {
+void multiply(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, const float* packed, const MutableView& C,
+              bool exact) {
   const int64_t rows = m1 - m0;
   if (rows <= 0) return;
   const int64_t tiles = ceil_div(rows, kTileRows), panels = ceil_div(N, kPanel);
@@ -131,8 +157,8 @@ void multiply(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, const
     }
 }
 
-void multiply_transposed(int64_t t0, int64_t t1, int64_t k0, int64_t k1, int64_t N, const View& A, const View& B, const MutableView& C,
-                         bool accumulate) {
+void multiply_transposed(int64_t t0, int64_t t1, int64_t k0, int64_t k1, int64_t N, const View& A, const View& B,
+                         const MutableView& C, bool accumulate) {
   constexpr int64_t kDepth = 128;  // rows at once: B's strip stays in the first-level cache over all of k0..k1
   constexpr int kStep = kVectors * kWidth;
   int64_t t = t0;
@@ -142,8 +168,8 @@ void multiply_transposed(int64_t t0, int64_t t1, int64_t k0, int64_t k1, int64_t
     for (int64_t n = 0; n < N; n += kStep)
       for (int64_t k = k0; k < k1; k += kRows) {
         const bool whole = n + kStep <= N;
-        (whole ? tile_transposed<kVectors> : tile_transposed<1>)(depth, A.at(t, k), A.row, B.at(t, n), B.row, B.block, C.at(k, n), C.row,
-                                                                 C.block, add);
+        (whole ? tile_transposed<kVectors> : tile_transposed<1>)(depth, A.at(t, k), A.row, B.at(t, n), B.row, B.block, C.at(k, n),
+                                                                 C.row, C.block, add);
       }
     t += depth;
   } while (t < t1);

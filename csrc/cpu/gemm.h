@@ -10,10 +10,11 @@
 
 namespace warploom::cpu {
 
-constexpr int kPanel = 2 * kWidth;               // columns of one register tile
+constexpr int kPanel = 2 * kWidth;                // columns of one register tile
 constexpr int kTileRows = kWidth == 16 ? 14 : 6;  // rows: 28 of 32 registers, or 12 of 16, hold sums
 
-template <class T> struct ViewOf {
+template <class T>
+struct ViewOf {
   T* data;
   int64_t row, block;
   T* at(int64_t m, int64_t k) const { return data + m * row + k / kBlock * block + k % kBlock; }
@@ -26,16 +27,16 @@ inline MutableView blocked(float* data, int64_t rows) { return {data, kBlock, ro
 
 constexpr int64_t packed_size(int64_t K, int64_t N) { return K * round_up(N, kPanel); }
 
-// Packs rows k0..k0+rows-1 of panel `panel` of B[K, N], whose element (k, n) is source[k * stride_k + n * stride_n]; source points
-// at row k0. `packed` is the whole packed matrix.
-void pack_panel(const float* source, int64_t stride_k, int64_t stride_n, int64_t K, int64_t k0, int64_t rows, int64_t N, int64_t panel,
-                float* packed);
+// Packs rows k0..k0+rows-1 of panel `panel` of B[K, N], whose element (k, n) is source[k * stride_k + n * stride_n]; source
+// points at row k0. `packed` is the whole packed matrix.
+void pack_panel(const float* source, int64_t stride_k, int64_t stride_n, int64_t K, int64_t k0, int64_t rows, int64_t N,
+                int64_t panel, float* packed);
 
 // C[m0..m1, 0..N] = A * B; C's columns up to the next multiple of 16 may be written (with zeros) unless `exact`.
 void multiply(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, const float* packed, const MutableView& C, bool exact);
 
 // C[k0..k1, 0..N] (+)= A^T * B over rows t0..t1 of A and B. k0, k1 multiples of 16 and N a multiple of 16: operands padded.
-void multiply_transposed(int64_t t0, int64_t t1, int64_t k0, int64_t k1, int64_t N, const View& A, const View& B, const MutableView& C,
-                         bool accumulate);
+void multiply_transposed(int64_t t0, int64_t t1, int64_t k0, int64_t k1, int64_t N, const View& A, const View& B,
+                         const MutableView& C, bool accumulate);
 
 }  // namespace warploom::cpu

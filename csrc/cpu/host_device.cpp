@@ -1,7 +1,7 @@
 // host_device.cpp - the device interface on the host: aligned memory, plain copies, a clock. Every call is done when it returns.
 //
-// Large blocks are placed on 2 MB pages. allocate() asks how much memory is left first, since Linux would hand out more than there
-// is and kill the process later. Compiled for the baseline instruction set.
+// Large blocks are placed on 2 MB pages. allocate() asks how much memory is left first, since Linux would hand out more than
+// there is and kill the process later. Compiled for the baseline instruction set.
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -1,7 +1,7 @@
 // library.cpp - what this library exports: the host device and the kernel set "cpu".
 //
-// Compiled for the baseline instruction set, like threads.cpp and host_device.cpp: this code runs before anything has checked that
-// the CPU has the instructions the other files were compiled for.
+// Compiled for the baseline instruction set, like threads.cpp and host_device.cpp: this code runs before anything has checked
+// that the CPU has the instructions the other files were compiled for.
 #include "entries.h"
 #include "threads.h"
 
@@ -51,7 +51,8 @@ const OpTable& table() {
   static const OpTable t = [] {
     OpTable t;
     t.version = "cpu";
-    t.summary = "host: NHWC, fast bilinear schemes and a register-tiled GEMM in vector extensions, fused layers (" WARPLOOM_CPU_ISA ")";
+    t.summary =
+        "host: NHWC, fast bilinear schemes and a register-tiled GEMM in vector extensions, fused layers (" WARPLOOM_CPU_ISA ")";
     t.layout = Layout::nhwc;
     t.weight_layout = WeightLayout::hwio;
 #define WL_OP(name, Args) t.name.run = name;

@@ -38,7 +38,8 @@ void max_pool2d_backward(const MaxPool2dBackward& a, const Context&) {
   parallel(int64_t(s.N) * s.H, [&](int64_t task, int) {
     const int64_t n = task / s.H;
     const int h = static_cast<int>(task % s.H);
-    const int first_h = std::max(0, static_cast<int>(ceil_div(h - s.KH + 1, s.stride_h))), last_h = std::min(s.OH - 1, h / s.stride_h);
+    const int first_h = std::max(0, static_cast<int>(ceil_div(h - s.KH + 1, s.stride_h))),
+              last_h = std::min(s.OH - 1, h / s.stride_h);
     for (int w = 0; w < s.W; ++w) {
       const int first_w = std::max(0, static_cast<int>(ceil_div(w - s.KW + 1, s.stride_w)));
       const int last_w = std::min(s.OW - 1, w / s.stride_w);
@@ -66,9 +67,9 @@ struct Between {
   float t;
 };
 Between bilinear_source(int o, int scale, int size) {
-  const float at = std::max(0.0f, (static_cast<float>(o) + 0.5f) / static_cast<float>(scale) - 0.5f);
+  const double at = std::max(0.0, (o + 0.5) / scale - 0.5);
   const int low = std::min(static_cast<int>(at), size - 1);
-  return {low, std::min(low + 1, size - 1), at - static_cast<float>(low)};
+  return {low, std::min(low + 1, size - 1), static_cast<float>(at - low)};
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ WL_INLINE vf load(const float* p) { return *reinterpret_cast<const vf_any*>(p); 
 WL_INLINE void store(float* p, vf v) { *reinterpret_cast<vf_any*>(p) = v; }
 WL_INLINE vi load(const int32_t* p) { return *reinterpret_cast<const vi_any*>(p); }
 WL_INLINE void store(int32_t* p, vi v) { *reinterpret_cast<vi_any*>(p) = v; }
-WL_INLINE vf broadcast(float x) { return vf{} + x; }
+WL_INLINE vf broadcast(float x) { return x - vf{}; }  // x - 0 is x, also for -0: no addition is left of it
 WL_INLINE vi broadcast(int32_t x) { return vi{} + x; }
 
 // The first n (0 < n) floats of a vector; the others are zero on load and untouched on store. n >= kWidth: all of them.

@@ -1,0 +1,380 @@
+// conv_bilinear.cpp - 3x3 convolutions, stride one, by the schemes of schemes.h.
+//
+// Forward: every tile's patch is transformed (V), one matrix product per position multiplies with the transformed weights (M = V
+// U), and the outputs of a tile are put together, biased, activated and pooled in registers. Backward: the gradient goes through
+// the adjoint of the last step (dM), then dV = dM U^T, whose adjoint transform adds up to dx, and dU = V^T dM, from which dw
+// follows. V, M, dM stand as [position][channel block][tile][16]. Rows of tiles pass in chunks, whatever image they are of, so
+// that V and M stay in the last-level cache; V is computed again for the gradient, which costs less than keeping it. Nothing
+// depends on the number of threads: tasks own tiles, or a position's whole product.
+#include "conv.h"
+#include "schemes.h"
+
+namespace warploom::cpu {
+namespace {
+
+constexpr int64_t kChunkBytes = 12 << 20;  // of V and M
+
+template <class S>
+class Bilinear {
+ public:
+  static constexpr int P = S::kProducts, PP = P * P;
+  static constexpr int E = S::A.columns;                   // products a tile's outputs are made of, the borrowed one included
+  static constexpr int kBefore = S::kBorrow >= 0 ? 1 : 0;  // outputs before the tile that its products reach
+  static constexpr int D = S::kOut + kBefore;
+
+  Bilinear(const Conv& c, Carver& ws, bool backward) : c_(c), C_(c.s.C_in), N_(c.s.C_out) {
+    TH_ = static_cast<int>(ceil_div(c.s.OH, S::kOut)), TW_ = static_cast<int>(ceil_div(c.s.OW, S::kOut));
+    CB_ = ceil_div(C_, kBlock), NB_ = ceil_div(N_, kBlock);
+    tile_rows_ = int64_t(c.s.N) * TH_;
+    rows_ = std::clamp<int64_t>(kChunkBytes / (TW_ * PP * (CB_ + NB_) * kBlock * 4), 1, tile_rows_);
+    if (rows_ > TH_) rows_ = rows_ / TH_ * TH_;
+    const int64_t chunks = ceil_div(tile_rows_, rows_);
+    rows_ = ceil_div(tile_rows_, chunks);  // chunks of nearly equal size
+    if (rows_ > TH_) rows_ = round_up(rows_, TH_);
+    tiles_ = (rows_ + (S::kBorrow >= 0 ? 1 : 0)) * TW_;
+    v_stride_ = CB_ * tiles_ * kBlock + kSkew, m_stride_ = NB_ * tiles_ * kBlock + kSkew;
+    const bool need_V = !backward || c.want_dw || c.want_dx;
+    V_ = need_V ? ws.take(PP * v_stride_) : nullptr;
+    M_ = ws.take(PP * m_stride_);
+    zeros_ = ws.take(std::max(CB_, NB_) * kBlock);
+    if (!backward || c.want_dx) U_ = ws.take(backward ? PP * packed_size(N_, C_) : PP * packed_size(C_, N_));
+    if (!backward) return;
+    if (c.want_dx) turned_ = ws.take(int64_t(9) * C_ * N_);
+    if (c.want_dw) dU_ = ws.take(PP * CB_ * kBlock * NB_ * kBlock);
+    if (c.want_db) db_parts_ = ws.take(tile_rows_ * N_);
+  }
+
+  void forward() {
+    std::fill(zeros_, zeros_ + std::max(CB_, NB_) * kBlock, 0.0f);
+    transform_weights(c_.w, C_, N_);
+    for (int64_t q0 = 0; q0 < tile_rows_; q0 += rows_) {
+      const int64_t q1 = std::min(tile_rows_, q0 + rows_);
+      const int64_t last = S::kBorrow >= 0 && q1 % TH_ != 0 ? q1 + 1 : q1;  // a row more where the next one is borrowed from
+      parallel(last - q0, [&](int64_t q, int) { transform_input(q0 + q, q * TW_); });
+      const int64_t tiles = (last - q0) * TW_, parts = row_parts();
+      parallel(PP * parts, [&](int64_t task, int) {
+        const int64_t p = task / parts, part = task % parts;
+        multiply(tiles * part / parts, tiles * (part + 1) / parts, C_, N_, V(p), U_ + p * packed_size(C_, N_), M(p), false);
+      });
+      parallel(q1 - q0, [&](int64_t q, int) {
+        if (c_.f.pool == 1) return transform_output<1>(q0 + q, q * TW_);
+        if (c_.f.pool == 2) return transform_output<2>(q0 + q, q * TW_);
+        if constexpr (S::kOut % 4 == 0) transform_output<4>(q0 + q, q * TW_);
+      });
+    }
+  }
+
+  void backward() {
+    std::fill(zeros_, zeros_ + std::max(CB_, NB_) * kBlock, 0.0f);
+    if (c_.want_dx) {
+      turn_weights();
+      transform_weights(turned_, N_, C_);
+    }
+    for (int64_t q0 = 0; q0 < tile_rows_; q0 += rows_) {
+      const int64_t q1 = std::min(tile_rows_, q0 + rows_), tiles = (q1 - q0) * TW_;
+      parallel(q1 - q0, [&](int64_t q, int) {
+        if (c_.want_dw) transform_input(q0 + q, q * TW_);
+        transform_gradient(q0 + q, q * TW_);
+      });
+      const int64_t parts = row_parts();
+      if (c_.want_dw) {
+        parallel(PP * parts, [&](int64_t task, int) {
+          const int64_t p = task / parts, part = task % parts;
+          float* dU = dU_ + p * CB_ * kBlock * NB_ * kBlock;
+          multiply_transposed(0, tiles, CB_ * part / parts * kBlock, CB_ * (part + 1) / parts * kBlock, NB_ * kBlock, V(p),
+                              constM(p), {dU, NB_ * kBlock, kBlock}, q0 != 0);
+          if (parts == 1 && c_.want_dx) multiply(0, tiles, N_, C_, constM(p), U_ + p * packed_size(N_, C_), dV(p), false);
+        });
+      }
+      if (!c_.want_dx) continue;
+      if (parts > 1 || !c_.want_dw)
+        parallel(PP * parts, [&](int64_t task, int) {
+          const int64_t p = task / parts, part = task % parts;
+          multiply(tiles * part / parts, tiles * (part + 1) / parts, N_, C_, constM(p), U_ + p * packed_size(N_, C_), dV(p),
+                   false);
+        });
+      const int64_t n0 = q0 / TH_, n1 = ceil_div(q1, TH_), strips = ceil_div(CB_, kStrip);
+      parallel((n1 - n0) * strips,
+               [&](int64_t task, int) { transform_back(n0 + task / strips, task % strips * kStrip, q0, q1); });
+    }
+    if (c_.want_dw) finish_weights();
+    if (c_.want_db) sum_parts(db_parts_, tile_rows_, N_, c_.db, N_);
+  }
+
+ private:
+  static constexpr int64_t kSkew = 3 * kBlock;  // keeps the positions out of each other's cache sets
+  static constexpr int64_t kStrip = 4;          // channel blocks of dx that a task owns
+
+  View V(int64_t p) const { return blocked(static_cast<const float*>(V_) + p * v_stride_, tiles_); }
+  MutableView dV(int64_t p) const { return blocked(V_ + p * v_stride_, tiles_); }
+  MutableView M(int64_t p) const { return blocked(M_ + p * m_stride_, tiles_); }
+  View constM(int64_t p) const { return blocked(static_cast<const float*>(M_) + p * m_stride_, tiles_); }
+  static int64_t row_parts() { return ceil_div(4 * thread_count(), PP); }  // pieces of a position's work: enough tasks for all
+
+  // U[p] = G w G^T, packed for multiply(): w is [3, 3, K, N].
+  void transform_weights(const float* w, int64_t K, int64_t N) {
+    const int64_t wide = round_up(N, kPanel), size = packed_size(K, N);
+    parallel_blocks(K, 4, [&](int64_t k0, int64_t k1, int) {
+      for (int64_t k = k0; k < k1; ++k)
+        for (int64_t n = 0; n < wide; n += kWidth) {
+          const int part = static_cast<int>(std::min<int64_t>(kWidth, N - n));
+          float* to = U_ + n / kPanel * kPanel * K + k * kPanel + n % kPanel;
+          apply_2d<MatrixG<S>>(
+              [&](int i, int j)
+                  __attribute__((always_inline)) { return part > 0 ? load_part(w + ((i * 3 + j) * K + k) * N + n, part) : vf{}; },
+              [&](int i, int j, vf v) __attribute__((always_inline)) { store(to + (i * P + j) * size, v); });
+        }
+    });
+  }
+
+  // [3, 3, C, N] -> [3, 3, N, C]
+  void turn_weights() {
+    const int64_t strips = ceil_div(N_, kBlock);
+    parallel(9 * strips, [&](int64_t task, int) {
+      const float* from = c_.w + task / strips * C_ * N_;
+      float* to = turned_ + task / strips * C_ * N_;
+      const int64_t n0 = task % strips * kBlock, n1 = std::min<int64_t>(N_, n0 + kBlock);
+      for (int64_t c0 = 0; c0 < C_; c0 += kBlock)
+        for (int64_t n = n0; n < n1; ++n)
+          for (int64_t k = c0; k < std::min<int64_t>(C_, c0 + kBlock); ++k) to[n * C_ + k] = from[k * N_ + n];
+    });
+  }
+
+  // dw = G^T dU G
+  void finish_weights() {
+    const int64_t wide = NB_ * kBlock, size = CB_ * kBlock * wide;
+    parallel_blocks(C_, 4, [&](int64_t k0, int64_t k1, int) {
+      for (int64_t k = k0; k < k1; ++k)
+        for (int64_t n = 0; n < N_; n += kWidth) {
+          const int part = static_cast<int>(std::min<int64_t>(kWidth, N_ - n));
+          apply_2d<MatrixGt<S>>(
+              [&](int i, int j) __attribute__((always_inline)) { return load(dU_ + (i * P + j) * size + k * wide + n); },
+              [&](int i, int j, vf v)
+                  __attribute__((always_inline)) { store_part(c_.dw + ((i * 3 + j) * int64_t(C_) + k) * N_ + n, v, part); });
+        }
+    });
+  }
+
+  int patch_row(int tile) const { return S::kUp == 2 ? tile * S::kInStep - 1 : tile * S::kInStep - c_.s.pad_top; }
+  int patch_column(int tile) const { return S::kUp == 2 ? tile * S::kInStep - 1 : tile * S::kInStep - c_.s.pad_left; }
+
+  // V of tile row q (numbered over all images), its tiles from `tile` on.
+  __attribute__((noinline)) void transform_input(int64_t q, int64_t tile) {
+    const int XH = c_.XH(), XW = c_.XW(), h0 = patch_row(static_cast<int>(q % TH_));
+    const float* image = c_.x + q / TH_ * XH * XW * C_;
+    for (int tw = 0; tw < TW_; ++tw, ++tile) {
+      const int w0 = patch_column(tw);
+      const float* from[S::kIn * S::kIn];
+      for (int i = 0; i < S::kIn; ++i)
+        for (int j = 0; j < S::kIn; ++j) {
+          const int h = h0 + i, w = w0 + j;
+          from[i * S::kIn + j] = h >= 0 && w >= 0 && h < XH && w < XW ? image + (int64_t(h) * XW + w) * C_ : zeros_;
+        }
+      for (int k = 0; k < C_; k += kWidth) {
+        float* to = V_ + k / kBlock * tiles_ * kBlock + tile * kBlock + k % kBlock;
+        auto put = [&](int i, int j, vf v) __attribute__((always_inline)) { store(to + (i * P + j) * v_stride_, v); };
+        if (const int part = C_ - k; part >= kWidth)
+          apply_2d<MatrixB<S>>([&](int i, int j) __attribute__((always_inline)) { return load(from[i * S::kIn + j] + k); }, put);
+        else
+          apply_2d<MatrixB<S>>(
+              [&](int i, int j) __attribute__((always_inline)) { return load_part(from[i * S::kIn + j] + k, part); }, put);
+      }
+      if constexpr (kWidth < kBlock)  // the rest of the last block
+        for (int64_t k = round_up(C_, kWidth); k < CB_ * kBlock; k += kWidth)
+          for (int p = 0; p < PP; ++p)
+            store(V_ + p * v_stride_ + k / kBlock * tiles_ * kBlock + tile * kBlock + k % kBlock, vf{});
+    }
+  }
+
+  // Outputs of tile row q from M: y = A M A^T, bias, activation, pool.
+  template <int kPool>
+  __attribute__((noinline)) void transform_output(int64_t q, int64_t tile) {
+    const int th = static_cast<int>(q % TH_), POH = c_.POH(), POW = c_.POW();
+    constexpr int kWindows = S::kOut / kPool;
+    const int64_t n = q / TH_;
+    const bool row_below = th + 1 < TH_;
+    const int rows = std::min(kWindows, POH - th * kWindows);
+    for (int tw = 0; tw < TW_; ++tw, ++tile) {
+      const bool next = tw + 1 < TW_;
+      const int columns = std::min(kWindows, POW - tw * kWindows);
+      const int64_t at = ((n * POH + th * kWindows) * POW + tw * kWindows) * N_;
+      for (int k = 0; k < N_; k += kWidth) {
+        const int part = std::min(kWidth, N_ - k);
+        const float* from = M_ + k / kBlock * tiles_ * kBlock + tile * kBlock + k % kBlock;
+        vf y[S::kOut * S::kOut];
+        apply_2d<MatrixA<S>>(
+            [&](int i, int j) __attribute__((always_inline)) {
+              const bool below = i == P, right = j == P;
+              if ((below && !row_below) || (right && !next)) return vf{};
+              const int64_t other = (below ? TW_ : 0) + (right ? 1 : 0);
+              return load(from + ((below ? S::kBorrow : i) * P + (right ? S::kBorrow : j)) * m_stride_ + other * kBlock);
+            },
+            [&](int i, int j, vf v) __attribute__((always_inline)) { y[i * S::kOut + j] = v; });
+        const vf bias = c_.bias ? load_part(c_.bias + k, part) : vf{};
+#pragma GCC unroll 4
+        for (int a = 0; a < kWindows; ++a)
+#pragma GCC unroll 4
+          for (int b = 0; b < kWindows; ++b) {
+            if (a >= rows || b >= columns) continue;
+            const int64_t to = at + (int64_t(a) * POW + b) * N_ + k;
+            const vf* window = y + a * kPool * S::kOut + b * kPool;
+            vf best = window[0];
+            if constexpr (kPool > 1) {
+              vi where{};
+#pragma GCC unroll 16
+              for (int i = 1; i < kPool * kPool; ++i) {
+                const vf v = window[i / kPool * S::kOut + i % kPool];
+                const vi wins = ((v > best) | (v != v)) & (best == best);
+                best = select(wins, v, best);
+                where = select(wins, broadcast(int32_t(i)), where);
+              }
+              if (c_.argmax) store_bytes(c_.argmax + to, where, part);
+            }
+            store_part(c_.out + to, activate(best + bias, c_.f.activation, c_.f.negative_slope), part);
+          }
+      }
+    }
+  }
+
+  // dM of tile row q from dy, through pool and activation; its share of db on the way.
+  __attribute__((noinline)) void transform_gradient(int64_t q, int64_t tile) {
+    const int th = static_cast<int>(q % TH_), pool = c_.f.pool, POH = c_.POH(), POW = c_.POW();
+    const int64_t image = q / TH_ * POH * POW * N_;
+    float* db = c_.want_db ? db_parts_ + q * N_ : nullptr;
+    if (db) std::fill(db, db + N_, 0.0f);
+    const Activation kind = c_.f.activation;
+    for (int tw = 0; tw < TW_; ++tw, ++tile) {
+      // Windows (or pixels) of the output that the tile reaches; -1 where there is none.
+      constexpr int kMost = D;
+      const int side = pool == 1 ? D : S::kOut / pool;
+      const int h0 = pool == 1 ? th * S::kOut - kBefore : th * side, w0 = pool == 1 ? tw * S::kOut - kBefore : tw * side;
+      int64_t at[kMost * kMost];
+      for (int a = 0; a < side; ++a)
+        for (int b = 0; b < side; ++b) {
+          const int h = h0 + a, w = w0 + b;
+          at[a * side + b] = h >= 0 && w >= 0 && h < POH && w < POW ? image + (int64_t(h) * POW + w) * N_ : -1;
+        }
+      for (int k = 0; k < N_; k += kWidth) {
+        const int part = std::min(kWidth, N_ - k);
+        vf d[D * D];
+        vf total{};
+        auto value = [&](int64_t from) __attribute__((always_inline)) {
+          const vf g = load_part(c_.dy + from + k, part);
+          return kind == Activation::none ? g : activate_backward(g, load_part(c_.y + from + k, part), kind, c_.f.negative_slope);
+        };
+        if (pool == 1) {
+#pragma GCC unroll 5
+          for (int a = 0; a < D; ++a)
+#pragma GCC unroll 5
+            for (int b = 0; b < D; ++b) {
+              const int64_t from = at[a * D + b];
+              d[a * D + b] = from < 0 ? vf{} : value(from);
+              if (a >= kBefore && b >= kBefore) total += d[a * D + b];
+            }
+        } else {
+          for (int a = 0; a < side; ++a)
+            for (int b = 0; b < side; ++b) {
+              const int64_t from = at[a * side + b];
+              const vf g = from < 0 ? vf{} : value(from);
+              const vi where = from < 0 ? vi{} : load_bytes(c_.argmax + from + k, part);
+              total += g;
+              for (int i = 0; i < pool * pool; ++i)
+                d[(a * pool + i / pool) * D + b * pool + i % pool] = select(where == broadcast(int32_t(i)), g, vf{});
+            }
+        }
+        if (db) store_part(db + k, load_part(db + k, part) + total, part);
+        float* to = M_ + k / kBlock * tiles_ * kBlock + tile * kBlock + k % kBlock;
+        apply_2d<MatrixAt<S>>([&](int i, int j) __attribute__((always_inline)) { return d[i * D + j]; },
+                              [&](int i, int j, vf v) __attribute__((always_inline)) { store(to + (i * P + j) * m_stride_, v); });
+      }
+      if constexpr (kWidth < kBlock)
+        for (int64_t k = round_up(N_, kWidth); k < NB_ * kBlock; k += kWidth)
+          for (int p = 0; p < PP; ++p)
+            store(M_ + p * m_stride_ + k / kBlock * tiles_ * kBlock + tile * kBlock + k % kBlock, vf{});
+    }
+  }
+
+  // dx of image n, channel blocks from `block` on: the patches of its tile rows in q0..q1, added up.
+  __attribute__((noinline)) void transform_back(int64_t n, int64_t block, int64_t q0, int64_t q1) {
+    const int XH = c_.XH(), XW = c_.XW();
+    const int first = static_cast<int>(block * kBlock), last = std::min<int>(C_, first + static_cast<int>(kStrip * kBlock));
+    float* image = c_.dx + n * XH * XW * C_;
+    const int64_t begin = std::max(q0, n * TH_), end = std::min(q1, (n + 1) * TH_);
+    if (begin == n * TH_)
+      for (int64_t i = 0; i < int64_t(XH) * XW; ++i) std::fill(image + i * C_ + first, image + i * C_ + last, 0.0f);
+    for (int64_t q = begin; q < end; ++q) {
+      const int h0 = patch_row(static_cast<int>(q % TH_));
+      int64_t tile = (q - q0) * TW_;
+      for (int tw = 0; tw < TW_; ++tw, ++tile) {
+        const int w0 = patch_column(tw);
+        float* to[S::kIn * S::kIn];
+        for (int i = 0; i < S::kIn; ++i)
+          for (int j = 0; j < S::kIn; ++j) {
+            const int h = h0 + i, w = w0 + j;
+            to[i * S::kIn + j] = h >= 0 && w >= 0 && h < XH && w < XW ? image + (int64_t(h) * XW + w) * C_ : nullptr;
+          }
+        for (int k = first; k < last; k += kWidth) {
+          const int part = std::min(kWidth, last - k);
+          const float* from = V_ + k / kBlock * tiles_ * kBlock + tile * kBlock + k % kBlock;
+          apply_2d<MatrixBt<S>>([&](int i, int j) __attribute__((always_inline)) { return load(from + (i * P + j) * v_stride_); },
+                                [&](int i, int j, vf v) __attribute__((always_inline)) {
+                                  float* pixel = to[i * S::kIn + j];
+                                  if (pixel) store_part(pixel + k, load_part(pixel + k, part) + v, part);
+                                });
+        }
+      }
+    }
+  }
+
+  const Conv& c_;
+  int C_, N_, TH_, TW_;
+  int64_t CB_, NB_, tile_rows_, rows_, tiles_, v_stride_, m_stride_;
+  float *V_ = nullptr, *M_ = nullptr, *zeros_ = nullptr, *U_ = nullptr, *turned_ = nullptr, *dU_ = nullptr, *db_parts_ = nullptr;
+};
+
+template <class S>
+std::string why_not(const Conv& c) {
+  const auto& s = c.s;
+  if (s.KH != 3 || s.KW != 3) return "the scheme is for 3x3 kernels";
+  if (s.stride_h != 1 || s.stride_w != 1) return "the scheme is for stride 1";
+  if (s.groups != 1) return "the scheme is for one group";
+  if (c.f.upsample != S::kUp) return S::kUp == 2 ? "the scheme needs a folded upsample by 2" : "the scheme folds no upsample";
+  if (S::kUp == 2 && (s.pad_top != 1 || s.pad_left != 1)) return "the scheme needs a padding of 1 at the top and the left";
+  if (c.f.pool != 1 && (S::kOut % c.f.pool != 0 || S::kBorrow >= 0))
+    return "the scheme's tiles do not hold whole pool windows of " + std::to_string(c.f.pool);
+  return "";
+}
+
+// Multiply-adds of the products, and a dozen multiply-adds' time for every element transformed.
+template <class S>
+double cost(const Conv& c) {
+  const double tiles = double(c.s.N) * ceil_div(c.s.OH, S::kOut) * ceil_div(c.s.OW, S::kOut);
+  const double C = static_cast<double>(round_up(c.s.C_in, kBlock)), N = static_cast<double>(round_up(c.s.C_out, kBlock));
+  return tiles * S::kProducts * S::kProducts * (C * N + 12 * (C + N)) + 2 * S::kProducts * S::kProducts * C * N;
+}
+template <class S>
+void forward(const Conv& c, Carver& ws, bool run) {
+  Bilinear<S> b(c, ws, false);
+  if (run) b.forward();
+}
+template <class S>
+void backward(const Conv& c, Carver& ws, bool run) {
+  if (!c.want_dx && !c.want_dw) {
+    if (c.want_db) bias_gradient(c, ws, run);
+    return;
+  }
+  Bilinear<S> b(c, ws, true);
+  if (run) b.backward();
+}
+
+template <class S>
+constexpr Algorithm make() {
+  return {S::name, why_not<S>, cost<S>, forward<S>, backward<S>};
+}
+
+}  // namespace
+
+const Algorithm kWinograd4 = make<WinogradF4>(), kWinograd2 = make<WinogradF2>();
+const Algorithm kUpsample9 = make<Upsample9>(), kUpsample25 = make<Upsample25>();
+
+}  // namespace warploom::cpu

@@ -1,0 +1,198 @@
+// schemes.h - bilinear convolution schemes: three small matrices each, from which all transforms are generated.
+//
+// In one dimension a scheme computes kOut outputs y from a patch x of kIn inputs and the three taps g of a filter by kProducts
+// multiplications:  y = A [ (G g) * (B x) ].  In two dimensions the matrices act on rows and on columns, and the product of two
+// numbers becomes, over channels, one matrix product per pair of positions. Patches start kInStep apart. The gradients are the
+// exact adjoints: transpose every matrix.
+//
+// kUp = 2 means that a nearest upsample by two stands before the convolution: x is the small image, y the large one.
+// kBorrow >= 0: the last column of A takes that product of the *next* tile, which has computed it anyway.
+#pragma once
+
+#include "common.h"
+
+namespace warploom::cpu {
+
+template <int R, int C>
+struct Matrix {
+  float v[R][C];
+  static constexpr int rows = R, columns = C;
+  constexpr Matrix<C, R> transposed() const {
+    Matrix<C, R> t{};
+    for (int i = 0; i < R; ++i)
+      for (int j = 0; j < C; ++j) t.v[j][i] = v[i][j];
+    return t;
+  }
+};
+
+// Winograd F(4, 3) at 0, 1, -1, 2, -2 and infinity.
+struct WinogradF4 {
+  static constexpr const char* name = "winograd4";
+  static constexpr int kUp = 1, kIn = 6, kInStep = 4, kProducts = 6, kOut = 4, kBorrow = -1;
+  static constexpr Matrix<6, 6> B = {{{4, 0, -5, 0, 1, 0},
+                                      {0, -4, -4, 1, 1, 0},
+                                      {0, 4, -4, -1, 1, 0},
+                                      {0, -2, -1, 2, 1, 0},
+                                      {0, 2, -1, -2, 1, 0},
+                                      {0, 4, 0, -5, 0, 1}}};
+  static constexpr Matrix<6, 3> G = {{{1.0f / 4, 0, 0},
+                                      {-1.0f / 6, -1.0f / 6, -1.0f / 6},
+                                      {-1.0f / 6, 1.0f / 6, -1.0f / 6},
+                                      {1.0f / 24, 1.0f / 12, 1.0f / 6},
+                                      {1.0f / 24, -1.0f / 12, 1.0f / 6},
+                                      {0, 0, 1}}};
+  static constexpr Matrix<4, 6> A = {{{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 0}, {0, 1, 1, 4, 4, 0}, {0, 1, -1, 8, -8, 1}}};
+};
+
+// Winograd F(2, 3) at 0, 1, -1 and infinity: for maps too small to fill tiles of four.
+struct WinogradF2 {
+  static constexpr const char* name = "winograd2";
+  static constexpr int kUp = 1, kIn = 4, kInStep = 2, kProducts = 4, kOut = 2, kBorrow = -1;
+  static constexpr Matrix<4, 4> B = {{{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}}};
+  static constexpr Matrix<4, 3> G = {{{1, 0, 0}, {0.5f, 0.5f, 0.5f}, {0.5f, -0.5f, 0.5f}, {0, 0, 1}}};
+  static constexpr Matrix<2, 4> A = {{{1, 1, 1, 0}, {0, 1, -1, 1}}};
+};
+
+// Upsample then 3x3, two outputs from three products: with S = g0 + g1 + g2,
+//   y[2i]     = g0 (x[i-1] - x[i]) + S x[i]
+//   y[2i + 1] = S x[i] + g2 (x[i+1] - x[i])
+struct Upsample9 {
+  static constexpr const char* name = "upsample9";
+  static constexpr int kUp = 2, kIn = 3, kInStep = 1, kProducts = 3, kOut = 2, kBorrow = -1;
+  static constexpr Matrix<3, 3> B = {{{1, -1, 0}, {0, 1, 0}, {0, -1, 1}}};
+  static constexpr Matrix<3, 3> G = {{{1, 0, 0}, {1, 1, 1}, {0, 0, 1}}};
+  static constexpr Matrix<2, 3> A = {{{1, 1, 0}, {0, 1, 1}}};
+};
+
+// Upsample then 3x3, four outputs from five products of its own and one of the next tile's:
+//   y[2i + 2] = S x[i] + (g1 + g2) (x[i+1] - x[i])
+//   y[2i + 3] = (g0 + g1) (x[i+1] - x[i+2]) + S x[i+2]
+struct Upsample25 {
+  static constexpr const char* name = "upsample25";
+  static constexpr int kUp = 2, kIn = 4, kInStep = 2, kProducts = 5, kOut = 4, kBorrow = 1;
+  static constexpr Matrix<5, 4> B = {{{1, -1, 0, 0}, {0, 1, 0, 0}, {0, -1, 1, 0}, {0, -1, 1, 0}, {0, 0, 1, -1}}};
+  static constexpr Matrix<5, 3> G = {{{1, 0, 0}, {1, 1, 1}, {0, 0, 1}, {0, 1, 1}, {1, 1, 0}}};
+  static constexpr Matrix<4, 6> A = {{{1, 1, 0, 0, 0, 0}, {0, 1, 1, 0, 0, 0}, {0, 1, 0, 1, 0, 0}, {0, 0, 0, 0, 1, 1}}};
+};
+
+// The adjoint of A as a map from the outputs a tile's products reach: with a borrowed product, one output before the tile too.
+template <class S>
+constexpr auto adjoint_of_A() {
+  constexpr int before = S::kBorrow >= 0 ? 1 : 0;
+  Matrix<S::kProducts, S::kOut + before> t{};
+  for (int o = 0; o < S::kOut; ++o) {
+    for (int p = 0; p < S::kProducts; ++p) t.v[p][o + before] = S::A.v[o][p];
+    if (before && S::A.v[o][S::kProducts] != 0) t.v[S::kBorrow][o + before - S::kOut] = S::A.v[o][S::kProducts];
+  }
+  return t;
+}
+
+// ---- Applying a constant matrix to vectors: zeros vanish, ones cost no multiplication ----
+
+// The matrices, as types, so that their elements are constants of the code.
+template <class S>
+struct MatrixB {
+  static constexpr auto m = S::B;
+};
+template <class S>
+struct MatrixBt {
+  static constexpr auto m = S::B.transposed();
+};
+template <class S>
+struct MatrixG {
+  static constexpr auto m = S::G;
+};
+template <class S>
+struct MatrixGt {
+  static constexpr auto m = S::G.transposed();
+};
+template <class S>
+struct MatrixA {
+  static constexpr auto m = S::A;
+};
+template <class S>
+struct MatrixAt {
+  static constexpr auto m = adjoint_of_A<S>();
+};
+
+// Rows r and r + 1 that differ only in the signs of some columns share their partial sums: (same + other, same - other).
+template <class M>
+constexpr bool is_pair(int r) {
+  if (r + 1 >= M::m.rows) return false;
+  int same = 0, other = 0;
+  for (int c = 0; c < M::m.columns; ++c) {
+    const float a = M::m.v[r][c], b = M::m.v[r + 1][c];
+    if (a == 0 && b == 0) continue;
+    if (a == b)
+      ++same;
+    else if (a == -b)
+      ++other;
+    else
+      return false;
+  }
+  return same > 0 && other > 0 && same + other > 2;
+}
+enum class Part { all, same, other };
+template <class M>
+constexpr float coefficient(int r, int c, Part part) {
+  const float a = M::m.v[r][c];
+  if (part == Part::all) return a;
+  return (a == M::m.v[r + 1][c]) == (part == Part::same) ? a : 0.0f;
+}
+
+template <class M, int r, Part part, int c = 0, bool any = false>
+WL_INLINE vf dot(const vf* x, vf sum) {
+  if constexpr (c == M::m.columns) {
+    return sum;
+  } else {
+    constexpr float k = coefficient<M>(r, c, part);
+    if constexpr (k == 0.0f)
+      return dot<M, r, part, c + 1, any>(x, sum);
+    else if constexpr (k == 1.0f)
+      return dot<M, r, part, c + 1, true>(x, any ? sum + x[c] : x[c]);
+    else if constexpr (k == -1.0f)
+      return dot<M, r, part, c + 1, true>(x, any ? sum - x[c] : -x[c]);
+    else
+      return dot<M, r, part, c + 1, true>(x, any ? sum + k * x[c] : k * x[c]);
+  }
+}
+
+// y[i * step] = row i of M times x.
+template <class M, int r = 0>
+WL_INLINE void apply(const vf* x, vf* y, int step) {
+  if constexpr (r < M::m.rows) {
+    if constexpr (is_pair<M>(r)) {
+      const vf same = dot<M, r, Part::same>(x, vf{}), other = dot<M, r, Part::other>(x, vf{});
+      y[r * step] = same + other;
+      y[(r + 1) * step] = same - other;
+      apply<M, r + 2>(x, y, step);
+    } else {
+      y[r * step] = dot<M, r, Part::all>(x, vf{});
+      apply<M, r + 1>(x, y, step);
+    }
+  }
+}
+
+// Y = M X M^T, element by element of a vector. X is [columns][columns], Y [rows][rows]; load(i, j) gives X, store(i, j, v) takes
+// Y.
+template <class M, class Load, class Store>
+WL_INLINE void apply_2d(Load&& load_at, Store&& store_at) {
+  constexpr int R = M::m.rows, C = M::m.columns;
+  vf half[R * C];
+#pragma GCC unroll 6
+  for (int j = 0; j < C; ++j) {
+    vf x[C];
+#pragma GCC unroll 6
+    for (int i = 0; i < C; ++i) x[i] = load_at(i, j);
+    apply<M>(x, half + j, C);
+  }
+#pragma GCC unroll 6
+  for (int i = 0; i < R; ++i) {
+    vf y[R];
+    apply<M>(half + i * C, y, 1);
+#pragma GCC unroll 6
+    for (int j = 0; j < R; ++j) store_at(i, j, y[j]);
+  }
+}
+
+}  // namespace warploom::cpu
