@@ -158,18 +158,21 @@ py::array checked_parameter(const Session& s, int p, const py::handle& value) {
   return a;
 }
 
-PlanRequest request_of(int batch, bool training) {
+// A training plan for asking: the targets are the inputs where every loss compares an output with an input of its shape.
+PlanRequest request_of(const PySession& self, int batch, bool training) {
   if (batch < 1) throw py::value_error("the batch size must be at least 1, got " + std::to_string(batch));
-  return PlanRequest{batch, training, training, training, {}};
+  const Graph& g = self.session.graph();
+  bool reconstructs = training;
+  for (const LossSpec& l : self.session.losses())
+    reconstructs = reconstructs && static_cast<size_t>(l.target) < g.inputs.size() &&
+                   static_cast<size_t>(l.output) < g.outputs.size() &&
+                   g.shape(g.outputs[static_cast<size_t>(l.output)]) == g.shape(g.inputs[static_cast<size_t>(l.target)]);
+  return PlanRequest{batch, training, training, reconstructs, {}};
 }
 
 py::list explain(PySession& self, int batch, bool training) {
-  PlanRequest request = request_of(batch, training);
   const Session& s = self.session;
-  // Reconstruction where shapes allow; otherwise the plan with separate targets.
-  if (training && (s.graph().outputs.empty() || s.graph().inputs.empty() ||
-                   s.graph().shape(s.graph().outputs[0]) != s.graph().shape(s.graph().inputs[0])))
-    request.targets_are_inputs = false;
+  const PlanRequest request = request_of(self, batch, training);
   const Plan& p = self.session.plan(request);
   py::list list;
   for (const auto& step : p.steps) {
@@ -215,20 +218,21 @@ void bind_session(py::module_& m) {
       .def(
           "prepare",
           [](PySession& s, int batch, bool training) {
-            const PlanRequest r = request_of(batch, training);
+            const PlanRequest r = request_of(s, batch, training);
             guarded(s, [&](Session& x) { x.prepare(r); });
           },
           py::arg("batch"), py::arg("training"))
       .def(
           "memory",
           [](PySession& s, int batch, bool training) {
-            const PlanRequest r = request_of(batch, training);
+            const PlanRequest r = request_of(s, batch, training);
             return guarded(s, [&](Session& x) { return x.memory(r); });
           },
           py::arg("batch"), py::arg("training"))
       .def("explain", &explain, py::arg("batch"), py::arg("training"))
       .def(
-          "refusals", [](PySession& s, int batch, bool training) { return s.session.plan(request_of(batch, training)).refusals; },
+          "refusals",
+          [](PySession& s, int batch, bool training) { return s.session.plan(request_of(s, batch, training)).refusals; },
           py::arg("batch"), py::arg("training"))
       .def("set_optimizer",
            [](PySession& s, const py::kwargs& hyper) {
@@ -375,7 +379,7 @@ void bind_session(py::module_& m) {
       .def(
           "profile_step",
           [](PySession& s, int batch, int repeat) {
-            const PlanRequest r = request_of(batch, true);
+            const PlanRequest r = request_of(s, batch, true);
             const auto times = guarded(s, [&](Session& x) { return x.profile(r, repeat); });
             py::list list = explain(s, batch, true);
             for (size_t i = 0; i < times.size(); i++) list[i]["milliseconds"] = times[i];

@@ -8,7 +8,6 @@ import numpy as np
 from warploom._typing import Array, Floats, Shape
 from warploom.errors import ArgumentError, DataError, DTypeError
 
-PIXEL_SCALE = np.float32(1.0 / 255.0)
 _CHUNK = 1 << 22  # elements looked at in one go, so that a check of a memory-mapped file stays small
 
 
@@ -70,13 +69,6 @@ def require_finite(array: Array, what: str) -> None:
             at = (start + row, *position)
             kind = "NaN" if np.isnan(array[at]) else "infinity"
             raise DataError(f"{what} holds {kind} at index {at}; clean the data first (numpy.nan_to_num replaces such values)")
-
-
-def to_float(array: Array) -> Floats:
-    """A batch as the device sees it: float32 as it is, uint8 scaled by 1/255 with the same rounding as on the device."""
-    if array.dtype == np.uint8:
-        return np.multiply(array, PIXEL_SCALE, dtype=np.float32)
-    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def positive(value: object, what: str, *, minimum: int = 1) -> int:

@@ -56,10 +56,9 @@ def pairs(model: "Model", x: Arrays, y: Arrays | None, what: str = "x") -> tuple
 
 
 def batch(model: "Model", x: Arrays, y: Arrays | None) -> tuple[list[Array], list[Array]]:
-    """The same as float32, for one step."""
+    """The same for one step. No targets means, to the core, that the inputs are the targets."""
     inputs, targets = pairs(model, x, y)
-    converted = [_arrays.to_float(a) for a in inputs]
-    return converted, converted[: len(targets)] if y is None else [_arrays.to_float(a) for a in targets]
+    return [np.ascontiguousarray(a) for a in inputs], [] if y is None else [np.ascontiguousarray(a) for a in targets]
 
 
 def _same_length(arrays: Sequence[Array], what: str) -> None:

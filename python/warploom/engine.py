@@ -25,6 +25,7 @@ class Lowered:
     graph: _core.Graph
     parameters: dict[str, "Parameter"]  # under their full names
     nodes: list[str]  # per call: the name of its node
+    values: dict[int, int]  # ids in the graph, by id of the tensor
 
 
 def lower(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], calls: Sequence[Call]) -> Lowered:
@@ -55,7 +56,7 @@ def lower(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], calls:
         graph.set_outputs([values[id(t)] for t in outputs])
     except KeyError:
         raise GraphError("an output is not reached from the inputs") from None
-    return Lowered(graph, parameters, nodes)
+    return Lowered(graph, parameters, nodes, values)
 
 
 class Engine:
@@ -71,9 +72,11 @@ class Engine:
         seed: int = 0,
         batch_size: int = 1,
         redraw: bool = False,
+        plan_only: bool = False,
     ) -> None:
-        """redraw: parameters that were neither trained nor loaded are drawn again from the seed."""
+        """redraw: what was neither trained nor loaded is drawn again from the seed. plan_only: nothing is allocated."""
         self.names = lowered.parameters
+        self._values = lowered.values
         self.optimizer = optimizer
         self.training = bool(losses)
         self.note = choice.note
@@ -83,6 +86,7 @@ class Engine:
             session = _core.Session(
                 lowered.graph, choice.device, version,
                 losses=loss_configs, optimizer=optimizer.config() if optimizer else None, seed=seed,
+                allocate=not plan_only,
             )  # fmt: skip
             try:
                 session.memory(
@@ -103,7 +107,7 @@ class Engine:
         self._hyper = optimizer.values() if optimizer else {}
         self._full_names = {id(p): name for name, p in self.names.items()}
         self._seen: dict[str, int] = {}
-        for name, parameter in self.names.items():
+        for name, parameter in self.names.items() if not plan_only else ():
             if parameter.stamp == 0 or (redraw and parameter.pristine):
                 parameter.held_by(self, pristine=True)
                 self._seen[name] = parameter.stamp
@@ -147,9 +151,10 @@ class Engine:
         self.sync()
         return self.session.gradients(inputs, targets)
 
-    def predict(self, inputs: list[Array]) -> list[Floats]:
+    def predict(self, inputs: list[Array], wanted: Sequence[Tensor]) -> list[Floats]:
+        """The values of those tensors of the network; what they do not need is not computed."""
         self.sync()
-        return self.session.predict(inputs)
+        return self.session.predict([np.ascontiguousarray(a) for a in inputs], [self._values[id(t)] for t in wanted])
 
     def memory(self, batch_size: int) -> dict[str, int]:
         return self.session.memory(batch_size, self.training)

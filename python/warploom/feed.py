@@ -8,7 +8,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from warploom._arrays import to_float
 from warploom._typing import Array
 from warploom.engine import Engine
 from warploom.errors import OutOfMemoryError
@@ -56,7 +55,7 @@ class DeviceFeed:
 
 
 class StreamFeed:
-    """Batches cut, converted and copied by a thread, two ahead of the device. Takes any size of data, memory-mapped files too."""
+    """Batches cut out of the data by a thread, two ahead of the device. Takes any size of data, memory-mapped files too."""
 
     def __init__(self, engine: Engine, inputs: list[Array], targets: list[Array], batch_size: int) -> None:
         self._session = engine.session
@@ -69,8 +68,7 @@ class StreamFeed:
     def _batches(self, order: Order) -> Iterator[tuple[list[Array], list[Array]]]:
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
-            inputs = [to_float(a[rows]) for a in self._inputs]
-            yield inputs, inputs if self._same else [to_float(a[rows]) for a in self._targets]
+            yield [a[rows] for a in self._inputs], [] if self._same else [a[rows] for a in self._targets]
 
     def _work(self, order: Order) -> None:
         try:

@@ -60,7 +60,7 @@ def check_name(name: object, what: str) -> None:
 
 
 def calls_between(inputs: list[Tensor], outputs: list[Tensor]) -> list[Call]:
-    """The calls that lead from the inputs to the outputs, in an order in which they can be computed; GraphError where they do not."""
+    """The calls that lead from the inputs to the outputs, in an order in which they can be computed."""
     known, used = set(map(id, inputs)), set()
     found: dict[int, Call] = {}
     todo = list(outputs)

@@ -107,7 +107,7 @@ def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool 
 
     device "auto": cuda if one is usable, else cpu. version "auto": the newest that the device runs. A version asked for by name
     with device "auto" and no usable cuda falls back with a note: to the cpu kernel set (training at a usable speed), or with
-    kernels_first to that version's own kernels on the emulated device (single operations). Anything else that is not there raises.
+    kernels_first to that version's own kernels on the emulated device (single operations). What else is not there raises.
     """
     here = devices()
     known = {v["name"]: v["kinds"] for v in _core.versions()}

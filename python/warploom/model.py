@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from warploom import _arrays, engine, hardware, losses, optim, training
-from warploom._typing import Floats
+from warploom import _arrays, hardware, losses, optim, training
+from warploom._typing import Array, Floats
 from warploom.batches import Arrays, batch, inputs_of, pairs
 from warploom.callbacks import Callback, History
+from warploom.engine import Engine, lower
 from warploom.errors import ArgumentError, DTypeError, FallbackWarning, GraphError, StateError
 from warploom.graph import Tensor, calls_between, calls_to, check_name, name_everything
 from warploom.layers import Latent, Layer
@@ -43,15 +44,15 @@ class Model:
         self.inputs = _tensors(inputs, "inputs")
         self.outputs = _tensors(outputs, "outputs")
         self.calls = calls_between(self.inputs, self.outputs)
-        marked = [call.inputs[0] for call in self.calls if isinstance(call.layer, Latent)]
+        marked = [call.outputs[0] for call in self.calls if isinstance(call.layer, Latent)]
         if len(marked) > 1 and latent is None:
             raise GraphError(
                 f"model {name!r} has {len(marked)} Latent layers: say which one counts with Model(..., latent=tensor)"
             )
         self.latent = latent if latent is not None else (marked[0] if marked else None)
         name_everything(name, self.inputs, self.layers)
-        self._lowered = engine.lower(name, self.inputs, self.outputs, self.calls)  # checks the whole graph
-        self._engine: engine.Engine | None = None
+        self._lowered = lower(name, self.inputs, self.outputs, self.calls)  # checks the whole graph
+        self._engine: Engine | None = None
         self._compiled: Compiled | None = None
         self._encoder: Model | None = None
         self._parent: Model | None = None  # of an encoder: runs where its parent runs
@@ -109,24 +110,25 @@ class Model:
         self.batch_size, self.seed = batch_size, seed
         self._compiled = Compiled(chosen, objective)
 
-    def _bind(self, choice: hardware.Choice, **options: Any) -> engine.Engine:
+    def _bind(self, choice: hardware.Choice, **options: Any) -> Engine:
         if self._engine is not None:
             self._engine.release()
             self._engine = None  # its memory is free before the next one is made
-        self._lowered = engine.lower(self.name, self.inputs, self.outputs, self.calls)  # layers may have been frozen since
-        self._engine = engine.Engine(self._lowered, choice, **options)
+        self._lowered = lower(self.name, self.inputs, self.outputs, self.calls)  # layers may have been frozen since
+        self._engine = Engine(self._lowered, choice, **options)
         if self._engine.note:
             warnings.warn(self._engine.note, FallbackWarning, stacklevel=3)
         return self._engine
 
     @property
-    def engine(self) -> engine.Engine:
+    def engine(self) -> Engine:
         """What runs the model: as compiled, else the default device, for inference."""
+        if self._parent is not None and self._compiled is None:  # an encoder follows its model
+            own = self._parent.engine
+            if self._engine is None or (self._engine.device, self._engine.version) != (own.device, own.version):
+                self._bind(hardware.Choice(own.device, [own.version], ""), seed=self._parent.seed)
         if self._engine is not None:
             return self._engine
-        if self._parent is not None and self._parent._compiled is not None:
-            own = self._parent.engine
-            return self._bind(hardware.Choice(own.device, [own.version], ""), seed=self._parent.seed)
         return self._bind(hardware.resolve(), seed=self.seed)
 
     @property
@@ -172,7 +174,8 @@ class Model:
         validation = None
         if validation_data is not None:
             paired = isinstance(validation_data, tuple) and len(validation_data) == 2
-            validation = pairs(self, *(validation_data if paired else (validation_data, None)), what="validation_data")
+            test_x, test_y = validation_data if paired else (validation_data, None)
+            validation = pairs(self, test_x, test_y, "validation_data")
         from warploom.progress import console_progress
 
         listeners = [*callbacks, *console_progress(verbose)]
@@ -197,42 +200,40 @@ class Model:
     # Inference
     def predict(self, x: Arrays, *, batch_size: int | None = None) -> Any:
         """The outputs for x: an array, or a list of arrays if the model has several outputs."""
-        inputs = inputs_of(self, x, "x")
-        size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
-        rows = len(inputs[0])
-        results: list[Floats] = []
-        for start in range(0, rows, size):
-            part = self.engine.predict([_arrays.to_float(a[start : start + size]) for a in inputs])
-            if not results:
-                results = [np.empty((rows, *p.shape[1:]), np.float32) for p in part]
-            for whole, piece in zip(results, part, strict=True):
-                whole[start : start + len(piece)] = piece
+        results = self._run(inputs_of(self, x, "x"), self.outputs, batch_size)
         return results[0] if len(results) == 1 else results
-
-    @property
-    def encoder(self) -> "Model":
-        """The sub-network up to the latent; it shares this model's parameters."""
-        if self._encoder is None:
-            if self.latent is None:
-                raise GraphError(
-                    f"model {self.name!r} has no latent: mark it with warploom.layers.Latent() or Model(..., latent=tensor)"
-                )
-            reached = {id(t) for call in calls_to(self.latent) for t in call.inputs} | {id(self.latent)}
-            used = [t for t in self.inputs if id(t) in reached]
-            self._encoder = Model(used, self.latent, name=f"{self.name}-encoder")
-            self._encoder._parent = self
-        if self._encoder._engine is not None and self._compiled is not None:
-            own = self._encoder._engine
-            if (own.device, own.version) != (self.engine.device, self.engine.version):
-                own.release()
-                self._encoder._engine = None
-        self._encoder.batch_size = self.batch_size
-        return self._encoder
 
     def encode(self, x: Arrays, *, batch_size: int | None = None) -> Floats:
         """The latent of x, in the latent's own shape; `.reshape(len(x), -1)` gives feature vectors."""
-        features: Floats = self.encoder.predict(x, batch_size=batch_size)
-        return features
+        return self._run(inputs_of(self, x, "x"), [self._require_latent()], batch_size)[0]
+
+    def _run(self, inputs: list[Array], wanted: Sequence[Tensor], batch_size: int | None) -> list[Floats]:
+        size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
+        rows = len(inputs[0])
+        results = [np.empty((rows, *t.shape), np.float32) for t in wanted]
+        for start in range(0, rows, size):
+            part = self.engine.predict([a[start : start + size] for a in inputs], wanted)
+            for whole, piece in zip(results, part, strict=True):
+                whole[start : start + len(piece)] = piece
+        return results
+
+    def _require_latent(self) -> Tensor:
+        if self.latent is None:
+            raise GraphError(
+                f"model {self.name!r} has no latent: mark it with warploom.layers.Latent() or Model(..., latent=tensor)"
+            )
+        return self.latent
+
+    @property
+    def encoder(self) -> "Model":
+        """The sub-network up to the latent; it shares this model's parameters and runs where this model runs."""
+        if self._encoder is None:
+            latent = self._require_latent()
+            reached = {id(t) for call in calls_to(latent) for t in call.inputs}
+            self._encoder = Model([t for t in self.inputs if id(t) in reached], latent, name=f"{self.name}-encoder")
+            self._encoder._parent = self
+        self._encoder.batch_size = self.batch_size
+        return self._encoder
 
     # Parameters
     def state_dict(self) -> dict[str, Floats]:
@@ -289,11 +290,12 @@ class Model:
         size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
         return self._planned(size).explain(size)
 
-    def _planned(self, batch_size: int) -> engine.Engine:
+    def _planned(self, batch_size: int) -> Engine:
         if self._compiled is not None:
             return self.engine
         objective = losses.get("mse", len(self.outputs))
-        return plan_only(self, hardware.resolve(), objective, optim.SGD(), batch_size)
+        choice = hardware.resolve()
+        return Engine(self._lowered, choice, losses=objective, optimizer=optim.SGD(), batch_size=batch_size, plan_only=True)
 
     # Files
     def save(self, path: str | Path) -> None:
@@ -303,20 +305,13 @@ class Model:
         save_model(self, path)
 
 
-def plan_only(
-    model: Model, choice: hardware.Choice, objective: list[losses.Loss], optimizer: optim.Optimizer, batch_size: int
-) -> engine.Engine:
-    """An engine that is asked for its plan and then dropped: the parameters stay where they are."""
-    lowered = engine.lower(model.name, model.inputs, model.outputs, model.calls)
-    probe = engine.Lowered(lowered.graph, {}, lowered.nodes)
-    return engine.Engine(probe, choice, losses=objective, optimizer=optimizer, batch_size=batch_size)
-
-
 def _tensors(value: Tensor | Sequence[Tensor], what: str) -> list[Tensor]:
-    tensors = list(value) if isinstance(value, (list, tuple)) else [value]
-    for tensor in tensors:
+    given: list[object] = list(value) if isinstance(value, (list, tuple)) else [value]
+    tensors: list[Tensor] = []
+    for tensor in given:
         if not isinstance(tensor, Tensor):
             raise DTypeError(f"Model: {what} must be tensors (from warploom.Input or a layer), not {type(tensor).__name__}")
+        tensors.append(tensor)
     if not tensors:
         raise ArgumentError(f"Model: {what} must not be empty")
     if len({id(t) for t in tensors}) < len(tensors):

@@ -43,7 +43,8 @@ class _Progress(Callback):
     def end_line(self, epoch: int, logs: Logs) -> str:
         test = f"  test loss {logs['val_loss']:.6f}" if "val_loss" in logs else ""
         speed = f"{logs['images_per_second']:,.1f} images/s"
-        return f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}  loss {logs['loss']:.6f}{test}  {duration(logs['seconds'])}  {speed}"
+        place = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"
+        return f"{place}  loss {logs['loss']:.6f}{test}  {duration(logs['seconds'])}  {speed}"
 
 
 class PlainProgress(_Progress):

@@ -1,9 +1,9 @@
 """Receptive fields, exactly: how many input pixels can reach one output value.
 
-Borders are ignored (an unbounded image). After an upsampling the number depends on the position: a 3x3 window on a nearest-upsampled
-map covers two or three source pixels. So intervals are followed backwards from every position of a period, and the smallest and the
-largest count are reported: 22-26 means that some positions see 22 rows of the image and others 26. Counted along the rows; the
-columns are the same unless a layer's window is not square.
+Borders are ignored (an unbounded image). After an upsampling the number depends on the position: a 3x3 window on a map that was
+enlarged by nearest neighbours covers two or three source pixels. So intervals are followed backwards from every position of a
+period, and the smallest and the largest count are reported: 22-26 means that some positions see 22 rows of the image and others
+26. Counted along the rows; the columns are the same unless a layer's window is not square.
 """
 
 import math

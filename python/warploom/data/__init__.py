@@ -16,8 +16,8 @@ cifar10 = _cifar10.load
 def load(source: str = "auto", *, data_dir: str | Path | None = None, shape: Shape = (3, 32, 32), seed: int = 0) -> Dataset:
     """Data by name or path, as images of shape (C, H, W).
 
-    "cifar10"; "patches"; "auto" (CIFAR-10 if it is there or can be downloaded, else patches, saying so); a folder (of images, or with
-    CIFAR-10 in it); a .npy or .npz file.
+    "cifar10"; "patches"; "auto" (CIFAR-10 if it is there or can be downloaded, else patches, saying so); a folder (of images,
+    or with CIFAR-10 in it); a .npy or .npz file.
     """
     if source in ("auto", "cifar10", "patches"):
         if tuple(shape) != (3, 32, 32):
@@ -43,5 +43,5 @@ def load(source: str = "auto", *, data_dir: str | Path | None = None, shape: Sha
     if path.exists():
         raise DataError(f"{path} is no kind of data known here; expected a folder, a .npy or a .npz file")
     raise DataError(
-        f"unknown data {source!r}: expected auto, cifar10, patches, or the path of a folder, a .npy or a .npz file that exists"
+        f"there is no data {source!r}: expected auto, cifar10, patches, or the path of a folder, a .npy or a .npz file"
     )

@@ -19,6 +19,8 @@ def load(path: Path, shape: Shape) -> Dataset:
     there is no test part, the last tenth is kept for it.
     """
     arrays = _arrays(path)
+    train: Array | None
+    test: Array | None
     if path.suffix == ".npy" or len(arrays) == 1:
         train, test = next(iter(arrays.values())), None
     else:

@@ -31,7 +31,7 @@ def cache_dir() -> Path:
     """Where downloads are kept: $WARPLOOM_CACHE, else the system's place for caches."""
     import os
 
-    import pooch
+    import pooch  # type: ignore[import-untyped]
 
     return Path(os.environ.get("WARPLOOM_CACHE") or pooch.os_cache("warploom"))
 
@@ -43,8 +43,8 @@ def load(data_dir: str | Path | None = None, *, download: bool = True) -> Datase
         found = find(Path(data_dir))
         if found is None:
             raise DataError(
-                f"no CIFAR-10 in {data_dir}: looked there for data_batch_1.bin or data_batch_1, for the folders cifar-10-batches-bin "
-                f"and cifar-10-batches-py, and for {' or '.join(ARCHIVES)}; without --data-dir it is downloaded into the cache"
+                f"no CIFAR-10 in {data_dir}: looked for data_batch_1.bin, data_batch_1, the folders cifar-10-batches-bin "
+                f"and cifar-10-batches-py, and {' or '.join(ARCHIVES)}; without --data-dir it is downloaded into the cache"
             )
         return found
     cache = cache_dir()
@@ -57,7 +57,7 @@ def load(data_dir: str | Path | None = None, *, download: bool = True) -> Datase
 
 
 def find(folder: Path) -> Dataset | None:
-    """The data set in a folder: loose files, the official sub-folders, or the official archives; None if there is nothing of it."""
+    """The data set in a folder: loose files, the official sub-folders, or an official archive; None if nothing of it is there."""
     if folder.is_file():
         return _from_archive(folder) if folder.name in ARCHIVES else None
     for place in (folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"):
@@ -107,12 +107,12 @@ def _read(place: str, suffix: str, read: Read) -> Dataset:
         names = ", ".join(f"{name}{suffix}" for name in needed)
         size = f" ({_OFFICIAL * _RECORD:,} bytes each)" if suffix else ""
         raise DataError(f"{place} lacks {names} of CIFAR-10{size}; there are {', '.join(sorted(n + suffix for n in parts))}")
-    for name, size in sizes.items():
-        if not subset and size != _OFFICIAL:
-            found = (
-                f"{len(present[name]):,} bytes; expected {_OFFICIAL * _RECORD:,} bytes" if suffix else "a smaller file; expected"
+    for name, count in sizes.items():
+        if not subset and count != _OFFICIAL:
+            expected = f"{_OFFICIAL * _RECORD:,} bytes ({_OFFICIAL:,} records)" if suffix else f"{_OFFICIAL:,} records"
+            raise DataError(
+                f"{place}/{name}{suffix} has {len(present[name]):,} bytes ({count:,} records); expected {expected}: copy it again"
             )
-            raise DataError(f"{place}/{name}{suffix} holds {size:,} records in {found} ({_OFFICIAL:,} records): copy it again")
     train = [parts[name] for name in _TRAIN if name in parts]
     images, labels = np.concatenate([p[0] for p in train]), np.concatenate([p[1] for p in train])
     test_images, test_labels = parts[_TEST]
@@ -159,8 +159,8 @@ def _download(folder: Path) -> Path:
     except Exception as error:  # requests raises many kinds, pooch ValueError for a wrong checksum
         reason = "its checksum is wrong" if isinstance(error, ValueError) and "hash" in str(error) else _short(error)
         raise DataError(
-            f"CIFAR-10 cannot be downloaded from {URL}{name} ({reason}); fetch the file elsewhere and pass its folder as --data-dir, "
-            "or train on --data patches"
+            f"CIFAR-10 cannot be downloaded from {URL}{name} ({reason}); fetch it elsewhere and pass its folder as "
+            "--data-dir, or train on --data patches"
         ) from error
 
 

@@ -36,7 +36,7 @@ class Dataset:
         """Changes with the shape or any byte of the training images: tells whether a run goes on with the data it began with."""
         crc = 0
         for start in range(0, len(self.train), 4096):
-            crc = zlib.crc32(np.ascontiguousarray(self.train[start : start + 4096]), crc)
+            crc = zlib.crc32(np.ascontiguousarray(self.train[start : start + 4096]).tobytes(), crc)
         shape = "x".join(map(str, self.train.shape))
         return f"{shape}-{self.train.dtype}-{crc:08x}"
 

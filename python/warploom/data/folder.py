@@ -16,8 +16,9 @@ _TEST_EVERY = 10
 def load(folder: Path, shape: Shape) -> Dataset:
     """Every image below the folder, in the order of their paths.
 
-    Each is turned upright, made RGB (or grey for a model with one channel), cut to the middle part that has the model's proportions
-    and resized to the model's size. Sub-folders train and test are what they say; without them every tenth image is for testing.
+    Each is turned upright, made RGB (or grey for a model with one channel), cut to the middle part that has the model's
+    proportions and resized to the model's size. Sub-folders train and test are what they say; without them every tenth
+    image is for testing.
     """
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         train, test = images_in(folder / "train"), images_in(folder / "test")

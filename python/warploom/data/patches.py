@@ -1,7 +1,7 @@
 """Patches: 32x32 crops of the photographs that installed packages ship; real images where there is no network.
 
-Training and test crops come from disjoint regions: the right fifth of every photograph is for testing. A crop is 32, 64 or 96 pixels
-wide and averaged down to 32 in integers, perhaps mirrored; everything is drawn from a counter-based generator.
+Training and test crops come from disjoint regions: the right fifth of every photograph is for testing. A crop is 32, 64 or 96
+pixels wide and averaged down to 32 in integers, perhaps mirrored; everything is drawn from a counter-based generator.
 """
 
 import importlib.util

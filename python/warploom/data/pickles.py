@@ -74,14 +74,15 @@ def load_batch(content: bytes, what: str) -> tuple[Array, Array]:
             raise ValueError(
                 f"{len(raw):,} pixel bytes and {len(labels):,} labels for shape {data.shape}, expected rows of 3,072"
             )
-        order = "F" if data.fortran else "C"
-        images = np.frombuffer(raw, np.uint8).reshape((rows, columns), order=order).reshape(-1, 3, 32, 32)
+        pixels = np.frombuffer(raw, np.uint8)
+        images = (pixels.reshape(columns, rows).T if data.fortran else pixels).reshape(-1, 3, 32, 32)
         values = np.array(labels, dtype=np.int64)
         if rows and not 0 <= values.min() <= values.max() <= 9:
             raise ValueError("labels outside 0 to 9")
     except Exception as error:  # a damaged pickle can fail in any way, but only inside this function
         reason = str(error) or type(error).__name__
         raise DataError(
-            f"{what} ({len(content):,} bytes) is damaged, cut short or no CIFAR-10 batch ({reason}); the official file has about 31 million bytes"
+            f"{what} ({len(content):,} bytes) is damaged, cut short or no CIFAR-10 batch ({reason}); "
+            "the official file has about 31 million bytes"
         ) from error
     return np.ascontiguousarray(images), values

@@ -134,13 +134,13 @@ class Layer:
         flat: list[object] = []
         for value in inputs:
             flat.extend(value if isinstance(value, (list, tuple)) else [value])
-        for value in flat:
-            if isinstance(value, np.ndarray):
+        for item in flat:
+            if isinstance(item, np.ndarray):
                 raise DTypeError(
                     f"{self} builds a network and takes tensors from warploom.Input, not arrays; see warploom.ops for arrays"
                 )
-            if not isinstance(value, Tensor):
-                raise DTypeError(f"{self} takes tensors from warploom.Input or from other layers, not {type(value).__name__}")
+            if not isinstance(item, Tensor):
+                raise DTypeError(f"{self} takes tensors from warploom.Input or from other layers, not {type(item).__name__}")
         if not flat:
             raise ArgumentError(f"{self} was called without an input")
         return tuple(value for value in flat if isinstance(value, Tensor))

@@ -9,7 +9,7 @@ from warploom.layers.base import Layer
 
 
 class MaxPool2d(Layer):
-    """Maximum of each window, without padding; stride defaults to the window. Rows and columns that fill no window are dropped."""
+    """Maximum of each window, without padding; stride defaults to the window. What fills no window is dropped."""
 
     op = "max_pool2d"
 

@@ -1,8 +1,8 @@
 """Eager operations: NumPy in, NumPy out, NCHW float32, weights in PyTorch's shapes.
 
 Every operation `f` has an `f_backward` that takes dy and then what f took. version and device choose the kernels: version="v3",
-device="emulated" runs v3's kernels on the emulated device. A version asked for with device="auto" runs on cuda where there is one,
-else on the emulated device: here the kernels that were named matter more than speed.
+device="emulated" runs v3's kernels on the emulated device. A version asked for with device="auto" runs on cuda where there is
+one, else on the emulated device: here the kernels that were named matter more than speed.
 """
 
 from warploom.ops.convolution import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward, linear, linear_backward

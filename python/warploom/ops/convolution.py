@@ -95,7 +95,7 @@ def _conv_backward_bias(kernels: Kernels, a: dict[str, Any], dy: Array) -> Float
 
 
 def _transposed(x: Shape, w: Shape, stride: Sizes, padding: Sizes, output_padding: Sizes, groups: int) -> dict[str, Any]:
-    """A transposed convolution is the input gradient of the convolution that takes its output to its input: that one's attributes."""
+    """The attributes of the convolution from the output to the input: a transposed convolution is its input gradient."""
     n, c, h, width = x
     c_in, o_group, kh, kw = w
     sh, sw = pair(stride, "stride")
@@ -136,8 +136,8 @@ def conv_transpose2d_backward(
     kernels = Kernels(version, device)
     dx = kernels.call("conv2d_forward", a, {"x": dy, "w": weight}, {"y": x.shape}, weights=("w",))[0]
     dw = _conv_backward_weight(kernels, a, x, dy, weight.shape)
-    n, c, h, w = dy.shape
-    per_channel = _conv_attributes(dy.shape, (c, c, 1, 1), 1, 0, 1)  # a bias gradient knows only the output
+    channels = dy.shape[1]
+    per_channel = _conv_attributes(dy.shape, (channels, channels, 1, 1), 1, 0, 1)  # a bias gradient knows only the output
     return dx, dw, _conv_backward_bias(kernels, per_channel, dy)
 
 

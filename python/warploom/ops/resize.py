@@ -24,7 +24,7 @@ def _pool_attributes(x: Shape, kernel: tuple[int, int], stride: tuple[int, int])
 def max_pool2d(
     x: Array, kernel_size: Sizes, *, stride: Sizes | None = None, version: str = "auto", device: str = "auto"
 ) -> tuple[Floats, Array]:
-    """(y, index): the maximum of every window and where it stands in its plane, as row * width + column (int32; the first wins)."""
+    """(y, index): the maximum of every window and its place in its plane, row * width + column (int32; the first wins)."""
     x = float32(x, "x", 4)
     kernel = pair(kernel_size, "kernel_size")
     a = _pool_attributes(x.shape, kernel, kernel if stride is None else pair(stride, "stride"))
