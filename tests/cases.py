@@ -2,7 +2,7 @@
 
 SMALL holds the shapes that break kernels: one pixel, odd, prime, one past a tile, every kernel size, stride, padding, grouping.
 LONG goes past what one grid dimension can hold. MODELS holds every convolution of the model zoo (zoo.py) at its real size;
-`reduced` shrinks a case to a few output pixels, with its channels kept, so that it can run on the emulated device.
+`reduced` shrinks a case to a few output pixels, so that it can run on the emulated device.
 """
 
 from __future__ import annotations
@@ -280,7 +280,7 @@ def _small_others() -> Iterator[Case]:
 
 def _long() -> Iterator[Case]:
     """Cases past what one grid dimension, one block or one short reduction can hold; little work each."""
-    yield conv((2, 131_072, 1, 1), 4, 1, layer="liae.dense1")
+    yield conv((2, 131_072, 1, 1), 4, 1)  # the reduction of liae.dense1
     yield conv((70_001, 1, 1, 1), 1, 1)  # grid.y and grid.z end at 65,535
     yield conv((1, 70_001, 1, 1), 2, 1)
     yield conv((1, 2, 1, 1), 70_001, 1)
@@ -311,18 +311,21 @@ def _zoo_convs(n: int = 0) -> Iterator[Case]:
         yield conv((n or batch, c_in, size, size), c_out, k, stride=stride, pad=pad, groups=groups, layer=layer)
 
 
-def reduced(case: Case, budget: int = 40_000_000) -> Case | None:
-    """The convolution, channels kept, on the largest square of at most 6 output pixels a side whose work fits."""
+def reduced(case: Case, budget: int = 12_000_000) -> Case:
+    """The convolution on the largest square of at most 6 output pixels a side whose work fits; if even one pixel is too much work
+    (weights of many megabytes), with half the channels, until it fits."""
     a = case.attributes
     pad = (a["pad_top"], a["pad_bottom"], a["pad_left"], a["pad_right"])
     sides = [(1, side) for side in range(min(6, a["OH"]), 2, -1)] + [(2, 2)] * (a["OH"] > 1) + [(2, 1), (1, 1)]
-    for n, side in sides:
-        height = max((side - 1) * a["stride_h"] + a["KH"] - pad[0] - pad[1], 1)
-        x = (n, a["C_in"], height, height)
-        small = conv(x, a["C_out"], a["KH"], stride=a["stride_h"], pad=pad, groups=a["groups"], layer=case.layer)
-        if small.work <= budget:
-            return small
-    return None  # liae.dense1, whose weights alone are 134 MB: LONG has its reduction with fewer outputs
+    c_in, c_out = a["C_in"], a["C_out"]
+    while True:
+        for n, side in sides:
+            height = max((side - 1) * a["stride_h"] + a["KH"] - pad[0] - pad[1], 1)
+            x = (n, c_in, height, height)
+            small = conv(x, c_out, a["KH"], stride=a["stride_h"], pad=pad, groups=a["groups"], layer=case.layer)
+            if small.work <= budget:
+                return small
+        c_in, c_out = (c_in // 2, c_out) if c_in > c_out else (c_in, c_out // 2)
 
 
 def unique(cases: Iterator[Case] | list[Case]) -> list[Case]:
@@ -336,7 +339,7 @@ SMALL = SMALL_CONVS + SMALL_FUSIONS + SMALL_OTHERS
 LONG = unique(_long())
 MODELS = list(_zoo_convs())
 MODELS_SINGLE = unique(_zoo_convs(1))  # real sizes, one image
-MODELS_REDUCED = unique([small for case in MODELS if (small := reduced(case)) is not None])
+MODELS_REDUCED = unique([reduced(case) for case in MODELS])
 CIFAR10 = [
     *(case for case in MODELS if case.layer.startswith("cifar10.")),
     pool((64, 256, 32, 32), 2, layer="cifar10.pool1"),

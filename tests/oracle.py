@@ -40,9 +40,10 @@ def conv2d(
     out = ((height + pad[0] + pad[1] - kernel[0]) // stride[0] + 1, (width + pad[2] + pad[3] - kernel[1]) // stride[1] + 1)
     xp = _pad(x, pad).reshape(n, groups, c_per_group, height + pad[0] + pad[1], width + pad[2] + pad[3])
     wg = w.reshape(groups, c_out // groups, c_per_group, *kernel)
+    by_tap = np.ascontiguousarray(np.moveaxis(wg, (3, 4), (0, 1)))
     y = np.zeros((n, groups, c_out // groups, out[0] * out[1]))
     for kh, kw, rows, columns in _taps(stride, kernel, out):
-        y += wg[..., kh, kw] @ xp[..., rows, columns].reshape(n, groups, c_per_group, -1)
+        y += by_tap[kh, kw] @ xp[..., rows, columns].reshape(n, groups, c_per_group, -1)
     y = y.reshape(n, c_out, *out)
     return y if bias is None else y + bias[:, None, None]
 
@@ -55,10 +56,12 @@ def conv2d_backward(dy: Array, x: Array, w: Array, *, stride: Pair = (1, 1), pad
     xp = _pad(x, pad).reshape(n, groups, c_per_group, height + pad[0] + pad[1], width + pad[2] + pad[3])
     wg = w.reshape(groups, c_out // groups, c_per_group, *kernel)
     dyg = np.asarray(dy, float).reshape(n, groups, c_out // groups, -1)
-    dxp, dw = np.zeros(xp.shape), np.zeros(wg.shape)
+    by_tap = np.ascontiguousarray(np.moveaxis(wg, (3, 4), (0, 1)))
+    dxp, dw_by_tap = np.zeros(xp.shape), np.zeros(by_tap.shape)
     for kh, kw, rows, columns in _taps(stride, kernel, out):
-        dxp[..., rows, columns] += (wg[..., kh, kw].swapaxes(1, 2) @ dyg).reshape(n, groups, c_per_group, *out)
-        dw[..., kh, kw] = (dyg @ xp[..., rows, columns].reshape(n, groups, c_per_group, -1).swapaxes(2, 3)).sum(axis=0)
+        dxp[..., rows, columns] += (by_tap[kh, kw].swapaxes(1, 2) @ dyg).reshape(n, groups, c_per_group, *out)
+        dw_by_tap[kh, kw] = (dyg @ xp[..., rows, columns].reshape(n, groups, c_per_group, -1).swapaxes(2, 3)).sum(axis=0)
+    dw = np.moveaxis(dw_by_tap, (0, 1), (3, 4))
     dx = dxp.reshape(n, c_in, *xp.shape[3:])[:, :, pad[0] : pad[0] + height, pad[2] : pad[2] + width]
     return dx, dw.reshape(w.shape), dy.sum(axis=(0, 2, 3))
 
