@@ -14,16 +14,20 @@ namespace warploom {
 
 extern "C" WL_EXPORT const warploom::DeviceLibrary* warploom_device_library() {
   using namespace warploom;
-  static const OpTable* const tables[] = {
-#define WL_VERSION(name, folder, summary) &name::table(),
-#include "../versions.def"
-#undef WL_VERSION
-  };
   static const DeviceLibrary library = [] {
     DeviceLibrary l;
     l.kind = runtime_kind();
     l.count = runtime_count;
     l.open = runtime_open;
+#if !defined(__CUDACC__)
+    // The tables' files may use instructions that this CPU lacks: count() says so, and nothing of theirs may run.
+    if (runtime_count(nullptr) == 0) return l;
+#endif
+    static const OpTable* const tables[] = {
+#define WL_VERSION(name, folder, summary) &name::table(),
+#include "../versions.def"
+#undef WL_VERSION
+    };
     l.tables = tables;
     l.table_count = static_cast<int>(sizeof(tables) / sizeof(tables[0]));
     return l;

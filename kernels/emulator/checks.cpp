@@ -6,6 +6,7 @@
 #if defined(WARPLOOM_EMULATOR_CHECKED)
 #include "checks.h"
 
+#include <sys/mman.h>
 #include <time.h>
 
 #include <cstdlib>
@@ -93,17 +94,19 @@ void shared_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
     raced(Fault::shared_race, c.shared_base + offset, bytes, kind, pc, cell.writer, true, cell.writer_pc);
   const uint64_t tag = f->shared_tag | mask;
   if (kind == Kind::read) {
-    const uint64_t difference = cell.reader ^ f->shared_tag;
+    const uint64_t reader = cell.reader, difference = reader ^ f->shared_tag;
     if (difference >> shared_tag::kEpoch) {
       cell.reader = tag;
-      cell.reader_pc = code_offset(pc);
-    } else if (!(difference >> shared_tag::kThread)) {
-      cell.reader = (cell.reader & (kMask | kManyNear | kManyFar)) | tag;
     } else {
-      const bool near = static_cast<unsigned>(cell.reader >> shared_tag::kThread & kThreadMask) >> 5 == f->number >> 5;
-      cell.reader = (cell.reader & (kMask | kManyNear | kManyFar)) | tag | (near ? kManyNear : kManyFar);
-      cell.reader_pc = code_offset(pc);
+      // Nothing to add: several warps read it, or several lanes of mine did since the last __syncwarp.
+      const bool near = static_cast<unsigned>(reader >> shared_tag::kThread & kThreadMask) >> 5 == f->number >> 5;
+      const bool known =
+          (reader & kManyFar) || (near && (reader & kManyNear) && !(difference >> shared_tag::kClock & shared_tag::kClockMask));
+      if (known && (reader & mask) == mask) return;
+      const bool mine = !(difference >> shared_tag::kThread);
+      cell.reader = (reader & (kMask | kManyNear | kManyFar)) | tag | (mine ? 0 : near ? kManyNear : kManyFar);
     }
+    cell.reader_pc = code_offset(pc);
   } else if (kind == Kind::write) {
     if (__builtin_expect(unordered(c, f, cell.reader, mask), 0))
       raced(Fault::shared_race, c.shared_base + offset, bytes, kind, pc, cell.reader, false, cell.reader_pc);
@@ -154,14 +157,17 @@ void global_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
   const uint64_t reader = __atomic_load_n(&cell.reader, __ATOMIC_RELAXED);
   const uint64_t tag = f->global_tag | mask;
   if (kind == Kind::read) {
-    const uint64_t difference = reader ^ tag;
-    if (!difference) return;
+    const uint64_t difference = reader ^ f->global_tag;
     uint64_t next = tag;
     if (!(difference >> global_tag::kSerial)) {
+      // Nothing to add: several blocks read it, or several warps of mine did in this epoch, or it was I.
+      const bool same_epoch = !(difference >> global_tag::kBlock) && !(difference >> global_tag::kEpoch & global_tag::kEpochMask);
+      const bool mine = !(difference >> global_tag::kEpoch);
+      if ((reader & mask) == mask && ((reader & kManyFar) || mine || (same_epoch && (reader & kManyNear)))) return;
       next |= reader & (kMask | kManyFar);
       if (difference >> global_tag::kBlock)
         next |= kManyFar;
-      else if (!(difference >> global_tag::kEpoch & global_tag::kEpochMask))
+      else if (same_epoch)
         next |= (reader & kManyNear) | ((difference >> global_tag::kThread & kThreadMask) >> 5 ? kManyNear : 0);
     }
     __atomic_store_n(&cell.reader, next, __ATOMIC_RELAXED);
@@ -284,11 +290,10 @@ void set_library(uintptr_t low, uintptr_t high) { library_low = low, library_hig
 
 void begin_releases(uint64_t serial) {
   if (!releases.time) {
-    void* p = nullptr;
-    if (posix_memalign(&p, 4096, (global_tag::kBlockMask + 1) * sizeof(uint64_t)) == 0) {
-      releases.time = static_cast<uint64_t*>(p);
-      memset(p, 0, (global_tag::kBlockMask + 1) * sizeof(uint64_t));
-    }
+    void* p = mmap(nullptr, (global_tag::kBlockMask + 1) * sizeof(uint64_t), PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) throw OutOfMemoryError("the checked emulated device cannot allocate its shadow memory");
+    releases.time = static_cast<uint64_t*>(p);
   }
   releases.launch = serial;
   releases.count = 0;

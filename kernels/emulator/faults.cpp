@@ -75,7 +75,11 @@ void raise_text(uintptr_t pc, const char* format, ...) {
 
 namespace {
 
-std::string shortened(const std::string& path) {
+std::string shortened(std::string path) {
+  for (size_t up; (up = path.find("/../")) != std::string::npos && up > 0;) {
+    const size_t folder = path.rfind('/', up - 1);
+    path.erase(folder == std::string::npos ? 0 : folder + 1, up + 4 - (folder == std::string::npos ? 0 : folder + 1));
+  }
   const size_t kernels = path.rfind("/kernels/");
   if (kernels != std::string::npos) return path.substr(kernels + 1);
   const size_t slash = path.rfind('/');
@@ -128,9 +132,11 @@ std::string source_line(uintptr_t pc) {
     if (parenthesis != std::string::npos) function.resize(parenthesis);
     const size_t space = function.rfind(' ');
     if (space != std::string::npos && function.find('<') == std::string::npos) function = function.substr(space + 1);
-    const std::string text = shortened(line) + " (" + function + ")";
+    if (function.compare(0, 10, "warploom::") == 0) function.erase(0, 10);
+    line = shortened(line);
+    const std::string text = line + " (" + function + ")";
     if (best.empty()) best = text;
-    const bool own_header = line.find("/kernels/emulator/") != std::string::npos && line.find("/selftest/") == std::string::npos;
+    const bool own_header = line.find("kernels/emulator/") != std::string::npos && line.find("/selftest/") == std::string::npos;
     if (!own_header && line.find("/include/c++/") == std::string::npos) return text;
   }
   if (!best.empty()) return best;
@@ -183,7 +189,7 @@ std::string near_buffer(uintptr_t address) {
   if (!best) return "no buffer is allocated";
   std::string text =
       distance(address, arena.low[best], arena.high[best]) + sized(segment_name(best), arena.low[best], arena.high[best]);
-  if (call) text += ", the nearest buffer of " + operation();
+  if (call) text += ", the nearest buffer of " + operation() + ",";
   return text;
 }
 

@@ -133,7 +133,7 @@ void barrier_reached(Worker& w, Fiber* self, Site site) {
          w.threads - w.live, w.threads);
   if (w.arrived == 0)
     w.barrier_site = site;
-  else if (w.barrier_site.line != site.line || strcmp(w.barrier_site.file, site.file) != 0)
+  else if (w.barrier_site.line != site.line || (w.barrier_site.file != site.file && strcmp(w.barrier_site.file, site.file) != 0))
     fail(
         "reaches this __syncthreads while %u threads of its block wait at another one, line %d: all threads must meet at the "
         "same barrier",
