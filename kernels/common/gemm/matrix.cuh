@@ -38,6 +38,12 @@ MatrixView<T> image_matrix(T* data, int64_t total_channels, int64_t pixels, int6
   return {data + first / pixels * image, pixels, image, static_cast<int>(pixels), static_cast<int>(first % pixels)};
 }
 
+// Columns [first, ...) of a plain matrix, counted as `images` counts its own: the two can then be walked together.
+template <class T>
+MatrixView<T> plain_matrix_like(const MatrixView<T>& images, T* data, int64_t row_stride) {
+  return {data - images.first, row_stride, images.image_columns, images.image_columns, images.first};
+}
+
 // Whether four neighbouring columns, counted from a multiple of four, can be moved as one float4.
 template <class T>
 bool columns_vectorize(const MatrixView<T>& v, int64_t batch_stride) {

@@ -4,12 +4,13 @@
 // are
 //          16 bytes wide and free of conflicts. K advances BK at a time through two shared buffers; the next tile waits in
 //          registers.
-// Bound    FFMA issue. Rows and columns past the edge repeat a valid one and are not stored, so only K's tail needs a test.
+// Bound    FFMA issue. Rows and columns past the edge repeat a valid one and are not stored; K's odd end comes first.
 // Needs    32-bit M, N, K; with vector loads, the alignment that columns_vectorize() states, and K % 4 == 0 if contiguous along
 // K.
 #pragma once
 
 #include "../epilogue.cuh"
+#include "../vector.cuh"
 #include "matrix.cuh"
 
 namespace warploom {
@@ -19,6 +20,7 @@ struct GemmProblem {
   MatrixView<const float> a, b;
   MatrixView<float> c;
   int64_t a_batch = 0, b_batch = 0, c_batch = 0;  // elements from one problem of the batch to the next
+  int64_t a_jump = 0, b_jump = 0;                 // both contiguous along K: from the end of an image to the next
   int splits = 1, split_length = 0;               // split s takes K in [s * split_length, (s + 1) * split_length)
   int64_t c_split = 0;                            // elements from one split's C to the next
   bool accumulate = false;                        // C += instead of C =
@@ -38,10 +40,10 @@ struct GemmTile {
 };
 
 // Moves one BK x Extent tile of an operand from global memory through registers into shared memory [BK][Stride].
-template <int Extent, int BK, int Threads, int Vec, bool KContiguous>
+// Wraps: contiguous along K, and K runs over the pixels of several images.
+template <int Extent, int BK, int Threads, int Vec, bool KContiguous, bool Wraps>
 struct TileLoader {
-  // Contiguous along K: a column of shared memory is written by scattered threads; the pad keeps those stores off each other's
-  // banks.
+  // Contiguous along K, a column of shared memory is written by scattered threads: the pad keeps them off each other's banks.
   static constexpr int Stride = KContiguous ? Extent + 4 : Extent;
   static constexpr int PerLine = (KContiguous ? BK : Extent) / Vec;  // loads along the contiguous direction
   static constexpr int Total = Extent * BK / Vec;
@@ -51,58 +53,49 @@ struct TileLoader {
 
   const float* base;                         // K contiguous: the current image; else: this thread's column in the current rows
   unsigned offset[KContiguous ? Count : 1];  // K contiguous: this thread's places in the image
-  int column;                                // K contiguous: column of the image
-  int k_left;                                // rows of K still to come, from this thread's place
   float r[Count * Vec];
 
-  __device__ __forceinline__ TileLoader(const MatrixView<const float>& v, int64_t batch_offset, int outer0, int extent, int k0,
-                                        int k_end) {
+  __device__ __forceinline__ TileLoader(const MatrixView<const float>& v, int64_t batch_offset, int outer0, int extent, int k0) {
     const int t = threadIdx.x, line = t / PerLine, along = t % PerLine * Vec;
     if (KContiguous) {
-      const int k = v.first + k0 + along, q = k / v.image_columns;
-      column = k - q * v.image_columns;
+      const int k = v.first + k0 + along, q = Wraps ? k / v.image_columns : 0;
       base = v.data + batch_offset + q * v.image_stride;
       WL_UNROLL
       for (int i = 0; i < Count; ++i) {
         const int outer = outer0 + line + i * LineStep;
-        offset[i] = static_cast<unsigned>(outer < extent ? outer : extent - 1) * static_cast<unsigned>(v.row_stride) + column;
+        offset[i] = static_cast<unsigned>(outer < extent ? outer : extent - 1) * static_cast<unsigned>(v.row_stride) +
+                    static_cast<unsigned>(k - q * v.image_columns);
       }
-      k_left = k_end - k0 - along;
     } else {
       const int j = outer0 + along;
-      column = 0, offset[0] = 0;
       base = v.data + batch_offset + v.column_offset(j < extent ? j : 0) + (k0 + line) * v.row_stride;
-      k_left = k_end - k0 - line;
     }
   }
 
   __device__ __forceinline__ void load(float* to, const float* from, bool valid) {
-    if constexpr (Vec == 4) {
-      float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      if (valid) v = *reinterpret_cast<const float4*>(from);
-      to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+    if (valid) {
+      copy_vector<Vec>(to, from);
     } else {
-      to[0] = valid ? *from : 0.0f;
+      WL_UNROLL
+      for (int v = 0; v < Vec; ++v) to[v] = 0.0f;
     }
   }
 
-  __device__ __forceinline__ void fetch(const MatrixView<const float>& v) {
+  // Guarded: only the first `count` of the BK rows exist; the others become zeros.
+  template <bool Guarded>
+  __device__ __forceinline__ void fetch(const MatrixView<const float>& v, int count) {
+    const int t = threadIdx.x;
     WL_UNROLL
     for (int i = 0; i < Count; ++i) {
-      const bool mine = Total % Threads == 0 || int(threadIdx.x) + i * Threads < Total;
-      if (KContiguous)
-        load(r + i * Vec, base + offset[i], mine && k_left > 0);
-      else
-        load(r + i * Vec, base + i * LineStep * v.row_stride, mine && k_left > i * LineStep);
+      const bool mine = Total % Threads == 0 || t + i * Threads < Total;
+      const int k = KContiguous ? t % PerLine * Vec : t / PerLine + i * LineStep;
+      const float* const from = KContiguous ? base + offset[i] : base + i * LineStep * v.row_stride;
+      load(r + i * Vec, from, mine && (!Guarded || k < count));
     }
-    k_left -= BK;
-    if (KContiguous) {
-      column += BK;
-      base += BK;
-      while (column >= v.image_columns) column -= v.image_columns, base += v.image_stride - v.image_columns;
-    } else {
-      base += BK * v.row_stride;
-    }
+    if (KContiguous)
+      base += Guarded ? count : BK;
+    else
+      base += (Guarded ? count : BK) * v.row_stride;
   }
 
   __device__ __forceinline__ void commit(float* tile) const {  // [BK][Stride]
@@ -124,19 +117,6 @@ struct TileLoader {
   }
 };
 
-template <int Width>
-__device__ __forceinline__ void load_fragment(float* to, const float* from) {
-  if constexpr (Width == 4) {
-    const float4 v = *reinterpret_cast<const float4*>(from);
-    to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
-  } else if constexpr (Width == 2) {
-    const float2 v = *reinterpret_cast<const float2*>(from);
-    to[0] = v.x, to[1] = v.y;
-  } else {
-    to[0] = from[0];
-  }
-}
-
 // One BK step: acc[TM][TN] += a[BK][:] x b[BK][:].
 template <class Tile, int StrideA, int StrideB>
 __device__ __forceinline__ void multiply_tile(float (&acc)[Tile::TM][Tile::TN], const float* a, const float* b, int ty, int tx) {
@@ -145,9 +125,9 @@ __device__ __forceinline__ void multiply_tile(float (&acc)[Tile::TM][Tile::TN], 
   for (int k = 0; k < Tile::BK; ++k) {
     float ra[TM], rb[TN];
     WL_UNROLL
-    for (int q = 0; q < TM / QM; ++q) load_fragment<QM>(ra + q * QM, a + k * StrideA + (q * Tile::TY + ty) * QM);
+    for (int q = 0; q < TM / QM; ++q) copy_vector<QM>(ra + q * QM, a + k * StrideA + (q * Tile::TY + ty) * QM);
     WL_UNROLL
-    for (int q = 0; q < TN / QN; ++q) load_fragment<QN>(rb + q * QN, b + k * StrideB + (q * Tile::TX + tx) * QN);
+    for (int q = 0; q < TN / QN; ++q) copy_vector<QN>(rb + q * QN, b + k * StrideB + (q * Tile::TX + tx) * QN);
     WL_UNROLL
     for (int i = 0; i < TM; ++i) {
       WL_UNROLL
@@ -182,7 +162,7 @@ __device__ __forceinline__ void store_tile(float (&acc)[Tile::TM][Tile::TN], con
           v[0] += old.x, v[1 % QN] += old.y, v[2 % QN] += old.z, v[3 % QN] += old.w;
         }
         WL_UNROLL
-        for (int j = 0; j < QN; ++j) v[j] = activate(p.epilogue.activation, p.epilogue.negative_slope, v[j] + shift);
+        for (int j = 0; j < QN; ++j) v[j] = p.epilogue(v[j] + shift);
         *to4 = make_float4(v[0], v[1 % QN], v[2 % QN], v[3 % QN]);
       } else {
         WL_UNROLL
@@ -190,18 +170,21 @@ __device__ __forceinline__ void store_tile(float (&acc)[Tile::TM][Tile::TN], con
           if (n + j >= p.N) continue;
           float* const at = p.c.data + offset + p.c.column_offset(n + j) + m * p.c.row_stride;
           if (p.accumulate) v[j] += *at;
-          *at = activate(p.epilogue.activation, p.epilogue.negative_slope, v[j] + shift);
+          *at = p.epilogue(v[j] + shift);
         }
       }
     }
   }
 }
 
-// A: [M, K] contiguous along K (AK) or [K, M]; B: [K, N] or, contiguous along K (BK_), [N, K]. C: [M, N].
+// A: [M, K] contiguous along K (AK) or [K, M]; B: [K, N] or, contiguous along K (BKC), [N, K]. C: [M, N].
+// With both contiguous along K, the views must have the same first and image_columns.
 template <class Tile, bool AK, bool BKC, int VecA, int VecB>
 __global__ void __launch_bounds__(Tile::Threads, Tile::MinBlocks) sgemm_kernel(GemmProblem p) {
-  using LoaderA = TileLoader<Tile::BM, Tile::BK, Tile::Threads, VecA, AK>;
-  using LoaderB = TileLoader<Tile::BN, Tile::BK, Tile::Threads, VecB, BKC>;
+  constexpr bool Wraps = AK && BKC;
+  static_assert(!Wraps || VecA == VecB, "both operands step through the pixels together");
+  using LoaderA = TileLoader<Tile::BM, Tile::BK, Tile::Threads, VecA, AK, Wraps>;
+  using LoaderB = TileLoader<Tile::BN, Tile::BK, Tile::Threads, VecB, BKC, Wraps>;
   constexpr int SizeA = Tile::BK * LoaderA::Stride, SizeB = Tile::BK * LoaderB::Stride;
   WL_SHARED(float4, tile_a, [2][SizeA / 4]);
   WL_SHARED(float4, tile_b, [2][SizeB / 4]);
@@ -222,8 +205,8 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::MinBlocks) sgemm_kernel(G
   const int ty = warp / WarpsX * Tile::LanesY + lane / Tile::LanesX;
   const int tx = warp % WarpsX * Tile::LanesX + lane % Tile::LanesX;
 
-  LoaderA load_a(p.a, problem * p.a_batch, m0, p.M, k0, k_end);
-  LoaderB load_b(p.b, problem * p.b_batch, n0, p.N, k0, k_end);
+  LoaderA load_a(p.a, problem * p.a_batch, m0, p.M, k0);
+  LoaderB load_b(p.b, problem * p.b_batch, n0, p.N, k0);
   float acc[Tile::TM][Tile::TN];
   WL_UNROLL
   for (int i = 0; i < Tile::TM; ++i) {
@@ -231,15 +214,29 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::MinBlocks) sgemm_kernel(G
     for (int j = 0; j < Tile::TN; ++j) acc[i][j] = 0.0f;
   }
 
-  load_a.fetch(p.a);
-  load_b.fetch(p.b);
+  // The odd end of K comes first, so that the main loop tests nothing.
+  const int odd = (k_end - k0 - 1) % Tile::BK + 1;
+  // Where K runs over the pixels of images, both operands reach the end of an image together.
+  int pixel = Wraps ? (p.a.first + k0 + int(threadIdx.x) % LoaderA::PerLine * VecA) % p.a.image_columns : 0;
+  auto next_image = [&](int step) {
+    pixel += step;
+    while (pixel >= p.a.image_columns) {
+      pixel -= p.a.image_columns;
+      load_a.base += p.a_jump;
+      load_b.base += p.b_jump;
+    }
+  };
+  load_a.template fetch<true>(p.a, odd);
+  load_b.template fetch<true>(p.b, odd);
+  if (Wraps) next_image(odd);
   load_a.commit(reinterpret_cast<float*>(tile_a[0]));
   load_b.commit(reinterpret_cast<float*>(tile_b[0]));
   __syncthreads();
   int now = 0;
-  for (int k = k0 + Tile::BK; k < k_end; k += Tile::BK) {
-    load_a.fetch(p.a);  // arrives while the current tile is multiplied
-    load_b.fetch(p.b);
+  for (int left = (k_end - k0 - odd) / Tile::BK; left > 0; --left) {
+    load_a.template fetch<false>(p.a, 0);  // arrives while the current tile is multiplied
+    load_b.template fetch<false>(p.b, 0);
+    if (Wraps) next_image(Tile::BK);
     multiply_tile<Tile, LoaderA::Stride, LoaderB::Stride>(acc, reinterpret_cast<const float*>(tile_a[now]),
                                                           reinterpret_cast<const float*>(tile_b[now]), ty, tx);
     now ^= 1;  // the other buffer was last read before the barrier of the round before: free to write
@@ -255,7 +252,7 @@ __global__ void __launch_bounds__(Tile::Threads, Tile::MinBlocks) sgemm_kernel(G
 
 // The tile sizes. All sum K in the same order, so the choice does not change a bit of the result.
 using TileLarge = GemmTile<128, 128, 8, 8, 8, 2>;
-using TileSmall = GemmTile<64, 64, 8, 8, 8, 8>;  // when 128 x 128 would leave multiprocessors idle
+using TileSmall = GemmTile<64, 64, 8, 8, 8, 6>;  // when 128 x 128 would leave multiprocessors idle
 using TileWide = GemmTile<32, 128, 8, 8, 4, 4>;  // few rows
 using TileHigh = GemmTile<128, 32, 8, 8, 4, 4>;  // few columns
 using TileThin = GemmTile<8, 128, 8, 4, 2, 4>;   // a handful of rows: bound by memory, not by arithmetic
