@@ -222,12 +222,7 @@ class Bilinear {
             if constexpr (kPool > 1) {
               vi where{};
 #pragma GCC unroll 16
-              for (int i = 1; i < kPool * kPool; ++i) {
-                const vf v = window[i / kPool * S::kOut + i % kPool];
-                const vi wins = ((v > best) | (v != v)) & (best == best);
-                best = select(wins, v, best);
-                where = select(wins, broadcast(int32_t(i)), where);
-              }
+              for (int i = 1; i < kPool * kPool; ++i) take_larger(window[i / kPool * S::kOut + i % kPool], i, best, where);
               if (c_.argmax) store_bytes(c_.argmax + to, where, part);
             }
             store_part(c_.out + to, activate(best + bias, c_.f.activation, c_.f.negative_slope), part);

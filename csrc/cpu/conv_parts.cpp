@@ -88,12 +88,7 @@ void finish_rows(const Conv& c, const MutableView& C, int64_t window0, int64_t w
       vf best = load(from);
       if (per_window > 1) {
         vi where{};
-        for (int i = 1; i < per_window; ++i) {
-          const vf v = load(from + i * C.row);
-          const vi wins = ((v > best) | (v != v)) & (best == best);
-          best = select(wins, v, best);
-          where = select(wins, broadcast(int32_t(i)), where);
-        }
+        for (int i = 1; i < per_window; ++i) take_larger(load(from + i * C.row), i, best, where);
         if (arg) store_bytes(arg + k, where, part);
       }
       if (c.bias) best += load_part(c.bias + c0 + k, part);

@@ -22,9 +22,10 @@ void max_pool2d_forward(const MaxPool2dForward& a, const Context&) {
           for (int kw = 0; kw < s.KW; ++kw) {
             const int at = static_cast<int>((oh * s.stride_h + kh) * s.W + ow * s.stride_w + kw);
             const vf x = load_part(image + int64_t(at) * s.C + c, part);
-            const vi wins = kh + kw == 0 ? broadcast(int32_t(-1)) : ((x > best) | (x != x)) & (best == best);
-            best = select(wins, x, best);
-            where = select(wins, broadcast(int32_t(at)), where);
+            if (kh + kw == 0)
+              best = x, where = broadcast(int32_t(at));
+            else
+              take_larger(x, at, best, where);
           }
         store_part(a.y.ptr() + out + c, best, part);
         if (a.index) store_part(reinterpret_cast<float*>(a.index.ptr<int32_t>() + out + c), reinterpret_cast<vf>(where), part);

@@ -79,6 +79,30 @@ WL_INLINE void store_bytes(uint8_t* p, vi v, int n) {
 
 WL_INLINE vf select(vi mask, vf yes, vf no) { return mask ? yes : no; }
 WL_INLINE vi select(vi mask, vi yes, vi no) { return mask ? yes : no; }
+// One step of a maximum that remembers where it was: v, number i, replaces best where it is larger or the first NaN.
+WL_INLINE void take_larger(vf v, int i, vf& best, vi& where) {
+#if defined(__AVX512F__)
+  const __mmask16 number = _mm512_cmp_ps_mask(reinterpret_cast<__m512>(best), reinterpret_cast<__m512>(best), _CMP_ORD_Q);
+  const __mmask16 wins =
+      _mm512_mask_cmp_ps_mask(number, reinterpret_cast<__m512>(v), reinterpret_cast<__m512>(best), _CMP_NLE_UQ);
+  best = reinterpret_cast<vf>(_mm512_mask_mov_ps(reinterpret_cast<__m512>(best), wins, reinterpret_cast<__m512>(v)));
+  where = reinterpret_cast<vi>(_mm512_mask_set1_epi32(reinterpret_cast<__m512i>(where), wins, i));
+#else
+  const vi wins = ((v > best) | (v != v)) & (best == best);
+  best = select(wins, v, best);
+  where = select(wins, broadcast(int32_t(i)), where);
+#endif
+}
+// Lane i of the result is lane at[i] of the table; 0 <= at[i] < kWidth.
+WL_INLINE vf permute(vf table, vi at) {
+#if defined(__clang__)
+  vf y{};
+  for (int i = 0; i < kWidth; ++i) y[i] = table[at[i]];
+  return y;
+#else
+  return __builtin_shuffle(table, at);
+#endif
+}
 WL_INLINE vf relu(vf x) { return x < 0.0f ? vf{} : x; }  // keeps NaN
 
 WL_INLINE float sum(vf v) {  // pairwise, the same order at every call
