@@ -145,6 +145,7 @@ def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> Run
 
 def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
     hardware.resolve(config.version, config.device)  # what cannot run is said before data are read
+    config.make_optimizer()
     model = config.make_model()
     images = data_sources.load(config.data, data_dir=config.data_dir, shape=model.inputs[0].shape, seed=config.seed)
     images = images.limited(config.limit)

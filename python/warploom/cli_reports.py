@@ -20,13 +20,14 @@ def _table(title: str, columns: list[str], rows: list[list[str]], right: int = 9
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(header_style="bold")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i >= right else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    Console(width=None if console.is_terminal else 160).print(table)
+    console = Console() if Console().is_terminal else Console(width=160)
+    console.print(title, style="bold", highlight=False)
+    console.print(table)
 
 
 def _model(name: str) -> Model:
