@@ -161,3 +161,7 @@ class Engine:
 
     def explain(self, batch_size: int) -> list[dict[str, Any]]:
         return self.session.explain(batch_size, self.training)
+
+    def refusals(self, batch_size: int) -> list[str]:
+        """Fusions that were offered and refused, a sentence each."""
+        return self.session.refusals(batch_size, self.training)

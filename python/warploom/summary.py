@@ -95,7 +95,7 @@ class Summary:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=self.name, title_justify="left", title_style="bold", header_style="bold")
+        table = Table(header_style="bold")
         table.add_column("layer")
         table.add_column("type")
         for title in ("output shape", "parameters", "MACs", "receptive field", "stride"):
@@ -121,6 +121,7 @@ class Summary:
             factor = self.latent_ratio if self.latent_ratio > 1 else 1 / self.latent_ratio
             lines.append(f"latent: {factor:.2f} times {word} than the input")
         console = Console(file=file, width=max(110, min(160, Console().width)) if not color else None, no_color=not color)
+        console.print(self.name, style="bold", highlight=False)
         console.print(table)
         for line in lines:
             console.print(line, highlight=False)

@@ -164,6 +164,12 @@ def _take(engine: Engine, progress: Progress) -> None:
         progress.samples += samples
 
 
+def settle(model: "Model") -> None:
+    """In the middle of an epoch: waits for the device and brings model.progress up to date, so that it can be saved."""
+    model.engine.session.synchronize()
+    _take(model.engine, model.progress)
+
+
 def evaluate(engine: Engine, x: list[Array], y: list[Array], batch_size: int) -> float:
     """Mean loss over all samples, without training."""
     engine.sync()

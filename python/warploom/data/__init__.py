@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from warploom._typing import Shape
-from warploom.data import arrays, folder, patches
-from warploom.data import cifar10 as _cifar10
+from warploom.data import arrays, cifar, folder, patches
 from warploom.data.dataset import Dataset
 from warploom.errors import DataError
 
 __all__ = ["Dataset", "cifar10", "load", "patches"]
 
-cifar10 = _cifar10.load
+cifar10 = cifar.load
 
 
 def load(source: str = "auto", *, data_dir: str | Path | None = None, shape: Shape = (3, 32, 32), seed: int = 0) -> Dataset:
@@ -27,7 +26,7 @@ def load(source: str = "auto", *, data_dir: str | Path | None = None, shape: Sha
         if source == "patches":
             return patches.load(seed)
         try:
-            return _cifar10.load(data_dir)
+            return cifar.load(data_dir)
         except DataError as error:
             if source == "cifar10" or data_dir is not None:
                 raise
@@ -36,7 +35,7 @@ def load(source: str = "auto", *, data_dir: str | Path | None = None, shape: Sha
             return fallback
     path = Path(source).expanduser()
     if path.is_dir():
-        found = _cifar10.find(path) if tuple(shape) == (3, 32, 32) else None
+        found = cifar.find(path) if tuple(shape) == (3, 32, 32) else None
         return found if found is not None else folder.load(path, shape)
     if path.suffix in (".npy", ".npz"):
         return arrays.load(path, shape)

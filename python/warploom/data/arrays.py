@@ -44,7 +44,7 @@ def _arrays(path: Path) -> dict[str, Array]:
     try:
         if path.suffix == ".npy":
             return {"images": np.load(path, mmap_mode="r", allow_pickle=False)}
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except Exception as error:  # zipfile, zlib and NumPy each have their own for a damaged file
         raise DataError(

@@ -44,7 +44,10 @@ def load(seed: int = 0, train: int = 50_000, test: int = 10_000) -> Dataset:
     paths = photographs()
     if not paths:
         raise DataError("no photograph of an installed package was found; reinstall matplotlib, which ships one")
-    pictures = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+    pictures = []
+    for path in paths:
+        with Image.open(path) as picture:
+            pictures.append(np.asarray(picture.convert("RGB")))
     borders = [picture.shape[1] - picture.shape[1] // _TEST_SHARE for picture in pictures]
     training = [picture[:, :x] for picture, x in zip(pictures, borders, strict=True)]
     testing = [picture[:, x:] for picture, x in zip(pictures, borders, strict=True)]

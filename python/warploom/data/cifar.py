@@ -146,6 +146,8 @@ def _download(folder: Path) -> Path:
     from pooch import HTTPDownloader
 
     name = "cifar-10-binary.tar.gz"
+    pooch.get_logger().setLevel("WARNING")  # the bar says what happens
+    print(f"downloading CIFAR-10 (170 MB) into {folder}", flush=True)
     try:
         return Path(
             pooch.retrieve(

@@ -1,0 +1,218 @@
+"""A training run in its own folder: what `warploom train` does, and how it goes on after it was stopped.
+
+config.json              what was asked for, and the data's fingerprint
+metrics.jsonl            a line per epoch: epoch, train_loss, test_loss, seconds, images_per_second, version, device
+model.safetensors        the weights after the last good epoch (or where the run was stopped), for warploom.load()
+checkpoint.safetensors   weights, optimizer state and position, from which --resume goes on with the same bits
+loss.png, reconstructions.png
+"""
+
+import dataclasses
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from warploom import models, optim, training
+from warploom._typing import Array
+from warploom.callbacks import Callback, Logs
+from warploom.data.dataset import Dataset
+from warploom.errors import ArgumentError, DataError
+from warploom.files import read_tensors, write_atomically, write_tensors
+from warploom.model import Model
+
+_CHECKPOINT_FORMAT = "warploom-checkpoint-1"
+_CHECKPOINT_SECONDS = 300.0  # between checkpoints inside a long epoch
+_PICTURES = 10
+
+
+@dataclass
+class RunConfig:
+    """What a run was asked for; with the same data, device and version it gives the same bits."""
+
+    model: str = "cifar10_autoencoder"
+    data: str = "auto"
+    data_dir: str | None = None
+    epochs: int = 20
+    batch_size: int = 64
+    lr: float = 1e-3
+    optimizer: str = "sgd"
+    momentum: float = 0.0
+    seed: int = 0
+    limit: int | None = None
+    version: str = "auto"
+    device: str = "auto"
+    fingerprint: str = ""  # of the training data, once loaded
+
+    def make_optimizer(self) -> optim.Optimizer:
+        kind = optim.BY_NAME.get(self.optimizer)
+        if kind is None:
+            raise ArgumentError(f"unknown optimizer {self.optimizer!r}; expected one of {', '.join(optim.BY_NAME)}")
+        arguments: dict[str, Any] = {"lr": self.lr}
+        if self.momentum:
+            if "momentum" not in kind.hyper:
+                raise ArgumentError(f"optimizer {self.optimizer} has no momentum")
+            arguments["momentum"] = self.momentum
+        return kind(**arguments)
+
+    def make_model(self) -> Model:
+        return models.get(self.model)
+
+
+class RunFolder:
+    """The files of a run."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config_path, self.metrics_path = self.path / "config.json", self.path / "metrics.jsonl"
+        self.model_path, self.checkpoint_path = self.path / "model.safetensors", self.path / "checkpoint.safetensors"
+
+    @classmethod
+    def fresh(cls, path: str | Path | None, model: str) -> "RunFolder":
+        """An empty folder: the given one, or runs/<model>-<time>."""
+        if path is not None:
+            folder = cls(path)
+            if folder.path.exists() and not folder.path.is_dir():
+                raise DataError(f"{path} is a file; --out expects a folder")
+            if folder.config_path.exists():
+                raise DataError(f"{path} already holds a run: choose another --out, or go on with it by --resume {path}")
+            return folder
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        names = (f"{model}-{stamp}" + (f"-{i}" if i else "") for i in range(1000))
+        return cls(next(Path("runs") / name for name in names if not (Path("runs") / name).exists()))
+
+    def write_config(self, config: RunConfig) -> None:
+        write_atomically(self.config_path, (json.dumps(dataclasses.asdict(config), indent=2) + "\n").encode())
+
+    def read_config(self) -> RunConfig:
+        if not self.config_path.is_file():
+            raise DataError(f"{self.path} holds no run to resume: there is no {self.config_path.name} in it")
+        try:
+            values = json.loads(self.config_path.read_text())
+            known = {f.name for f in dataclasses.fields(RunConfig)}
+            return RunConfig(**{key: value for key, value in values.items() if key in known})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise DataError(f"{self.config_path} is damaged ({error}); the run cannot be resumed") from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The rows that are whole; a line that was cut off by a crash is left out."""
+        rows: list[dict[str, Any]] = []
+        if self.metrics_path.is_file():
+            for line in self.metrics_path.read_text().splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except ValueError:
+                    break
+        return rows
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        write_atomically(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def write_checkpoint(self, model: Model) -> None:
+        tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+        tensors.update({f"optimizer/{name}": value for name, value in model.engine.session.optimizer_state().items()})
+        metadata = {"format": _CHECKPOINT_FORMAT, "progress": json.dumps(dataclasses.asdict(model.progress))}
+        write_tensors(self.checkpoint_path, tensors, metadata)
+
+    def restore(self, model: Model) -> training.Progress:
+        """Weights and optimizer state of the checkpoint into a compiled model; where to go on."""
+        if not self.checkpoint_path.exists():  # stopped before the first one
+            return training.Progress()
+        tensors, metadata = read_tensors(self.checkpoint_path)
+        try:
+            if metadata["format"] != _CHECKPOINT_FORMAT:
+                raise ValueError(f"format {metadata['format']!r}, expected {_CHECKPOINT_FORMAT!r}")
+            progress = training.Progress(**json.loads(metadata["progress"]))
+            parts: dict[str, dict[str, Array]] = {"model": {}, "optimizer": {}}
+            for name, value in tensors.items():
+                part, key = name.split("/", 1)
+                parts[part][key] = value
+            model.load_state_dict(parts["model"])
+            model.engine.session.set_optimizer_state(parts["optimizer"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise DataError(f"{self.checkpoint_path} does not fit this run ({error}); it cannot be resumed") from error
+        return progress
+
+
+class Recorder(Callback):
+    """Writes metrics, model and checkpoint while fit() runs."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.rows = folder.read_metrics()
+        self.last_checkpoint = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        if time.monotonic() - self.last_checkpoint < _CHECKPOINT_SECONDS:
+            return
+        training.settle(self.model)
+        if math.isfinite(self.model.progress.loss_sum):
+            self.folder.write_checkpoint(self.model)
+        self.last_checkpoint = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        self.rows.append(
+            {
+                "epoch": epoch + 1,
+                "train_loss": _rounded(logs["loss"]),
+                "test_loss": _rounded(logs["val_loss"]) if "val_loss" in logs else None,
+                "seconds": round(logs["seconds"], 4),
+                "images_per_second": round(logs["images_per_second"], 2),
+                "version": self.model.version,
+                "device": self.model.device,
+            }
+        )
+        # The checkpoint comes last: where it is, the rest is. Killed in between, the epoch is simply done again.
+        self.folder.write_metrics(self.rows)
+        self.folder.model_path.parent.mkdir(parents=True, exist_ok=True)
+        self.model.save(self.folder.model_path)
+        self.folder.write_checkpoint(self.model)
+        self.last_checkpoint = time.monotonic()
+
+
+def _rounded(loss: float) -> float:
+    """Nine digits: all that float32 holds, and free of the last bits of a double's running mean."""
+    return float(f"{loss:.9g}")
+
+
+def prepare(folder: RunFolder, config: RunConfig, data: Dataset, model: Model, *, resume: bool) -> training.Progress:
+    """Writes or checks the folder; the model is compiled. Returns where to start."""
+    fingerprint = data.fingerprint()
+    if resume and config.fingerprint and config.fingerprint != fingerprint:
+        raise DataError(
+            f"the data differ from those {folder.path} was trained on ({fingerprint} now, {config.fingerprint} then): "
+            "pass the same --data-dir, or start a new run"
+        )
+    config.fingerprint = fingerprint
+    progress = folder.restore(model) if resume else training.Progress()
+    if progress.epoch >= config.epochs:
+        raise ArgumentError(
+            f"{folder.path} has finished its {progress.epoch} epochs; pass --epochs with a larger number to go on"
+        )
+    folder.write_config(config)
+    if resume:
+        folder.write_metrics([row for row in folder.read_metrics() if row["epoch"] <= progress.epoch])
+    return progress
+
+
+def finish(folder: RunFolder, model: Model, data: Dataset, config: RunConfig) -> None:
+    """The pictures, and where the run was stopped inside an epoch, its model and checkpoint."""
+    from warploom.plots import plot_loss, plot_reconstructions
+
+    if model.progress.batch:
+        model.save(folder.model_path)
+        folder.write_checkpoint(model)
+    rows = folder.read_metrics()
+    if rows:
+        plot_loss(folder.path / "loss.png", rows, f"{config.model}, {data.name}, {rows[-1]['version']} on {rows[-1]['device']}")
+    chosen = np.ascontiguousarray(data.test[:_PICTURES])
+    if model.outputs[0].shape == chosen.shape[1:]:
+        epochs = model.progress.epoch
+        title = f"{config.model}: {data.name} test images, after {epochs} epoch{'s' if epochs != 1 else ''}"
+        if model.progress.batch:
+            title += f" and {model.progress.batch} batches"
+        plot_reconstructions(folder.path / "reconstructions.png", chosen, model.predict(chosen), title)
