@@ -328,6 +328,20 @@ def reduced(case: Case, budget: int = 12_000_000) -> Case:
         c_in, c_out = (c_in // 2, c_out) if c_in > c_out else (c_in, c_out // 2)
 
 
+def rebatched(case: Case, n: int) -> Case:
+    """The same layer with another batch size; what has no batch in its attributes stays as it is."""
+    if case.family == "conv2d":
+        a = case.attributes
+        shape, stride = (n, a["C_in"], a["H"], a["W"]), (a["stride_h"], a["stride_w"])
+        pad = (a["pad_top"], a["pad_bottom"], a["pad_left"], a["pad_right"])
+        plain = conv(shape, a["C_out"], (a["KH"], a["KW"]), stride=stride, pad=pad, groups=a["groups"], layer=case.layer)
+        return fused(plain, activation=a["activation"], slope=a["negative_slope"], pool=a["pool"], upsample=a["upsample"])
+    if "N" not in case.attributes:
+        return case
+    values = tuple((k, n if k == "N" else v) for k, v in case.values)
+    return replace(case, name=f"{case.name}_b{n}", values=values)
+
+
 def unique(cases: Iterator[Case] | list[Case]) -> list[Case]:
     return list({case.name: case for case in cases}.values())
 
@@ -340,8 +354,10 @@ LONG = unique(_long())
 MODELS = list(_zoo_convs())
 MODELS_SINGLE = unique(_zoo_convs(1))  # real sizes, one image
 MODELS_REDUCED = unique([reduced(case) for case in MODELS])
+_CIFAR10_CONVS = [case for case in MODELS if case.layer.startswith("cifar10.")]
 CIFAR10 = [
-    *(case for case in MODELS if case.layer.startswith("cifar10.")),
+    *_CIFAR10_CONVS,
+    *(replace(fused(case, activation="relu"), layer=f"{case.layer}+relu") for case in _CIFAR10_CONVS[:4]),
     pool((64, 256, 32, 32), 2, layer="cifar10.pool1"),
     pool((64, 128, 16, 16), 2, layer="cifar10.pool2"),
     upsample((64, 128, 8, 8), 2, layer="cifar10.upsample1"),

@@ -282,7 +282,7 @@ def run_variant(core: Any, target: Target, case: Case, fill: str, entry: str, va
     words, outputs = variant[0].split(), variant[1].split()
     given = {w: to_version(w, available[w], target) for w in words if not w.endswith("*")}
     if "saved*" in words:
-        given |= _from_forward(core, target, case, available)
+        given |= from_forward(core, target, case, available)
     names = tuple(w.rstrip("*") for w in words)
 
     def call() -> Tensors:
@@ -312,7 +312,7 @@ def run_variant(core: Any, target: Target, case: Case, fill: str, entry: str, va
                 raise Mismatch(f"'{name}' has other bits when run again with the same inputs\n  {where}")
 
 
-def _from_forward(core: Any, target: Target, case: Case, available: Tensors) -> Tensors:
+def from_forward(core: Any, target: Target, case: Case, available: Tensors) -> Tensors:
     """y and saved as the forward entry leaves them, for the backward entries: y only where something is folded in."""
     a = case.attributes
     inputs = {w: to_version(w, available[w], target) for w in ("x", "w", "bias")}

@@ -20,6 +20,7 @@ namespace warploom {
 namespace {
 
 constexpr int64_t kGuardBytes = 512;
+constexpr int64_t kFlushBytes = int64_t(192) << 20;  // more than any GPU's L2 cache
 
 py::dtype numpy_dtype(DType t) {
   switch (t) {
@@ -97,6 +98,26 @@ struct Binder {
   }
 };
 
+py::array read_back(Device& device, const Binding& b) {
+  py::array array(numpy_dtype(b.dtype), std::vector<py::ssize_t>{b.bytes / dtype_bytes(b.dtype)});
+  device.copy_out(array.mutable_data(), b.data, b.bytes);
+  return array;
+}
+
+bool same_bytes(const py::array& a, const py::array& b) {
+  return a.nbytes() == b.nbytes() && std::memcmp(a.data(), b.data(), static_cast<size_t>(a.nbytes())) == 0;
+}
+
+void check_bands(Device& device, const char* data, int64_t bytes, const std::string& who, const std::string& what) {
+  std::vector<unsigned char> band(kGuardBytes);
+  for (const char* at : {data - kGuardBytes, data + bytes}) {
+    device.copy_out(band.data(), at, kGuardBytes);
+    for (const unsigned char c : band)
+      if (c != 0xFF)
+        throw KernelFault(who + " wrote " + (at < data ? "before the start" : "past the end") + " of '" + what + "'");
+  }
+}
+
 template <class Args>
 py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std::string& version, const std::string& name,
                    const py::dict& attributes, const py::dict& inputs, const std::set<std::string>* outputs, bool guard,
@@ -123,9 +144,10 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
   DeviceMemory workspace;
   const int64_t workspace_bytes = entry.workspace_bytes ? entry.workspace_bytes(args) : 0;
   if (workspace_bytes > 0) {
-    workspace = DeviceMemory(target.device, workspace_bytes, name + " workspace");
-    if (guard) device.fill(workspace.data(), 0xFF, workspace_bytes);
-    context.workspace.data = workspace.data();
+    const int64_t band = guard ? kGuardBytes : 0;
+    workspace = DeviceMemory(target.device, workspace_bytes + 2 * band, name + " workspace");
+    if (guard) device.fill(workspace.data(), 0xFF, workspace_bytes + 2 * band);
+    context.workspace.data = workspace.data() + band;
     context.workspace.bytes = workspace_bytes;
   }
   std::vector<Region> regions;
@@ -136,7 +158,7 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
                        : role == "out" ? Region::write
                                        : Region::read_write});
   }
-  if (workspace_bytes > 0) regions.push_back({"workspace", workspace.data(), workspace_bytes, Region::write});
+  if (workspace_bytes > 0) regions.push_back({"workspace", context.workspace.data, workspace_bytes, Region::write});
 
   auto once = [&] {
     device.begin_call(name.c_str(), regions);
@@ -156,26 +178,26 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
   }
   for (const auto& b : binder.bindings) {
     if (std::string(b.role) == "in") continue;
-    py::array array(numpy_dtype(b.dtype), std::vector<py::ssize_t>{b.bytes / dtype_bytes(b.dtype)});
-    device.copy_out(array.mutable_data(), b.data, b.bytes);
-    result[b.name.c_str()] = array;
+    result[b.name.c_str()] = read_back(device, b);
   }
   if (guard) {
-    std::vector<unsigned char> band(kGuardBytes);
+    const std::string who = version + " " + name;
     for (const auto& b : binder.bindings) {
-      for (const char* at : {static_cast<const char*>(b.memory.data()), static_cast<const char*>(b.data + b.bytes)}) {
-        device.copy_out(band.data(), at, kGuardBytes);
-        for (const unsigned char c : band)
-          if (c != 0xFF)
-            throw KernelFault(version + " " + name + " wrote " + (at < b.data ? "before the start" : "past the end") + " of '" +
-                              b.name + "'");
-      }
+      check_bands(device, b.data, b.bytes, who, b.name);
+      if (std::string(b.role) == "in" &&
+          !same_bytes(read_back(device, b), py::array::ensure(inputs[b.name.c_str()], py::array::c_style)))
+        throw KernelFault(who + " changed its input '" + b.name + "'");
     }
+    if (workspace_bytes > 0)
+      check_bands(device, static_cast<const char*>(context.workspace.data), workspace_bytes, who, "workspace");
   }
-  if (repeat > 0) {  // time marks in groups, so that waiting stays outside of what is measured
+  if (repeat > 0) {
     std::vector<double> times;
+    DeviceMemory flush;
+    if (std::string(target.library->kind) == "cuda") flush = DeviceMemory(target.device, kFlushBytes, "cache flush");
     py::gil_scoped_release release;
     for (int i = 0; i < repeat; i++) {
+      if (flush.data()) device.fill(flush.data(), i & 1, kFlushBytes);  // every run finds a cold cache, as in a training step
       device.mark(0);
       once();
       device.mark(1);
@@ -183,6 +205,9 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
       times.push_back(device.elapsed_ms(0, 1));
     }
     py::gil_scoped_acquire acquire;
+    for (const auto& b : binder.bindings)
+      if (std::string(b.role) == "out" && !same_bytes(read_back(device, b), py::array(result[b.name.c_str()])))
+        throw KernelFault(version + " " + name + " left other bits in '" + b.name + "' after being timed than before");
     result["milliseconds"] = py::array_t<double>(static_cast<py::ssize_t>(times.size()), times.data());
   }
   return result;
@@ -192,7 +217,8 @@ py::dict call(const std::string& device, const std::string& version, const std::
               const py::dict& inputs, const std::optional<std::vector<std::string>>& outputs, bool guard, int repeat) {
   const OpenDevice target = open_device(device);
   const OpTable& table = target.table(version);
-  const std::set<std::string> wanted = outputs ? std::set<std::string>(outputs->begin(), outputs->end()) : std::set<std::string>();
+  const std::set<std::string> wanted =
+      outputs ? std::set<std::string>(outputs->begin(), outputs->end()) : std::set<std::string>();
 #define WL_OP(name, Args) \
   if (entry == #name)     \
     return run_entry<Args>(target, table.name, version, entry, attributes, inputs, outputs ? &wanted : nullptr, guard, repeat);

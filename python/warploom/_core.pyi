@@ -38,8 +38,9 @@ def call(
     repeat: int = 0,
 ) -> dict[str, Array]:
     """One entry of one version, raw: buffers in the version's own layouts, flat. Returns every requested output (all mandatory ones
-    by default) and every updated inout as flat arrays. guard=True: outputs start as NaN between guard bands, which are checked
-    afterwards (KernelFault if overwritten). repeat>0: runs that many times more and adds "milliseconds": f64[repeat]."""
+    by default) and every updated inout as flat arrays. guard=True: outputs and workspace start as NaN between guard bands, which are
+    checked afterwards, and inputs must be unchanged (KernelFault). repeat>0: runs that many times more, on a GPU with a cold L2 cache,
+    adds "milliseconds": f64[repeat], and checks that the outputs kept their bits (KernelFault)."""
 
 class Graph:
     def __init__(self, name: str = "model") -> None: ...

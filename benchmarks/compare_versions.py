@@ -1,0 +1,249 @@
+"""Times every version x case x direction and the whole training step, beside PyTorch where it is there; JSON lines out.
+
+    python benchmarks/compare_versions.py --device cuda --out results.jsonl          the CIFAR-10 autoencoder's layers and step
+    python benchmarks/compare_versions.py --device emulated --cases small --out x.jsonl    a rehearsal: marked as no measurement
+
+Every result is compared with a float64 reference before it is timed and must have the same bits after; a wrong kernel is
+reported, never timed. Each run on a GPU finds a cold L2 cache. benchmarks/report.py makes the Markdown page from the JSON lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+
+import cases as case_list  # noqa: E402
+import harness  # noqa: E402
+import oracle  # noqa: E402
+from cases import Case  # noqa: E402
+from machine import about_device, about_run  # noqa: E402
+
+Array = NDArray[Any]
+WARM_UP = 3
+TOLERANCE = 2e-5  # relative L2 error of one operation; float32 sums of a million terms stay below
+
+
+class Writer:
+    """Prints a line per result and appends it to the JSON lines file at once, so that an interrupted run keeps what it has."""
+
+    def __init__(self, path: Path | None, common: dict[str, Any]) -> None:
+        self.file = path.open("a") if path else None
+        self.common = common
+        self.wrong = 0
+
+    def add(self, record: dict[str, Any]) -> None:
+        record = self.common | record
+        if self.file:
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+        what = f"{record['version']:<28} {record.get('layer') or record['case']:<26} {record['entry']:<24}"
+        if "refused" in record:
+            print(f"{what} refused: {record['refused']}")
+        elif "wrong" in record:
+            self.wrong += 1
+            print(f"{what} WRONG: {record['wrong']}")
+        else:
+            rate = f"{record['gflops']:9.1f} GFLOP/s" if record.get("gflops") else f"{record.get('gbytes_per_s', 0):9.1f} GB/s"
+            note = "" if record["measured"] else f"   ({record['note']})"
+            print(f"{what} {record['milliseconds']:10.4f} ms {rate}{note}", flush=True)
+
+
+def spread(milliseconds: Array) -> dict[str, Any]:
+    p10, median, p90 = (float(np.percentile(milliseconds, p)) for p in (10, 50, 90))
+    return {"milliseconds": median, "p10": p10, "p90": p90, "repeats": len(milliseconds)}
+
+
+def relative_error(got: Array, expected: Array) -> float:
+    scale = float(np.linalg.norm(expected))
+    return float(np.linalg.norm(got.astype(np.float64) - expected)) / (scale or 1.0)
+
+
+class References:
+    """The expected outputs of one case, computed once for all versions."""
+
+    def __init__(self) -> None:
+        self.case: Case | None = None
+        self.cache: dict[str, dict[str, Array]] = {}
+
+    def get(self, case: Case, entry: str, inputs: dict[str, Array]) -> dict[str, Array]:
+        if self.case != case:
+            self.case, self.cache = case, {}
+        key = "conv2d_backward" if case.family == "conv2d" and entry != "conv2d_forward" else entry
+        if key not in self.cache:
+            self.cache[key] = oracle.compute(key, case.attributes, inputs)
+        return self.cache[key]
+
+
+def measure(core: Any, target: harness.Target, case: Case, entry: str, repeat: int, references: References) -> dict[str, Any]:
+    refused = core.why_not(target.device, target.version, entry, case.attributes)
+    if refused:
+        return {"refused": refused}
+    inputs = harness.make_inputs(case, "floats")
+    words, outputs = (part.split() for part in harness.VARIANTS[entry][0])
+    given = {w: harness.to_version(w, inputs[w], target) for w in words if not w.endswith("*")}
+    if "saved*" in words:
+        given |= harness.from_forward(core, target, case, inputs)
+    expected = references.get(case, entry, inputs)
+    results = core.call(target.device, target.version, entry, case.attributes, given, outputs, False, repeat + WARM_UP)
+    worst = 0.0
+    for name in [*outputs, *(k for k in given if k in expected and k not in ("y", "index"))]:
+        got = harness.from_version(name, results[name], expected[name].shape, target)
+        error = relative_error(got, expected[name])
+        if not error <= TOLERANCE:
+            return {"wrong": f"'{name}' has a relative error of {error:.2e}"}
+        worst = max(worst, error)
+    record = spread(results["milliseconds"][WARM_UP:]) | {"error": worst, "verified_before": True, "verified_after": True}
+    flops, seconds = case.flops(entry), record["milliseconds"] / 1e3
+    if seconds > 0:
+        record["gflops"] = flops / seconds / 1e9
+        record["gbytes_per_s"] = 4 * case.elements(entry) / seconds / 1e9
+    return record | {"flops": flops, "bytes": 4 * case.elements(entry)}
+
+
+def chosen_cases(words: list[str], batch: int) -> list[Case]:
+    lists = {
+        "cifar10": case_list.CIFAR10,
+        "models": case_list.MODELS,
+        "small": case_list.SMALL_CONVS,
+        "reduced": case_list.MODELS_REDUCED,
+    }
+    found = [case for word in words for case in (lists[word] if word in lists else [case_list.find(word)])]
+    return [case_list.rebatched(case, batch) for case in found] if batch else found
+
+
+def time_operations(core: Any, targets: list[harness.Target], options: argparse.Namespace, writer: Writer, ends: float) -> None:
+    references = References()
+    rival = load_rival(options)
+    for case in chosen_cases(options.cases, options.batch):
+        for entry in case.entries:
+            if options.entries and entry not in options.entries:
+                continue
+            for target in targets:
+                if time.monotonic() > ends:
+                    print("the time given is over; the rest is left out")
+                    return
+                about = {"kind": "op", "case": case.name, "layer": case.layer, "entry": entry, "version": target.version}
+                try:
+                    record = measure(core, target, case, entry, options.repeat, references)
+                except core.Error as e:
+                    record = {"wrong": str(e)}
+                writer.add(about | {"device": target.device} | note_for(target.device) | record)
+            if rival:
+                for record in rival.operations(case, entry, options.repeat):
+                    writer.add(
+                        {"kind": "op", "case": case.name, "layer": case.layer, "entry": entry, "flops": case.flops(entry)}
+                        | record
+                    )
+
+
+def note_for(device: str) -> dict[str, Any]:
+    if device.startswith("emulated"):
+        return {"measured": False, "note": "emulated, not a measurement"}
+    return {"measured": True, "note": ""}
+
+
+def time_steps(targets: list[harness.Target], options: argparse.Namespace, writer: Writer, ends: float) -> None:
+    """Whole epochs of the CIFAR-10 autoencoder: gather, forward, loss, backward, update. Versions must tell the same losses."""
+    import warploom as wl
+    from networks import smooth_images
+
+    emulated = any(t.device.startswith("emulated") for t in targets)
+    batch = options.batch or (2 if emulated else 64)
+    steps, epochs = (1, 2) if emulated else (options.steps, options.repeat + 1)
+    images = smooth_images(batch * steps, (3, 32, 32))
+    expected: list[float] = []
+    for target in targets:
+        if time.monotonic() > ends:
+            print("the time given is over; the remaining steps are left out")
+            return
+        model = wl.models.cifar10_autoencoder()
+        sgd = wl.optim.SGD(lr=1e-3)
+        model.compile(optimizer=sgd, loss="mse", version=target.version, device=target.device, batch_size=batch, seed=0)
+        history = model.fit(images, epochs=epochs)
+        losses = [float(v) for v in history["loss"]]
+        expected = expected or losses
+        record: dict[str, Any] = {"version": target.version, "device": target.device, "batch": batch, "losses": losses[:3]}
+        record |= {"kind": "step", "case": f"cifar10_autoencoder_b{batch}", "layer": "whole step", "entry": "train_step"}
+        if not np.max(np.abs(np.array(losses) / expected - 1)) <= 1e-5:
+            writer.add(record | {"wrong": f"losses {losses[:3]} differ from {expected[:3]}"})
+            continue
+        record |= spread(np.array(history["seconds"][1:]) / steps * 1e3) | {"verified_before": True, "verified_after": True}
+        flops = step_flops(batch)
+        record |= {"flops": flops, "gflops": flops / record["milliseconds"] / 1e6, "planned_bytes": model.memory()["total"]}
+        record["images_per_second"] = batch / record["milliseconds"] * 1e3
+        writer.add(record | note_for(target.device))
+    rival = load_rival(options)
+    for record in rival.steps(batch, options.repeat) if rival else ():
+        about = {"kind": "step", "case": f"cifar10_autoencoder_b{batch}", "layer": "whole step", "entry": "train_step"}
+        writer.add(about | {"flops": step_flops(batch)} | record)
+
+
+def step_flops(batch: int) -> int:
+    """Forward, and both gradients of every convolution; the first one needs no input gradient."""
+    convs = [case_list.rebatched(c, batch) for c in case_list.CIFAR10 if c.family == "conv2d"]
+    return sum(3 * c.flops("conv2d_forward") for c in convs) - convs[0].flops("conv2d_forward")
+
+
+def load_rival(options: argparse.Namespace) -> Any:
+    """PyTorch on the same kind of device, or None and a line that says why."""
+    if options.torch == "off" or options.device.startswith("emulated"):
+        return None
+    try:
+        import torch_rival
+
+        return torch_rival.Rival(options.device, options.compile)
+    except ImportError as e:
+        print(f"no comparison with PyTorch: {e}")
+        return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--device", default="", help="cpu, cuda, emulated, emulated:checked; default: cuda where there is one, else cpu"
+    )
+    parser.add_argument("--versions", nargs="*", default=[], help="default: every version of the device")
+    parser.add_argument("--cases", nargs="*", default=["cifar10"], help="cifar10, models, small, reduced, or names of cases")
+    parser.add_argument("--entries", nargs="*", default=[], help="default: every direction")
+    parser.add_argument("--batch", type=int, default=0, help="default: the model's own")
+    parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=20, help="steps of one timed epoch")
+    parser.add_argument("--step", choices=["on", "off", "only"], default="on", help="the whole training step")
+    parser.add_argument("--torch", choices=["auto", "off"], default="auto")
+    parser.add_argument("--compile", action="store_true", help="also torch.compile(mode='max-autotune'): minutes more")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop starting new measurements after this time")
+    parser.add_argument("--out", type=Path, help="JSON lines are appended here")
+    options = parser.parse_args()
+
+    from warploom import _core
+
+    found = harness.targets(_core)
+    options.device = options.device or next((t.device for t in found if t.device == "cuda"), "cpu")
+    targets = [t for t in found if t.device == options.device and (not options.versions or t.version in options.versions)]
+    if not targets:
+        there = ", ".join(map(str, found))
+        print(f"no version {' '.join(options.versions)} on device '{options.device}'; there are: {there}", file=sys.stderr)
+        return 2
+    writer = Writer(options.out, about_run(ROOT) | about_device(_core, options.device) | {"seed": 0})
+    ends = time.monotonic() + options.seconds
+    if options.step != "only":
+        time_operations(_core, targets, options, writer, ends)
+    if options.step != "off":
+        time_steps(targets, options, writer, ends)
+    if writer.wrong:
+        print(f"{writer.wrong} results were wrong and not timed", file=sys.stderr)
+    return 1 if writer.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# One command for a machine with a GPU and no network: build, test, sanitize, time, train, profile, report; under nine minutes.
+#   benchmarks/gpu_run.sh FOLDER              (or OUT=FOLDER) results go there: report.md, results.jsonl and a log per step
+#   benchmarks/gpu_run.sh --rehearse FOLDER   the same on the emulated device, small: everything but the GPU is tried
+# Needs nvcc 13, python3 >= 3.10, cmake, ninja, and the Python modules named below; those a machine lacks are taken as wheels from .whl/
+# in the repository's root (python3 -m pip download --no-deps -d .whl NAME). Uses torch, compute-sanitizer and ncu where they are.
+#   WARPLOOM_DATA=FOLDER   CIFAR-10 in its official layout to train on; otherwise the embedded photographs
+set -uo pipefail
+
+rehearse=0
+if [ "${1:-}" = --rehearse ]; then rehearse=1; shift; fi
+out=${1:-${OUT:-}}
+[ -n "$out" ] || { echo "usage: benchmarks/gpu_run.sh [--rehearse] FOLDER (or set OUT)" >&2; exit 2; }
+mkdir -p "$out" || exit 2
+out=$(cd "$out" && pwd)
+cd "$(dirname "$0")/.." || exit 2
+root=$PWD
+results=$out/results.jsonl
+rm -f "$results" "$out"/*.log "$out/report.md"
+started=$SECONDS
+total=${WARPLOOM_GPU_SECONDS:-525}
+[ $rehearse = 0 ] || total=${WARPLOOM_GPU_SECONDS:-1500}
+outcome=()
+export PYTHONUNBUFFERED=1 PYTHONPATH="$root/python"
+
+step() {  # step NAME SECONDS LOG COMMAND...: under its own limit and what is left of the whole
+  local name=$1 limit=$2 log=$out/$3 begun=$SECONDS status
+  shift 3
+  local left=$((total - (SECONDS - started)))
+  [ "$limit" -le "$left" ] || limit=$left
+  if [ "$limit" -le 5 ]; then
+    outcome+=("$name | left out: the time was over")
+    return 1
+  fi
+  printf '\n=== %s (at %d s, at most %d s)\n' "$name" $((begun - started)) "$limit"
+  timeout -k 5 "$limit" bash -o pipefail -c "$*" >>"$log" 2>&1
+  status=$?
+  tail -n 3 "$log"
+  case $status in
+    0) outcome+=("$name | passed, $((SECONDS - begun)) s") ;;
+    124 | 137) outcome+=("$name | stopped at its limit of $limit s") ;;
+    *) outcome+=("$name | FAILED (exit status $status, see $(basename "$log")), $((SECONDS - begun)) s") ;;
+  esac
+  return $status
+}
+
+# ---- What is here ----
+if [ -d .whl ] && ls .whl/*.whl >/dev/null 2>&1; then
+  site=$(mktemp -d)
+  trap 'rm -rf "$site"' EXIT
+  python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" .whl/*.whl || exit 1
+  PYTHONPATH=$PYTHONPATH:$site
+fi
+missing=$(python3 - <<'PY'
+import importlib.util
+modules = {"numpy": "numpy", "pytest": "pytest", "pybind11": "pybind11", "typer": "typer", "rich": "rich", "safetensors": "safetensors",
+           "PIL": "pillow", "matplotlib": "matplotlib"}
+print(" ".join(package for module, package in modules.items() if importlib.util.find_spec(module) is None))
+PY
+)
+[ -z "$missing" ] || { echo "missing Python packages: $missing. Put their wheels into .whl/ and run again." >&2; exit 1; }
+command -v cmake >/dev/null && command -v ninja >/dev/null || { echo "cmake and ninja are needed" >&2; exit 1; }
+if [ $rehearse = 1 ]; then
+  device=emulated
+  cuda=(-DWARPLOOM_CUDA=OFF)
+else
+  device=cuda
+  capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d '. ')
+  [ -n "$capability" ] || { echo "nvidia-smi tells of no GPU; without one: benchmarks/gpu_run.sh --rehearse FOLDER" >&2; exit 1; }
+  case $capability in 90 | 100 | 120) capability=${capability}a ;; esac
+  cuda=(-DWARPLOOM_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=$capability-real")
+  nvidia-smi >"$out/build.log"
+fi
+versions=$(sed -n 's/^WL_VERSION(\([a-z0-9_]*\),.*/\1/p' kernels/versions.def)
+
+# ---- Build ----
+build="cmake -S . -B build-gpu -G Ninja -DWARPLOOM_INPLACE=ON -DPython_EXECUTABLE=$(command -v python3) ${cuda[*]} && ninja -C build-gpu -j $(nproc)"
+[ -n "${WARPLOOM_GPU_SKIP_BUILD:-}" ] || step "build for $device" 200 build.log "$build" || { tail -n 30 "$out/build.log"; exit 1; }
+python3 -c "import warploom as wl; [print(d) for d in wl.devices()]" | tee -a "$out/build.log" || exit 1
+
+# ---- Right ----
+few='conv_1x4x33x31 or conv_2x3x9x8_to5 or to65_k3x3 or _g3 or k4x4_s2 or conv_2x3x6x8 or pool_2x3x4x6 or bilinear_2x3x5x7 or mse_257 or sgd_259'
+if [ $rehearse = 1 ]; then
+  step "tests on the emulated device" 400 tests.log "python3 -m pytest -q tests/test_ops.py -m emulated -k 'emulated-v and ($few)'"
+  step "checked emulator" 300 sanitizer.log "python3 -m pytest -q tests/test_ops.py -m emulated -k 'checked and ($few)'"
+else
+  step "tests on cuda" 110 tests.log "python3 -m pytest -q -m gpu tests"
+  for tool in memcheck racecheck; do
+    if command -v compute-sanitizer >/dev/null; then
+      step "compute-sanitizer $tool" 45 sanitizer.log "compute-sanitizer --tool $tool --error-exitcode 9 --target-processes all \
+        python3 -m pytest -q -p no:cacheprovider -m gpu tests/test_ops.py -k 'test_case and ($few)'"
+    else
+      outcome+=("compute-sanitizer $tool | left out: not installed")
+    fi
+  done
+fi
+
+# ---- Fast ----
+if [ $rehearse = 1 ]; then
+  step "compare versions" 400 benchmark.log "python3 benchmarks/compare_versions.py --device emulated --repeat 1 --batch 2 --seconds 300 \
+    --cases conv_2x3x9x9_to8 conv_1x32x12x12_to32_k3x3_s1_p1 pool_2x3x4x6_k2x2_s2.2 --out $results" 
+else
+  step "training step against PyTorch" 60 benchmark.log "python3 benchmarks/compare_versions.py --device cuda --step only --seconds 50 --out $results"
+  step "operations against PyTorch" 100 benchmark.log "python3 benchmarks/compare_versions.py --device cuda --step off --seconds 90 --out $results"
+fi
+
+# ---- A training run a version ----
+data=(--data patches)
+[ -z "${WARPLOOM_DATA:-}" ] || data=(--data cifar10 --data-dir "$WARPLOOM_DATA")
+runs=$(mktemp -d)
+for version in $versions; do
+  if [ $rehearse = 1 ]; then size="--limit 8 --batch-size 4 --epochs 1"; else size="--limit 12800 --epochs 2"; fi
+  step "train $version" 40 train.log "python3 train.py --version $version --device $device ${data[*]} $size --out $runs/$version \
+    && tail -n 1 $runs/$version/metrics.jsonl | tee $runs/$version.json"
+done
+
+# ---- Why ----
+if [ $rehearse = 0 ] && command -v ncu >/dev/null; then
+  for version in $versions; do
+    step "ncu $version" 30 ncu.log "ncu --clock-control none --section SpeedOfLight --section Occupancy --section MemoryWorkloadAnalysis \
+      --kernel-name 'regex:conv|gemm' --launch-count 3 python3 tests/harness.py cuda $version conv_64x256x16x16_to128_k3x3_s1_p1 conv2d_forward floats"
+  done
+else
+  outcome+=("ncu | left out: $([ $rehearse = 1 ] && echo 'a rehearsal' || echo 'not installed')")
+fi
+
+# ---- One page ----
+{
+  python3 benchmarks/report.py "$results" 2>/dev/null || printf '# Benchmark report\n\nNo results: see benchmark.log.\n'
+  printf '\n## Training runs (the last epoch of each; seconds for 50,000 images are extrapolated)\n\n| version | device | train loss | images/s | s for 50,000 |\n|-|-|-|-|-|\n'
+  for version in $versions; do
+    [ -s "$runs/$version.json" ] && python3 - "$runs/$version.json" <<'PY'
+import json, sys
+m = json.loads(open(sys.argv[1]).read())
+note = " (emulated, not a measurement)" if m["device"].startswith("emulated") else ""
+print(f"| {m['version']} | {m['device']}{note} | {m['train_loss']:.6f} | {m['images_per_second']:,.0f} | {50000 / m['images_per_second']:.1f} |")
+PY
+  done
+  printf '\n## Steps\n\n| step | outcome |\n|-|-|\n'
+  printf '| %s |\n' "${outcome[@]}"
+  printf '\n%d s in all.\n' $((SECONDS - started))
+} >"$out/report.md"
+rm -rf "$runs"
+cat "$out/report.md"
+case "${outcome[*]}" in *FAILED*) exit 1 ;; esac

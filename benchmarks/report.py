@@ -1,0 +1,121 @@
+"""A one-page Markdown report from the JSON lines of compare_versions.py.
+
+python benchmarks/report.py results.jsonl [more.jsonl] > report.md
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+DIRECTIONS = {
+    "conv2d_forward": "forward", "conv2d_backward_input": "dx", "conv2d_backward_weight": "dw", "conv2d_backward_bias": "db",
+    "conv2d_backward": "dx, dw, db", "train_step": "step",
+}  # fmt: skip
+
+
+def read(paths: list[str]) -> list[Record]:
+    return [json.loads(line) for path in paths for line in Path(path).read_text().splitlines() if line.strip()]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [" | ".join(header), "|".join("-" * len(header)), *(" | ".join(row) for row in rows)]
+    return "\n".join(f"| {line} |" if i != 1 else f"|{line}|" for i, line in enumerate(lines))
+
+
+def cell(record: Record | None) -> str:
+    if record is None:
+        return ""
+    if "wrong" in record:
+        return "**wrong**"
+    if "refused" in record:
+        return "refused"
+    rate = f", {record['gflops'] / 1e3:.2f} TF" if record.get("gflops") else f", {record.get('gbytes_per_s', 0):.0f} GB/s"
+    return f"{record['milliseconds']:.3f}{rate}"
+
+
+def share(record: Record) -> str:
+    if not record.get("peak_gflops") or not record.get("gflops"):
+        return ""
+    return f"{100 * record['gflops'] / record['peak_gflops']:.0f} %"
+
+
+def operations(records: list[Record]) -> str:
+    """A row per layer and direction: every version, and the fastest fp32 run of PyTorch."""
+    ops = [r for r in records if r["kind"] == "op"]
+    versions = list(dict.fromkeys(r["version"] for r in ops if not r["version"].startswith("torch")))
+    keys = list(dict.fromkeys((r["layer"] or r["case"], r["entry"]) for r in ops))
+    rows = []
+    for key in keys:
+        group = [r for r in ops if (r["layer"] or r["case"], r["entry"]) == key]
+        own = {r["version"]: r for r in group}
+        timed = [r for r in group if "milliseconds" in r and not r["version"].startswith("torch")]
+        rivals = [r for r in group if "milliseconds" in r and r["version"].startswith("torch") and r["precision"] == "fp32"]
+        rival = min(rivals, key=lambda r: r["milliseconds"], default=None)
+        best = min(timed, key=lambda r: r["milliseconds"], default=None)
+        ratio = f"{rival['milliseconds'] / best['milliseconds']:.2f}" if rival and best else ""
+        row = [key[0], DIRECTIONS.get(key[1], key[1]), *(cell(own.get(v)) for v in versions)]
+        rows.append([*row, share(best) if best else "", cell(rival), ratio])
+    if not rows:
+        return ""
+    header = ["layer", "direction", *versions, "best: share of fp32 peak", "torch fp32, fastest", "torch / best"]
+    return "## Operations (median ms)\n\n" + table(header, rows)
+
+
+def steps(records: list[Record]) -> str:
+    rows = []
+    for r in [r for r in records if r["kind"] == "step"]:
+        if "milliseconds" not in r:
+            rows.append([r["version"], "", cell(r), "", "", "", r.get("wrong") or r.get("refused", "")])
+            continue
+        memory = r.get("planned_bytes") or r.get("peak_bytes") or 0
+        epoch = 50_000 / r["images_per_second"]
+        numbers = [
+            f"{r['milliseconds']:.3f}",
+            f"{r['p10']:.3f}-{r['p90']:.3f}",
+            f"{r['images_per_second']:,.0f}",
+            f"{epoch:.2f} s",
+        ]
+        rows.append([r["version"], str(r["batch"]), *numbers, f"{memory / 1e6:.0f} MB" if memory else ""])
+    if not rows:
+        return ""
+    header = ["version", "batch", "ms a step", "p10-p90", "images/s", "50,000 images (extrapolated)", "memory"]
+    return "## Training step of the CIFAR-10 autoencoder\n\n" + table(header, rows)
+
+
+def main(paths: list[str]) -> int:
+    if not paths:
+        print(__doc__)
+        return 2
+    records = read(paths)
+    if not records:
+        print("no results", file=sys.stderr)
+        return 1
+    first = records[0]
+    measured = [r for r in records if r.get("measured")]
+    parts = ["# Benchmark report"]
+    if not measured:
+        parts.append(
+            "**Nothing here was measured on a GPU: these are emulated runs, a rehearsal of the harness. The times mean nothing.**"
+        )
+    about = [("device", first["device_name"]), ("commit", first["commit"] + (" with changes" if first["uncommitted"] else ""))]
+    about += [(k, first[k]) for k in ("toolkit", "driver", "max_sm_mhz", "torch", "when", "command") if first.get(k)]
+    parts.append("\n".join(f"- {name}: {value}" for name, value in about))
+    wrong = [r for r in records if "wrong" in r]
+    verdict = "Every timed result agreed with a float64 reference before, and had the same bits after."
+    parts.append(
+        verdict
+        if not wrong
+        else f"**{len(wrong)} results were wrong**: "
+        + "; ".join(f"{r['version']} {r['layer'] or r['case']} {r['entry']}: {r['wrong']}" for r in wrong[:8])
+    )
+    parts += [section for section in (steps(records), operations(records)) if section]
+    print("\n\n".join(parts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
