@@ -202,7 +202,7 @@ __attribute__((noinline, cold)) void out_of_budget(CheckState& c, const void* pc
   if (!f->started_ns) f->started_ns = ns;
   if (static_cast<double>(ns - f->started_ns) > limit * 1e9)
     raise_text(reinterpret_cast<uintptr_t>(pc),
-               "has run for %.0f seconds without an end: an infinite loop? (WARPLOOM_EMULATOR_TIMEOUT sets the limit)", limit);
+               "has run for %g seconds without an end: an infinite loop? (WARPLOOM_EMULATOR_TIMEOUT sets the limit)", limit);
 }
 
 // The segment that holds the access, by search: granules that several regions share.
