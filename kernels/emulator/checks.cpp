@@ -397,6 +397,19 @@ void checked_fill(void* to, int byte, size_t bytes) {
 }
 }  // namespace emulator
 }  // namespace warploom
+// Clang turns the memory functions of instrumented code into these.
+extern "C" __attribute__((visibility("hidden"), used)) void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
+  warploom::emulator::checked_copy(to, from, bytes);
+  return to;
+}
+extern "C" __attribute__((visibility("hidden"), used)) void* __tsan_memmove(void* to, const void* from, size_t bytes) {
+  warploom::emulator::checked_copy(to, from, bytes);
+  return to;
+}
+extern "C" __attribute__((visibility("hidden"), used)) void* __tsan_memset(void* to, int byte, size_t bytes) {
+  warploom::emulator::checked_fill(to, byte, bytes);
+  return to;
+}
 WL_CALLBACK __ubsan_handle_out_of_bounds(void* data, unsigned long index) {
   using namespace warploom::emulator;
   struct Location {
