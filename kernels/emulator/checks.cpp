@@ -202,7 +202,7 @@ __attribute__((noinline, cold)) void out_of_budget(CheckState& c, const void* pc
   if (!f->started_ns) f->started_ns = ns;
   if (static_cast<double>(ns - f->started_ns) > limit * 1e9)
     raise_text(reinterpret_cast<uintptr_t>(pc),
-               "has run for %.0f seconds without an end: an infinite loop? (WARPLOOM_EMULATOR_TIMEOUT sets the limit)", limit);
+               "has run for %g seconds without an end: an infinite loop? (WARPLOOM_EMULATOR_TIMEOUT sets the limit)", limit);
 }
 
 // The segment that holds the access, by search: granules that several regions share.
@@ -397,6 +397,19 @@ void checked_fill(void* to, int byte, size_t bytes) {
 }
 }  // namespace emulator
 }  // namespace warploom
+// Clang turns the memory functions of instrumented code into these.
+extern "C" __attribute__((visibility("hidden"), used)) void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
+  warploom::emulator::checked_copy(to, from, bytes);
+  return to;
+}
+extern "C" __attribute__((visibility("hidden"), used)) void* __tsan_memmove(void* to, const void* from, size_t bytes) {
+  warploom::emulator::checked_copy(to, from, bytes);
+  return to;
+}
+extern "C" __attribute__((visibility("hidden"), used)) void* __tsan_memset(void* to, int byte, size_t bytes) {
+  warploom::emulator::checked_fill(to, byte, bytes);
+  return to;
+}
 WL_CALLBACK __ubsan_handle_out_of_bounds(void* data, unsigned long index) {
   using namespace warploom::emulator;
   struct Location {

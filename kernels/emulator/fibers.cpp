@@ -117,20 +117,24 @@ void prepare_fiber(Fiber* fiber, void (*entry)()) {
 }
 #endif
 
+// In the fast build the lowest page of a stack is a guard. The checked build looks at the stack pointer wherever a function begins, which
+// may then be in the next stack already: nothing of that block runs again, so it does no harm, and below the first stack there is room.
+constexpr size_t kRoomBelow = 4 * kStackBytes;
+
 void make_stacks(Worker& worker) {
-  const size_t bytes = kMaxThreads * kStackBytes;
+  const size_t bytes = kRoomBelow + kMaxThreads * kStackBytes;
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED)
     throw OutOfMemoryError("the emulated device cannot reserve stacks for its threads; set WARPLOOM_THREADS lower");
   madvise(memory, bytes, MADV_NOHUGEPAGE);  // a huge page per stack would cost 2 MiB each
-  worker.stacks = static_cast<char*>(memory);
+  worker.stacks = static_cast<char*>(memory) + kRoomBelow;
 }
 
 void open_stack(Worker& worker, unsigned index) {
   Fiber& fiber = worker.fibers[index];
   fiber.stack_low = worker.stacks + index * kStackBytes;
   fiber.stack_index = index;
-  if (mprotect(fiber.stack_low, static_cast<size_t>(sysconf(_SC_PAGESIZE)), PROT_NONE) != 0)
+  if (!kChecked && mprotect(fiber.stack_low, static_cast<size_t>(sysconf(_SC_PAGESIZE)), PROT_NONE) != 0)
     fail("no guard page for a thread's stack (too many memory mappings): set WARPLOOM_THREADS lower, or raise vm.max_map_count");
 }
 

@@ -4,7 +4,9 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <condition_variable>
 #include <mutex>
+#include <thread>
 
 #include "checks.h"
 #include "memory.h"
@@ -26,6 +28,8 @@ struct Book {
   uint32_t next_segment = kFirstAllocation;
   std::map<uint32_t, std::string> names;
   std::string operation;
+  std::condition_variable call_ended;  // one call at a time: the table of owners is the library's
+  std::thread::id caller;              // who is in one
 };
 Book& book() {
   static Book* b = new Book;
@@ -199,7 +203,10 @@ void memory_copied(void* to, const void* from, int64_t bytes) {  // what was unw
 // lie on it.
 void memory_begin_call(const char* op, const std::vector<Region>& regions) {
   Book& b = book();
-  const std::lock_guard<std::mutex> hold(b.lock);
+  std::unique_lock<std::mutex> hold(b.lock);
+  const std::thread::id self = std::this_thread::get_id();
+  b.call_ended.wait(hold, [&] { return b.caller == std::thread::id() || b.caller == self; });
+  b.caller = std::thread::id();  // until nothing can throw any more
   close_regions();
   std::vector<uintptr_t> cuts;
   for (const Region& r : regions) {
@@ -241,11 +248,16 @@ void memory_begin_call(const char* op, const std::vector<Region>& regions) {
   arena.regions = id;
   arena.limit = kFirstAllocation;
   b.operation = op;
+  b.caller = self;
 }
 
 void memory_end_call() {
-  const std::lock_guard<std::mutex> hold(book().lock);
+  Book& b = book();
+  const std::lock_guard<std::mutex> hold(b.lock);
+  if (b.caller != std::this_thread::get_id()) return;
   close_regions();
+  b.caller = std::thread::id();
+  b.call_ended.notify_all();
 }
 
 }  // namespace emulator

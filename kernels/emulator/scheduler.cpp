@@ -315,7 +315,7 @@ void waited_too_long(Worker& w) {
   const double limit = text && atof(text) > 0 ? atof(text) : 60.0;
   if (seconds - w.nap_started > limit)
     fail(
-        "waits in a loop for %.0f seconds while no thread of its block makes progress; blocks run one after another on each of "
+        "waits in a loop for %g seconds while no thread of its block makes progress; blocks run one after another on each of "
         "%d "
         "workers, so that a block must not wait for a later one (WARPLOOM_EMULATOR_TIMEOUT sets the limit)",
         limit, worker_count());

@@ -241,6 +241,33 @@ WL_CASE(primitive, functions) {
   t.equal(i, 16, [&](int k) { return ei[static_cast<size_t>(k)]; }, "int");
 }
 
+WL_CASE(primitive, device_memory) {
+  const DeviceInfo& info = t.device->info();
+  t.require(info.compute_major == 9 && info.multiprocessors >= 1 && info.shared_bytes_per_block == 48 * 1024, "wrong DeviceInfo");
+  t.must_throw("out of memory", [&] { t.empty<char>(size_t(1) << 46, "weights"); });
+  std::vector<void*> pieces;
+  for (int i = 1; i < 40; ++i) pieces.push_back(t.device->allocate(i * 1000, "piece"));
+  for (int i = 0; i < 39; i += 2) t.device->release(pieces[static_cast<size_t>(i)]);
+  for (int i = 0; i < 39; i += 2)
+    pieces[static_cast<size_t>(i)] = t.device->allocate(i * 700, "piece");  // fits into what was freed
+  for (size_t i = 0; i < pieces.size(); ++i)
+    t.require(reinterpret_cast<uintptr_t>(pieces[i]) % 256 == 0, "not aligned to 256 bytes");
+  for (void* p : pieces) t.device->release(p);
+  int* a = t.upload<int>({1, 2, 3, 4, 5});
+  int* b = t.empty<int>(5);
+  t.device->copy(b, a, 20);
+  t.device->fill(b + 1, 0xff, 8);
+  t.equal(b, 5, [](int i) { return i == 1 || i == 2 ? -1 : i + 1; }, "copied and filled");
+  t.device->mark(3);
+  t.device->mark(4);
+  t.require(t.device->elapsed_ms(3, 4) >= 0, "time runs backwards");
+  if (!t.device->checks()) return;
+  static std::vector<int> host(8, 0);
+  t.must_throw("not inside one device buffer", [&] { t.device->copy_in(b, host.data(), 24); });
+  t.must_throw("not inside one device buffer", [&] { t.device->copy(b, host.data(), 4); });
+  t.must_throw("buffer x (32 bytes) is not inside", [&] { t.device->begin_call("op", {{"x", host.data(), 32, Region::read}}); });
+}
+
 #if !defined(WARPLOOM_EMULATOR_CHECKED)
 __global__ void fresh_shared_kernel(float* out) {
   WL_SHARED(float, a, [64]);

@@ -275,10 +275,10 @@ __global__ void block_copy_kernel(const float* x, float* y) {
 }
 WL_CASE(broken, block_copy) { BROKEN(block_copy, 1, 1, 0, t.upload(std::vector<float>(20, 1.0f)), t.empty<float>(19)); }
 
-__attribute__((noinline)) float deep(int n, float* out) {
+__attribute__((noinline)) float deep(int n, float* out) {  // FAULT: stack_overflow
   float a[256];
   for (int i = 0; i < 256; ++i) a[i] = out[0] + static_cast<float>(n);
-  const float below = n > 0 ? deep(n - 1, out) : 0.0f;  // FAULT: stack_overflow
+  const float below = n > 0 ? deep(n - 1, out) : 0.0f;
   return below + a[n % 256];
 }
 __global__ void stack_overflow_kernel(float* out) { out[0] = deep(1000, out); }
@@ -287,10 +287,10 @@ WL_CASE(broken, stack_overflow) { BROKEN(stack_overflow, 1, 1, 0, t.upload(std::
 __global__ void infinite_loop_kernel(float* x) {
   while (x[threadIdx.x] < 2.0f) x[threadIdx.x] = x[threadIdx.x] * 0.5f;  // FAULT: infinite_loop
 }
-WL_CASE(broken, infinite_loop) { BROKEN(infinite_loop, 1, 2, 0, t.upload(std::vector<float>(2, 1.0f))); }
+WL_CASE(endless, infinite_loop) { BROKEN(infinite_loop, 1, 2, 0, t.upload(std::vector<float>(2, 1.0f))); }
 
 __global__ void waits_forever_kernel(int* flag) {
-  while (atomicAdd(flag, 0) == 0) {
+  while (atomicAdd(flag, 0) == 0) {  // FAULT: waits_forever
   }
 }
 WL_CASE(endless, waits_forever) { BROKEN(waits_forever, 2, 32, 0, t.upload<int>({0})); }
