@@ -47,8 +47,8 @@ __global__ __launch_bounds__(T::kThreads, T::kBlocksPerMultiprocessor) void conv
   const int image = g.OH * g.OW;
   const int64_t first_image = run * g.run / image;
   const int begin = static_cast<int>(run * g.run - first_image * image);
-  const int64_t left = g.pixels - run * g.run;
-  const int end = begin + static_cast<int>(left < g.run ? left : g.run);
+  const int64_t rest = g.pixels - run * g.run;
+  const int end = begin + static_cast<int>(rest < g.run ? rest : g.run);
   x += first_image * g.H * g.W * g.C_in + group * g.C_group;
   dy += first_image * image * g.C_out + group * g.O_group;
 
@@ -114,10 +114,11 @@ __global__ __launch_bounds__(T::kThreads, T::kBlocksPerMultiprocessor) void conv
   float sum[T::TM][T::TN];
   clear<T>(sum);
   fetch(begin);
-  for (int p0 = begin; p0 < end; p0 += T::BK) {
+  for (int left = end - begin; left > 0; left -= T::BK) {
     store();
     __syncthreads();
-    fetch(p0 + T::BK);  // without a branch, or it would sink below the arithmetic it hides behind; past the end it loads nothing
+    fetch(end - left +
+          T::BK);  // without a branch, or it would sink below the arithmetic it hides behind; past the end it loads nothing
     multiply_tiles<T>(tile[0], sum);
     __syncthreads();
   }
@@ -174,7 +175,7 @@ auto choose_weight_tile(const Conv2dShape& s, Run run) {
   if (channels <= 4) return run(SliverTile());
   if (channels <= 16) return run(NarrowTile());
   if (channels <= 64 || K <= 64 || s.C_in / s.groups % 4 || channels % 4) return run(SquareTile());
-  return run(WideTile());
+  return run(TallTile());
 }
 
 static int runs_of(const Conv2dShape& s) {
@@ -206,7 +207,7 @@ static void run(const Conv2dBackwardWeight& a, const Context& context) {
     float* partials = p.runs > 1 ? context.workspace.ptr() : a.dw.ptr();
     g.vector_n = g.O_group % 4 == 0 && aligned16(a.dy.data, partials);
     auto kernel = conv2d_backward_weight_kernel<T, true>;
-    if constexpr (!std::is_same_v<T, WideTile>)
+    if constexpr (!std::is_same_v<T, TallTile>)
       if (g.C_group % 4 || (T::BN >= 64 && !g.vector_n)) kernel = conv2d_backward_weight_kernel<T, false>;
     launch(context, "v2::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(p.blocks, 1)), dim3(T::kThreads), 0, g,
            a.dy.ptr(), a.x.ptr(), partials);

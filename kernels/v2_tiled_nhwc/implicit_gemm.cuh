@@ -221,10 +221,11 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
   float sum[T::TM][T::TN];
   clear<T>(sum);
   fetch(0);
-  for (int k0 = 0; k0 < K; k0 += T::BK) {
+  for (int left = K; left > 0; left -= T::BK) {
     store();
     __syncthreads();
-    fetch(k0 + T::BK);  // without a branch, or it would sink below the arithmetic it hides behind; past the end it loads nothing
+    fetch(K - left +
+          T::BK);  // without a branch, or it would sink below the arithmetic it hides behind; past the end it loads nothing
     multiply_tiles<T>(tile[0], sum);
     __syncthreads();
   }
