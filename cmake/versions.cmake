@@ -10,3 +10,11 @@ foreach(line ${lines})
   endif()
   list(APPEND WARPLOOM_KERNEL_SOURCES ${sources})
 endforeach()
+
+# The version to copy, kept compiling by CI.
+option(WARPLOOM_TEMPLATE "Also build kernels/_template, as version copyme" OFF)
+if(WARPLOOM_TEMPLATE)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/_template/*.cu)
+  list(APPEND WARPLOOM_KERNEL_SOURCES ${sources})
+  add_compile_definitions(WARPLOOM_TEMPLATE)
+endif()

@@ -9,6 +9,9 @@ namespace warploom {
   const OpTable& table();                 \
   }
 #include "../versions.def"
+#if defined(WARPLOOM_TEMPLATE)
+WL_VERSION(copyme, _template, "")
+#endif
 #undef WL_VERSION
 }  // namespace warploom
 
@@ -26,6 +29,9 @@ extern "C" WL_EXPORT const warploom::DeviceLibrary* warploom_device_library() {
     static const OpTable* const tables[] = {
 #define WL_VERSION(name, folder, summary) &name::table(),
 #include "../versions.def"
+#if defined(WARPLOOM_TEMPLATE)
+        WL_VERSION(copyme, _template, "")
+#endif
 #undef WL_VERSION
     };
     l.tables = tables;

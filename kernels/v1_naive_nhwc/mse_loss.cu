@@ -19,7 +19,7 @@ static __device__ double block_sum(double value) {
     __syncthreads();
     if (t < half) sums[t] += sums[t + half];
   }
-  return sums[0];
+  return t == 0 ? sums[0] : 0.0;  // thread 0 wrote it last; for the others there is no barrier in between
 }
 
 __global__ void mse_loss_kernel(int64_t count, float slope, const float* __restrict__ prediction,  // [count]

@@ -36,10 +36,10 @@ static void run(const Conv2dBackwardInput& a, const Context& context) {
 
   const int64_t pixels = int64_t(g.rows) * g.cols;
   const int phases = s.stride_h * s.stride_w;
-  const int images = images_per_launch(s.N, pixels);
+  const int images = images_per_launch(s.N, int64_t(s.C_in) * s.H * s.W, int64_t(s.C_out) * s.OH * s.OW);
   choose_tile(pixels * s.N * phases, g.n_channels, s.groups, [&](auto tile) {
     using T = decltype(tile);
-    const bool masked = g.vector_k && g.k_channels % T::BK == 0 && s.KH * s.KW <= 32;
+    const bool masked = masked_form<T>(g);
     const auto kernel = masked ? conv2d_backward_input_kernel<T, true> : conv2d_backward_input_kernel<T, false>;
     for (int first = 0; first < s.N; first += images) {
       g.N = s.N - first < images ? s.N - first : images;

@@ -20,17 +20,19 @@ struct WeightGemm {
   int groups = 1, C_group = 0, O_group = 0, K = 0;
   int H = 0, W = 0, C_in = 0, OH = 0, OW = 0, C_out = 0;
   int stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0;
+  uint32_t x_image = 0, x_step_h = 0, x_step_w = 0;  // elements of x from one image, oh, ow to the next
   bool vector_n = false;
   FastDivisor by_image, by_col, by_channel, by_tap;  // OH * OW, OW, C_in/groups, KW
 };
 
-// kVector: four neighbouring k lie within one tap and are one 16-byte load.
+// kVector: four neighbouring k lie within one tap and are one 16-byte load; in the large tiles so are four neighbouring n.
 template <class T, bool kVector>
 __global__ __launch_bounds__(T::kThreads, T::kBlocksPerMultiprocessor) void conv2d_backward_weight_kernel(
     WeightGemm g, const float* __restrict__ dy,  // [N, OH, OW, C_out]
     const float* __restrict__ x,                 // [N, H, W, C_in]
     float* __restrict__ partials) {              // [runs, KH, KW, C_in/groups, C_out]
   WL_SHARED(typename T::Shared, tile, [1]);      // gathered: x, filter: dy
+  WL_SHARED(int, corner, [4]);                   // k0, n0, group, run: kept here while the loop needs every register
   static_assert(T::kThreads % (T::BM / 4) == 0, "a thread's k does not depend on the load");
   const int t = static_cast<int>(threadIdx.x);
   const int n_tiles = (g.O_group + T::BN - 1) / T::BN, k_tiles = (g.K + T::BM - 1) / T::BM;
@@ -41,18 +43,20 @@ __global__ __launch_bounds__(T::kThreads, T::kBlocksPerMultiprocessor) void conv
   block /= k_tiles;
   const int group = block % g.groups, run = block / g.groups;
 
-  // Pixels are counted from the first image of the run, so that 32 bits hold them.
+  // Pixels and offsets are counted from the first image of the run, so that 32 bits hold them.
   const int image = g.OH * g.OW;
   const int64_t first_image = run * g.run / image;
   const int begin = static_cast<int>(run * g.run - first_image * image);
-  const int64_t left = g.pixels - run * g.run;
-  const int end = begin + static_cast<int>(left < g.run ? left : g.run);
+  const int64_t rest = g.pixels - run * g.run;
+  const int end = begin + static_cast<int>(rest < g.run ? rest : g.run);
   x += first_image * g.H * g.W * g.C_in + group * g.C_group;
   dy += first_image * image * g.C_out + group * g.O_group;
 
+  const bool vector_n = (kVector && T::BN >= 64) || g.vector_n;
   // This thread's four rows of the tile, for all pixels: (tap, channel) -> offsets.
   constexpr int kRows = kVector ? 1 : 4;
-  int row_offset[kRows], col_offset[kRows], channel[kRows];
+  int row_offset[kRows], col_offset[kRows];
+  uint32_t x_offset[kRows];
   const int my_k = k0 + t % (T::BM / 4) * 4;
   WL_UNROLL
   for (int e = 0; e < kRows; ++e) {
@@ -60,23 +64,23 @@ __global__ __launch_bounds__(T::kThreads, T::kBlocksPerMultiprocessor) void conv
     const int kh = g.by_tap.quotient(tap), kw = g.by_tap.remainder(tap, kh);
     row_offset[e] = my_k + e < g.K ? kh - g.pad_top : -g.H - g.OH * g.stride_h;  // outside the image from every pixel
     col_offset[e] = kw - g.pad_left;
-    channel[e] = c;
+    x_offset[e] = static_cast<uint32_t>(((kh - g.pad_top) * g.W + col_offset[e]) * g.C_in + c);
   }
 
-  float next_x[T::kGathers][4] = {}, next_dy[T::kFilters][4] = {};
+  float next_x[T::kGathers][4], next_dy[T::kFilters][4];
   auto fetch = [&](int p0) {
     WL_UNROLL
     for (int l = 0; l < T::kGathers; ++l) {
       const int p = p0 + (t + l * T::kThreads) / (T::BM / 4);
       const int n = g.by_image.quotient(p), inside = g.by_image.remainder(p, n);
       const int oh = g.by_col.quotient(inside), ow = g.by_col.remainder(inside, oh);
-      const float* at = x + static_cast<int64_t>(n) * g.H * g.W * g.C_in;
+      const uint32_t at = n * g.x_image + oh * g.x_step_h + ow * g.x_step_w;
       WL_UNROLL
       for (int e = 0; e < kRows; ++e) {
         const int row = oh * g.stride_h + row_offset[e], col = ow * g.stride_w + col_offset[e];
         const bool covered = p < end && static_cast<unsigned>(row) < static_cast<unsigned>(g.H) &&
                              static_cast<unsigned>(col) < static_cast<unsigned>(g.W);
-        const float* pixel = at + (row * g.W + col) * g.C_in + channel[e];
+        const float* pixel = x + static_cast<uint32_t>(at + x_offset[e]);
         if constexpr (kVector)
           assign4(next_x[l], covered, pixel);
         else
@@ -87,8 +91,8 @@ __global__ __launch_bounds__(T::kThreads, T::kBlocksPerMultiprocessor) void conv
     for (int l = 0; l < T::kFilters; ++l) {
       const int item = t + l * T::kThreads;
       const int p = p0 + item / (T::BN / 4), n = n0 + item % (T::BN / 4) * 4;
-      if (item >= T::BN * T::BK / 4) continue;
-      assign_upto4(next_dy[l], p < end ? g.O_group - n : 0, g.vector_n, dy + static_cast<int64_t>(p) * g.C_out + n);
+      assign_upto4(next_dy[l], p < end && item < T::BN * T::BK / 4 ? g.O_group - n : 0, vector_n,
+                   dy + static_cast<uint32_t>(p * static_cast<uint32_t>(g.C_out) + n));
     }
   };
   auto store = [&] {
@@ -106,34 +110,41 @@ __global__ __launch_bounds__(T::kThreads, T::kBlocksPerMultiprocessor) void conv
     }
   };
 
+  if (t == 0) corner[0] = k0, corner[1] = n0, corner[2] = group, corner[3] = run;
   float sum[T::TM][T::TN];
   clear<T>(sum);
-  if (begin < end) fetch(begin);
-  for (int p0 = begin; p0 < end; p0 += T::BK) {
+  fetch(begin);
+  for (int left = end - begin; left > 0; left -= T::BK) {
     store();
     __syncthreads();
-    if (p0 + T::BK < end) fetch(p0 + T::BK);
+    fetch(end - left +
+          T::BK);  // without a branch, or it would sink below the arithmetic it hides behind; past the end it loads nothing
     multiply_tiles<T>(tile[0], sum);
     __syncthreads();
   }
 
-  partials += static_cast<int64_t>(run) * g.K * g.C_out + group * g.O_group;
-  const int tm = thread_m<T>(), tn = thread_n<T>();
+  if (begin >= end) __syncthreads();  // for corner
+  partials += static_cast<int64_t>(corner[3]) * g.K * g.C_out + corner[2] * g.O_group;
+  const int first_k = corner[0] + thread_m<T>() * T::kVectorM, first_n = corner[1] + thread_n<T>() * T::kVectorN;
   WL_UNROLL
   for (int r = 0; r < T::TM; ++r) {
-    const int k = k0 + r / T::kVectorM * T::kSpreadM + tm * T::kVectorM + r % T::kVectorM;
+    const int k = first_k + r / T::kVectorM * T::kSpreadM + r % T::kVectorM;
     if (k >= g.K) continue;
     float* row = partials + static_cast<int64_t>(k) * g.C_out;
     WL_UNROLL
-    for (int q = 0; q < T::TN / T::kVectorN; ++q) {
-      const int n = n0 + q * T::kSpreadN + tn * T::kVectorN;
-      store_columns<T>(row, n, g.O_group, g.vector_n, sum[r] + q * T::kVectorN);
-    }
+    for (int q = 0; q < T::TN / T::kVectorN; ++q)
+      store_columns<T>(row, first_n + q * T::kSpreadN, g.O_group, vector_n, sum[r] + q * T::kVectorN);
   }
 }
 
 // Runs so that about kTargetBlocks blocks share the work, a run is not too short, and the partial sums fit their limit.
-constexpr int64_t kTargetBlocks = 512, kShortestRun = 256, kLongestRun = int64_t(1) << 29;
+constexpr int64_t kTargetBlocks = 512, kShortestRun = 256;
+
+// A run begins within its first image and may end within another; offsets from its first image stay below 2^32.
+inline int64_t longest_run(const Conv2dShape& s) {
+  const int64_t pixels = int64_t(s.OH) * s.OW, largest = std::max(int64_t(s.H) * s.W * s.C_in, pixels * s.C_out);
+  return std::min(pixels * std::max((int64_t(1) << 32) / largest - 2, int64_t(1)), int64_t(1) << 30);
+}
 
 struct WeightPlan {
   int64_t run = 0, blocks = 0;
@@ -147,7 +158,7 @@ WeightPlan plan_for(const Conv2dShape& s) {
   int64_t runs = (kTargetBlocks + tiles - 1) / tiles;
   runs = std::min(runs, (pixels + kShortestRun - 1) / kShortestRun);
   runs = std::min(runs, kPartialsLimit / (s.w_count() * 4));
-  runs = std::max({runs, (pixels + kLongestRun - 1) / kLongestRun, int64_t(1)});
+  runs = std::max({runs, (pixels + longest_run(s) - 1) / longest_run(s), int64_t(1)});
   WeightPlan p;
   p.run = std::max((pixels + runs - 1) / runs, int64_t(1));
   p.run = (p.run + T::BK - 1) / T::BK * T::BK;
@@ -163,8 +174,8 @@ auto choose_weight_tile(const Conv2dShape& s, Run run) {
   const int64_t K = int64_t(s.C_in / s.groups) * s.KH * s.KW;
   if (channels <= 4) return run(SliverTile());
   if (channels <= 16) return run(NarrowTile());
-  if (channels <= 64 || K <= 64 || s.C_in / s.groups % 4) return run(SquareTile());
-  return run(WideTile());
+  if (channels <= 64 || K <= 64 || s.C_in / s.groups % 4 || channels % 4) return run(SquareTile());
+  return run(TallTile());
 }
 
 static int runs_of(const Conv2dShape& s) {
@@ -185,6 +196,7 @@ static void run(const Conv2dBackwardWeight& a, const Context& context) {
   g.groups = s.groups, g.C_group = s.C_in / s.groups, g.O_group = s.C_out / s.groups, g.K = g.C_group * s.KH * s.KW;
   g.H = s.H, g.W = s.W, g.C_in = s.C_in, g.OH = s.OH, g.OW = s.OW, g.C_out = s.C_out;
   g.stride_h = s.stride_h, g.stride_w = s.stride_w, g.pad_top = s.pad_top, g.pad_left = s.pad_left;
+  g.x_image = s.H * s.W * s.C_in, g.x_step_h = s.stride_h * s.W * s.C_in, g.x_step_w = s.stride_w * s.C_in;
   g.by_image = FastDivisor(s.OH * s.OW), g.by_col = FastDivisor(s.OW);
   g.by_channel = FastDivisor(g.C_group), g.by_tap = FastDivisor(s.KW);
 
@@ -195,8 +207,8 @@ static void run(const Conv2dBackwardWeight& a, const Context& context) {
     float* partials = p.runs > 1 ? context.workspace.ptr() : a.dw.ptr();
     g.vector_n = g.O_group % 4 == 0 && aligned16(a.dy.data, partials);
     auto kernel = conv2d_backward_weight_kernel<T, true>;
-    if constexpr (!std::is_same_v<T, WideTile>)
-      if (g.C_group % 4) kernel = conv2d_backward_weight_kernel<T, false>;
+    if constexpr (!std::is_same_v<T, TallTile>)
+      if (g.C_group % 4 || (T::BN >= 64 && !g.vector_n)) kernel = conv2d_backward_weight_kernel<T, false>;
     launch(context, "v2::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(p.blocks, 1)), dim3(T::kThreads), 0, g,
            a.dy.ptr(), a.x.ptr(), partials);
     if (p.runs > 1) reduce_partials(context, partials, p.runs, s.w_count(), a.dw.ptr());

@@ -48,6 +48,7 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
                                               const float* __restrict__ bias,    // [out_C] or null
                                               float* __restrict__ out) {         // [N, out_H, out_W, out_C]
   WL_SHARED(typename T::Shared, tile, [1]);
+  WL_SHARED(int, corner, [3]);  // m0, n0, group: kept here while the loop needs every register
   const int t = static_cast<int>(threadIdx.x);
   const int n_tiles = (g.n_channels + T::BN - 1) / T::BN;
   const int n0 = static_cast<int>(blockIdx.x) % n_tiles * T::BN;
@@ -69,9 +70,10 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
   }
   const int M = g.N * rows * cols, K = taps_h * taps_w * g.k_channels;
   const int sign = kBackward ? -1 : 1;
+  const bool vector_n = (kMasked && T::BN >= 64) || g.vector_n;  // known, so that the large tiles carry no second way of loading
 
   // Where this thread's gathered groups begin: pixel at tap (0, 0), channel of the group. May lie outside the image.
-  const float* gather_at[T::kGathers];
+  int gather_at[T::kGathers];
   int gather_row[T::kGathers], gather_col[T::kGathers];
   uint32_t
       gather_mask[T::kGathers];  // kMasked: bit 0 says whether the current tap lies inside the image, the next bits the next taps
@@ -84,7 +86,7 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
     const int row = kBackward ? i + (phase_h + g.pad_top) / g.step_h : i * g.step_h - g.pad_top;
     const int col = kBackward ? j + (phase_w + g.pad_left) / g.step_w : j * g.step_w - g.pad_left;
     gather_row[l] = row, gather_col[l] = col, gather_mask[l] = 0;
-    gather_at[l] = source + static_cast<int64_t>(n) * g.src_H * g.src_W * g.src_C + group * g.k_channels;
+    gather_at[l] = n * g.src_H * g.src_W * g.src_C + group * g.k_channels;
     if constexpr (kMasked) {
       gather_at[l] += (row * g.src_W + col) * g.src_C + pair_k<T::BM>(item);
       uint32_t columns = 0;
@@ -95,40 +97,47 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
     }
   }
 
-  float next_gather[T::kGathers][4] = {}, next_filter[T::kFilters][4] = {};
+  float next_gather[T::kGathers][4], next_filter[T::kFilters][4];
 
-  // The step to be fetched, where kMasked: offsets of its tap and channel in source and w, equal for the whole block.
-  int tap_w = 0, channel = 0, source_offset = 0;
-  int filter_offset = (first_h * g.w_width + first_w) * g.w_inputs * g.w_outputs;
+  // Where this thread's groups of w begin, and the tap and channel of the step to be fetched: kMasked walks with running offsets.
+  int filter_at[T::kFilters];
+  int tap_w = 0, channel = 0;
+  WL_UNROLL
+  for (int l = 0; l < T::kFilters; ++l) {
+    const int item = t + l * T::kThreads;
+    if constexpr (kBackward)
+      filter_at[l] = ((first_h * g.w_width + first_w) * g.w_inputs + n0 + pair_row<T::BN>(item)) * g.w_outputs +
+                     group * g.k_channels + pair_k<T::BN>(item);
+    else
+      filter_at[l] = item / (T::BN / 4) * g.w_outputs + group * g.n_channels + n0 + item % (T::BN / 4) * 4;
+  }
 
-  auto fetch_masked = [&] {
+  auto fetch_masked = [&](const bool more) {  // more: k is not at its end; the masks know that by themselves
+    int source_step = T::BK, filter_step = kBackward ? T::BK : T::BK * g.w_outputs;
+    bool next_tap = false;
+    channel += T::BK;
+    if (channel == g.k_channels) {  // on to the next tap; forward walks w in its own order, backward may leave out taps
+      channel = 0, next_tap = true, source_step += sign * g.src_C - g.k_channels;
+      if (kBackward) filter_step += g.step_w * g.w_inputs * g.w_outputs - g.k_channels;
+      if (++tap_w == taps_w) {
+        tap_w = 0, source_step += sign * (g.src_W - taps_w) * g.src_C;
+        if (kBackward) filter_step += (g.step_h * g.w_width - g.step_w * taps_w) * g.w_inputs * g.w_outputs;
+      }
+    }
     WL_UNROLL
-    for (int l = 0; l < T::kGathers; ++l) assign4(next_gather[l], gather_mask[l] & 1, gather_at[l] + source_offset);
+    for (int l = 0; l < T::kGathers; ++l) {
+      assign4(next_gather[l], gather_mask[l] & 1, source + gather_at[l]);
+      gather_at[l] += source_step, gather_mask[l] >>= next_tap;
+    }
     WL_UNROLL
     for (int l = 0; l < T::kFilters; ++l) {
       const int item = t + l * T::kThreads;
-      if (T::BN * T::BK / 4 % T::kThreads != 0 && item >= T::BN * T::BK / 4) continue;
-      if constexpr (kBackward) {
-        const int n = n0 + pair_row<T::BN>(item);
-        assign4(next_filter[l], n < g.n_channels,
-                w + filter_offset + n * g.w_outputs + group * g.k_channels + pair_k<T::BN>(item));
-      } else {
-        const int n = n0 + item % (T::BN / 4) * 4;
-        const float* at = w + filter_offset + item / (T::BN / 4) * g.w_outputs + group * g.n_channels + n;
-        assign_upto4(next_filter[l], g.n_channels - n, g.vector_n, at);
-      }
-    }
-    channel += T::BK, source_offset += T::BK;
-    filter_offset += kBackward ? T::BK : T::BK * g.w_outputs;
-    if (channel == g.k_channels) {  // on to the next tap; forward walks w in its own order, backward may leave out taps
-      channel = 0, source_offset += sign * g.src_C - g.k_channels;
-      if (kBackward) filter_offset += g.step_w * g.w_inputs * g.w_outputs - g.k_channels;
-      if (++tap_w == taps_w) {
-        tap_w = 0, source_offset += sign * (g.src_W - taps_w) * g.src_C;
-        if (kBackward) filter_offset += (g.step_h * g.w_width - g.step_w * taps_w) * g.w_inputs * g.w_outputs;
-      }
-      WL_UNROLL
-      for (int l = 0; l < T::kGathers; ++l) gather_mask[l] >>= 1;
+      const bool mine = more && (T::BN * T::BK / 4 % T::kThreads == 0 || item < T::BN * T::BK / 4);
+      if constexpr (kBackward)
+        assign4(next_filter[l], mine && n0 + pair_row<T::BN>(item) < g.n_channels, w + filter_at[l]);
+      else
+        assign_upto4(next_filter[l], mine ? g.n_channels - n0 - item % (T::BN / 4) * 4 : 0, vector_n, w + filter_at[l]);
+      filter_at[l] += filter_step;
     }
   };
 
@@ -144,7 +153,7 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
         const int row = gather_row[l] + sign * a, col = gather_col[l] + sign * b;
         const bool inside = k + e < K && static_cast<unsigned>(row) < static_cast<unsigned>(g.src_H) &&
                             static_cast<unsigned>(col) < static_cast<unsigned>(g.src_W);
-        const float* at = gather_at[l] + (row * g.src_W + col) * g.src_C + c;
+        const float* at = source + gather_at[l] + (row * g.src_W + col) * g.src_C + c;
         if (g.vector_k)
           assign4(next_gather[l], inside, at);
         else
@@ -154,11 +163,11 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
     WL_UNROLL
     for (int l = 0; l < T::kFilters; ++l) {
       const int item = t + l * T::kThreads;
-      if (T::BN * T::BK / 4 % T::kThreads != 0 && item >= T::BN * T::BK / 4) continue;
+      const bool mine = T::BN * T::BK / 4 % T::kThreads == 0 || item < T::BN * T::BK / 4;
       if constexpr (!kBackward) {  // rows of w are contiguous in n
         const int k = k0 + item / (T::BN / 4), n = n0 + item % (T::BN / 4) * 4;
-        const float* at = w + static_cast<int64_t>(k) * g.w_outputs + group * g.n_channels + n;
-        assign_upto4(next_filter[l], k < K ? g.n_channels - n : 0, g.vector_n, at);
+        const float* at = w + filter_at[l] + k0 * g.w_outputs;
+        assign_upto4(next_filter[l], mine && k < K ? g.n_channels - n : 0, vector_n, at);
       } else {  // n is the input channel: rows of w are contiguous in k
         const int n = n0 + pair_row<T::BN>(item), k = k0 + pair_k<T::BN>(item);
         WL_UNROLL
@@ -167,9 +176,8 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
           const int tap = g.by_channel.quotient(k + e), c = g.by_channel.remainder(k + e, tap);
           const int a = by_tap.quotient(tap), b = by_tap.remainder(tap, a);
           const int kh = first_h + g.step_h * a, kw = first_w + g.step_w * b;
-          const float* at =
-              w + static_cast<int64_t>((kh * g.w_width + kw) * g.w_inputs + n) * g.w_outputs + group * g.k_channels + c;
-          const bool inside = n < g.n_channels && k + e < K;
+          const float* at = w + ((kh * g.w_width + kw) * g.w_inputs + n) * g.w_outputs + group * g.k_channels + c;
+          const bool inside = mine && n < g.n_channels && k + e < K;
           if (g.vector_k)
             assign4(next_filter[l], inside, at);
           else
@@ -181,7 +189,7 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
 
   auto fetch = [&](int k0) {
     if constexpr (kMasked)
-      fetch_masked();
+      fetch_masked(k0 < K);
     else
       fetch_general(k0);
   };
@@ -209,39 +217,44 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
     }
   };
 
+  if (t == 0) corner[0] = m0, corner[1] = n0, corner[2] = group;
   float sum[T::TM][T::TN];
   clear<T>(sum);
-  if (K > 0) fetch(0);
-  for (int k0 = 0; k0 < K; k0 += T::BK) {
+  fetch(0);
+  for (int left = K; left > 0; left -= T::BK) {
     store();
     __syncthreads();
-    if (k0 + T::BK < K) fetch(k0 + T::BK);
+    fetch(K - left +
+          T::BK);  // without a branch, or it would sink below the arithmetic it hides behind; past the end it loads nothing
     multiply_tiles<T>(tile[0], sum);
     __syncthreads();
   }
+  if (K == 0) __syncthreads();  // for corner
 
   const int tm = thread_m<T>(), tn = thread_n<T>();
+  const int first_m = corner[0] + tm * T::kVectorM, first_n = corner[1] + tn * T::kVectorN,
+            channels_before = corner[2] * g.n_channels;
   WL_UNROLL
   for (int r = 0; r < T::TM; ++r) {
-    const int p = m0 + r / T::kVectorM * T::kSpreadM + tm * T::kVectorM + r % T::kVectorM;
+    const int p = first_m + r / T::kVectorM * T::kSpreadM + r % T::kVectorM;
     if (p >= M) continue;
-    int64_t pixel = p;
+    int pixel = p;
     if (kBackward) {  // forward writes every pixel in order
       const int n = by_image.quotient(p), inside = by_image.remainder(p, n);
       const int i = by_col.quotient(inside), j = by_col.remainder(inside, i);
-      pixel = (static_cast<int64_t>(n) * g.out_H + i * g.step_h + phase_h) * g.out_W + j * g.step_w + phase_w;
+      pixel = (n * g.out_H + i * g.step_h + phase_h) * g.out_W + j * g.step_w + phase_w;
     }
-    float* row = out + pixel * g.out_C + group * g.n_channels;
+    float* row = out + pixel * g.out_C + channels_before;
     WL_UNROLL
     for (int q = 0; q < T::TN / T::kVectorN; ++q) {
-      const int n = n0 + q * T::kSpreadN + tn * T::kVectorN;
+      const int n = first_n + q * T::kSpreadN;
       float v[T::kVectorN];
       WL_UNROLL
       for (int e = 0; e < T::kVectorN; ++e) {
         const bool inside = n + e < g.n_channels;
-        v[e] = sum[r][q * T::kVectorN + e] + (bias && inside ? bias[group * g.n_channels + n + e] : 0.0f);
+        v[e] = sum[r][q * T::kVectorN + e] + (bias && inside ? bias[channels_before + n + e] : 0.0f);
       }
-      store_columns<T>(row, n, g.n_channels, g.vector_n, v);
+      store_columns<T>(row, n, g.n_channels, vector_n, v);
     }
   }
 }
@@ -258,9 +271,15 @@ void choose_tile(int64_t pixels, int channels, int groups, Run run) {
   return run(WideTile());
 }
 
-// Images per launch: pixel numbers are 32-bit.
-inline int images_per_launch(int N, int64_t pixels) {
-  const int64_t most = (kImageLimit - 4096) / pixels;
+// Whether implicit_gemm takes its kMasked form.
+template <class T>
+bool masked_form(const ImplicitGemm& g) {
+  return g.vector_k && g.k_channels % T::BK == 0 && g.taps_h * g.taps_w <= 32 && (g.vector_n || T::BN < 64);
+}
+
+// Images per launch: within one, pixel numbers and offsets are 32-bit. N of them, of which one holds `x` and `y` elements.
+inline int images_per_launch(int N, int64_t x, int64_t y) {
+  const int64_t most = (kImageLimit - 4096) / (x > y ? x : y);
   return most < 1 ? 1 : most < N ? static_cast<int>(most) : N;
 }
 

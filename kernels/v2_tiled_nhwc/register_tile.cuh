@@ -19,7 +19,8 @@ struct Tile {
   static constexpr int kWarpsN = BN / TN / kLanesN;                                   // warps side by side
   static constexpr int kGathers = BM * BK / 4 / kThreads;                             // 4-element loads of a thread
   static constexpr int kFilters = (BN * BK / 4 + kThreads - 1) / kThreads;
-  static constexpr int kBlocksPerMultiprocessor = kThreads >= 256 ? 2 : 4;  // bounds the registers: 128 a thread
+  // Bounds the registers of a thread: 128, or 168 where a half-size block takes the full register tile.
+  static constexpr int kBlocksPerMultiprocessor = kThreads >= 256 ? 2 : TM * TN >= 64 ? 3 : 4;
   static_assert(BM * BN % (TM * TN) == 0 && kThreads % 32 == 0 && kThreads <= 1024, "whole warps");
   static_assert(BM * BK % (4 * kThreads) == 0, "every thread loads the same number of groups");
   static_assert(BK % 8 == 0 && BM % 4 == 0 && BN % 4 == 0 && TM % kVectorM == 0 && TN % kVectorN == 0, "vector accesses");
@@ -87,6 +88,7 @@ __device__ __forceinline__ void store_columns(float* row, int n, int columns, bo
 // Wide where there are many channels and enough pixels to occupy a large GPU, else narrower. Every tile adds in the same order of
 // k.
 using WideTile = Tile<128, 128, 8, 8, 8>;
+using TallTile = Tile<128, 64, 8, 8, 8>;
 using SquareTile = Tile<64, 64, 16, 4, 4>;
 using NarrowTile = Tile<128, 16, 8, 4, 4>;
 using SliverTile = Tile<256, 4, 8, 2, 4>;
