@@ -22,11 +22,12 @@ __global__ void sum_splits_kernel(int count, int splits, const float* __restrict
 
 void choose_splits(const Conv2dShape& s, WeightGradientPlan& plan) {
   constexpr int64_t kBlocks = 264, kPartialBytes = int64_t(16) << 20;
-  const int64_t blocks = int64_t(plan.blocks_o) * plan.blocks_r * s.groups, tiles = plan.tiles(s.N);
-  const int64_t held = std::max<int64_t>(1, kPartialBytes / (4 * std::max<int64_t>(1, s.w_count())));
-  const int64_t splits = std::max<int64_t>(1, std::min({(kBlocks + blocks - 1) / blocks, held, tiles}));
-  plan.tiles_per_split = std::max<int64_t>(1, (tiles + splits - 1) / splits);
-  plan.splits = static_cast<int>(std::max<int64_t>(1, (tiles + plan.tiles_per_split - 1) / plan.tiles_per_split));
+  const int64_t blocks = int64_t(plan.blocks_o) * plan.blocks_r * s.groups;
+  plan.tiles = int64_t(s.N) * plan.tiles_h * plan.tiles_w, plan.weights = s.w_count();
+  const int64_t held = std::max<int64_t>(1, kPartialBytes / (4 * std::max<int64_t>(1, plan.weights)));
+  const int64_t splits = std::max<int64_t>(1, std::min({(kBlocks + blocks - 1) / blocks, held, plan.tiles}));
+  plan.tiles_per_split = std::max<int64_t>(1, (plan.tiles + splits - 1) / splits);
+  plan.splits = static_cast<int>(std::max<int64_t>(1, (plan.tiles + plan.tiles_per_split - 1) / plan.tiles_per_split));
 }
 
 static WeightGradientPlan plan_for(const Conv2dShape& s) { return is_3x3(s) ? plan_3x3(s) : plan_general(s); }

@@ -14,7 +14,7 @@ struct WeightGradientPlan {
   int channels = 0;                // input channels a block of the general kernel stages; 0: it reads x from global memory
   int splits = 1;
   int64_t tiles_per_split = 1;
-  int64_t tiles(int N) const { return int64_t(N) * tiles_h * tiles_w; }
+  int64_t tiles = 0, weights = 0;  // of all images; elements of dw
 };
 
 // Chooses the splits once the rest is set: enough blocks for a large GPU, but no more than 16 MiB of partial gradients.

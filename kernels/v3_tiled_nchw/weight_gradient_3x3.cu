@@ -50,8 +50,8 @@ __global__ void __launch_bounds__(256, 2)
     for (int k = 0; k < 9; ++k) acc[o][k] = 0.0f;
   }
 
-  const int64_t begin = split * plan.tiles_per_split, tiles = plan.tiles(s.N);
-  const int64_t end = begin + plan.tiles_per_split < tiles ? begin + plan.tiles_per_split : tiles;
+  const int64_t begin = split * plan.tiles_per_split;
+  const int64_t end = begin + plan.tiles_per_split < plan.tiles ? begin + plan.tiles_per_split : plan.tiles;
   for (int64_t tile = begin; tile < end; ++tile) {
     const int64_t n = tile / (plan.tiles_h * plan.tiles_w);
     const int within = static_cast<int>(tile - n * plan.tiles_h * plan.tiles_w);
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(256, 2)
   warp_sum_rows(acc, sum);
   const int o = o0 + slice * kSliceChannels + lane / 4;
   if (o >= O || c0 + c >= I || lane % 4 != 0) return;
-  float* const to = partial + split * s.w_count() + (int64_t(group * O + o) * I + c0 + c) * 9;
+  float* const to = partial + split * plan.weights + (int64_t(group * O + o) * I + c0 + c) * 9;
   WL_UNROLL
   for (int k = 0; k < 9; ++k) to[k] = sum[k];
 }

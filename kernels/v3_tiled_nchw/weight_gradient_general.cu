@@ -21,7 +21,7 @@ static int spanned_channels(const Conv2dShape& s) {
 }
 
 template <bool Staged>
-__global__ void __launch_bounds__(256, 2)
+__global__ void __launch_bounds__(256, Staged ? 2 : 1)
     weight_gradient_general_kernel(Conv2dShape s, WeightGradientPlan plan,
                                    const float* __restrict__ dy,   // [N, C_out, OH, OW]
                                    const float* __restrict__ x,    // [N, C_in, H, W]
@@ -60,8 +60,8 @@ __global__ void __launch_bounds__(256, 2)
     for (int i = 0; i < kRun; ++i) acc[o][i] = 0.0f;
   }
 
-  const int64_t begin = split * plan.tiles_per_split, tiles = plan.tiles(s.N);
-  const int64_t end = begin + plan.tiles_per_split < tiles ? begin + plan.tiles_per_split : tiles;
+  const int64_t begin = split * plan.tiles_per_split;
+  const int64_t end = begin + plan.tiles_per_split < plan.tiles ? begin + plan.tiles_per_split : plan.tiles;
   for (int64_t tile = begin; tile < end; ++tile) {
     const int64_t n = tile / (plan.tiles_h * plan.tiles_w);
     const int within = static_cast<int>(tile - n * plan.tiles_h * plan.tiles_w);
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(256, 2)
   warp_sum_rows(acc, sum);
   const int o = o0 + slice * kSliceChannels + lane / 4;
   if (o >= O || lane % 4 != 0) return;
-  float* const to = partial + split * s.w_count() + int64_t(group * O + o) * R + run0;
+  float* const to = partial + split * plan.weights + int64_t(group * O + o) * R + run0;
   WL_UNROLL
   for (int i = 0; i < kRun; ++i)
     if (run0 + i < R) to[i] = sum[i];
