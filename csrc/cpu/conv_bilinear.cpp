@@ -6,6 +6,8 @@
 // follows. V, M, dM stand as [position][channel block][tile][16]. Rows of tiles pass in chunks, whatever image they are of, so
 // that V and M stay in the last-level cache; V is computed again for the gradient, which costs less than keeping it. Nothing
 // depends on the number of threads: tasks own tiles, or a position's whole product.
+#include <type_traits>
+
 #include "conv.h"
 #include "schemes.h"
 
@@ -56,11 +58,7 @@ class Bilinear {
         const int64_t p = task / parts, part = task % parts;
         multiply(tiles * part / parts, tiles * (part + 1) / parts, C_, N_, V(p), U_ + p * packed_size(C_, N_), M(p), false);
       });
-      parallel(q1 - q0, [&](int64_t q, int) {
-        if (c_.f.pool == 1) return transform_output<1>(q0 + q, q * TW_);
-        if (c_.f.pool == 2) return transform_output<2>(q0 + q, q * TW_);
-        if constexpr (S::kOut % 4 == 0) transform_output<4>(q0 + q, q * TW_);
-      });
+      parallel(q1 - q0, [&](int64_t q, int) { with_pool([&](auto pool) { transform_output<pool>(q0 + q, q * TW_); }); });
     }
   }
 
@@ -74,7 +72,7 @@ class Bilinear {
       const int64_t q1 = std::min(tile_rows_, q0 + rows_), tiles = (q1 - q0) * TW_;
       parallel(q1 - q0, [&](int64_t q, int) {
         if (c_.want_dw) transform_input(q0 + q, q * TW_);
-        transform_gradient(q0 + q, q * TW_);
+        with_pool([&](auto pool) { transform_gradient<pool>(q0 + q, q * TW_); });
       });
       const int64_t parts = row_parts();
       if (c_.want_dw) {
@@ -102,6 +100,16 @@ class Bilinear {
   }
 
  private:
+  // f(pool) with the pool as a constant; why_not() lets no other through, and none at all where products are borrowed.
+  template <class F>
+  void with_pool(F&& f) {
+    if (c_.f.pool == 1) return f(std::integral_constant<int, 1>());
+    if constexpr (S::kBorrow < 0) {
+      if (c_.f.pool == 2) return f(std::integral_constant<int, 2>());
+      if constexpr (S::kOut == 4) f(std::integral_constant<int, 4>());
+    }
+  }
+
   static constexpr int64_t kSkew = 3 * kBlock;  // keeps the positions out of each other's cache sets
   static constexpr int64_t kStrip = 4;          // channel blocks of dx that a task owns
 
@@ -232,50 +240,42 @@ class Bilinear {
   }
 
   // dM of tile row q from dy, through pool and activation; its share of db on the way.
+  template <int kPool>
   __attribute__((noinline)) void transform_gradient(int64_t q, int64_t tile) {
-    const int th = static_cast<int>(q % TH_), pool = c_.f.pool, POH = c_.POH(), POW = c_.POW();
+    // Windows (or pixels) of the output that a tile reaches, of which the first may be before it.
+    constexpr int kSide = kPool == 1 ? D : S::kOut / kPool, kFirst = kPool == 1 ? kBefore : 0;
+    const int th = static_cast<int>(q % TH_), POH = c_.POH(), POW = c_.POW();
     const int64_t image = q / TH_ * POH * POW * N_;
     float* db = c_.want_db ? db_parts_ + q * N_ : nullptr;
     if (db) std::fill(db, db + N_, 0.0f);
     const Activation kind = c_.f.activation;
     for (int tw = 0; tw < TW_; ++tw, ++tile) {
-      // Windows (or pixels) of the output that the tile reaches; -1 where there is none.
-      constexpr int kMost = D;
-      const int side = pool == 1 ? D : S::kOut / pool;
-      const int h0 = pool == 1 ? th * S::kOut - kBefore : th * side, w0 = pool == 1 ? tw * S::kOut - kBefore : tw * side;
-      int64_t at[kMost * kMost];
-      for (int a = 0; a < side; ++a)
-        for (int b = 0; b < side; ++b) {
-          const int h = h0 + a, w = w0 + b;
-          at[a * side + b] = h >= 0 && w >= 0 && h < POH && w < POW ? image + (int64_t(h) * POW + w) * N_ : -1;
-        }
+      int64_t at[kSide * kSide];  // -1 where there is none
+      for (int i = 0; i < kSide * kSide; ++i) {
+        const int h = th * (kSide - kFirst) - kFirst + i / kSide, w = tw * (kSide - kFirst) - kFirst + i % kSide;
+        at[i] = h >= 0 && w >= 0 && h < POH && w < POW ? image + (int64_t(h) * POW + w) * N_ : -1;
+      }
       for (int k = 0; k < N_; k += kWidth) {
         const int part = std::min(kWidth, N_ - k);
         vf d[D * D];
         vf total{};
-        auto value = [&](int64_t from) __attribute__((always_inline)) {
-          const vf g = load_part(c_.dy + from + k, part);
-          return kind == Activation::none ? g : activate_backward(g, load_part(c_.y + from + k, part), kind, c_.f.negative_slope);
-        };
-        if (pool == 1) {
-#pragma GCC unroll 5
-          for (int a = 0; a < D; ++a)
-#pragma GCC unroll 5
-            for (int b = 0; b < D; ++b) {
-              const int64_t from = at[a * D + b];
-              d[a * D + b] = from < 0 ? vf{} : value(from);
-              if (a >= kBefore && b >= kBefore) total += d[a * D + b];
-            }
-        } else {
-          for (int a = 0; a < side; ++a)
-            for (int b = 0; b < side; ++b) {
-              const int64_t from = at[a * side + b];
-              const vf g = from < 0 ? vf{} : value(from);
-              const vi where = from < 0 ? vi{} : load_bytes(c_.argmax + from + k, part);
-              total += g;
-              for (int i = 0; i < pool * pool; ++i)
-                d[(a * pool + i / pool) * D + b * pool + i % pool] = select(where == broadcast(int32_t(i)), g, vf{});
-            }
+#pragma GCC unroll 25
+        for (int i = 0; i < kSide * kSide; ++i) {
+          vf g{};
+          vi where{};
+          if (at[i] >= 0) {
+            g = load_part(c_.dy + at[i] + k, part);
+            if (kind != Activation::none) g = activate_backward(g, load_part(c_.y + at[i] + k, part), kind, c_.f.negative_slope);
+            if constexpr (kPool > 1) where = load_bytes(c_.argmax + at[i] + k, part);
+          }
+          if (i / kSide >= kFirst && i % kSide >= kFirst) total += g;
+          if constexpr (kPool == 1)
+            d[i] = g;
+          else
+#pragma GCC unroll 16
+            for (int j = 0; j < kPool * kPool; ++j)
+              d[(i / kSide * kPool + j / kPool) * D + i % kSide * kPool + j % kPool] =
+                  select(where == broadcast(int32_t(j)), g, vf{});
         }
         if (db) store_part(db + k, load_part(db + k, part) + total, part);
         float* to = M_ + k / kBlock * tiles_ * kBlock + tile * kBlock + k % kBlock;

@@ -23,7 +23,12 @@ __attribute__((noinline)) void tile(int64_t K, const float* a, int64_t row_, int
   const float* base[kBases];
 #pragma GCC unroll 5
   for (int q = 0; q < kBases; ++q) base[q] = a + 3 * q * row;
+  // The sums are written at the end, so their lines may come meanwhile; likewise the rows of the tile below, which is next.
+  const int64_t second = kWidth == kBlock ? c_block : kWidth;  // a row's second vector may stand in the next block of columns
+#pragma GCC unroll 14
+  for (int i = 0; i < R; ++i) __builtin_prefetch(c + i * c_row, 1), __builtin_prefetch(c + i * c_row + second, 1);
   auto step = [&](int j) __attribute__((always_inline)) {
+    if (kRow && j < R) __builtin_prefetch(base[j / 3] + (j % 3 + R) * row);
     const vf b0 = load(b + j * kPanel), b1 = load(b + j * kPanel + kWidth);
 #pragma GCC unroll 14
     for (int i = 0; i < R; ++i) {
@@ -42,8 +47,6 @@ __attribute__((noinline)) void tile(int64_t K, const float* a, int64_t row_, int
   }
 #pragma GCC unroll 1
   for (int j = 0; j < K - k; ++j) step(j);
-  // The two vectors of a row stand in one block of 16 columns or in two.
-  const int64_t second = kWidth == kBlock ? c_block : kWidth;
 #pragma GCC unroll 14
   for (int i = 0; i < R; ++i) {
     float* to = c + i * c_row;
@@ -99,6 +102,10 @@ __attribute__((noinline)) void tile_transposed(int64_t T, const float* a, int64_
   for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 2
     for (int v = 0; v < V; ++v) sum[i][v] = accumulate ? load(c + i * c_row + v * c_second) : vf{};
+#pragma GCC unroll 8
+  for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) __builtin_prefetch(c + (kRows + i) * c_row + v * c_second, 1);  // the next tile's sums
 #pragma GCC unroll 4
   for (int64_t t = 0; t < T; ++t, a += a_row, b += b_row) {
     vf bv[V];
