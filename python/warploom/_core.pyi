@@ -16,7 +16,8 @@ class GraphError(ValueError): ...  # malformed graph or mismatched shapes; the t
 
 def libraries() -> list[dict[str, Any]]:
     """Device libraries beside the package: {"kind", "path", "usable": bool, "why": str, "devices": [info], "versions": [names]}.
-    kind is "cpu", "cuda", "emulated" or "emulated:checked"; info holds name, compute_major, compute_minor, multiprocessors, memory_bytes."""
+    kind is "cpu", "cuda", "emulated" or "emulated:checked"; info holds name, compute_major, compute_minor, multiprocessors,
+    memory_bytes."""
 
 def versions() -> list[dict[str, Any]]:
     """Every version any library holds: {"name", "summary", "layout": "nchw"|"nhwc", "weight_layout", "kinds": [device kinds]}."""
@@ -25,7 +26,7 @@ def entries() -> list[dict[str, Any]]:
     """Every operation: {"name", "tensors": [{"name", "role": "in"|"out"|"inout", "optional": bool}], "attributes": [names]}."""
 
 def why_not(device: str, version: str, entry: str, attributes: dict[str, Any]) -> str:
-    """"" if the version takes the operation with these attributes, else one sentence."""
+    """ "" if the version takes the operation with these attributes, else one sentence."""
 
 def call(
     device: str,
@@ -37,17 +38,24 @@ def call(
     guard: bool = False,
     repeat: int = 0,
 ) -> dict[str, Array]:
-    """One entry of one version, raw: buffers in the version's own layouts, flat. Returns every requested output (all mandatory ones
-    by default) and every updated inout as flat arrays. guard=True: outputs and workspace start as NaN between guard bands, which are
-    checked afterwards, and inputs must be unchanged (KernelFault). repeat>0: runs that many times more, on a GPU with a cold L2 cache,
-    adds "milliseconds": f64[repeat], and checks that the outputs kept their bits (KernelFault)."""
+    """One entry of one version, raw: buffers in the version's own layouts, flat. Returns every requested output (all mandatory
+    ones by default) and every updated inout as flat arrays. guard=True: outputs and workspace start as NaN between guard bands,
+    which are checked afterwards, and inputs must be unchanged (KernelFault). repeat>0: runs that many times more, on a GPU with a
+    cold L2 cache, adds "milliseconds": f64[repeat], and checks that the outputs kept their bits (KernelFault)."""
 
 class Graph:
     def __init__(self, name: str = "model") -> None: ...
     def input(self, name: str, shape: tuple[int, ...]) -> int:
         """A value fed by the user; shape without the batch axis. Returns the value's id."""
     def parameter(
-        self, name: str, shape: tuple[int, ...], *, init: str = "zeros", fan_in: int = 0, fan_out: int = 0, gain: float = 1.0,
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        *,
+        init: str = "zeros",
+        fan_in: int = 0,
+        fan_out: int = 0,
+        gain: float = 1.0,
         trainable: bool = True,
     ) -> int:
         """shape in PyTorch's order. init: zeros, ones, he_normal, he_uniform, glorot_uniform, uniform_fan_in. Returns its id."""
@@ -62,12 +70,14 @@ class Graph:
     def set_trainable(self, parameter: int, trainable: bool) -> None: ...
     def shape(self, value: int) -> tuple[int, ...]: ...
     def describe(self) -> dict[str, Any]:
-        """{"name", "inputs": [value ids], "outputs": [value ids], "values": [{"name","shape","producer"}], "parameters": [{"id","name",
-        "shape","init","fan_in","fan_out","gain","trainable"}], "nodes": [{"name","op","inputs","outputs","parameters","attributes",
+        """{"name", "inputs": [value ids], "outputs": [value ids], "values": [{"name","shape","producer"}], "parameters":
+        [{"id","name", "shape","init","fan_in","fan_out","gain","trainable"}], "nodes":
+        [{"name","op","inputs","outputs","parameters","attributes",
         "output_shapes","macs","kernel","stride","padding","upsample","bilinear"}]}; all JSON-able."""
 
 class Session:
-    """A graph bound to a device and a version, with its parameters. Plans are made per batch size, on first use or by prepare()."""
+    """A graph bound to a device and a version, with its parameters. Plans are made per batch size, on first use or by
+    prepare()."""
 
     def __init__(
         self,
@@ -81,8 +91,8 @@ class Session:
         allocate: bool = True,
     ) -> None:
         """allocate=False: for memory() and explain() only.
-        losses: [{"kind": "mse", "output": index of a graph output, "target": target index, "weight": 1.0}]; the target index counts
-        the arrays of `targets`, or the graph's inputs when the targets are the inputs.
+        losses: [{"kind": "mse", "output": index of a graph output, "target": target index, "weight": 1.0}]; the target index
+        counts the arrays of `targets`, or the graph's inputs when the targets are the inputs.
         optimizer: {"kind": "sgd", "lr": …, "momentum": …, "weight_decay": …, "nesterov": bool}."""
     @property
     def device(self) -> str: ...
@@ -92,14 +102,16 @@ class Session:
     def prepare(self, batch: int, training: bool) -> None: ...
     def memory(self, batch: int, training: bool) -> dict[str, int]:
         """Bytes: weights, weight_gradients, optimizer_state; activations, gradients, saved, workspace alive at the fullest step;
-        fragmentation; total; total_without_reuse; data (resident data sets, not in the total). Planning only: allocates nothing."""
+        fragmentation; total; total_without_reuse; data (resident data sets, not in the total). Planning only: allocates
+        nothing."""
     def explain(self, batch: int, training: bool) -> list[dict[str, Any]]:
-        """The plan's steps in order: {"entry", "node", "backward", "version", "fusion": {"activation","pool","upsample"}, "workspace",
-        "bytes"}."""
+        """The plan's steps in order: {"entry", "node", "backward", "version", "fusion": {"activation","pool","upsample"},
+        "workspace", "bytes"}."""
     def refusals(self, batch: int, training: bool) -> list[str]:
         """Fusions that the version refused, a sentence each."""
     def set_optimizer(self, **hyper: float) -> None: ...
-    # Data from the host, one batch at a time: float32, or uint8 (scaled by 1/255 on the device). targets == []: reconstruct the inputs.
+    # Data from the host, one batch at a time: float32, or uint8 (scaled by 1/255 on the device).
+    # targets == []: reconstruct the inputs.
     def train_step(self, inputs: list[Array], targets: list[Array]) -> None:
         """One step; no wait. loss() waits."""
     def loss(self) -> float:

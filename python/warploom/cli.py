@@ -179,8 +179,8 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
                 start=start,
             )
         except errors.DivergedError:
-            if folder.read_metrics():
-                finish(folder, model, images, config)
+            if folder.read_metrics():  # the files of the last good epoch stay; the pictures show it
+                finish(folder, model, images, config, diverged=True)
             raise
         if signals.received:
             training.settle(model)

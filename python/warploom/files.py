@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from warploom.model import Model
 
 FORMAT = "warploom-model-1"
+_KEY = "warploom"  # one entry of metadata holds everything: the order of several would differ from file to file
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -48,14 +49,15 @@ def _umask() -> int:
     return mask
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Array], metadata: dict[str, str]) -> None:
+def write_tensors(path: str | Path, tensors: Mapping[str, Array], metadata: dict[str, Any]) -> None:
     from safetensors.numpy import save
 
-    write_atomically(path, save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata))
+    text = json.dumps(metadata, separators=(",", ":"))
+    write_atomically(path, save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, {_KEY: text}))
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """(tensors, metadata) of a .safetensors file; DataError in one sentence where that fails."""
+def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """(tensors, our metadata: {} in files of others) of a .safetensors file; DataError in one sentence where that fails."""
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
@@ -63,7 +65,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
         raise DataError(f"there is no file {path}")
     try:
         with safe_open(path, framework="numpy") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            metadata = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata if isinstance(metadata, dict) else {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} is damaged or no .safetensors file ({error}); restore it from a copy or train again") from error
 
@@ -117,7 +120,7 @@ def from_config(config: dict[str, Any]) -> "Model":
 
 
 def save_model(model: "Model", path: str | Path) -> None:
-    metadata = {"format": FORMAT, "graph": json.dumps(config_of(model), separators=(",", ":"))}
+    metadata = {"format": FORMAT, "graph": config_of(model)}
     write_tensors(path, model.state_dict(), metadata)
 
 
@@ -130,7 +133,7 @@ def load_model(path: str | Path) -> "Model":
             "model.load_state_dict(safetensors.numpy.load_file(path))"
         )
     try:
-        model = from_config(json.loads(metadata["graph"]))
+        model = from_config(metadata["graph"])
         model.load_state_dict(tensors)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, GraphError) as error:
         detail = str(error) if isinstance(error, (ArgumentError, GraphError)) else f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import cache
 from typing import Any, NamedTuple, TypedDict
 
 from warploom import _core
@@ -51,10 +52,21 @@ class Choice(NamedTuple):
         return self.versions[0]
 
 
+@cache
+def _libraries() -> list[dict[str, Any]]:
+    """Asked once: the core loads its device libraries once, and single operations come through here."""
+    return _core.libraries()
+
+
+@cache
+def _versions() -> list[dict[str, Any]]:
+    return _core.versions()
+
+
 def devices() -> list[Device]:
     """Every device this build knows, usable or not, and why not."""
     rows: list[Device] = []
-    libraries = _core.libraries()
+    libraries = _libraries()
     for kind in KINDS:
         found = [library for library in libraries if library["kind"] == kind]
         usable = [library for library in found if library["usable"]]
@@ -85,7 +97,7 @@ def versions() -> list[Version]:
     """Every kernel set this build holds, oldest first, and where it runs here."""
     here = devices()
     rows: list[Version] = []
-    for v in _core.versions():
+    for v in _versions():
         usable = [d["name"] for d in here if d["usable"] and v["name"] in d["versions"]]
         why = "" if usable else "none of its devices (" + ", ".join(v["kinds"]) + ") is usable here"
         rows.append(
@@ -96,7 +108,7 @@ def versions() -> list[Version]:
 
 def layouts(version: str) -> tuple[str, str]:
     """(activation layout, weight layout) of a version."""
-    for v in _core.versions():
+    for v in _versions():
         if v["name"] == version:
             return v["layout"], v["weight_layout"]
     raise UnsupportedError(f"this build has no version {version!r}")
@@ -110,7 +122,7 @@ def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool 
     kernels_first to that version's own kernels on the emulated device (single operations). What else is not there raises.
     """
     here = devices()
-    known = {v["name"]: v["kinds"] for v in _core.versions()}
+    known = {v["name"]: v["kinds"] for v in _versions()}
     if not isinstance(version, str) or (version != "auto" and version not in known):
         raise ArgumentError(f"unknown version {version!r}; expected one of auto, {', '.join(sorted(known))}")
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|emulated(:checked)?", device):

@@ -115,7 +115,7 @@ class RunFolder:
     def write_checkpoint(self, model: Model) -> None:
         tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
         tensors.update({f"optimizer/{name}": value for name, value in model.engine.session.optimizer_state().items()})
-        metadata = {"format": _CHECKPOINT_FORMAT, "progress": json.dumps(dataclasses.asdict(model.progress))}
+        metadata = {"format": _CHECKPOINT_FORMAT, "progress": dataclasses.asdict(model.progress)}
         write_tensors(self.checkpoint_path, tensors, metadata)
 
     def restore(self, model: Model) -> training.Progress:
@@ -126,7 +126,7 @@ class RunFolder:
         try:
             if metadata["format"] != _CHECKPOINT_FORMAT:
                 raise ValueError(f"format {metadata['format']!r}, expected {_CHECKPOINT_FORMAT!r}")
-            progress = training.Progress(**json.loads(metadata["progress"]))
+            progress = training.Progress(**metadata["progress"])
             parts: dict[str, dict[str, Array]] = {"model": {}, "optimizer": {}}
             for name, value in tensors.items():
                 part, key = name.split("/", 1)
@@ -199,11 +199,11 @@ def prepare(folder: RunFolder, config: RunConfig, data: Dataset, model: Model, *
     return progress
 
 
-def finish(folder: RunFolder, model: Model, data: Dataset, config: RunConfig) -> None:
+def finish(folder: RunFolder, model: Model, data: Dataset, config: RunConfig, *, diverged: bool = False) -> None:
     """The pictures, and where the run was stopped inside an epoch, its model and checkpoint."""
     from warploom.plots import plot_loss, plot_reconstructions
 
-    if model.progress.batch:
+    if model.progress.batch and not diverged:
         model.save(folder.model_path)
         folder.write_checkpoint(model)
     rows = folder.read_metrics()

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from warploom._arrays import positive
@@ -75,7 +75,7 @@ def fit(
         raise ArgumentError(f"cannot go on at batch {start.batch} of an epoch with {steps} batches")
 
     model.stop_training = False
-    model.progress = start
+    model.progress = replace(start)
     engine.sync()
     feed = make_feed(engine, "train", x, y, batch_size)
     test_feed = make_feed(engine, "test", *validation, batch_size) if validation else None
@@ -84,7 +84,7 @@ def fit(
     _tell(listeners, "on_train_begin", about)
     try:
         for epoch in range(start.epoch, epochs):
-            good = {name: p.value() for name, p in engine.names.items()}
+            good, begun = {name: p.value() for name, p in engine.names.items()}, replace(model.progress)
             for callback in listeners:
                 callback.on_epoch_begin(epoch, {"batch": start.batch if epoch == start.epoch else 0})
             logs = _epoch(model, engine, feed, epoch, rows, seed, shuffle, listeners)
@@ -93,6 +93,7 @@ def fit(
             if not math.isfinite(logs["loss"]):
                 for name, parameter in engine.names.items():
                     parameter.set(good[name])
+                model.progress = begun
                 raise DivergedError(
                     f"the loss became {logs['loss']} in epoch {epoch + 1}: the weights are back at the end of epoch {epoch}; "
                     "try a smaller learning rate"

@@ -31,7 +31,7 @@ def cache_dir() -> Path:
     """Where downloads are kept: $WARPLOOM_CACHE, else the system's place for caches."""
     import os
 
-    import pooch  # type: ignore[import-untyped]
+    import pooch
 
     return Path(os.environ.get("WARPLOOM_CACHE") or pooch.os_cache("warploom"))
 

@@ -58,16 +58,31 @@ def load(seed: int = 0, train: int = 50_000, test: int = 10_000) -> Dataset:
 
 def _crops(regions: list[Array], count: int, seed: int, part: int) -> Array:
     draws = np.random.Philox(key=np.array([seed, part], dtype=np.uint64)).random_raw(5 * count).reshape(count, 5)
-    areas = np.cumsum([r.shape[0] * r.shape[1] for r in regions])
+    areas = np.cumsum([r.shape[0] * r.shape[1] for r in regions]).astype(np.uint64)
+    chosen = np.searchsorted(areas, draws[:, 0] % areas[-1], side="right")  # larger photographs more often
+    zooms = np.array(_ZOOMS)[(draws[:, 1] % np.uint64(len(_ZOOMS))).astype(int)]
     out = np.empty((count, 3, _SIDE, _SIDE), np.uint8)
-    for i, (where, zoom_bits, y_bits, x_bits, mirror) in enumerate(draws.tolist()):
-        region = regions[int(np.searchsorted(areas, where % int(areas[-1]), side="right"))]
-        zoom = _ZOOMS[zoom_bits % len(_ZOOMS)]
-        while zoom > 1 and _SIDE * zoom > min(region.shape[:2]):
-            zoom -= 1
-        side = _SIDE * zoom
-        y, x = y_bits % (region.shape[0] - side + 1), x_bits % (region.shape[1] - side + 1)
-        crop = region[y : y + side, x : x + side].reshape(_SIDE, zoom, _SIDE, zoom, 3).sum(axis=(1, 3), dtype=np.uint32)
-        small = ((crop + zoom * zoom // 2) // (zoom * zoom)).astype(np.uint8)
-        out[i] = (small[:, ::-1] if mirror & 1 else small).transpose(2, 0, 1)
+    steps = np.arange(_SIDE)
+    for index, region in enumerate(regions):
+        fitting = [z for z in _ZOOMS if _SIDE * z <= min(region.shape[:2])]
+        if not fitting:
+            raise DataError(f"a photograph of {region.shape[1]}x{region.shape[0]} pixels is too small for crops of {_SIDE}")
+        for zoom in fitting:
+            rows = np.flatnonzero((chosen == index) & (np.minimum(zooms, fitting[-1]) == zoom))
+            boxes = _box_means(region, zoom)  # [H - zoom + 1, W - zoom + 1, 3]
+            last = [np.uint64(size - zoom * _SIDE + 1) for size in region.shape[:2]]
+            y, x = ((draws[rows, 2 + axis] % last[axis]).astype(int)[:, None] + zoom * steps for axis in (0, 1))
+            mirrored = (draws[rows, 4] & np.uint64(1)).astype(bool)
+            x[mirrored] = x[mirrored, ::-1]
+            out[rows] = boxes[y[:, :, None], x[:, None, :]].transpose(0, 3, 1, 2)
     return out
+
+
+def _box_means(region: Array, zoom: int) -> Array:
+    """The rounded mean of the zoom x zoom box that starts at each pixel."""
+    height, width = region.shape[0] - zoom + 1, region.shape[1] - zoom + 1
+    total = np.zeros((height, width, 3), np.uint32)
+    for dy in range(zoom):
+        for dx in range(zoom):
+            total += region[dy : dy + height, dx : dx + width]
+    return ((total + zoom * zoom // 2) // (zoom * zoom)).astype(np.uint8)

@@ -108,7 +108,7 @@ class Layer:
     @property
     def base_name(self) -> str:
         """conv2d for Conv2d, leaky_relu for LeakyReLU: what automatic names start with."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(self).__name__).lower()
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__.replace("ReLU", "Relu")).lower()
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.config().items())
