@@ -51,9 +51,8 @@ def main(path: str) -> int:
         print(f"spill: {mark} {readable(name)} for {architecture}: {spilled} bytes, {registers} registers")
     hot = [k for k in spilling if HOT.search(k[0])]
     most = max((k[3] for k in found), default=0)
-    print(
-        f"ptxas: {len(found)} kernels compiled, {len(spilling)} spill ({len(hot)} of them convolutions or matrix products); most registers {most}"
-    )
+    words = f"{len(spilling)} spill, {len(hot)} of them convolutions or matrix products"
+    print(f"ptxas: {len(found)} kernels compiled, {words}; at most {most} registers")
     return 1 if hot or not found else 0
 
 

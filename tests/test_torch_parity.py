@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import warploom as wl
 from conftest import device_mark, kernel_targets
 from harness import Target
 from networks import STAGES, as_floats, small_autoencoder, smooth_images
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 torch = pytest.importorskip("torch", reason="torch is not installed: the oracle's float64 NumPy stands in for it")
-wl = pytest.importorskip("warploom", reason="the package is not installed")
 
 TARGETS: list[Target] = kernel_targets()
 EACH = [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in TARGETS]

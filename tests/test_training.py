@@ -22,7 +22,9 @@ HYPER = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4}
 
 @pytest.fixture(scope="module")
 def wl() -> Any:
-    return pytest.importorskip("warploom", reason="the package is not installed")
+    import warploom
+
+    return warploom
 
 
 def compiled(wl: Any, target: Target, model: Any = None, *, batch_size: int = 8, seed: int = 3, **hyper: Any) -> Any:
@@ -153,12 +155,12 @@ def fast_targets() -> list[Any]:
 
 @pytest.mark.parametrize("target", fast_targets())
 def test_loss_falls_on_real_images(wl: Any, target: Target) -> None:
-    images = real_images(256)
     small = target.device.startswith("emulated")
+    images = real_images(64 if small else 256)
     model = small_autoencoder(wl, (16, 8), (3, 32, 32)) if small else wl.models.cifar10_autoencoder()
-    compiled(wl, target, model, batch_size=32, seed=0, lr=0.02, momentum=0.9)
+    compiled(wl, target, model, batch_size=8 if small else 32, seed=0, lr=0.02 if small else 0.003, momentum=0.9)
     before = model.evaluate(images)["loss"]
-    history = model.fit(images, epochs=4 if small else 3)
+    history = model.fit(images, epochs=3)
     after = model.evaluate(images)["loss"]
     assert np.isfinite(_losses(history)).all()
     assert after < 0.25 * before, f"loss {before:.4f} before, {_losses(history)} while training, {after:.4f} after"
@@ -168,14 +170,14 @@ def test_loss_falls_on_real_images(wl: Any, target: Target) -> None:
 
 
 def test_versions_agree_on_real_images(wl: Any) -> None:
-    """Two steps of the specification's network itself: what `train.py --limit 2` does, on cpu and the emulated versions."""
+    """A step of the specification's network itself, and the loss after it, on cpu and the emulated versions."""
     images = as_floats(real_images(2))
     results = {}
     for target in TARGETS:
         if target.device == "emulated:checked" or target.device.startswith("cuda"):
             continue
         model = compiled(wl, target, wl.models.cifar10_autoencoder(), lr=0.01)
-        results[str(target)] = [model.train_step(images[:1])["loss"], model.train_step(images[1:2])["loss"]]
+        results[str(target)] = [model.train_step(images[:1])["loss"], model.evaluate(images[1:2])["loss"]]
     expected = np.median(list(results.values()), axis=0)
     for name, losses in results.items():
         assert relative(np.array(losses), expected) <= 5e-6, f"{name}: {losses}, the others {expected.tolist()}"
