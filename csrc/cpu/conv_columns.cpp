@@ -82,8 +82,11 @@ class Columns {
         if (c_.want_dx) multiply(0, pixels, taps_ * N_, C_, {dP, pitch_, kBlock}, packed_, {c_.dx + at, C_, kBlock}, true);
         if (c_.want_db) {
           const int stop = last == XH_ ? c_.s.OH : std::min(c_.s.OH, last * up_);
-          for (int64_t oh = std::min(c_.s.OH, first * up_); oh < stop; ++oh)
-            for (int64_t ow = 0; ow < c_.s.OW; ++ow) bias += gradient(((n * c_.s.OH + oh) * c_.s.OW + ow) * N_);
+          for (int64_t oh = std::min(c_.s.OH, first * up_); oh < stop; ++oh) {
+            vf row{};
+            for (int64_t ow = 0; ow < c_.s.OW; ++ow) row += gradient(((n * c_.s.OH + oh) * c_.s.OW + ow) * N_);
+            bias += row;
+          }
         }
       }
       if (c_.want_db) store(db_parts_ + segment * kWidth, bias);

@@ -47,6 +47,7 @@ class Direct {
     image_floats_ = round_up((band_ * kPool + 2) * pitch_ * C, 32);
     each_ = image_floats_ + NB_ * pixels * kBlock;
     if (kPool == 2) each_ += NB_ * pixels * kBlock / 4 + pixels * C * 16;
+    each_ += NB_ * kBlock;
     each_ = round_up(each_, 32);
     scratch_ = ws.take(thread_count() * each_);
     segments_ = std::max<int64_t>(1, std::min<int64_t>(kSegments, c.s.N * bands_));
@@ -151,6 +152,8 @@ class Direct {
     float* dz = image + image_floats_;                                       // [NB][pixels][16]
     auto* pick = reinterpret_cast<uint8_t*>(dz + NB_ * pixels * kBlock);     // [NB][pixels][16]
     float* tables = reinterpret_cast<float*>(pick + NB_ * pixels * kBlock);  // [pixels][C][4][4]
+    float* sums = scratch + each_ - NB_ * kBlock;                            // of this band: short sums round less
+    std::fill(sums, sums + NB_ * kBlock, 0.0f);
     const Activation kind = c_.f.activation;
     for (int64_t i = 0; i < pixels; ++i) {
       const int64_t at = ((n * POH + first) * POW + i) * N_;
@@ -158,7 +161,7 @@ class Direct {
         const int size = std::min(kWidth, N_ - k);
         vf d = load_part(c_.dy + at + k, size);
         if (kind != Activation::none) d = activate_backward(d, load_part(c_.y + at + k, size), kind, c_.f.negative_slope);
-        if (db) store_part(db + k, load_part(db + k, size) + d, size);
+        store(sums + k, load(sums + k) + d);
         const int64_t to = (k / kBlock * pixels + i) * kBlock + k % kBlock;
         store(dz + to, d);
         if (kPool == 2 && part) {
@@ -167,6 +170,8 @@ class Direct {
         }
       }
     }
+    if (db)
+      for (int k = 0; k < N_; ++k) db[k] += sums[k];
     if (!part) return;
     pad_rows(c_, n, first * kPool - c_.s.pad_top, rows * kPool + 2, pitch_, image);
     if (kPool == 2)

@@ -25,23 +25,28 @@ struct Matrix {
   }
 };
 
-// Winograd F(4, 3) at 0, 1, -1, 2, -2 and infinity.
+// Winograd F(4, 3) at 0, 3/4, -3/4, 3/2, -3/2 and infinity: half the rounding error of the textbook's 0, 1, -1, 2, -2, since the
+// powers of these points stay near one. For a point p: B's row holds the polynomial that is zero at the others, G's row 1, p, p^2
+// over that polynomial's value at p, A's column the powers of p.
 struct WinogradF4 {
   static constexpr const char* name = "winograd4";
   static constexpr int kUp = 1, kIn = 6, kInStep = 4, kProducts = 6, kOut = 4, kBorrow = -1;
-  static constexpr Matrix<6, 6> B = {{{4, 0, -5, 0, 1, 0},
-                                      {0, -4, -4, 1, 1, 0},
-                                      {0, 4, -4, -1, 1, 0},
-                                      {0, -2, -1, 2, 1, 0},
-                                      {0, 2, -1, -2, 1, 0},
-                                      {0, 4, 0, -5, 0, 1}}};
-  static constexpr Matrix<6, 3> G = {{{1.0f / 4, 0, 0},
-                                      {-1.0f / 6, -1.0f / 6, -1.0f / 6},
-                                      {-1.0f / 6, 1.0f / 6, -1.0f / 6},
-                                      {1.0f / 24, 1.0f / 12, 1.0f / 6},
-                                      {1.0f / 24, -1.0f / 12, 1.0f / 6},
+  static constexpr Matrix<6, 6> B = {{{81.0f / 64, 0, -45.0f / 16, 0, 1, 0},
+                                      {0, -27.0f / 16, -9.0f / 4, 3.0f / 4, 1, 0},
+                                      {0, 27.0f / 16, -9.0f / 4, -3.0f / 4, 1, 0},
+                                      {0, -27.0f / 32, -9.0f / 16, 3.0f / 2, 1, 0},
+                                      {0, 27.0f / 32, -9.0f / 16, -3.0f / 2, 1, 0},
+                                      {0, 81.0f / 64, 0, -45.0f / 16, 0, 1}}};
+  static constexpr Matrix<6, 3> G = {{{64.0f / 81, 0, 0},
+                                      {-128.0f / 243, -32.0f / 81, -8.0f / 27},
+                                      {-128.0f / 243, 32.0f / 81, -8.0f / 27},
+                                      {32.0f / 243, 16.0f / 81, 8.0f / 27},
+                                      {32.0f / 243, -16.0f / 81, 8.0f / 27},
                                       {0, 0, 1}}};
-  static constexpr Matrix<4, 6> A = {{{1, 1, 1, 1, 1, 0}, {0, 1, -1, 2, -2, 0}, {0, 1, 1, 4, 4, 0}, {0, 1, -1, 8, -8, 1}}};
+  static constexpr Matrix<4, 6> A = {{{1, 1, 1, 1, 1, 0},
+                                      {0, 3.0f / 4, -3.0f / 4, 3.0f / 2, -3.0f / 2, 0},
+                                      {0, 9.0f / 16, 9.0f / 16, 9.0f / 4, 9.0f / 4, 0},
+                                      {0, 27.0f / 64, -27.0f / 64, 27.0f / 8, -27.0f / 8, 1}}};
 };
 
 // Winograd F(2, 3) at 0, 1, -1 and infinity: for maps too small to fill tiles of four.
