@@ -185,7 +185,9 @@ def time_steps(targets: list[harness.Target], options: argparse.Namespace, write
     rival = load_rival(options)
     for record in rival.steps(batch, options.repeat) if rival else ():
         about = {"kind": "step", "case": f"cifar10_autoencoder_b{batch}", "layer": "whole step", "entry": "train_step"}
-        writer.add(about | {"flops": step_flops(batch)} | record)
+        if "milliseconds" in record:
+            record |= {"flops": step_flops(batch), "gflops": step_flops(batch) / record["milliseconds"] / 1e6}
+        writer.add(about | record)
 
 
 def step_flops(batch: int) -> int:

@@ -109,8 +109,8 @@ data=(--data patches)
 [ -z "${WARPLOOM_DATA:-}" ] || data=(--data cifar10 --data-dir "$WARPLOOM_DATA")
 runs=$(mktemp -d)
 for version in $versions; do
-  if [ $rehearse = 1 ]; then size="--limit 8 --batch-size 4 --epochs 1"; else size="--limit 12800 --epochs 2"; fi
-  step "train $version" 40 train.log "python3 train.py --version $version --device $device ${data[*]} $size --out $runs/$version \
+  if [ $rehearse = 1 ]; then size="--limit 4 --batch-size 2 --epochs 1" limit=120; else size="--limit 12800 --epochs 2" limit=40; fi
+  step "train $version" "$limit" train.log "python3 train.py --version $version --device $device ${data[*]} $size --out $runs/$version \
     && tail -n 1 $runs/$version/metrics.jsonl | tee $runs/$version.json"
 done
 

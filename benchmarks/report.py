@@ -95,9 +95,11 @@ def main(paths: list[str]) -> int:
         print("no results", file=sys.stderr)
         return 1
     first = records[0]
-    measured = [r for r in records if r.get("measured")]
     parts = ["# Benchmark report"]
-    if not measured:
+    measured = [r for r in records if r.get("measured") or "wrong" in r]
+    if any(r.get("measured") for r in records):
+        records = measured  # emulated times never stand beside measured ones
+    else:
         parts.append(
             "**Nothing here was measured on a GPU: these are emulated runs, a rehearsal of the harness. The times mean nothing.**"
         )
