@@ -10,7 +10,7 @@ namespace warploom::v1 {
 
 constexpr int kRun = 4 * kThreads;
 
-// The block's sum of `value`, in thread 0; the order depends on nothing but the thread index.
+// The block's sum of `value`; the order depends on nothing but the thread index.
 static __device__ double block_sum(double value) {
   WL_SHARED(double, sums, [kThreads]);
   const int t = static_cast<int>(threadIdx.x);
@@ -19,7 +19,8 @@ static __device__ double block_sum(double value) {
     __syncthreads();
     if (t < half) sums[t] += sums[t + half];
   }
-  return t == 0 ? sums[0] : 0.0;  // thread 0 wrote it last; for the others there is no barrier in between
+  __syncthreads();  // thread 0 wrote sums[0] in the last round
+  return sums[0];
 }
 
 __global__ void mse_loss_kernel(int64_t count, float slope, const float* __restrict__ prediction,  // [count]
