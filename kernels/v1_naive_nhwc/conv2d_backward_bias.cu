@@ -1,7 +1,8 @@
 // conv2d_backward_bias.cu (v1): db[oc] = sum over n,oh,ow of dy[n,oh,ow,oc]
 // Layout: dy [N, OH, OW, C_out], db [C_out].
 // One thread owns one channel and adds up image by image; neighbouring threads read neighbouring channels.
-// First rung. Bottleneck: C_out threads in all, so nearly the whole GPU idles.
+// First rung.
+// Bottleneck: C_out threads in all, so nearly the whole GPU idles.
 // Preconditions: no fusion; one image below 2^31 elements.
 #include "../common/portable.cuh"
 #include "../common/preconditions.h"

@@ -1,7 +1,10 @@
 // conv2d_backward_input.cu (v1): dx[n,h,w,ic] = sum over kh,kw,oc of dy[n,oh,ow,oc] * w[oc,kh,kw,ic] where oh*stride+kh-pad == h
-// (w alike) Layout: dy [N, OH, OW, C_out], w [C_out, KH, KW, C_in/groups], dx [N, H, W, C_in]; zero padding, any groups. One
-// thread owns one element of dx and gathers: it asks, tap by tap, which output pixel saw it there. No two threads write one
-// element. First rung. Bottleneck: memory, as in the forward kernel; with a stride most taps find no output pixel and do nothing.
+//   (w alike)
+// Layout: dy [N, OH, OW, C_out], w [C_out, KH, KW, C_in/groups], dx [N, H, W, C_in]; zero padding, any groups.
+// One thread owns one element of dx and gathers: it asks, tap by tap, which output pixel saw it there. No two threads write one
+//   element.
+// First rung.
+// Bottleneck: memory, as in the forward kernel; with a stride most taps find no output pixel and do nothing.
 // Preconditions: no fusion; one image below 2^31 elements.
 #include "../common/portable.cuh"
 #include "../common/preconditions.h"

@@ -1,8 +1,10 @@
 // conv2d_forward.cu (v1): y[n,oh,ow,oc] = bias[oc] + sum over kh,kw,ic of x[n, oh*stride+kh-pad, ow*stride+kw-pad, ic] *
-// w[oc,kh,kw,ic] Layout: x [N, H, W, C_in], w [C_out, KH, KW, C_in/groups], bias [C_out], y [N, OH, OW, C_out]; zero padding, any
-// groups. One thread owns one element of y; neighbouring threads own neighbouring output channels of the same pixel. First rung.
-// Bottleneck: every multiply-add reads two values from memory, and a warp's weight reads lie KH*KW*C_in apart. Preconditions: no
-// fusion; one image below 2^31 elements (offsets between images are 64-bit).
+//   w[oc,kh,kw,ic]
+// Layout: x [N, H, W, C_in], w [C_out, KH, KW, C_in/groups], bias [C_out], y [N, OH, OW, C_out]; zero padding, any groups.
+// One thread owns one element of y; neighbouring threads own neighbouring output channels of the same pixel.
+// First rung.
+// Bottleneck: every multiply-add reads two values from memory, and a warp's weight reads lie KH*KW*C_in apart.
+// Preconditions: no fusion; one image below 2^31 elements (offsets between images are 64-bit).
 #include "../common/portable.cuh"
 #include "../common/preconditions.h"
 #include "entries.h"

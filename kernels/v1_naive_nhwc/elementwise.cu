@@ -1,7 +1,8 @@
 // elementwise.cu (v1): y = f(x) and dx = dy * f'(x) written with y (none, relu, leaky_relu, sigmoid); y = a + b.
 // Layout: any; the tensors are flat arrays of `count` floats.
 // One thread owns one element.
-// First rung. Bottleneck: memory bandwidth, reached only in part because each thread has one 4-byte access in flight.
+// First rung.
+// Bottleneck: memory bandwidth, reached only in part because each thread has one 4-byte access in flight.
 // Preconditions: none; outputs may be the very same buffer as an input (hence no __restrict__).
 #include "../common/activation.cuh"
 #include "entries.h"

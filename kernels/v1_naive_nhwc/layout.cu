@@ -1,7 +1,8 @@
 // layout.cu (v1): NCHW <-> NHWC; one shuffled, scaled batch out of a data set on the device; the data set's cursor.
 // Layout: layout_convert x [N, ...] `from` -> y [N, ...] `to`; gather_images images [images_count, C, H, W] -> x [N, ...] `to`.
 // One thread owns one output element.
-// First rung. Bottleneck: memory; one of the two sides of a layout change is read with a stride.
+// First rung.
+// Bottleneck: memory; one of the two sides of a layout change is read with a stride.
 // Preconditions: cursor[0] + N <= rows and 0 <= order < images_count (the caller's promise).
 #include "../common/portable.cuh"
 #include "../common/preconditions.h"

@@ -1,8 +1,11 @@
 // max_pool2d.cu (v1): y = max over a KH x KW window of x, index = h*W+w of that maximum; dx[h,w] = sum of dy over the windows it
-// won. Layout: x, dx [N, H, W, C]; y, dy, index [N, OH, OW, C]. Windows may overlap; rows and columns past the last window get
-// gradient 0. One thread owns one output element (forward) or one input element (backward, which asks every window that contains
-// it). First rung. Bottleneck: memory; overlapping windows read the input several times. Preconditions: windows inside the input.
-// Of equal values the first wins (row by row); the first NaN wins over any number.
+//   won.
+// Layout: x, dx [N, H, W, C]; y, dy, index [N, OH, OW, C]. Windows may overlap; rows and columns past the last window get
+//   gradient 0.
+// One thread owns one output element (forward) or one input element (backward, which asks every window that contains it).
+// First rung.
+// Bottleneck: memory; overlapping windows read the input several times.
+// Preconditions: windows inside the input. Of equal values the first wins (row by row); the first NaN wins over any number.
 #include "../common/portable.cuh"
 #include "../common/preconditions.h"
 #include "entries.h"

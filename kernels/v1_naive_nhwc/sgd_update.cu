@@ -1,7 +1,10 @@
 // sgd_update.cu (v1): d = g + weight_decay*w; velocity = momentum*velocity + d; w -= lr * (nesterov ? d + momentum*velocity :
-// velocity) Layout: any; w, g and velocity are flat arrays of `count` floats; hyper is [lr, momentum, weight_decay] on the
-// device. One thread owns one parameter. First rung. Bottleneck: memory bandwidth. Preconditions: without a velocity buffer the
-// update is w -= lr * d (momentum is not used).
+//   velocity)
+// Layout: any; w, g and velocity are flat arrays of `count` floats; hyper is [lr, momentum, weight_decay] on the device.
+// One thread owns one parameter.
+// First rung.
+// Bottleneck: memory bandwidth.
+// Preconditions: without a velocity buffer the update is w -= lr * d (momentum is not used).
 #include "../common/portable.cuh"
 #include "entries.h"
 

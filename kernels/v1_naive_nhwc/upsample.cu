@@ -1,7 +1,10 @@
 // upsample.cu (v1): nearest: y[oh,ow] = x[oh/scale, ow/scale]; bilinear: half-pixel centres, edges clamped. Backward is the
-// transpose. Layout: x, dx [N, H, W, C]; y, dy [N, H*scale_h, W*scale_w, C]. One thread owns one element of y (forward) or of dx
-// (backward, which gathers from every output it had a share in, row by row). First rung. Bottleneck: memory; index arithmetic
-// with divisions in every thread. Preconditions: whole scales; one output image below 2^31 elements.
+//   transpose.
+// Layout: x, dx [N, H, W, C]; y, dy [N, H*scale_h, W*scale_w, C].
+// One thread owns one element of y (forward) or of dx (backward, which gathers from every output it had a share in, row by row).
+// First rung.
+// Bottleneck: memory; index arithmetic with divisions in every thread.
+// Preconditions: whole scales; one output image below 2^31 elements.
 #include "../common/bilinear.cuh"
 #include "../common/preconditions.h"
 #include "entries.h"

@@ -1,8 +1,10 @@
 // conv2d_backward_bias.cu (v2): db[oc] = sum over n,oh,ow of dy[n,oh,ow,oc], the column sums of a tall matrix
 // Layout: dy [rows, C_out] with rows = N*OH*OW, db [C_out].
 // One block owns a run of rows and up to kThreads channels; it reads dy in order, a thread keeping to one channel because its
-// stride is a multiple of C_out. From v1: block reductions and a second pass instead of one thread a channel. Bottleneck: memory
-// bandwidth. Preconditions: no fusion; workspace of C_out floats for each run.
+//   stride is a multiple of C_out.
+// From v1: block reductions and a second pass instead of one thread a channel.
+// Bottleneck: memory bandwidth.
+// Preconditions: no fusion; workspace of C_out floats for each run.
 #include <algorithm>
 
 #include "../common/portable.cuh"

@@ -1,8 +1,10 @@
 // conv2d_backward_input.cu (v2): dx = conv(dy, mirrored w) as an implicit GEMM: pixels x (taps * output channels) times w^T
 // Layout: dy [N, OH, OW, C_out], w hwio [KH, KW, C_in/groups, C_out], dx [N, H, W, C_in]; zero padding, any groups.
 // One block owns a tile of pixels x input channels of one group and one phase of the stride, one thread a register tile of it.
-// From v1: as forward; a stride costs nothing, because pixels of equal phase see the same taps and make a dense problem (grid.y).
-// Bottleneck: FFMA issue. Preconditions: no fusion; stride_h * stride_w <= 65535.
+// From v1: as forward; a stride costs nothing, because pixels of equal phase see the same taps and make a dense problem
+//   (grid.y).
+// Bottleneck: FFMA issue.
+// Preconditions: no fusion; stride_h * stride_w <= 65535.
 #include "../common/preconditions.h"
 #include "entries.h"
 #include "grouped.h"

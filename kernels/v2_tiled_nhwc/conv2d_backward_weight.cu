@@ -1,9 +1,12 @@
 // conv2d_backward_weight.cu (v2): dw[k, oc] = sum over pixels of gathered x[pixel, k] * dy[pixel, oc], k = (tap, input channel):
-// a GEMM over pixels Layout: dy [N, OH, OW, C_out], x [N, H, W, C_in], dw hwio [KH, KW, C_in/groups, C_out]; both factors are
-// contiguous where they are loaded. One block owns a BM x BN tile of dw and one run of pixels, one thread a register tile; runs
-// meet in a second pass of fixed order. From v1: shared-memory and register tiles, and the pixels split over blocks, so that few
-// weights still fill the GPU. Bottleneck: FFMA issue. Preconditions: no fusion; workspace of w_count() floats per run, at most
-// kPartialsLimit.
+//   a GEMM over pixels
+// Layout: dy [N, OH, OW, C_out], x [N, H, W, C_in], dw hwio [KH, KW, C_in/groups, C_out]; both factors are contiguous where they
+//   are loaded.
+// One block owns a BM x BN tile of dw and one run of pixels, one thread a register tile; runs meet in a second pass of fixed
+//   order.
+// From v1: shared-memory and register tiles, and the pixels split over blocks, so that few weights still fill the GPU.
+// Bottleneck: FFMA issue.
+// Preconditions: no fusion; workspace of w_count() floats per run, at most kPartialsLimit.
 #include <algorithm>
 
 #include "../common/fast_divisor.cuh"

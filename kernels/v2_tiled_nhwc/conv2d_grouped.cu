@@ -1,9 +1,11 @@
 // conv2d_grouped.cu (v2): the convolution and its gradients where a group has at most 4 channels in and out (depthwise: 1 and 1)
 // Layout: x [N, H, W, C_in], w hwio [KH, KW, C_in/groups, C_out], y [N, OH, OW, C_out], and their gradients alike.
 // One thread owns one channel of kStrip neighbouring pixels of a row (forward, input gradient) or one weight of one run of
-// pixels. From v1: neighbouring threads take neighbouring channels, so that x, w and y are all read in whole sectors, and a
-// weight serves a strip. Bottleneck: memory and L1. Preconditions: workspace for grouped_splits() partial sums of the weight
-// gradient.
+//   pixels.
+// From v1: neighbouring threads take neighbouring channels, so that x, w and y are all read in whole sectors, and a weight
+//   serves a strip.
+// Bottleneck: memory and L1.
+// Preconditions: workspace for grouped_splits() partial sums of the weight gradient.
 #include <algorithm>
 
 #include "../common/fast_divisor.cuh"

@@ -1,7 +1,9 @@
 // elementwise.cu (v2): y = f(x), dx = dy * f'(x) written with y, y = a + b, and the SGD update of v1, over flat arrays
 // Layout: any; flat arrays of `count` floats; hyper is [lr, momentum, weight_decay] on the device.
 // One thread owns 4 neighbouring elements (1 where a pointer is not 16-byte aligned), the thread after the last group the
-// remainder. From v1: one 16-byte access per array and thread instead of four of 4 bytes. Bottleneck: memory bandwidth.
+//   remainder.
+// From v1: one 16-byte access per array and thread instead of four of 4 bytes.
+// Bottleneck: memory bandwidth.
 // Preconditions: none; outputs may be the very same buffer as an input (hence no __restrict__).
 #include "../common/activation.cuh"
 #include "../common/vector.cuh"

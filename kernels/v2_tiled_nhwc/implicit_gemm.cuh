@@ -1,12 +1,14 @@
-// implicit_gemm.cuh (v2): out[m, n] = sum over k of gathered[m, k] * w[k, n], the matrix `gathered` never stored: m is a pixel, k
-// a (tap, channel) Layout: source [N, src_H, src_W, src_C], w hwio [KH, KW, C_in/groups, C_out], out [N, out_H, out_W, out_C].
-// Forward: source x, n an output
-//   channel. Backward to the input: source dy, n an input channel, taps mirrored; each phase of a stride is a dense problem of
-//   its own.
+// implicit_gemm.cuh (v2): out[m, n] = sum over k of gathered[m, k] * w[k, n], the matrix `gathered` never stored: m is a pixel,
+//   k a (tap, channel)
+// Layout: source [N, src_H, src_W, src_C], w hwio [KH, KW, C_in/groups, C_out], out [N, out_H, out_W, out_C]. Forward: source x,
+//   n an output channel. Backward to the input: source dy, n an input channel, taps mirrored; each phase of a stride is a dense
+//   problem of its own.
 // One block owns a BM x BN tile of out and walks k in steps of BK through shared memory; one thread owns TM x TN of it in
-// registers. From v1: each loaded value serves BM or BN products, loads are 16 bytes along channels, the next step's loads
-// overlap the arithmetic. Bottleneck: FFMA issue in the large tile, shared-memory reads in the narrow ones. Preconditions: one
-// image below 2^31 elements.
+//   registers.
+// From v1: each loaded value serves BM or BN products, loads are 16 bytes along channels, the next step's loads overlap the
+//   arithmetic.
+// Bottleneck: FFMA issue in the large tile, shared-memory reads in the narrow ones.
+// Preconditions: one image below 2^31 elements.
 #pragma once
 
 #include "../common/fast_divisor.cuh"

@@ -1,9 +1,11 @@
 // max_pool2d.cu (v2): y = max over a KH x KW window of x, index = h*W+w of that maximum; dx[h,w] = sum of dy over the windows it
-// won. Layout: x, dx [N, H, W, C]; y, dy, index [N, OH, OW, C]. Windows may overlap; pixels in no window get gradient 0. One
-// thread owns 4 channels (1 if C % 4) of one output pixel; backward: of one input pixel, or of one cell of stride_h x stride_w
-// input pixels where windows do not overlap. From v1: 16-byte accesses, no divisions, and dy and index read once per window, not
-// per pixel. Bottleneck: memory bandwidth. Preconditions: windows inside the input. First maximum wins, row by row; first NaN
-// wins over any number.
+//   won.
+// Layout: x, dx [N, H, W, C]; y, dy, index [N, OH, OW, C]. Windows may overlap; pixels in no window get gradient 0.
+// One thread owns 4 channels (1 if C % 4) of one output pixel; backward: of one input pixel, or of one cell of stride_h x
+//   stride_w input pixels where windows do not overlap.
+// From v1: 16-byte accesses, no divisions, and dy and index read once per window, not per pixel.
+// Bottleneck: memory bandwidth.
+// Preconditions: windows inside the input. First maximum wins, row by row; first NaN wins over any number.
 #include "channels.cuh"
 #include "entries.h"
 

@@ -1,9 +1,10 @@
 // mse_loss.cu (v2): loss = weight * mean((p - t)^2); grad = weight * 2 / count * (p - t); total += (loss * samples, samples)
-// Layout: any; prediction, target and grad are flat arrays of `count` floats, loss one float, total two doubles.
-// Pass 1: a block takes every gridDim-th group of 4 * kThreads elements; pass 2: one block adds the blocks' sums. Sums are in
-// double. From v1: 16-byte accesses, warp shuffles instead of a shared-memory tree, a number of blocks that one pass of the
-// second kernel reads. Bottleneck: memory bandwidth. Preconditions: workspace of 8 bytes for each block of pass 1. Same inputs,
-// same bits.
+// Layout: any; prediction, target and grad are flat arrays of `count` floats, loss one float, total two doubles. Pass 1: a block
+//   takes every gridDim-th group of 4 * kThreads elements; pass 2: one block adds the blocks' sums. Sums are in double.
+// From v1: 16-byte accesses, warp shuffles instead of a shared-memory tree, a number of blocks that one pass of the second
+//   kernel reads.
+// Bottleneck: memory bandwidth.
+// Preconditions: workspace of 8 bytes for each block of pass 1. Same inputs, same bits.
 #include <algorithm>
 
 #include "../common/reduce.cuh"

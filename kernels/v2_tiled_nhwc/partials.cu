@@ -1,7 +1,8 @@
 // partials.cu (v2): out[i] = sum over s of partials[s][i], the fixed-order second pass of every split reduction
 // Layout: partials [splits, count], out [count].
 // One thread owns one element (four where count and pointers allow 16-byte access) and adds the splits in order.
-// From v1: new; v1 never splits a sum over blocks. Bottleneck: memory, mostly L2.
+// From v1: new; v1 never splits a sum over blocks.
+// Bottleneck: memory, mostly L2.
 // Preconditions: splits >= 1.
 #include "../common/vector.cuh"
 #include "entries.h"

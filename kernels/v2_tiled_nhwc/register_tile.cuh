@@ -1,8 +1,10 @@
 // register_tile.cuh (v2): sum[m][n] += gathered[k][m] * filter[k][n] over one step: the inner loop of all three convolution
-// kernels Layout: shared memory holds gathered [BK, BM] and filter [BK, BN]; a thread's rows (columns) lie in groups of 4, spread
-// over the tile. One block owns BM x BN sums, a warp a patch of kLanesM x kLanesN threads, one thread TM x TN of them in
-// registers. From v1: new. A k costs a thread (TM + TN) / 4 shared reads for TM * TN multiply-adds; the reads of a warp meet no
-// bank twice. Preconditions: rows of the shared arrays are multiples of 16 bytes.
+//   kernels
+// Layout: shared memory holds gathered [BK, BM] and filter [BK, BN]; a thread's rows (columns) lie in groups of 4, spread over
+//   the tile.
+// One block owns BM x BN sums, a warp a patch of kLanesM x kLanesN threads, one thread TM x TN of them in registers.
+// From v1: new. A k costs a thread (TM + TN) / 4 shared reads for TM * TN multiply-adds; the reads of a warp meet no bank twice.
+// Preconditions: rows of the shared arrays are multiples of 16 bytes.
 #pragma once
 
 #include "../common/vector.cuh"

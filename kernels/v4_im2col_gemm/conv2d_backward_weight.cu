@@ -1,7 +1,8 @@
 // Maths    dW = dy * unfold(x)^T, or dW' = unfold(dy) * x^T where the output has fewer channels than the input (stride 1).
 // Layout   dy, x NCHW, both contiguous along the pixels that are summed over; partial sums [splits, groups, rows, columns].
 // Owns     see gemm_nt.cu, unfold.cu; this file chooses, chains, and splits the long sum over pixels so that all blocks have
-// work. Bound    the matrix product. Later windows add to the partial sums; these are summed once, in the order of the splits.
+//          work.
+// Bound    the matrix product. Later windows add to the partial sums; these are summed once, in the order of the splits.
 // Needs    a plain convolution; fewer than 2^31 elements an image.
 #include "plan.h"
 

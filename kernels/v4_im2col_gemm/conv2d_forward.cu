@@ -1,7 +1,8 @@
 // Maths    y = activation(W * unfold(x) + bias), or y = activation(fold(W' * x) + bias) where the output has far fewer channels.
 // Layout   x, y NCHW; w oihw, which is [C_out, K] as it stands; columns [K, pixels of several images].
 // Owns     see gemm_nn.cu, unfold.cu, fold.cu; this file only chooses and chains them.
-// Bound    the matrix product for the usual layers. New in v4: one register-tiled product serves every kernel size and stride.
+// Bound    the matrix product for the usual layers.
+// New      in v4: one register-tiled product serves every kernel size and stride.
 // Needs    no pool or upsample folded in; fewer than 2^31 elements an image.
 #include "plan.h"
 

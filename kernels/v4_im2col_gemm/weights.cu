@@ -1,7 +1,9 @@
 // Maths    turn: to[(o, t), i] = w[o, i, t]. sum: dw = sum over splits of the partial gradients, turned back where they were
-// turned. Layout   w, dw [groups * O, I, taps] (oihw); turned [groups, O * taps, I]; partial [splits, groups, ...]. Owns     A
-// thread owns one weight; the splits are summed in order, so the result does not depend on scheduling. Bound    memory, and
-// small: weights are few beside activations. Needs    fewer than 2^31 weights.
+//          turned.
+// Layout   w, dw [groups * O, I, taps] (oihw); turned [groups, O * taps, I]; partial [splits, groups, ...].
+// Owns     A thread owns one weight; the splits are summed in order, so the result does not depend on scheduling.
+// Bound    memory, and small: weights are few beside activations.
+// Needs    fewer than 2^31 weights.
 #include "unfold.h"
 
 namespace warploom::v4 {

@@ -1,8 +1,7 @@
 // Maths    C[M, N] (+)= A[M, K] * B[K, N], then bias per row and activation; batched; K may be split over blocks.
 // Layout   A, B, C are MatrixViews (matrix.cuh); each operand is stored contiguous along K or along its outer dimension.
 // Owns     A block owns a BM x BN tile of C, a thread TM x TN of it, as 4x4 quadrants spread over the tile so that shared loads
-// are
-//          16 bytes wide and free of conflicts. K advances BK at a time through two shared buffers; the next tile waits in
+//          are 16 bytes wide and free of conflicts. K advances BK at a time through two shared buffers; the next tile waits in
 //          registers.
 // Bound    FFMA issue. Rows and columns past the edge repeat a valid one and are not stored; K's odd end comes first.
 // Needs    32-bit M, N, K; with vector loads, the alignment that columns_vectorize() states, and K % 4 == 0 if contiguous along
