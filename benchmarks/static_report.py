@@ -1,32 +1,37 @@
-"""What can be known about the kernels without a GPU: registers, spills, shared memory, occupancy, the hottest loop's instructions.
+"""What can be known about the kernels without a GPU: registers, local memory, occupancy, the instructions of the hottest loop.
 
-Compiles the kernel files of every registered version for each architecture (nvcc -cubin), reads what ptxas says and what the
-disassembler shows, and prints one line of JSON per kernel and architecture, or a Markdown table. Exit status 1 if a hot kernel
-(conv*, *gemm*) spills registers.
+Reads the machine code of every registered version, either from a CMake build that has compiled it (--build) or compiled here, one
+file and architecture at a time; compiled files are kept in build/static-report and reused while their sources stay the same.
+Prints one line of JSON per kernel and architecture. Exit status 1 if a hot kernel (conv, gemm, correlate, weight_gradient) uses
+local memory, which is where spilled registers go.
 
-    python benchmarks/static_report.py                                   # JSON lines
-    python benchmarks/static_report.py --markdown docs/static-report.md  # and the table
+    python benchmarks/static_report.py                                                 # JSON lines
+    python benchmarks/static_report.py --build build --markdown docs/static-report.md  # from a build; tables too
     python benchmarks/static_report.py --version v4 --arch 90a --kernel sgemm
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 import re
+import shlex
 import shutil
 import struct
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HOT = re.compile(r"conv|gemm")
+KEPT = ROOT / "build" / "static-report"
+HOT = re.compile(r"conv|gemm|correlate|weight_gradient")
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ class Report:
     kernel: str
     arch: str
     registers: int = 0
-    spill_bytes: int = 0
+    stack_bytes: int = 0  # local memory: spills, and arrays that are not in registers
+    local_accesses: int = 0  # instructions that load or store it
     shared_bytes: int = 0
     threads: int = 256
     threads_assumed: bool = True  # the kernel states no launch bound
@@ -141,18 +147,10 @@ def launch_bounds(cubin: bytes) -> dict[str, int]:
     return bounds
 
 
-def parse_ptxas(text: str) -> Iterator[tuple[str, dict[str, int]]]:
-    """(mangled name, resources) from `ptxas -v`."""
-    for part in text.split("Compiling entry function '")[1:]:
-        part = part.split("Compiling entry function")[0]
-
-        def number(pattern: str, part: str = part) -> int:
-            found = re.search(pattern, part)
-            return int(found[1]) if found else 0
-
-        spills = number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")
-        resources = {"registers": number(r"Used (\d+) registers"), "spill_bytes": spills, "shared_bytes": number(r"(\d+) bytes smem")}
-        yield part.split("'")[0], resources
+def resources(listing: str) -> dict[str, tuple[int, int, int]]:
+    """(registers, stack bytes, static shared bytes) by mangled kernel name, from `cuobjdump -res-usage`."""
+    found = re.finditer(r"^ *Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+)", listing, re.MULTILINE)
+    return {m[1]: (int(m[2]), int(m[3]), int(m[4])) for m in found}
 
 
 INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)(.*?);")
@@ -182,9 +180,7 @@ def hottest_loop(code: list[tuple[int, str, str]]) -> Loop:
             spans.append((int(target[1], 16), address))
     bodies = [(s, [o for a, o, _ in code if s[0] <= a <= s[1]]) for s in sorted(set(spans))]
     working = [(s, ops) for s, ops in bodies if multiply_adds(ops)[0]]
-    inner = [
-        (s, ops) for s, ops in working if not any(t != s and s[0] <= t[0] and t[1] <= s[1] for t, _ in working)
-    ]
+    inner = [(s, ops) for s, ops in working if not any(t != s and s[0] <= t[0] and t[1] <= s[1] for t, _ in working)]
     if not inner:
         return Loop()
     ops = max((ops for _, ops in inner), key=lambda o: multiply_adds(o)[0])
@@ -219,28 +215,86 @@ def short_name(demangled: str) -> str:
     return re.sub(r"\b[a-z_]\w*::", "", text)
 
 
-def report_file(version: str, source: Path, arch: str, folder: Path) -> list[Report]:
-    cubin = folder / f"{version}-{source.stem}-{arch}.cubin"
-    command = [find_tool("nvcc"), "-std=c++17", "-O3", f"-arch=sm_{arch}", "-cubin", "-Xptxas=-v", f"-I{ROOT}", str(source)]
-    compiled = subprocess.run([*command, "-o", str(cubin)], capture_output=True, text=True, check=False)
+def includes(source: Path, seen: dict[Path, None]) -> dict[Path, None]:
+    """The file and all it includes by a quoted name."""
+    if source not in seen:
+        seen[source] = None
+        for name in re.findall(r'^\s*#include "([^"]+)"', source.read_text(), re.MULTILINE):
+            if (found := (source.parent / name).resolve()).is_file():
+                includes(found, seen)
+    return seen
+
+
+def compile_here(source: Path, arch: str, toolkit: str) -> Path:
+    """The cubin of one file for one architecture; an earlier one where nothing it is made from has changed."""
+    flags = ["-std=c++17", "-O3", f"-arch=sm_{arch}", "-cubin"]
+    key = hashlib.sha256(" ".join([toolkit, *flags]).encode())
+    for file in includes(source, {}):
+        key.update(file.read_bytes())
+    cubin = KEPT / f"{source.parent.name}-{source.stem}-sm_{arch}-{key.hexdigest()[:16]}.cubin"
+    if cubin.is_file():
+        return cubin
+    KEPT.mkdir(parents=True, exist_ok=True)
+    unfinished = cubin.with_suffix(f".{os.getpid()}")
+    command = [find_tool("nvcc"), *flags, f"-I{ROOT}", str(source), "-o", str(unfinished)]
+    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
     if compiled.returncode:
         raise ReportError(f"nvcc could not compile {source.relative_to(ROOT)} for sm_{arch}:\n{compiled.stderr.strip()}")
-    resources = dict(parse_ptxas(compiled.stdout + compiled.stderr))
-    if not resources:
-        return []
-    listing = subprocess.run([find_tool("cuobjdump"), "-sass", str(cubin)], capture_output=True, text=True, check=False)
+    unfinished.replace(cubin)
+    return cubin
+
+
+def built_objects(build: Path) -> dict[Path, Path]:
+    """Source file -> object file of the cuda library in a CMake build."""
+    commands = build / "compile_commands.json"
+    if not commands.is_file():
+        raise ReportError(
+            f"{commands} does not exist; --build wants a folder that cmake configured and the target warploom_cuda built"
+        )
+    objects: dict[Path, Path] = {}
+    for entry in json.loads(commands.read_text()):
+        words = shlex.split(entry["command"])
+        if "warploom_cuda.dir" in entry["command"] and "-o" in words:
+            objects[Path(entry["file"]).resolve()] = Path(entry["directory"]) / words[words.index("-o") + 1]
+    if not objects:
+        raise ReportError(f"{build} builds no cuda library; configure it with -DWARPLOOM_CUDA=ON")
+    return objects
+
+
+def built_cubins(source: Path, objects: dict[Path, Path], folder: Path) -> dict[str, Path]:
+    """Architecture -> cubin, taken out of the object file into `folder`."""
+    built = objects.get(source)
+    if built is None or not built.is_file() or built.stat().st_mtime < max(f.stat().st_mtime for f in includes(source, {})):
+        raise ReportError(
+            f"the build holds no up-to-date object of {source.relative_to(ROOT)}; build the target warploom_cuda first"
+        )
+    folder.mkdir()
+    tool = find_tool("cuobjdump")
+    taken = subprocess.run([tool, "-xelf", "all", str(built.resolve())], cwd=folder, capture_output=True, text=True, check=False)
+    if taken.returncode:
+        raise ReportError(f"cuobjdump could not read {built}: {taken.stderr.strip()}")
+    return {m[1]: file for file in folder.iterdir() if (m := re.search(r"\.sm_(\w+)\.cubin$", file.name))}
+
+
+def report_cubin(version: str, source: Path, arch: str, cubin: Path) -> list[Report]:
+    command = [find_tool("cuobjdump"), "-res-usage", "-sass", str(cubin)]
+    listing = subprocess.run(command, capture_output=True, text=True, check=False)
     if listing.returncode:
         raise ReportError(f"cuobjdump could not disassemble {source.name} for sm_{arch}: {listing.stderr.strip()}")
     code = dict(functions(listing.stdout))
+    used = resources(listing.stdout)
     bounds = launch_bounds(cubin.read_bytes())
-    names = demangle(list(resources))
+    names = demangle(list(used))
     reports = []
-    for mangled, found in resources.items():
-        r = Report(version, str(source.relative_to(ROOT)), short_name(names[mangled]), arch, **found)
+    for mangled in sorted(used, key=lambda name: names[name]):
+        registers, stack, shared = used[mangled]
+        r = Report(version, str(source.relative_to(ROOT)), short_name(names[mangled]), arch, registers, stack)
+        r.shared_bytes = shared
         if mangled in bounds:
             r.threads, r.threads_assumed = bounds[mangled], False
         r.occupancy = round(occupancy(r), 3)
         r.hot = bool(HOT.search(r.kernel))
+        r.local_accesses = sum(opcode.split(".")[0] in {"STL", "LDL"} for _, opcode, _ in code.get(mangled, []))
         r.loop = hottest_loop(code.get(mangled, []))
         reports.append(r)
     return reports
@@ -252,33 +306,75 @@ def as_json(r: Report) -> str:
     return json.dumps(row)
 
 
-def markdown(reports: list[Report], command: str, toolkit: str) -> str:
+def markdown(reports: list[Report], archs: list[str], command: str, how: str, toolkit: str) -> str:
     lines = [
         "# Static report of the kernels",
         "",
-        f"Generated by `{command}`; do not edit. Compiler: {toolkit}. Nothing here was measured on a GPU.",
+        f"Generated by `{command}`; do not edit. {how} with {toolkit}. **No GPU was involved:** all of it is read from the",
+        "machine code, so it tells what a kernel asks of a multiprocessor, not how long it takes.",
         "",
-        "Loop: the innermost loop with the most multiply-adds, counted in the machine code (rarely taken branches included); a dash",
-        "where a kernel has none. Occupancy: theoretical, from registers, static shared memory and the launch bound (\\*: no bound",
-        "stated, 256 threads assumed). Loads per FMA: shared and global load instructions over multiply-adds.",
+        f"Values with slashes are for sm_{' / sm_'.join(archs)}; one value holds for all.",
         "",
-        "| Version | Kernel | sm | Registers | Spill bytes | Shared bytes | Threads | Occupancy | Loop | FMA | LDS | STS | LDG | Other "
-        "| FMA share | Loads per FMA |",
-        "|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|-|",
+        "- **Threads**: per block, from the launch bound (\\*: the kernel states none; 256 assumed).",
+        "- **Shared**: static shared memory in bytes. Dynamic shared memory is chosen at launch and is not counted.",
+        "- **Local**: bytes of local memory a thread uses. Spilled registers go there; 0 is wanted.",
+        "- **Occupancy**: resident threads over the most a multiprocessor holds, by registers, static shared memory and threads.",
+        "- **FMA share**: multiply-adds over all instructions of the hottest loop, which is the innermost loop with the most of",
+        "  them (FFMA; tensor core instructions where there are any). Branches in it that are rarely taken count in full.",
+        "- **Loads per FMA**: shared and global load instructions over multiply-adds, in the same loop.",
     ]
-    for r in reports:
-        loop = r.loop
-        if loop.fma:
-            mix = f"{loop.instructions} | {loop.fma} | {loop.lds} | {loop.sts} | {loop.ldg} | {loop.other}"
-            mix += f" | {loop.fma_share:.1%} | {loop.loads_per_fma:.3f}"
-        else:
-            mix = "– | | | | | | |"
-        threads = f"{r.threads}\\*" if r.threads_assumed else str(r.threads)
-        lines.append(
-            f"| {r.version} | `{r.kernel}` | {r.arch} | {r.registers} | {r.spill_bytes} | {r.shared_bytes} | {threads} "
-            f"| {r.occupancy:.0%} | {mix} |"
-        )
+
+    def row(group: list[Report], cell: Callable[[Report], str]) -> str:
+        by_arch = {r.arch: cell(r) for r in group}
+        values = [by_arch.get(a, "-") for a in archs]
+        return values[0] if len(set(values)) == 1 else " / ".join(values)
+
+    for version in dict.fromkeys(r.version for r in reports):
+        lines += ["", f"## {version}"]
+        for hot, heading in ((True, "Convolutions and matrix products"), (False, "Everything else")):
+            kernels: dict[tuple[str, str], list[Report]] = {}
+            for r in reports:
+                if r.version == version and r.hot == hot:
+                    kernels.setdefault((r.file, r.kernel), []).append(r)
+            if not kernels:
+                continue
+            loop = " FMA share | Loads per FMA |" if hot else ""
+            lines += ["", f"### {heading}", "", "| Kernel | File | Threads | Shared | Registers | Local | Occupancy |" + loop]
+            lines += ["|-|-|-|-|-|-|-|" + ("-|-|" if hot else "")]
+            for (file, kernel), group in kernels.items():
+                cells = [
+                    f"`{kernel}`",
+                    Path(file).name,
+                    row(group, lambda r: f"{r.threads}\\*" if r.threads_assumed else str(r.threads)),
+                ]
+                cells += [row(group, lambda r: str(r.shared_bytes)), row(group, lambda r: str(r.registers))]
+                cells += [row(group, lambda r: str(r.stack_bytes)), row(group, lambda r: f"{r.occupancy:.0%}")]
+                if hot:
+                    cells += [row(group, lambda r: f"{r.loop.fma_share:.1%}" if r.loop.fma else "-")]
+                    cells += [row(group, lambda r: f"{r.loop.loads_per_fma:.3f}" if r.loop.fma else "-")]
+                lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def collect(wanted: list[tuple[str, Path]], archs: list[str], build: Path | None, jobs: int, toolkit: str) -> list[Report]:
+    """Reports of the files in `wanted`, in their order."""
+    objects = built_objects(build) if build else {}
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(jobs) as pool:
+
+        def one(task: tuple[int, str, Path]) -> list[Report]:
+            number, version, source = task
+            cubins = built_cubins(source, objects, Path(scratch) / str(number)) if build else {}
+            rows: list[Report] = []
+            for arch in archs:
+                if build and arch not in cubins:
+                    raise ReportError(
+                        f"{build} was not built for sm_{arch}; it holds {', '.join(f'sm_{a}' for a in sorted(cubins))}"
+                    )
+                cubin = cubins[arch] if build else compile_here(source, arch, toolkit)
+                rows += report_cubin(version, source, arch, cubin)
+            return rows
+
+        return [r for rows in pool.map(one, [(i, v, s) for i, (v, s) in enumerate(wanted)]) for r in rows]
 
 
 def main() -> int:
@@ -287,36 +383,38 @@ def main() -> int:
     parser.add_argument("--arch", nargs="+", default=["75", "80", "90a"], help="architectures, e.g. 75 90a")
     parser.add_argument("--version", nargs="+", choices=known, default=known, help="versions of kernels/versions.def")
     parser.add_argument("--kernel", default="", help="only kernels whose name contains this")
-    parser.add_argument("--markdown", type=Path, help="also write a table to this file")
-    parser.add_argument("--jobs", type=int, default=2, help="files compiled at a time")
+    parser.add_argument("--build", type=Path, help="read the objects of this CMake build instead of compiling")
+    parser.add_argument("--markdown", type=Path, help="also write tables to this file")
+    parser.add_argument("--jobs", type=int, default=2, help="files at a time")
     options = parser.parse_args()
     try:
         unknown = [a for a in options.arch if re.sub(r"\D", "", a) not in MULTIPROCESSORS]
         if unknown:
             raise ReportError(f"no limits are known for sm_{unknown[0]}; known: {', '.join(MULTIPROCESSORS)}")
-        work = [
-            (name, source, arch)
-            for name, folder in versions()
-            if name in options.version
-            for source in sorted(folder.glob("*.cu"))
-            for arch in options.arch
-        ]
+        wanted = [(v, s) for v, folder in versions() if v in options.version for s in sorted(folder.glob("*.cu"))]
+        # For the caption the release, for the reuse of compiled files the whole text, build number included.
         toolkit = subprocess.run([find_tool("nvcc"), "--version"], capture_output=True, text=True, check=True).stdout
-        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
-            found = pool.map(lambda w: report_file(w[0], w[1], w[2], Path(folder)), work)
-            reports = [r for rows in found for r in rows if options.kernel in r.kernel]
+        reports = collect(wanted, options.arch, options.build, options.jobs, toolkit)
+        reports = [r for r in reports if options.kernel in r.kernel]
     except ReportError as error:
         print(f"static_report: {error}", file=sys.stderr)
+        return 2
+    if not reports:
+        print("static_report: no kernel matches --version and --kernel", file=sys.stderr)
         return 2
     for r in reports:
         print(as_json(r))
     if options.markdown:
-        command = " ".join(["python benchmarks/static_report.py", *sys.argv[1:]])
+        command = shlex.join(["python", "benchmarks/static_report.py", *sys.argv[1:]])
         release = re.search(r"release [\d.]+, V[\d.]+", toolkit)
-        options.markdown.write_text(markdown(reports, command, f"nvcc {release[0] if release else ''}".strip()))
-    spilling = [r for r in reports if r.hot and r.spill_bytes]
+        how = "Read from the objects of the library's own build, compiled" if options.build else "Compiled for this report"
+        options.markdown.write_text(
+            markdown(reports, options.arch, command, how, f"nvcc {release[0] if release else ''}".strip())
+        )
+    spilling = [r for r in reports if r.hot and (r.stack_bytes or r.local_accesses)]
     for r in spilling:
-        print(f"static_report: {r.version} {r.kernel} spills {r.spill_bytes} bytes on sm_{r.arch}", file=sys.stderr)
+        where = f"{r.stack_bytes} bytes of local memory, {r.local_accesses} instructions"
+        print(f"static_report: {r.version} {r.kernel} spills on sm_{r.arch}: {where}", file=sys.stderr)
     return 1 if spilling else 0
 
 
