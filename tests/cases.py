@@ -236,7 +236,8 @@ def _small_fusions() -> Iterator[Case]:
     for case in [conv((2, 3, 6, 8), 5, 3, pad=1), conv((1, 16, 16, 16), 8, 3, pad=1), conv((1, 17, 10, 6), 3, 3, pad=1)]:
         yield fused(case, upsample=2)
         yield fused(case, activation="relu", upsample=2)
-    for case in [conv((2, 32, 6, 10), 3, 3, pad=1), conv((1, 16, 2, 2), 1, 3, pad=1), conv((1, 16, 14, 6), 4, 5, pad=(1, 2, 3, 0))]:
+    few = [conv((2, 32, 6, 10), 3, 3, pad=1), conv((1, 16, 2, 2), 1, 3, pad=1), conv((1, 16, 14, 6), 4, 5, pad=(1, 2, 3, 0))]
+    for case in few:
         yield fused(case, upsample=2)  # few outputs: the last layer of an autoencoder
         yield fused(case, activation="sigmoid")
         yield fused(case, activation="leaky_relu", slope=0.25, upsample=2)
