@@ -10,8 +10,8 @@ namespace warploom::v4 {
 void sgemm_nt(GemmProblem p, const Context& context) {
   if (p.splits == 1) p.split_length = p.K;
   p.c_vector = columns_vectorize(p.c, p.c_batch) && p.c_split % 4 == 0;
-  p.a_jump = p.a.image_stride - p.a.image_columns;
-  p.b_jump = p.b.image_stride - p.b.image_columns;
+  p.a_jump = static_cast<int>(p.a.image_stride - p.a.image_columns);
+  p.b_jump = static_cast<int>(p.b.image_stride - p.b.image_columns);
   const bool whole = p.K % 4 == 0;  // no float4 may reach past K
   const bool a = whole && columns_vectorize(p.a, p.a_batch), b = whole && columns_vectorize(p.b, p.b_batch);
   if (a && b) return choose_sgemm<true, true, 4, 4>("sgemm_nt", p, context);

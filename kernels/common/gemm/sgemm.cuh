@@ -19,7 +19,7 @@ struct GemmProblem {
   MatrixView<const float> a, b;
   MatrixView<float> c;
   int64_t a_batch = 0, b_batch = 0, c_batch = 0;  // elements from one problem of the batch to the next
-  int64_t a_jump = 0, b_jump = 0;                 // both contiguous along K: from the end of an image to the next
+  int a_jump = 0, b_jump = 0;                     // both contiguous along K: from the end of an image to the next
   int splits = 1, split_length = 0;               // split s takes K in [s * split_length, (s + 1) * split_length)
   int64_t c_split = 0;                            // elements from one split's C to the next
   bool accumulate = false;                        // C += instead of C =
@@ -50,20 +50,20 @@ struct TileLoader {
   static constexpr int LineStep = Threads / PerLine;
   static_assert(Threads % PerLine == 0, "every load of a thread must stand at the same place of its line");
 
-  const float* base;                         // K contiguous: the current image; else: this thread's column in the current rows
-  unsigned offset[KContiguous ? Count : 1];  // K contiguous: this thread's places in the image
+  const float* base;                         // this thread's first element of the current BK
+  unsigned offset[KContiguous ? Count : 1];  // K contiguous: from there to its elements in other lines; offset[0] is 0
   float r[Count * Vec];
 
   __device__ __forceinline__ TileLoader(const MatrixView<const float>& v, int64_t batch_offset, int outer0, int extent, int k0) {
     const int t = threadIdx.x, line = t / PerLine, along = t % PerLine * Vec;
     if (KContiguous) {
       const int k = v.first + k0 + along, q = Wraps ? k / v.image_columns : 0;
-      base = v.data + batch_offset + q * v.image_stride;
+      const int first = outer0 + line < extent ? outer0 + line : extent - 1;
+      base = v.data + batch_offset + q * v.image_stride + first * v.row_stride + (k - q * v.image_columns);
       WL_UNROLL
       for (int i = 0; i < Count; ++i) {
         const int outer = outer0 + line + i * LineStep;
-        offset[i] = static_cast<unsigned>(outer < extent ? outer : extent - 1) * static_cast<unsigned>(v.row_stride) +
-                    static_cast<unsigned>(k - q * v.image_columns);
+        offset[i] = static_cast<unsigned>((outer < extent ? outer : extent - 1) - first) * static_cast<unsigned>(v.row_stride);
       }
     } else {
       const int j = outer0 + along;
@@ -88,7 +88,7 @@ struct TileLoader {
     for (int i = 0; i < Count; ++i) {
       const bool mine = Total % Threads == 0 || t + i * Threads < Total;
       const int k = KContiguous ? t % PerLine * Vec : t / PerLine + i * LineStep;
-      const float* const from = KContiguous ? base + offset[i] : base + i * LineStep * v.row_stride;
+      const float* const from = KContiguous ? base + (i > 0 ? offset[i] : 0u) : base + i * LineStep * v.row_stride;
       load(r + i * Vec, from, mine && (!Guarded || k < count));
     }
     if (KContiguous)
