@@ -24,6 +24,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -234,13 +235,13 @@ def compile_here(source: Path, arch: str, toolkit: str) -> Path:
     cubin = KEPT / f"{source.parent.name}-{source.stem}-sm_{arch}-{key.hexdigest()[:16]}.cubin"
     if cubin.is_file():
         return cubin
-    KEPT.mkdir(parents=True, exist_ok=True)
-    unfinished = cubin.with_suffix(f".{os.getpid()}")
-    command = [find_tool("nvcc"), *flags, f"-I{ROOT}", str(source), "-o", str(unfinished)]
-    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
-    if compiled.returncode:
-        raise ReportError(f"nvcc could not compile {source.relative_to(ROOT)} for sm_{arch}:\n{compiled.stderr.strip()}")
-    unfinished.replace(cubin)
+    with tempfile.TemporaryDirectory() as scratch:
+        fresh = Path(scratch) / "kernels.cubin"
+        command = [find_tool("nvcc"), *flags, f"-I{ROOT}", str(source), "-o", str(fresh)]
+        compiled = subprocess.run(command, capture_output=True, text=True, check=False)
+        if compiled.returncode:
+            raise ReportError(f"nvcc could not compile {source.relative_to(ROOT)} for sm_{arch}:\n{compiled.stderr.strip()}")
+        keep(cubin, fresh.read_bytes())
     return cubin
 
 
@@ -276,13 +277,30 @@ def built_cubins(source: Path, objects: dict[Path, Path], folder: Path) -> dict[
     return {m[1]: file for file in folder.iterdir() if (m := re.search(r"\.sm_(\w+)\.cubin$", file.name))}
 
 
+def keep(file: Path, content: bytes) -> None:
+    """Writes a file that a run beside this one may be reading."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}.{threading.get_ident()}")
+    unfinished.write_bytes(content)
+    unfinished.replace(file)
+
+
+def disassembly(cubin: Path) -> str:
+    """What cuobjdump shows of resources and code; kept too, for the disassembler takes a second to start."""
+    kept = KEPT / f"{hashlib.sha256(cubin.read_bytes()).hexdigest()[:24]}.sass"
+    if not kept.is_file():
+        command = [find_tool("cuobjdump"), "-res-usage", "-sass", str(cubin)]
+        shown = subprocess.run(command, capture_output=True, text=True, check=False)
+        if shown.returncode:
+            raise ReportError(f"cuobjdump could not disassemble {cubin.name}: {shown.stderr.strip()}")
+        keep(kept, shown.stdout.encode())
+    return kept.read_text()
+
+
 def report_cubin(version: str, source: Path, arch: str, cubin: Path) -> list[Report]:
-    command = [find_tool("cuobjdump"), "-res-usage", "-sass", str(cubin)]
-    listing = subprocess.run(command, capture_output=True, text=True, check=False)
-    if listing.returncode:
-        raise ReportError(f"cuobjdump could not disassemble {source.name} for sm_{arch}: {listing.stderr.strip()}")
-    code = dict(functions(listing.stdout))
-    used = resources(listing.stdout)
+    listing = disassembly(cubin)
+    code = dict(functions(listing))
+    used = resources(listing)
     bounds = launch_bounds(cubin.read_bytes())
     names = demangle(list(used))
     reports = []
