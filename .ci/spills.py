@@ -17,7 +17,7 @@ from pathlib import Path
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(sm_\w+)'")
 SPILL = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers")
-HOT = re.compile(r"conv|gemm", re.IGNORECASE)
+HOT = re.compile(r"conv|gemm|correlate|weight_gradient", re.IGNORECASE)
 
 
 def kernels(log: str) -> list[tuple[str, str, int, int]]:

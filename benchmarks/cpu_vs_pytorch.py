@@ -77,7 +77,7 @@ def torch_side(batch: int, mode: str) -> dict[str, Callable[..., Any]]:
         with torch.autocast("cpu", torch.bfloat16, enabled=mode == "bf16"):
             loss = forward(x)
         loss.backward()
-        return float(loss)
+        return float(loss.detach())
 
     def step() -> float:
         loss = backward()
