@@ -1,6 +1,6 @@
 # The host kernel set, once per instruction set; the engine loads the best one this CPU runs.
 # What runs before the CPU has been checked (the exported table, the device, the threads) is compiled for the baseline in every build.
-file(GLOB cpu_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/cpu/*.cpp)
+file(GLOB cpu_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/cpu/*.cpp ${PROJECT_SOURCE_DIR}/kernels/ops/*/cpu.cpp)
 set(cpu_early_sources ${PROJECT_SOURCE_DIR}/csrc/cpu/library.cpp ${PROJECT_SOURCE_DIR}/csrc/cpu/host_device.cpp
     ${PROJECT_SOURCE_DIR}/csrc/cpu/threads.cpp)
 list(REMOVE_ITEM cpu_sources ${cpu_early_sources})

@@ -32,6 +32,16 @@ struct Names<UpsampleMode> {
   static constexpr std::array<const char*, 2> list = {"nearest", "bilinear"};
 };
 template <>
+struct Names<DepthOrder> {
+  static constexpr const char* what = "depth-to-space order";
+  static constexpr std::array<const char*, 2> list = {"dcr", "crd"};
+};
+template <>
+struct Names<LossKind> {
+  static constexpr const char* what = "loss kind";
+  static constexpr std::array<const char*, 2> list = {"l1", "bce_with_logits"};
+};
+template <>
 struct Names<DType> {
   static constexpr const char* what = "dtype";
   static constexpr std::array<const char*, 6> list = {"f32", "f64", "u8", "i32", "bf16", "f16"};

@@ -103,11 +103,12 @@ void mse_loss(const MseLoss& a, const Context& context) {
 
 void sgd_update(const SgdUpdate& a, const Context&) {
   const float lr = a.hyper.ptr()[0], momentum = a.hyper.ptr()[1], decay = a.hyper.ptr()[2];
+  const float scale = a.scale ? *a.scale.ptr() : 1.0f;
   const float* g = a.g.ptr();
   float *w = a.w.ptr(), *velocity = a.velocity.ptr();
   for_vectors(a.count, [&](int64_t i, int n) {
     const vf weight = load_part(w + i, n);
-    vf d = load_part(g + i, n) + decay * weight;
+    vf d = scale * load_part(g + i, n) + decay * weight;
     if (velocity) {
       const vf v = momentum * load_part(velocity + i, n) + d;
       store_part(velocity + i, v, n);

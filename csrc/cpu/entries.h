@@ -8,7 +8,9 @@
 
 namespace warploom::cpu {
 
+// csrc/cpu brings what the versions bring; the operations around them stand in kernels/ops/<name>/cpu.cpp, whole entries.
 #define WL_OP(name, Args) void name(const Args&, const Context&);
+#define WL_SHARED_OP(name, Args) Entry<Args> name();
 #include "kernels/ops.def"
 #undef WL_OP
 

@@ -56,6 +56,7 @@ const OpTable& table() {
     t.layout = Layout::nhwc;
     t.weight_layout = WeightLayout::hwio;
 #define WL_OP(name, Args) t.name.run = name;
+#define WL_SHARED_OP(name, Args) t.name = name();
 #include "kernels/ops.def"
 #undef WL_OP
     t.conv2d_forward.why_not = conv2d_forward_why_not;
@@ -80,12 +81,13 @@ const OpTable& table() {
 
 extern "C" WL_EXPORT const warploom::DeviceLibrary* warploom_device_library() {
   using namespace warploom;
-  static const OpTable* const tables[] = {&cpu::table()};
   static const DeviceLibrary library = [] {
     DeviceLibrary l;
     l.kind = "cpu";
     l.count = cpu::count;
     l.open = cpu::open;
+    if (cpu::count(nullptr) == 0) return l;  // making the table runs code that this CPU may lack the instructions for
+    static const OpTable* const tables[] = {&cpu::table()};
     l.tables = tables;
     l.table_count = 1;
     return l;

@@ -1,4 +1,5 @@
 // table.cu - v1: the first rung. Every operation the plainest way; later versions start from this table.
+#include "../ops/shared.h"
 #include "entries.h"
 #include "table.h"
 
@@ -7,6 +8,7 @@ namespace warploom::v1 {
 const OpTable& table() {
   static const OpTable t = [] {
     OpTable v;
+    shared::fill(v);
     v.version = "v1";
     v.summary = "naive NHWC: one thread per output element";
     v.layout = Layout::nhwc;

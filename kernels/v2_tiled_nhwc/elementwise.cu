@@ -61,9 +61,9 @@ __global__ void add_kernel(int64_t count, bool vector, const float* a, const flo
 }
 
 struct SgdStep {
-  float lr, momentum, weight_decay;
+  float lr, momentum, weight_decay, scale;
   bool nesterov;
-  __device__ __forceinline__ float decayed(float g, float w) const { return g + weight_decay * w; }
+  __device__ __forceinline__ float decayed(float g, float w) const { return scale * g + weight_decay * w; }
   // Updates the velocity and returns the step along which w moves.
   __device__ __forceinline__ float with_velocity(float d, float& velocity) const {
     velocity = momentum * velocity + d;
@@ -72,10 +72,11 @@ struct SgdStep {
 };
 
 __global__ void sgd_update_kernel(int64_t count, bool vector, int nesterov, const float* __restrict__ hyper,  // [3]
+                                  const float* __restrict__ scale,                                            // [1] or null
                                   const float* __restrict__ g,                                                // [count]
                                   float* __restrict__ w,                                                      // [count]
                                   float* __restrict__ velocity) {                                             // [count] or null
-  const SgdStep sgd = {hyper[0], hyper[1], hyper[2], nesterov != 0};
+  const SgdStep sgd = {hyper[0], hyper[1], hyper[2], scale ? scale[0] : 1.0f, nesterov != 0};
   for_group(
       count, vector,
       [=](int64_t i) {
@@ -122,7 +123,7 @@ static void run_add(const Add& a, const Context& context) {
 static void run_sgd(const SgdUpdate& a, const Context& context) {
   const bool vector = aligned16(a.g.data, a.w.data, a.velocity.data);
   launch(context, "v2::sgd_update_kernel", sgd_update_kernel, grid_for(a.count, vector), dim3(kThreads), 0, a.count, vector,
-         a.nesterov, a.hyper.ptr(), a.g.ptr(), a.w.ptr(), a.velocity.ptr());
+         a.nesterov, a.hyper.ptr(), a.scale.ptr(), a.g.ptr(), a.w.ptr(), a.velocity.ptr());
 }
 
 Entry<ActivationForward> activation_forward() { return {run_forward, nullptr, nullptr, nullptr}; }

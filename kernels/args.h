@@ -1,0 +1,127 @@
+// args.h - what the argument structs of all operations are made of: dtypes, layouts, buffers with a role, shapes, visitors.
+//
+// All sizes are in elements; all pointers are device pointers of the device that owns the table; all tensors are dense.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace warploom {
+
+enum class DType : int { f32, f64, u8, i32, bf16, f16 };
+enum class Layout : int { nchw, nhwc };
+// oihw: [C_out, C_in/groups, KH, KW] (PyTorch's). ohwi: [C_out, KH, KW, C_in/groups]. hwio: [KH, KW, C_in/groups, C_out].
+enum class WeightLayout : int { oihw, ohwi, hwio };
+enum class Activation : int { none, relu, leaky_relu, sigmoid };
+enum class UpsampleMode : int { nearest, bilinear };
+enum class DepthOrder : int { dcr, crd };           // see ops/depth_to_space
+enum class LossKind : int { l1, bce_with_logits };  // see ops/pointwise_loss
+
+inline int64_t dtype_bytes(DType t) {
+  switch (t) {
+    case DType::f64:
+      return 8;
+    case DType::u8:
+      return 1;
+    case DType::bf16:
+    case DType::f16:
+      return 2;
+    default:
+      return 4;
+  }
+}
+
+// ---- Buffers: device memory with a role. An empty one (data == nullptr) means "not given" or "not wanted". ----
+struct In {  // only read
+  const void* data = nullptr;
+  int64_t bytes = 0;
+  template <class T = float>
+  const T* ptr() const {
+    return static_cast<const T*>(data);
+  }
+  explicit operator bool() const { return data != nullptr; }
+};
+struct Out {  // written whole, not read before it is written
+  void* data = nullptr;
+  int64_t bytes = 0;
+  template <class T = float>
+  T* ptr() const {
+    return static_cast<T*>(data);
+  }
+  explicit operator bool() const { return data != nullptr; }
+};
+struct InOut {  // updated
+  void* data = nullptr;
+  int64_t bytes = 0;
+  template <class T = float>
+  T* ptr() const {
+    return static_cast<T*>(data);
+  }
+  explicit operator bool() const { return data != nullptr; }
+};
+
+// ---- Shapes ----
+struct Conv2dShape {
+  int N = 0, C_in = 0, H = 0, W = 0;  // the convolution's input; after the upsample where one is folded in
+  int C_out = 0, KH = 0, KW = 0;
+  int stride_h = 1, stride_w = 1;
+  int pad_top = 0, pad_bottom = 0, pad_left = 0, pad_right = 0;  // zero padding
+  int groups = 1;
+  int OH = 0, OW = 0;  // (H + pad_top + pad_bottom - KH) / stride_h + 1, before a folded pool
+  int64_t x_count() const { return int64_t(N) * C_in * H * W; }
+  int64_t y_count() const { return int64_t(N) * C_out * OH * OW; }
+  int64_t w_count() const { return int64_t(C_out) * (C_in / (groups > 0 ? groups : 1)) * KH * KW; }
+};
+
+// What the planner offers to fold into a convolution. An entry takes all of it or refuses (why_not) with a reason.
+struct Fusion {
+  Activation activation = Activation::none;  // after the bias
+  float negative_slope = 0.0f;               // leaky_relu
+  int pool = 1;      // max pool pool x pool, stride pool, floor, after the activation; y is [N, C_out, OH / pool, OW / pool]
+  int upsample = 1;  // nearest upsample of x before the convolution; x is [N, C_in, H / upsample, W / upsample]
+};
+
+struct Pool2dShape {
+  int N = 0, C = 0, H = 0, W = 0, KH = 0, KW = 0, stride_h = 0, stride_w = 0;
+  int OH = 0, OW = 0;  // floor((H - KH) / stride_h) + 1
+  int64_t x_count() const { return int64_t(N) * C * H * W; }
+  int64_t y_count() const { return int64_t(N) * C * OH * OW; }
+};
+
+struct UpsampleShape {
+  int N = 0, C = 0, H = 0, W = 0, scale_h = 1, scale_w = 1;  // [N, C, H, W] -> [N, C, H * scale_h, W * scale_w]
+  int64_t x_count() const { return int64_t(N) * C * H * W; }
+  int64_t y_count() const { return x_count() * scale_h * scale_w; }
+};
+
+// ---- Argument structs. `visit` names every field once: Python calls, the planner, the checks and the docs are made from it.
+// ---- v.attr(name, field); v.tensor(name, buffer, dtype, elements, optional). elements == kEntryDecides: the entry's
+// saved_bytes() says.
+constexpr int64_t kEntryDecides = -1;
+
+template <class Self, class V>
+void visit_shape(Self& s, V& v, Conv2dShape*) {
+  v.attr("N", s.N), v.attr("C_in", s.C_in), v.attr("H", s.H), v.attr("W", s.W), v.attr("C_out", s.C_out);
+  v.attr("KH", s.KH), v.attr("KW", s.KW), v.attr("stride_h", s.stride_h), v.attr("stride_w", s.stride_w);
+  v.attr("pad_top", s.pad_top), v.attr("pad_bottom", s.pad_bottom), v.attr("pad_left", s.pad_left),
+      v.attr("pad_right", s.pad_right);
+  v.attr("groups", s.groups), v.attr("OH", s.OH), v.attr("OW", s.OW);
+}
+template <class Self, class V>
+void visit_fusion(Self& f, V& v) {
+  v.attr("activation", f.activation), v.attr("negative_slope", f.negative_slope), v.attr("pool", f.pool);
+  v.attr("upsample", f.upsample);
+}
+inline int64_t fused_x_count(const Conv2dShape& s, const Fusion& f) { return s.x_count() / (int64_t(f.upsample) * f.upsample); }
+inline int64_t fused_y_count(const Conv2dShape& s, const Fusion& f) {
+  return int64_t(s.N) * s.C_out * (s.OH / f.pool) * (s.OW / f.pool);
+}
+
+template <class Self, class V>
+void visit_shape(Self& s, V& v, Pool2dShape*) {
+  v.attr("N", s.N), v.attr("C", s.C), v.attr("H", s.H), v.attr("W", s.W), v.attr("KH", s.KH), v.attr("KW", s.KW);
+  v.attr("stride_h", s.stride_h), v.attr("stride_w", s.stride_w), v.attr("OH", s.OH), v.attr("OW", s.OW);
+}
+
+}  // namespace warploom

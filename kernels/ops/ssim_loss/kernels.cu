@@ -1,0 +1,5 @@
+#include "kernels/ops/shared.h"
+
+namespace warploom::shared {
+Entry<SsimLoss> ssim_loss() { return {}; }
+}  // namespace warploom::shared
