@@ -66,6 +66,7 @@ py::dict describe(const Graph& g) {
     e["fan_out"] = p.fan_out;
     e["gain"] = p.gain;
     e["trainable"] = p.trainable;
+    e["buffer"] = p.buffer;
     parameters.append(e);
   }
   for (const auto& n : g.nodes) {
@@ -86,6 +87,8 @@ py::dict describe(const Graph& g) {
     e["padding"] = pair_list(q.padding);
     e["upsample"] = pair_list(q.upsample);
     e["bilinear"] = q.bilinear;
+    e["transposed"] = q.transposed;
+    e["global"] = q.global;
     nodes.append(e);
   }
   d["values"] = values;
@@ -103,9 +106,10 @@ void bind_graph(py::module_& m) {
       .def(
           "parameter",
           [](Graph& g, const std::string& name, const Shape& shape, const std::string& init, int64_t fan_in, int64_t fan_out,
-             double gain, bool trainable) { return g.add_parameter({name, shape, init, fan_in, fan_out, gain, trainable}); },
+             double gain, bool trainable,
+             bool buffer) { return g.add_parameter({name, shape, init, fan_in, fan_out, gain, trainable && !buffer, buffer}); },
           py::arg("name"), py::arg("shape"), py::kw_only(), py::arg("init") = "zeros", py::arg("fan_in") = 0,
-          py::arg("fan_out") = 0, py::arg("gain") = 1.0, py::arg("trainable") = true)
+          py::arg("fan_out") = 0, py::arg("gain") = 1.0, py::arg("trainable") = true, py::arg("buffer") = false)
       .def(
           "node",
           [](Graph& g, const std::string& op, const std::string& name, const std::vector<int>& inputs,

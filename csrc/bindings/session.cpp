@@ -45,9 +45,16 @@ std::vector<LossSpec> to_losses(const py::object& list) {
         l.target = entry.second.cast<int>();
       else if (key == "weight")
         l.weight = entry.second.cast<float>();
+      else if (key == "sigmoid")
+        l.sigmoid = entry.second.cast<bool>();
+      else if (key == "mask")
+        l.mask = entry.second.cast<int>();
+      else if (key == "class_weight")
+        l.class_weight = entry.second.cast<std::vector<float>>();
       else
-        throw GraphError("a loss has no field '" + key + "'; it has kind, output, target, weight");
+        l.numbers[key] = entry.second.cast<double>();
     }
+    check_loss(l);
     losses.push_back(l);
   }
   return losses;
@@ -94,15 +101,15 @@ py::array contiguous(const py::handle& h, const std::string& what) {
 }
 
 // Host arrays checked against the values they feed; `keep` holds them alive.
-std::vector<HostBatch> to_batches(const Graph& g, const std::vector<int>& values, const py::list& arrays, const char* role,
-                                  int batch, std::vector<py::array>& keep) {
-  if (arrays.size() != values.size())
-    throw py::value_error("the model takes " + std::to_string(values.size()) + " " + role + " array(s), got " +
+std::vector<HostBatch> to_batches(const std::vector<Shape>& shapes, const std::vector<std::string>& names, const py::list& arrays,
+                                  const char* role, int batch, std::vector<py::array>& keep) {
+  if (arrays.size() != shapes.size())
+    throw py::value_error("the model takes " + std::to_string(shapes.size()) + " " + role + " array(s), got " +
                           std::to_string(arrays.size()));
   std::vector<HostBatch> out;
-  for (size_t i = 0; i < values.size(); i++) {
-    const std::string what = std::string(role) + " '" + g.values[static_cast<size_t>(values[i])].name + "'";
-    const Shape& shape = g.shape(values[i]);
+  for (size_t i = 0; i < shapes.size(); i++) {
+    const std::string what = std::string(role) + " '" + names[i] + "'";
+    const Shape& shape = shapes[i];
     py::array a = contiguous(arrays[i], what);
     bool same = a.ndim() == static_cast<py::ssize_t>(shape.size()) + 1;
     for (size_t k = 0; same && k < shape.size(); k++) same = a.shape(static_cast<py::ssize_t>(k) + 1) == shape[k];
@@ -118,21 +125,25 @@ std::vector<HostBatch> to_batches(const Graph& g, const std::vector<int>& values
   return out;
 }
 
-std::vector<int> target_values(const Session& s) {
-  std::vector<int> values;
-  for (const LossSpec& l : s.losses()) {
-    if (static_cast<int>(values.size()) <= l.target) values.resize(static_cast<size_t>(l.target) + 1, s.graph().outputs.at(0));
-    values[static_cast<size_t>(l.target)] = s.graph().outputs.at(static_cast<size_t>(l.output));
-  }
-  return values;
-}
-
 struct Batches {
   std::vector<py::array> keep;
   std::vector<HostBatch> inputs, targets;
   Batches(const Session& s, const py::list& in, const py::list& out) {
-    inputs = to_batches(s.graph(), s.graph().inputs, in, "input", 0, keep);
-    if (!out.empty()) targets = to_batches(s.graph(), target_values(s), out, "target", inputs.at(0).batch, keep);
+    const Graph& g = s.graph();
+    std::vector<Shape> shapes;
+    std::vector<std::string> names;
+    for (const int v : g.inputs) {
+      shapes.push_back(g.shape(v));
+      names.push_back(g.values[static_cast<size_t>(v)].name);
+    }
+    inputs = to_batches(shapes, names, in, "input", 0, keep);
+    if (out.empty()) return;
+    shapes = target_shapes(g, g.outputs, s.losses());
+    names.clear();
+    for (size_t t = 0; t < shapes.size(); t++) names.push_back(std::to_string(t));
+    for (const LossSpec& l : s.losses())  // a target is known by the output it is compared with
+      names[static_cast<size_t>(l.target)] = g.values[static_cast<size_t>(g.outputs[static_cast<size_t>(l.output)])].name;
+    targets = to_batches(shapes, names, out, "target", inputs.at(0).batch, keep);
   }
 };
 
@@ -163,11 +174,12 @@ PlanRequest request_of(const PySession& self, int batch, bool training) {
   if (batch < 1) throw py::value_error("the batch size must be at least 1, got " + std::to_string(batch));
   const Graph& g = self.session.graph();
   bool reconstructs = training;
-  for (const LossSpec& l : self.session.losses())
-    reconstructs = reconstructs && static_cast<size_t>(l.target) < g.inputs.size() &&
-                   static_cast<size_t>(l.output) < g.outputs.size() &&
-                   g.shape(g.outputs[static_cast<size_t>(l.output)]) == g.shape(g.inputs[static_cast<size_t>(l.target)]);
-  return PlanRequest{batch, training, training, reconstructs, {}};
+  if (training) {
+    const std::vector<Shape> shapes = target_shapes(g, g.outputs, self.session.losses());
+    for (size_t t = 0; t < shapes.size(); t++)
+      reconstructs = reconstructs && t < g.inputs.size() && g.shape(g.inputs[t]) == shapes[t];
+  }
+  return PlanRequest{batch, training, training, reconstructs, false, {}};
 }
 
 py::list explain(PySession& self, int batch, bool training) {
@@ -250,12 +262,21 @@ void bind_session(py::module_& m) {
           },
           py::arg("inputs"), py::arg("targets"))
       .def("loss", [](PySession& s) { return guarded(s, [](Session& x) { return x.last_loss(); }); })
+      .def("losses", [](PySession& s) { return guarded(s, [](Session& x) { return x.last_losses(); }); })
+      .def("gradient_norm", [](PySession& s) { return guarded(s, [](Session& x) { return x.optimizer().last_norm(); }); })
+      .def("target_shapes",
+           [](const PySession& s) {
+             py::list list;
+             for (const Shape& shape : target_shapes(s.session.graph(), s.session.graph().outputs, s.session.losses()))
+               list.append(py::tuple(py::cast(shape)));
+             return list;
+           })
       .def("take_mean_loss", [](PySession& s) { return guarded(s, [](Session& x) { return x.take_mean_loss(); }); })
       .def(
           "gradients",
-          [](PySession& s, const py::list& inputs, const py::list& targets) {
+          [](PySession& s, const py::list& inputs, const py::list& targets, bool eval_mode) {
             const Batches b(s.session, inputs, targets);
-            guarded(s, [&](Session& x) { x.train_step(b.inputs, b.targets, false); });
+            guarded(s, [&](Session& x) { x.train_step(b.inputs, b.targets, false, eval_mode); });
             py::dict d;
             const auto& list = s.session.graph().parameters;
             for (size_t p = 0; p < list.size(); p++) {
@@ -266,7 +287,7 @@ void bind_session(py::module_& m) {
             }
             return d;
           },
-          py::arg("inputs"), py::arg("targets"))
+          py::arg("inputs"), py::arg("targets"), py::arg("eval_mode") = false)
       .def(
           "evaluate_step",
           [](PySession& s, const py::list& inputs, const py::list& targets) {
@@ -356,6 +377,11 @@ void bind_session(py::module_& m) {
                      guarded(s, [&](Session& x) { return x.parameters().get(static_cast<int>(p), x.optimizer().state(i)); });
                  d[(states[i] + "/" + list[p].name).c_str()] = to_array(values, list[p].shape);
                }
+             if (!s.session.losses().empty()) {
+               py::array_t<int32_t> steps(1);
+               steps.mutable_at(0) = guarded(s, [](Session& x) { return x.optimizer().steps(); });
+               d["step"] = steps;
+             }
              return d;
            })
       .def(
@@ -363,6 +389,14 @@ void bind_session(py::module_& m) {
           [](PySession& s, const py::dict& state) {
             for (const auto& item : state) {
               const std::string key = item.first.cast<std::string>();
+              if (key == "step") {
+                const auto steps = py::array_t<int32_t, py::array::c_style | py::array::forcecast>::ensure(item.second);
+                if (!steps || steps.size() != 1 || *steps.data() < 0)
+                  throw GraphError("the optimizer's 'step' must be one number that is not negative");
+                const int32_t n = *steps.data();
+                guarded(s, [&](Session& x) { x.optimizer().set_steps(n); });
+                continue;
+              }
               const size_t slash = key.find('/');
               const auto& states = s.session.optimizer().states();
               size_t i = 0;

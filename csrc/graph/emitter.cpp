@@ -29,9 +29,11 @@ Step& Emitter::add_step(std::unique_ptr<Step> step, const char* name, const Node
     b.first_step = b.last_step = index;
   }
   for (const auto& use : step->uses) {
-    auto& b = plan_.buffers[static_cast<size_t>(use.first)];
-    if (b.first_step < 0) b.first_step = index;
-    b.last_step = std::max(b.last_step, index);
+    for (Handle h = use.first; h != kNoBuffer; h = plan_.buffers[static_cast<size_t>(h)].parent) {
+      auto& b = plan_.buffers[static_cast<size_t>(h)];
+      if (b.first_step < 0) b.first_step = index;
+      b.last_step = std::max(b.last_step, index);
+    }
   }
   plan_.steps.push_back(std::move(step));
   return *plan_.steps.back();
@@ -48,6 +50,7 @@ Out Emitter::write(int value) {
 
 bool Emitter::may_overwrite(const Node& node, int input) const {
   const Graph& g = graph();
+  if (fixed_.count(values_.at(input))) return false;
   if (std::count(g.inputs.begin(), g.inputs.end(), input) || std::count(g.outputs.begin(), g.outputs.end(), input)) return false;
   // Another value in the same buffer (an identity) may have readers of its own, so ask every value that lives there.
   for (const auto& [value, handle] : values_) {
@@ -97,6 +100,58 @@ Handle Emitter::weight_gradients_handle(int parameter) {
 
 In Emitter::parameter(int parameter) { return in(weights_handle(parameter)); }
 
+InOut Emitter::update_parameter(int parameter) { return inout(weights_handle(parameter)); }
+
+Emitter::Extent Emitter::extent(const Shape& s) const {
+  const int64_t n = batch();
+  if (s.size() == 3 && table.layout == Layout::nhwc) return {n * s[1] * s[2], s[0], 1};
+  return {n, s[0], count_of(s) / s[0]};
+}
+
+bool Emitter::is_nhwc_map(const Shape& s) const {
+  return table.layout == Layout::nhwc && s.size() == 3 && s[0] > 1 && s[1] * s[2] > 1;
+}
+
+Out Emitter::scratch(const Node& node, const std::string& name, int64_t bytes, Category category) {
+  return out(new_buffer(node.name + "." + name, bytes, category));
+}
+
+Handle Emitter::slice(Handle whole, const std::string& name, int64_t offset, int64_t bytes) {
+  const Category category = plan_.buffers[static_cast<size_t>(whole)].category;
+  const Handle h = new_buffer(name, bytes, category);
+  plan_.buffers[static_cast<size_t>(h)].parent = whole;
+  plan_.buffers[static_cast<size_t>(h)].offset = offset;
+  fixed_.insert(whole);
+  return h;
+}
+
+bool Emitter::join_in_place(int output, const std::vector<int>& inputs) {
+  const Graph& g = graph();
+  std::set<Handle> seen;
+  for (const int v : inputs) {
+    const Handle h = values_.at(v);
+    const Buffer& b = plan_.buffers[static_cast<size_t>(h)];
+    if (b.space != Space::arena || b.parent != kNoBuffer || fixed_.count(h) || !seen.insert(h).second) return false;
+    if (b.bytes % 256) return false;  // parts stay aligned, as kernels with vector loads expect of a buffer
+    for (const auto& [value, handle] : values_)
+      if (handle == h && std::count(g.inputs.begin(), g.inputs.end(), value)) return false;
+  }
+  const Handle whole = untag(write(output).data);
+  int64_t offset = 0;
+  for (const int v : inputs) {
+    Buffer& b = plan_.buffers[static_cast<size_t>(values_.at(v))];
+    Buffer& w = plan_.buffers[static_cast<size_t>(whole)];
+    b.parent = whole;
+    b.offset = offset;
+    offset += b.bytes;
+    w.first_step = w.first_step < 0 ? b.first_step : std::min(w.first_step, b.first_step);
+    w.last_step = std::max(w.last_step, b.last_step);
+    fixed_.insert(values_.at(v));
+  }
+  fixed_.insert(whole);
+  return true;
+}
+
 Out Emitter::keep(const Node& node, const std::string& name, int64_t bytes) {
   const Handle h = new_buffer(node.name + "." + name, bytes, Category::saved);
   kept_[{node.name, name}] = h;
@@ -145,6 +200,14 @@ void Emitter::pass_gradient(int value, int output) {
 Out Emitter::rewrite_gradient(int output) {
   if (!shared_gradient(output)) return out(gradients_.at(output));
   return out(new_buffer(graph().values[static_cast<size_t>(output)].name + ".grad", value_bytes(output), Category::gradients));
+}
+
+bool Emitter::take_gradient_slice(int value, int output, int64_t offset) {
+  if (has_gradient(value) || shared_gradient(output)) return false;
+  const int64_t bytes = value_bytes(value);
+  if (bytes % 256 || offset % 256) return false;
+  gradients_[value] = slice(gradients_.at(output), graph().values[static_cast<size_t>(value)].name + ".grad", offset, bytes);
+  return true;
 }
 
 Out Emitter::write_parameter_gradient(int parameter) {

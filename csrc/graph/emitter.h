@@ -22,6 +22,7 @@ class Emitter {
   const OpTable& table;
   int batch() const { return plan_.batch; }
   bool training() const { return plan_.training; }
+  bool batch_statistics() const { return plan_.training && !plan_.eval_mode; }  // of normalisations; else the running ones
   const Graph& graph() const { return plan_.graph; }
 
   // ---- forward ----
@@ -31,6 +32,22 @@ class Emitter {
   Out write_in_place(const Node& node, int output, int input);
   void alias(int output, int input);  // the same contents under another value: no copy
   In parameter(int parameter);
+  InOut update_parameter(int parameter);  // a buffer among the parameters that the forward pass changes
+  // Rows, channels and what lies inside a channel, as the value stands in memory: rank 3 in the version's layout, else in order.
+  struct Extent {
+    int64_t outer, C, inner;
+  };
+  Extent extent(int value) const { return extent(graph().shape(value)); }
+  Extent extent(const Shape& shape) const;
+  // Does a tensor of this shape stand in memory in another order than NCHW?
+  bool is_nhwc_map(const Shape& shape) const;
+  // Scratch of this pass, of the shape of a value or so.
+  Out scratch(const Node& node, const std::string& name, int64_t bytes, Category category = Category::activations);
+  // The output's buffer becomes one with its inputs' in it, one after the other; false (and nothing changed) where an input's buffer
+  // cannot move there.
+  bool join_in_place(int output, const std::vector<int>& inputs);
+  // A part of a buffer.
+  Handle slice(Handle whole, const std::string& name, int64_t offset, int64_t bytes);
   // A buffer kept from a node's forward step for its backward step.
   Out keep(const Node& node, const std::string& name, int64_t bytes);
   In kept(const Node& node, const std::string& name);
@@ -48,6 +65,8 @@ class Emitter {
   void pass_gradient(int value, int output);  // the gradients are the same numbers
   // Memory for a rewritten gradient of `output`: its own buffer where no other value shares it, else a new one.
   Out rewrite_gradient(int output);
+  // The gradient of `value` is this part of that of `output`; false where somebody else needs either.
+  bool take_gradient_slice(int value, int output, int64_t offset);
   Out write_parameter_gradient(int parameter);
   void end_node(const Node& node);  // emits the pending additions; the gradients of the node's outputs are used up
 
@@ -83,7 +102,10 @@ class Emitter {
   bool has_buffer(int value) const { return values_.count(value) > 0; }
   void set_needs_gradient(std::set<int> values) { needs_gradient_ = std::move(values); }
   void begin_backward() { backward_ = true; }
-  void keep_to_end(Handle h) { plan_.buffers[static_cast<size_t>(h)].last_step = 1 << 30; }
+  void keep_to_end(Handle h) {
+    for (; h != kNoBuffer; h = plan_.buffers[static_cast<size_t>(h)].parent)
+      plan_.buffers[static_cast<size_t>(h)].last_step = 1 << 30;
+  }
   Out out(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
   In in(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
   InOut inout(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
@@ -107,6 +129,7 @@ class Emitter {
   };
   std::vector<Pending> pending_;
   std::set<int> needs_gradient_;
+  std::set<Handle> fixed_;  // buffers that others are part of: not to be overwritten in place
 };
 
 }  // namespace warploom

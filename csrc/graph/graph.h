@@ -31,6 +31,7 @@ struct Parameter {
   int64_t fan_in = 0, fan_out = 0;
   double gain = 1.0;
   bool trainable = true;
+  bool buffer = false;  // saved with the parameters but not learned: running statistics
 };
 
 struct Node {

@@ -17,6 +17,8 @@ class Emitter;
 struct Geometry {
   int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, padding[2] = {0, 0}, upsample[2] = {1, 1};
   bool bilinear = false;
+  bool transposed = false;  // a transposed convolution: kernel, padding; `upsample` is its stride
+  bool global = false;      // every output sees the whole input
 };
 
 class OpDef {
@@ -30,6 +32,8 @@ class OpDef {
   virtual Geometry geometry(const Graph&, const Node&) const { return {}; }
   // Does backward read the node's outputs? If so no later node may overwrite them in place.
   virtual bool backward_reads_output(const Node&) const { return false; }
+  // Can the node apply an activation to its output (attributes activation, negative_slope), whatever the version?
+  virtual bool takes_activation() const { return false; }
 };
 
 const OpDef* find_op(const std::string& name);  // throws GraphError naming the operations there are

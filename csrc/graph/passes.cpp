@@ -46,6 +46,15 @@ bool try_fuse(Graph& g, size_t conv, size_t other, const Node& fused, const Offe
   return true;
 }
 
+// The node takes over the outputs of the one after it, which goes.
+void absorb(Graph& g, size_t node, size_t after, const Node& merged) {
+  const std::vector<int> outputs = g.nodes[after].outputs;
+  g.nodes[node] = merged;
+  g.nodes[node].outputs = outputs;
+  g.nodes.erase(g.nodes.begin() + static_cast<std::ptrdiff_t>(after));
+  renumber_producers(g);
+}
+
 // One fusion at most for this convolution; true if the graph changed.
 bool fuse_one(Graph& g, size_t i, const Offer& offer, std::set<std::string>& refused, std::vector<std::string>* refusals) {
   const Node conv = g.nodes[i];
@@ -109,7 +118,47 @@ Graph fuse_convolutions(const Graph& graph, const Offer& offer, std::vector<std:
   for (bool changed = true; changed;) {
     changed = false;
     for (size_t i = 0; i < g.nodes.size() && !changed; i++)
-      if (is_op(g.nodes[i], "conv2d")) changed = fuse_one(g, i, offer, refused, refusals);
+      if (is_op(g.nodes[i], "conv2d") || is_op(g.nodes[i], "linear")) changed = fuse_one(g, i, offer, refused, refusals);
+  }
+  return g;
+}
+
+Graph fuse_activations(const Graph& graph) {
+  Graph g = graph;
+  for (size_t i = 0; i < g.nodes.size(); i++) {
+    const Node& n = g.nodes[i];
+    if (!n.op->takes_activation() || n.attributes.has("activation")) continue;
+    const int next = sole_consumer(g, n.outputs[0]);
+    if (next < 0 || !is_op(g.nodes[static_cast<size_t>(next)], "activation")) continue;
+    const Attributes& a = g.nodes[static_cast<size_t>(next)].attributes;
+    Attributes extra;
+    extra.values["activation"] = a.word("kind", "relu");
+    extra.values["negative_slope"] = a.number("negative_slope", 0.0);
+    absorb(g, i, static_cast<size_t>(next), with(n, n.inputs, n.outputs, extra));
+  }
+  return g;
+}
+
+Graph fold_batch_norm(const Graph& graph) {
+  Graph g = graph;
+  for (size_t i = 0; i < g.nodes.size(); i++) {
+    const Node& n = g.nodes[i];
+    const bool transposed = is_op(n, "conv_transpose2d");
+    if (!transposed && !is_op(n, "conv2d")) continue;
+    // The weight of a grouped transposed convolution holds its output channels on two axes.
+    if (n.attributes.has("activation") || n.attributes.has("batch_norm_eps") ||
+        (transposed && n.attributes.integer("groups", 1) > 1))
+      continue;
+    const int next = sole_consumer(g, n.outputs[0]);
+    if (next < 0 || !is_op(g.nodes[static_cast<size_t>(next)], "batch_norm")) continue;
+    const Node& norm = g.nodes[static_cast<size_t>(next)];
+    Attributes extra;
+    extra.values["batch_norm_eps"] = norm.attributes.number("eps", 1e-5);
+    for (const char* key : {"activation", "negative_slope"})
+      if (norm.attributes.has(key)) extra.values[key] = norm.attributes.values.at(key);
+    Node folded = with(n, n.inputs, n.outputs, extra);
+    folded.parameters.insert(folded.parameters.end(), norm.parameters.begin(), norm.parameters.end());
+    absorb(g, i, static_cast<size_t>(next), folded);
   }
   return g;
 }

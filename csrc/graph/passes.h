@@ -20,4 +20,11 @@ using Offer = std::function<std::string(const Graph& graph, const Node& fused)>;
 // stride) after that, and a nearest upsample before it. A value that somebody else reads, or that is an output, stays.
 Graph fuse_convolutions(const Graph& graph, const Offer& offer, std::vector<std::string>* refusals);
 
+// An activation into the node before it, where that node takes one whatever the version (batch norm, transposed convolution).
+Graph fuse_activations(const Graph& graph);
+
+// Inference only: a batch norm into the convolution (plain or transposed) before it. The node gets the norm's parameters after its own
+// and the attribute batch_norm_eps; its weights are folded at every run.
+Graph fold_batch_norm(const Graph& graph);
+
 }  // namespace warploom

@@ -40,7 +40,7 @@ void assign_offsets(Plan& plan) {
   plan.arena_bytes_without_reuse = 0;
   for (size_t i = 0; i < plan.buffers.size(); i++) {
     const Buffer& b = plan.buffers[i];
-    if (b.space != Space::arena || b.first_step < 0) continue;
+    if (b.space != Space::arena || b.first_step < 0 || b.parent != kNoBuffer) continue;
     order.push_back(i);
     plan.arena_bytes_without_reuse += aligned(b.bytes);
   }
@@ -65,6 +65,16 @@ void assign_offsets(Plan& plan) {
     plan.arena_bytes = std::max(plan.arena_bytes, offset + aligned(b.bytes));
     placed.push_back(i);
   }
+  for (Buffer& b : plan.buffers) {
+    if (b.parent == kNoBuffer) continue;
+    Handle root = b.parent;
+    int64_t offset = b.offset;
+    for (; plan.buffers[static_cast<size_t>(root)].parent != kNoBuffer; root = plan.buffers[static_cast<size_t>(root)].parent)
+      offset += plan.buffers[static_cast<size_t>(root)].offset;
+    b.offset = offset + plan.buffers[static_cast<size_t>(root)].offset;
+    b.parent = kNoBuffer;
+    b.part = true;
+  }
 }
 
 Plan::Peak Plan::peak() const {
@@ -75,7 +85,7 @@ Plan::Peak Plan::peak() const {
     now.step = s;
     int64_t sum = 0;
     for (const auto& b : buffers) {
-      if (b.space != Space::arena || b.first_step < 0 || s < b.first_step || s > b.last_step) continue;
+      if (b.space != Space::arena || b.part || b.first_step < 0 || s < b.first_step || s > b.last_step) continue;
       now.bytes[static_cast<int>(b.category)] += aligned(b.bytes);
       sum += aligned(b.bytes);
     }

@@ -33,7 +33,9 @@ struct Buffer {
   int64_t bytes = 0;
   Space space = Space::arena;
   Category category = Category::activations;
-  int64_t offset = 0;                   // within its space
+  int64_t offset = 0;  // within its space; of a part (parent given): within the parent until offsets are assigned
+  bool part = false;   // was one: its memory is counted with the whole
+  Handle parent = -1;  // the buffer that this one is a part of
   int first_step = -1, last_step = -1;  // the steps between which its contents matter
 };
 
@@ -61,7 +63,8 @@ struct Step {
 struct Plan {
   int batch = 0;
   bool training = false;
-  Graph graph;  // after the passes
+  bool eval_mode = false;  // training with the running statistics of normalisations
+  Graph graph;             // after the passes
   std::vector<Buffer> buffers;
   std::vector<std::unique_ptr<Step>> steps;
   std::vector<Handle> inputs, targets, outputs;  // device buffers: inputs and targets in the version's layout, outputs in NCHW

@@ -38,13 +38,15 @@ class CallScope {
 };
 
 template <class Args>
-void invoke(Device& device, const OpTable& table, const Entry<Args>& entry, const char* name, Args args) {
+void invoke(Device& device, const OpTable& table, const Entry<Args>& entry, const char* name, Args args, InOut workspace = {}) {
   if (!entry.run) throw UnsupportedError("version " + std::string(table.version) + " has no " + name);
   AddressedRegions collector;
   Args::visit(args, collector);
   Context context;
   context.stream = device.stream();
   context.device = &device.info();
+  context.workspace = workspace;
+  if (workspace) collector.regions.push_back({"workspace", workspace.data, workspace.bytes, Region::write});
   const CallScope scope(device, name, collector.regions);
   entry.run(args, context);
 }

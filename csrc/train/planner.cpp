@@ -21,10 +21,6 @@ std::set<int> values_with_gradient(const Graph& g) {
   return wanted;
 }
 
-bool is_nhwc_map(const OpTable& table, const Shape& shape) {
-  return table.layout == Layout::nhwc && shape.size() == 3 && shape[0] > 1 && shape[1] * shape[2] > 1;
-}
-
 Handle loss_buffer(Plan& plan, Emitter& emit, const std::string& name, int64_t bytes, int64_t offset) {
   const Handle h = emit.new_buffer(name, bytes, Category::persistent);
   plan.buffers[static_cast<size_t>(h)].space = Space::loss;
@@ -36,7 +32,7 @@ Handle loss_buffer(Plan& plan, Emitter& emit, const std::string& name, int64_t b
 Handle emit_output(Emitter& e, int value) {
   const Shape& s = e.graph().shape(value);
   Handle h = e.buffer_of(value);
-  if (is_nhwc_map(e.table, s)) {
+  if (e.is_nhwc_map(s)) {
     LayoutConvert a;
     a.N = e.batch(), a.C = static_cast<int>(s[0]), a.H = static_cast<int>(s[1]), a.W = static_cast<int>(s[2]);
     a.from = Layout::nhwc, a.to = Layout::nchw;
@@ -57,11 +53,14 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
   auto plan = std::make_unique<Plan>();
   plan->batch = request.batch;
   plan->training = request.training;
+  plan->eval_mode = request.eval_mode;
   const bool with_losses = request.losses || request.training;
   std::vector<int> values = request.values.empty() ? graph.outputs : request.values;
   if (with_losses) values = graph.outputs;
+  Graph pruned = prune(graph, values);
+  if (!request.training) pruned = fold_batch_norm(pruned);
   plan->graph = fuse_convolutions(
-      prune(graph, values),
+      fuse_activations(pruned),
       [&](const Graph& g, const Node& n) { return conv2d_refusal(table, g, n, request.batch, request.training); },
       &plan->refusals);
   const Graph& g = plan->graph;
@@ -78,38 +77,30 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
 
   if (with_losses) {
     if (losses.empty()) throw GraphError("no loss was given; compile the model with one");
-    int target_count = 0;
-    for (const LossSpec& l : losses) {
-      check_loss(l);
-      if (l.output < 0 || l.output >= static_cast<int>(g.outputs.size()))
-        throw GraphError("the loss names output " + std::to_string(l.output) + ", the graph has " +
-                         std::to_string(g.outputs.size()));
-      target_count = std::max(target_count, l.target + 1);
-    }
-    for (int t = 0; t < target_count; t++) {
+    const std::vector<Shape> shapes = target_shapes(g, g.outputs, losses);
+    for (size_t t = 0; t < shapes.size(); t++) {
       if (request.targets_are_inputs) {
-        if (t >= static_cast<int>(g.inputs.size())) throw GraphError("no input to reconstruct for target " + std::to_string(t));
-        plan->targets.push_back(plan->inputs[static_cast<size_t>(t)]);
+        if (t >= g.inputs.size() || g.shape(g.inputs[t]) != shapes[t])
+          throw GraphError("there is no input of shape " + to_text(shapes[t]) + " to reconstruct for target " +
+                           std::to_string(t) + "; give the targets");
+        plan->targets.push_back(plan->inputs[t]);
         continue;
       }
-      int value = -1;
-      for (const LossSpec& l : losses)
-        if (l.target == t) value = g.outputs[static_cast<size_t>(l.output)];
-      if (value < 0) throw GraphError("no loss uses target " + std::to_string(t));
-      const Handle h = e.new_buffer("target " + std::to_string(t), e.value_bytes(value), Category::activations);
+      const Handle h =
+          e.new_buffer("target " + std::to_string(t), 4 * int64_t(e.batch()) * count_of(shapes[t]), Category::activations);
       plan->buffers[static_cast<size_t>(h)].first_step = 0;
       plan->targets.push_back(h);
     }
-    const Handle total = loss_buffer(*plan, e, "loss total", 16, 0);
+    const LossLayout layout(losses);
+    const Handle total = loss_buffer(*plan, e, "loss total", 16, LossLayout::kTotal);
     for (size_t i = 0; i < losses.size(); i++) {
       const LossSpec& l = losses[i];
-      const int prediction = g.outputs[static_cast<size_t>(l.output)];
-      const Handle target = plan->targets[static_cast<size_t>(l.target)];
-      if (plan->buffers[static_cast<size_t>(target)].bytes != e.value_bytes(prediction))
-        throw GraphError("the target of output '" + g.values[static_cast<size_t>(prediction)].name + "' must have its shape " +
-                         to_text(g.shape(prediction)));
-      emit_loss(e, l, prediction, target, loss_buffer(*plan, e, "loss " + std::to_string(i), 4, 16 + 4 * static_cast<int64_t>(i)),
-                total);
+      LossBuffers buffers{loss_buffer(*plan, e, "loss " + std::to_string(i), 4, layout.value[i]), total, kNoBuffer};
+      if (!l.class_weight.empty())
+        buffers.class_weight = loss_buffer(*plan, e, "class weights " + std::to_string(i),
+                                           4 * static_cast<int64_t>(l.class_weight.size()), layout.class_weight[i]);
+      emit_loss(e, l, g.outputs[static_cast<size_t>(l.output)], plan->targets[static_cast<size_t>(l.target)],
+                l.mask < 0 ? kNoBuffer : plan->targets[static_cast<size_t>(l.mask)], buffers);
     }
   }
   if (!with_losses)

@@ -9,7 +9,6 @@ namespace warploom {
 
 namespace {
 constexpr float kByteScale = 1.0f / 255.0f;
-int64_t loss_bytes(size_t losses) { return 16 + 4 * static_cast<int64_t>(std::max<size_t>(losses, 1)); }
 }  // namespace
 
 Session::Session(const Graph& graph, const std::string& device, const std::string& version, std::vector<LossSpec> losses,
@@ -25,10 +24,15 @@ Session::Session(const Graph& graph, const std::string& device, const std::strin
 
 void Session::allocate() {
   parameters_.allocate(target_.device);
-  if (!losses_.empty()) optimizer_.allocate(target_.device, parameters_);
+  if (!losses_.empty()) optimizer_.allocate(target_.device, table_, parameters_);
   if (loss_) return;
-  loss_ = DeviceMemory(target_.device, loss_bytes(losses_.size()), "loss");
+  const LossLayout layout(losses_);
+  loss_ = DeviceMemory(target_.device, layout.bytes, "loss");
   target_.device->fill(loss_.data(), 0, loss_.bytes());
+  for (size_t i = 0; i < losses_.size(); i++)
+    if (!losses_[i].class_weight.empty())
+      target_.device->copy_in(loss_.data() + layout.class_weight[i], losses_[i].class_weight.data(),
+                              static_cast<int64_t>(losses_[i].class_weight.size() * sizeof(float)));
 }
 
 char* Session::address(const Plan& plan, Handle h) const {
@@ -133,16 +137,14 @@ void Session::feed(const Plan& plan, Handle to, const Shape& shape, const HostBa
 
 void Session::feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets) {
   for (size_t i = 0; i < inputs.size(); i++) feed(plan, plan.inputs[i], graph_.shape(graph_.inputs[i]), inputs[i], i);
-  for (size_t i = 0; i < targets.size(); i++) {
-    int value = graph_.outputs[0];
-    for (const LossSpec& l : losses_)
-      if (l.target == static_cast<int>(i)) value = graph_.outputs[static_cast<size_t>(l.output)];
-    feed(plan, plan.targets[i], graph_.shape(value), targets[i], inputs.size() + i);
-  }
+  if (targets.empty()) return;
+  const std::vector<Shape> shapes = target_shapes(graph_, graph_.outputs, losses_);
+  for (size_t i = 0; i < targets.size(); i++) feed(plan, plan.targets[i], shapes.at(i), targets[i], inputs.size() + i);
 }
 
-void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update) {
-  const PlanRequest request{inputs.at(0).batch, true, true, targets.empty(), {}};
+void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update,
+                         bool eval_mode) {
+  const PlanRequest request{inputs.at(0).batch, true, true, targets.empty(), eval_mode, {}};
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, targets);
@@ -151,7 +153,7 @@ void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector
 }
 
 void Session::evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets) {
-  const PlanRequest request{inputs.at(0).batch, false, true, targets.empty(), {}};
+  const PlanRequest request{inputs.at(0).batch, false, true, targets.empty(), false, {}};
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, targets);
@@ -159,7 +161,7 @@ void Session::evaluate_step(const std::vector<HostBatch>& inputs, const std::vec
 }
 
 const Plan& Session::predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values) {
-  const PlanRequest request{inputs.at(0).batch, false, false, false, values};
+  const PlanRequest request{inputs.at(0).batch, false, false, false, false, values};
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, {});
@@ -214,7 +216,7 @@ void Session::run_next(const std::string& slot, int batch, bool training) {
   if (batch < 1 || d.position + batch > d.rows)
     throw GraphError("a batch of " + std::to_string(batch) + " does not fit: " + std::to_string(d.rows - d.position) +
                      " images of the epoch are left");
-  const PlanRequest request{batch, training, true, true, {}};
+  const PlanRequest request{batch, training, true, true, false, {}};
   prepare(request);
   const Plan& p = plan(request);
   gather(p, p.inputs[0], d.shape, In{d.images.data(), d.count * count_of(d.shape) * dtype_bytes(d.dtype)}, d.count, d.dtype,
@@ -228,10 +230,17 @@ void Session::run_next(const std::string& slot, int batch, bool training) {
   if (training) optimizer_.step(table_, parameters_);
 }
 
-double Session::last_loss() {
+std::vector<double> Session::last_losses() {
   allocate();
-  std::vector<float> values(std::max<size_t>(losses_.size(), 1));
-  target_.device->copy_out(values.data(), loss_.data() + 16, static_cast<int64_t>(values.size() * sizeof(float)));
+  std::vector<float> values(losses_.size());
+  if (!values.empty())
+    target_.device->copy_out(values.data(), loss_.data() + LossLayout(losses_).value.at(0),
+                             static_cast<int64_t>(values.size() * sizeof(float)));
+  return {values.begin(), values.end()};
+}
+
+double Session::last_loss() {
+  const std::vector<double> values = last_losses();
   return std::accumulate(values.begin(), values.end(), 0.0);
 }
 

@@ -40,7 +40,8 @@ class Session {
   std::map<std::string, int64_t> memory(const PlanRequest& request);
 
   // Host data. targets empty: reconstruct the inputs.
-  void train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update);
+  void train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update,
+                  bool eval_mode = false);
   void evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets);
   // Runs the plan and returns it; outputs are read by output().
   const Plan& predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values);
@@ -51,7 +52,8 @@ class Session {
   void begin_epoch(const std::string& slot, const int32_t* order, int64_t rows);
   void run_next(const std::string& slot, int batch, bool training);
 
-  double last_loss();                           // waits
+  double last_loss();                           // of the last step, all losses together; waits
+  std::vector<double> last_losses();            // each of them; waits
   std::pair<double, int64_t> take_mean_loss();  // waits
   void synchronize() { target_.device->synchronize(); }
   // Median milliseconds of each step of the training plan on the buffers as they are.

@@ -57,12 +57,23 @@ class Graph:
         fan_out: int = 0,
         gain: float = 1.0,
         trainable: bool = True,
+        buffer: bool = False,
     ) -> int:
-        """shape in PyTorch's order. init: zeros, ones, he_normal, he_uniform, glorot_uniform, uniform_fan_in. Returns its id."""
+        """shape in PyTorch's order. buffer: saved with the parameters but not learned, such as running statistics. init: zeros, ones, he_normal, he_uniform, glorot_uniform, uniform_fan_in. Returns its id."""
     def node(self, op: str, name: str, inputs: list[int], parameters: list[int], attributes: dict[str, Any]) -> list[int]:
         """Adds one operation; infers and returns its output values. GraphError names the layer. Operations and attributes:
         conv2d      parameters [weight] or [weight, bias]; stride [h, w], padding [top, bottom, left, right], groups
-        max_pool2d  kernel [h, w], stride [h, w]
+        conv_transpose2d  parameters [weight (C_in, C_out/groups, KH, KW)] or [weight, bias]; stride [h, w], padding [h, w],
+                    output_padding [h, w], groups
+        linear      parameters [weight (out, in)] or [weight, bias]; the input is a vector
+        batch_norm  parameters [weight, bias, running_mean, running_var]; momentum, eps
+        rms_norm    eps; over all axes but the batch
+        max_pool2d, avg_pool2d  kernel [h, w], stride [h, w]
+        concat      2 to 8 inputs, along the channels
+        add         2 or more inputs of one shape
+        multiply    a, b: one shape, or b with one channel
+        depth_to_space  block, order "dcr" | "crd"
+        reshape     shape
         upsample    scale [h, w], mode "nearest" | "bilinear"
         activation  kind "relu" | "leaky_relu" | "sigmoid", negative_slope
         identity    (a name for a value, such as the latent)"""
@@ -71,9 +82,9 @@ class Graph:
     def shape(self, value: int) -> tuple[int, ...]: ...
     def describe(self) -> dict[str, Any]:
         """{"name", "inputs": [value ids], "outputs": [value ids], "values": [{"name","shape","producer"}], "parameters":
-        [{"id","name", "shape","init","fan_in","fan_out","gain","trainable"}], "nodes":
+        [{"id","name", "shape","init","fan_in","fan_out","gain","trainable","buffer"}], "nodes":
         [{"name","op","inputs","outputs","parameters","attributes",
-        "output_shapes","macs","kernel","stride","padding","upsample","bilinear"}]}; all JSON-able."""
+        "output_shapes","macs","kernel","stride","padding","upsample","bilinear","transposed","global"}]}; all JSON-able."""
 
 class Session:
     """A graph bound to a device and a version, with its parameters. Plans are made per batch size, on first use or by
@@ -91,9 +102,14 @@ class Session:
         allocate: bool = True,
     ) -> None:
         """allocate=False: for memory() and explain() only.
-        losses: [{"kind": "mse", "output": index of a graph output, "target": target index, "weight": 1.0}]; the target index
-        counts the arrays of `targets`, or the graph's inputs when the targets are the inputs.
-        optimizer: {"kind": "sgd", "lr": …, "momentum": …, "weight_decay": …, "nesterov": bool}."""
+        losses: [{"kind": "mse" | "l1" | "rmse" | "bce_with_logits" | "dice" | "cross_entropy" | "ssim", "output": index of a graph
+        output, "target": target index, "weight": 1.0, "sigmoid": apply one to the output first, "mask": index of a target of one
+        channel that multiplies output and target, or -1; and, where the kind has them, eps, smooth, window, sigma, c1, c2,
+        ignore_index, class_weight (list)}]; the target index counts the arrays of `targets`, or the graph's inputs when the targets
+        are the inputs.
+        optimizer: {"kind": "sgd": lr, momentum, weight_decay, nesterov; "adam", "adamw": lr, beta1, beta2, eps, weight_decay;
+        "rmsprop": lr, alpha, eps, momentum, weight_decay, lr_keep; "adabelief": lr, beta1, beta2, eps, weight_decay, lr_keep,
+        bias_correction; all: max_norm (clips the gradient's global norm; 0: off)}."""
     @property
     def device(self) -> str: ...
     @property
@@ -116,9 +132,16 @@ class Session:
         """One step; no wait. loss() waits."""
     def loss(self) -> float:
         """The last step's loss."""
+    def losses(self) -> list[float]:
+        """The last step's value of each loss, weighted."""
+    def gradient_norm(self) -> float:
+        """The global norm before clipping at the last step; 0 without clipping."""
+    def target_shapes(self) -> list[tuple[int, ...]]:
+        """By target index. Labels of cross_entropy: the output's shape without the classes, float32 class numbers."""
     def take_mean_loss(self) -> tuple[float, int]:
         """(mean loss over samples, samples) since the last take; resets."""
-    def gradients(self, inputs: list[Array], targets: list[Array]) -> dict[str, Array]: ...
+    def gradients(self, inputs: list[Array], targets: list[Array], eval_mode: bool = False) -> dict[str, Array]:
+        """eval_mode: normalisations use their running statistics, which stay; else the batch's, which move them."""
     def evaluate_step(self, inputs: list[Array], targets: list[Array]) -> None: ...
     def predict(self, inputs: list[Array], values: list[int] | None = None) -> list[Array]:
         """The graph's outputs, or the given values of it (only what they need is computed)."""
@@ -133,7 +156,8 @@ class Session:
     # Parameters and state
     def get_parameter(self, name: str) -> Array: ...
     def set_parameter(self, name: str, value: Array) -> None: ...
-    def optimizer_state(self) -> dict[str, Array]: ...
+    def optimizer_state(self) -> dict[str, Array]:
+        """{"<state>/<parameter>": array, and "step": the number of steps taken, int32[1]}."""
     def set_optimizer_state(self, state: dict[str, Array]) -> None: ...
     def profile_step(self, batch: int, repeat: int) -> list[dict[str, Any]]:
         """Median milliseconds per plan step of a training step on random data: explain() plus "milliseconds"."""
