@@ -15,7 +15,7 @@ enum class Layout : int { nchw, nhwc };
 enum class WeightLayout : int { oihw, ohwi, hwio };
 enum class Activation : int { none, relu, leaky_relu, sigmoid };
 enum class UpsampleMode : int { nearest, bilinear };
-enum class DepthOrder : int { dcr, crd };           // see ops/depth_to_space
+enum class DepthOrder : int { dcr, crd, phases };   // see ops/depth_to_space
 enum class LossKind : int { l1, bce_with_logits };  // see ops/pointwise_loss
 
 inline int64_t dtype_bytes(DType t) {

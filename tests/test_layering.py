@@ -2,6 +2,8 @@
 
 python -> bindings -> train -> graph -> core -> kernels/ops.h, kernels/device.h
 kernels/vN -> kernels/common -> CUDA or kernels/emulator;   csrc/cpu -> kernels/ops.h, kernels/device.h
+kernels/ops/<name> holds all of an operation that versions share, each file at its place in these arrows: args.h is part of ops.h,
+kernels.cu is a kernel file, cpu.cpp belongs to csrc/cpu and graph.cpp to csrc/graph.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-CONTRACT = {"kernels/ops.h", "kernels/ops.def", "kernels/device.h"}
+SHARED_ARGS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "kernels/ops").glob("*/args.h"))
+CONTRACT = {"kernels/ops.h", "kernels/args.h", "kernels/ops.def", "kernels/device.h", *SHARED_ARGS}
 CSRC_ORDER = ["core", "graph", "train", "bindings"]  # each may include itself and what stands before it
 SOURCES = ("*.h", "*.hpp", "*.cuh", "*.cu", "*.cpp", "*.cc", "*.def", "*.inc")
 
@@ -66,7 +69,27 @@ def test_the_contract_includes_nothing_else() -> None:
 @pytest.mark.parametrize("folder", versions())
 def test_versions_share_only_common_and_tables(folder: str) -> None:
     for path in files(f"kernels/{folder}"):
-        check(path, [*CONTRACT, r"kernels/common/.*", rf"kernels/{folder}/.*", r"kernels/\w+/table\.h"])
+        check(path, [*CONTRACT, r"kernels/common/.*", rf"kernels/{folder}/.*", r"kernels/\w+/table\.h", "kernels/ops/shared.h"])
+
+
+def test_shared_operations_keep_to_the_arrows() -> None:
+    kernel = [*CONTRACT, r"kernels/common/.*", "kernels/ops/shared.h"]
+    below = CSRC_ORDER[: CSRC_ORDER.index("graph") + 1]
+    for path in files("kernels/ops"):
+        own = rf"kernels/ops/{path.parent.name}/.*\.(h|cuh)"
+        if path.name == "cpu.cpp":
+            check(path, [*CONTRACT, r"csrc/cpu/.*", own])
+        elif path.name == "graph.cpp":
+            check(path, [*CONTRACT, *(rf"csrc/{name}/.*" for name in below)])
+        else:
+            check(path, [*kernel, own])
+
+
+def test_every_shared_operation_is_one_folder() -> None:
+    for args in SHARED_ARGS:
+        folder = (ROOT / args).parent
+        missing = {"kernels.cu", "cpu.cpp", "reference.py"} - {p.name for p in folder.iterdir()}
+        assert not missing, f"{named(folder)} lacks {', '.join(sorted(missing))}"
 
 
 def test_common_includes_only_itself_the_contract_and_the_emulator() -> None:
@@ -90,6 +113,8 @@ def test_the_emulator_depends_on_nothing_else() -> None:
 
 def test_kernels_never_include_the_engine() -> None:
     for path in files("kernels"):
+        if path.parent.parent.name == "ops" and path.name in ("cpu.cpp", "graph.cpp"):
+            continue  # the engine's and the host kernel set's part of a shared operation
         for target in includes(path):
             assert target.startswith("kernels/"), f"{named(path)} must not include {target}"
 

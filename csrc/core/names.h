@@ -34,7 +34,7 @@ struct Names<UpsampleMode> {
 template <>
 struct Names<DepthOrder> {
   static constexpr const char* what = "depth-to-space order";
-  static constexpr std::array<const char*, 2> list = {"dcr", "crd"};
+  static constexpr std::array<const char*, 3> list = {"dcr", "crd", "phases"};
 };
 template <>
 struct Names<LossKind> {

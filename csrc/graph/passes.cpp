@@ -163,4 +163,30 @@ Graph fold_batch_norm(const Graph& graph) {
   return g;
 }
 
+Graph fold_upsamples(const Graph& graph) {
+  Graph g = graph;
+  for (size_t i = 0; i < g.nodes.size(); i++) {
+    const Node n = g.nodes[i];
+    if (!is_op(n, "conv2d") || n.attributes.has("upsample") || n.attributes.has("pool") || n.attributes.has("batch_norm_eps"))
+      continue;
+    const Shape& w = g.parameters[static_cast<size_t>(n.parameters[0])].shape;
+    if (w[2] != 3 || w[3] != 3 || n.attributes.integer("groups", 1) != 1 || n.attributes.list("stride", 2, 1) != Ints{1, 1} ||
+        n.attributes.list("padding", 4, 0) != Ints{1, 1, 1, 1})
+      continue;
+    const int producer = g.values[static_cast<size_t>(n.inputs[0])].producer;
+    if (producer < 0 || sole_consumer(g, n.inputs[0]) != static_cast<int>(i)) continue;
+    const Node& before = g.nodes[static_cast<size_t>(producer)];
+    if (!is_op(before, "upsample") || before.attributes.word("mode", "nearest") != "nearest" ||
+        before.attributes.list("scale", 2, 2) != Ints{2, 2})
+      continue;
+    Node folded = with(n, before.inputs, n.outputs, {});
+    folded.op = find_op("upsample_conv2d");
+    g.nodes[i] = folded;
+    g.nodes.erase(g.nodes.begin() + producer);
+    renumber_producers(g);
+    i--;
+  }
+  return g;
+}
+
 }  // namespace warploom

@@ -23,6 +23,10 @@ Graph fuse_convolutions(const Graph& graph, const Offer& offer, std::vector<std:
 // An activation into the node before it, where that node takes one whatever the version (batch norm, transposed convolution).
 Graph fuse_activations(const Graph& graph);
 
+// A nearest upsample by 2 and the 3x3 convolution after it (stride 1, padding 1) that the version did not fold itself become one node
+// upsample_conv2d: four 2x2 convolutions of the small map, 16 instead of 36 products for each of its pixels, by exact algebra.
+Graph fold_upsamples(const Graph& graph);
+
 // Inference only: a batch norm into the convolution (plain or transposed) before it. The node gets the norm's parameters after its own
 // and the attribute batch_norm_eps; its weights are folded at every run.
 Graph fold_batch_norm(const Graph& graph);

@@ -59,10 +59,10 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
   if (with_losses) values = graph.outputs;
   Graph pruned = prune(graph, values);
   if (!request.training) pruned = fold_batch_norm(pruned);
-  plan->graph = fuse_convolutions(
+  plan->graph = fold_upsamples(fuse_convolutions(
       fuse_activations(pruned),
       [&](const Graph& g, const Node& n) { return conv2d_refusal(table, g, n, request.batch, request.training); },
-      &plan->refusals);
+      &plan->refusals));
   const Graph& g = plan->graph;
 
   Emitter e(*plan, table);

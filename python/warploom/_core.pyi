@@ -59,7 +59,8 @@ class Graph:
         trainable: bool = True,
         buffer: bool = False,
     ) -> int:
-        """shape in PyTorch's order. buffer: saved with the parameters but not learned, such as running statistics. init: zeros, ones, he_normal, he_uniform, glorot_uniform, uniform_fan_in. Returns its id."""
+        """shape in PyTorch's order. buffer: saved with the parameters but not learned, such as running
+        statistics. init: zeros, ones, he_normal, he_uniform, glorot_uniform, uniform_fan_in. Returns its id."""
     def node(self, op: str, name: str, inputs: list[int], parameters: list[int], attributes: dict[str, Any]) -> list[int]:
         """Adds one operation; infers and returns its output values. GraphError names the layer. Operations and attributes:
         conv2d      parameters [weight] or [weight, bias]; stride [h, w], padding [top, bottom, left, right], groups
@@ -102,11 +103,11 @@ class Session:
         allocate: bool = True,
     ) -> None:
         """allocate=False: for memory() and explain() only.
-        losses: [{"kind": "mse" | "l1" | "rmse" | "bce_with_logits" | "dice" | "cross_entropy" | "ssim", "output": index of a graph
-        output, "target": target index, "weight": 1.0, "sigmoid": apply one to the output first, "mask": index of a target of one
+        losses: [{"kind": "mse" | "l1" | "rmse" | "bce_with_logits" | "dice" | "cross_entropy" | "ssim", "output": index of a
+        graph output, "target": target index, "weight": 1.0, "sigmoid": apply one to the output first, "mask": index of a target of one
         channel that multiplies output and target, or -1; and, where the kind has them, eps, smooth, window, sigma, c1, c2,
-        ignore_index, class_weight (list)}]; the target index counts the arrays of `targets`, or the graph's inputs when the targets
-        are the inputs.
+        ignore_index, class_weight (list)}]; the index counts the arrays of `targets`, or the graph's inputs when the
+        targets are the inputs.
         optimizer: {"kind": "sgd": lr, momentum, weight_decay, nesterov; "adam", "adamw": lr, beta1, beta2, eps, weight_decay;
         "rmsprop": lr, alpha, eps, momentum, weight_decay, lr_keep; "adabelief": lr, beta1, beta2, eps, weight_decay, lr_keep,
         bias_correction; all: max_norm (clips the gradient's global norm; 0: off)}."""

@@ -8,6 +8,7 @@ namespace warploom {
 
 // deep: [N, C * block^2, H, W]; wide: [N, C, H * block, W * block], both in `layout`. wide[n, c, h * block + i, w * block + j] =
 // deep[n, k, h, w] with k = (i * block + j) * C + c (dcr, block-major) or k = c * block^2 + i * block + j (crd, channel-major).
+// phases: deep is block^2 whole maps [N, C, H, W] (or [N, H, W, C]) one after the other, map i * block + j for position (i, j).
 // inverse: from wide to deep, which is also the gradient.
 struct DepthToSpace {
   int64_t N = 0, C = 0, H = 0, W = 0;

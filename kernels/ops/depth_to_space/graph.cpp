@@ -29,11 +29,8 @@ class DepthToSpaceOp final : public OpDef {
     if (block < 1) throw GraphError("block must be at least 1");
     if (x[0] % (block * block))
       throw GraphError("needs a multiple of " + std::to_string(block * block) + " channels, got " + std::to_string(x[0]));
-    try {
-      parse<DepthOrder>(n.attributes.word("order", "dcr"));
-    } catch (const std::invalid_argument& e) {
-      throw GraphError(e.what());
-    }
+    const std::string order = n.attributes.word("order", "dcr");
+    if (order != "dcr" && order != "crd") throw GraphError("unknown order '" + order + "'; expected dcr or crd");
     return {{x[0] / (block * block), x[1] * block, x[2] * block}};
   }
 
