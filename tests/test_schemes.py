@@ -1,0 +1,120 @@
+"""The bilinear schemes of the host kernel set (csrc/cpu/schemes.h) are exact identities: checked in rational arithmetic.
+
+The matrices are read from the header itself, so what is proved is what is compiled. docs/cpu.md derives them.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+HEADER = Path(__file__).resolve().parent.parent / "csrc/cpu/schemes.h"
+Rows = list[list[Fraction]]
+
+
+def fraction(text: str) -> Fraction:
+    numerator, _, denominator = text.replace("f", "").replace(" ", "").partition("/")
+    return Fraction(numerator) / (Fraction(denominator) if denominator else 1)
+
+
+class Scheme:
+    """One struct of schemes.h: y = A [(G g) * (B x)]."""
+
+    def __init__(self, body: str) -> None:
+        numbers = dict(re.findall(r"(k\w+) = (-?\d+)", body))
+        self.up, self.inputs, self.step = int(numbers["kUp"]), int(numbers["kIn"]), int(numbers["kInStep"])
+        self.products, self.outputs, self.borrow = int(numbers["kProducts"]), int(numbers["kOut"]), int(numbers["kBorrow"])
+        self.b, self.g, self.a = (self._matrix(body, name) for name in "BGA")
+
+    @staticmethod
+    def _matrix(body: str, name: str) -> Rows:
+        shape, text = re.findall(rf"Matrix<(\d+, \d+)> {name} = {{(.*?)}};", body, re.DOTALL)[0]
+        rows = [[fraction(item) for item in row.split(",")] for row in re.findall(r"{([^{}]+)}", text)]
+        count, width = map(int, shape.split(","))
+        assert len(rows) == count, f"{name} has {len(rows)} rows"
+        assert {len(row) for row in rows} == {width}
+        return rows
+
+    def multiply(self, x: list[Fraction], g: list[Fraction]) -> list[Fraction]:
+        """The products of the tile that begins at x[0], without A."""
+        bx = [sum((c * v for c, v in zip(row, x[: self.inputs], strict=True)), Fraction()) for row in self.b]
+        gg = [sum((c * v for c, v in zip(row, g, strict=True)), Fraction()) for row in self.g]
+        return [p * q for p, q in zip(bx, gg, strict=True)]
+
+    def tile(self, x: list[Fraction], g: list[Fraction]) -> list[Fraction]:
+        """The tile's outputs; x also holds the patch of the next tile."""
+        m = self.multiply(x, g)
+        if self.borrow >= 0:
+            m.append(self.multiply(x[self.step :], g)[self.borrow])
+        return [sum((c * v for c, v in zip(row, m, strict=True)), Fraction()) for row in self.a]
+
+    def plain(self, x: list[Fraction], g: list[Fraction]) -> list[Fraction]:
+        """The definition: the correlation of x, or of its upsample, with three taps."""
+        if self.up == 1:
+            return [sum((g[k] * x[o + k] for k in range(3)), Fraction()) for o in range(self.outputs)]
+        # x[0] is the small pixel before the tile's first: output 0 is the first large pixel of small pixel 1.
+        large = [x[i // self.up] for i in range(self.up * len(x))]
+        return [sum((g[k] * large[self.up + o + k - 1] for k in range(3)), Fraction()) for o in range(self.outputs)]
+
+
+def schemes() -> dict[str, Scheme]:
+    text = re.sub(r"//[^\n]*", "", HEADER.read_text())
+    bodies = re.findall(r"struct (\w+) \{\s*static constexpr const char\* name = \"(\w+)\";(.*?)\n\};", text, re.DOTALL)
+    return {name: Scheme(body) for _, name, body in bodies}
+
+
+SCHEMES = schemes()
+
+
+def unit(length: int, at: int) -> list[Fraction]:
+    return [Fraction(int(i == at)) for i in range(length)]
+
+
+def test_every_scheme_is_read() -> None:
+    assert set(SCHEMES) == {"winograd4", "winograd2", "upsample9", "upsample25"}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_scheme_is_an_exact_identity(name: str) -> None:
+    """Both sides are linear in x and in g, so equality on all pairs of unit vectors is equality everywhere."""
+    s = SCHEMES[name]
+    length = s.inputs + s.step
+    for i, k in product(range(length), range(3)):
+        x, g = unit(length, i), unit(3, k)
+        assert s.tile(x, g) == s.plain(x, g), f"{name}: wrong for x[{i}], g[{k}]"
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_changed_coefficient_breaks_the_identity(name: str) -> None:
+    s = SCHEMES[name]
+    length = s.inputs + s.step
+    for matrix in (s.b, s.g, s.a):
+        row = matrix[len(matrix) // 2]
+        at = next(i for i, c in enumerate(row) if c)
+        row[at] += Fraction(1, 1000)
+        pairs = ((unit(length, i), unit(3, k)) for i, k in product(range(length), range(3)))
+        assert any(s.tile(x, g) != s.plain(x, g) for x, g in pairs)
+        row[at] -= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "products"), [("winograd4", (36, 16)), ("winograd2", (16, 4)), ("upsample9", (9, 4)), ("upsample25", (25, 16))]
+)
+def test_products_per_output(name: str, products: tuple[int, int]) -> None:
+    """In two dimensions: products of a tile, and outputs of a tile."""
+    s = SCHEMES[name]
+    assert (s.products**2, s.outputs**2) == products
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_coefficients_are_rounded_little(name: str) -> None:
+    """Every coefficient is a float32 to within half a unit in the last place, and most are exact."""
+    import numpy as np
+
+    s = SCHEMES[name]
+    for value in (c for matrix in (s.b, s.g, s.a) for row in matrix for c in row):
+        assert abs(Fraction(float(np.float32(float(value)))) - value) <= abs(value) / 2**24
