@@ -14,6 +14,8 @@ enum class Layout : int { nchw, nhwc };
 // oihw: [C_out, C_in/groups, KH, KW] (PyTorch's). ohwi: [C_out, KH, KW, C_in/groups]. hwio: [KH, KW, C_in/groups, C_out].
 enum class WeightLayout : int { oihw, ohwi, hwio };
 enum class Activation : int { none, relu, leaky_relu, sigmoid };
+// fp32 may use algorithms with fewer multiplications and a little more rounding (Winograd); fp32_exact only sums of products.
+enum class Precision : int { fp32, fp32_exact, tf32, bf16, fp16 };
 enum class UpsampleMode : int { nearest, bilinear };
 enum class DepthOrder : int { dcr, crd, phases };   // see ops/depth_to_space
 enum class LossKind : int { l1, bce_with_logits };  // see ops/pointwise_loss
@@ -78,7 +80,8 @@ struct Conv2dShape {
 struct Fusion {
   Activation activation = Activation::none;  // after the bias
   float negative_slope = 0.0f;               // leaky_relu
-  int pool = 1;      // max pool pool x pool, stride pool, floor, after the activation; y is [N, C_out, OH / pool, OW / pool]
+  int pool = 1;  // max pool pool x pool, stride pool, floor, after the activation; y is [N, C_out, OH / pool, OW / pool]
+  Precision precision = Precision::fp32;  // not folded in, but asked for along with the rest
   int upsample = 1;  // nearest upsample of x before the convolution; x is [N, C_in, H / upsample, W / upsample]
 };
 
@@ -111,7 +114,7 @@ void visit_shape(Self& s, V& v, Conv2dShape*) {
 template <class Self, class V>
 void visit_fusion(Self& f, V& v) {
   v.attr("activation", f.activation), v.attr("negative_slope", f.negative_slope), v.attr("pool", f.pool);
-  v.attr("upsample", f.upsample);
+  v.attr("upsample", f.upsample), v.attr("precision", f.precision);
 }
 inline int64_t fused_x_count(const Conv2dShape& s, const Fusion& f) { return s.x_count() / (int64_t(f.upsample) * f.upsample); }
 inline int64_t fused_y_count(const Conv2dShape& s, const Fusion& f) {

@@ -291,6 +291,7 @@ struct Entry {
   std::string (*why_not)(const Args&) = nullptr;  // "" takes it, else one sentence naming the precondition; nullptr: takes all
   int64_t (*workspace_bytes)(const Args&) = nullptr;  // nullptr: none
   int64_t (*saved_bytes)(const Args&) = nullptr;      // forward entries: bytes kept for backward; nullptr: none
+  const char* (*algorithm)(const Args&) = nullptr;    // which of several ways it takes, for reports; nullptr: there is one
 };
 
 struct OpTable {

@@ -16,8 +16,8 @@ namespace {
 
 struct PySession {  // one call at a time: a session is not re-entrant
   PySession(const Graph& g, const std::string& device, const std::string& version, std::vector<LossSpec> losses,
-            const OptimizerSpec& o)
-      : session(g, device, version, std::move(losses), o) {}
+            const OptimizerSpec& o, Precision precision)
+      : session(g, device, version, std::move(losses), o, precision) {}
   Session session;
   std::mutex mutex;
 };
@@ -179,7 +179,7 @@ PlanRequest request_of(const PySession& self, int batch, bool training) {
     for (size_t t = 0; t < shapes.size(); t++)
       reconstructs = reconstructs && t < g.inputs.size() && g.shape(g.inputs[t]) == shapes[t];
   }
-  return PlanRequest{batch, training, training, reconstructs, false, {}};
+  return PlanRequest{batch, training, training, reconstructs, false, Precision::fp32, {}};
 }
 
 py::list explain(PySession& self, int batch, bool training) {
@@ -198,6 +198,7 @@ py::list explain(PySession& self, int batch, bool training) {
     f["pool"] = step->fusion.pool;
     f["upsample"] = step->fusion.upsample;
     d["fusion"] = f;
+    d["algorithm"] = step->algorithm();
     d["workspace"] = step->workspace_memory.bytes;
     int64_t bytes = 0;
     for (const auto& use : step->uses) bytes += use.second.bytes;
@@ -212,8 +213,9 @@ py::list explain(PySession& self, int batch, bool training) {
 void bind_session(py::module_& m) {
   py::class_<PySession>(m, "Session")
       .def(py::init([](const Graph& g, const std::string& device, const std::string& version, const py::object& losses,
-                       const py::object& optimizer, uint64_t seed, bool allocate) {
-             auto s = std::make_unique<PySession>(g, device, version, to_losses(losses), to_optimizer(optimizer));
+                       const py::object& optimizer, const std::string& precision, uint64_t seed, bool allocate) {
+             auto s = std::make_unique<PySession>(g, device, version, to_losses(losses), to_optimizer(optimizer),
+                                                  parse<Precision>(precision));
              if (allocate) {
                s->session.allocate();
                s->session.parameters().initialize(seed);
@@ -221,7 +223,7 @@ void bind_session(py::module_& m) {
              return s;
            }),
            py::arg("graph"), py::arg("device"), py::arg("version"), py::kw_only(), py::arg("losses") = py::none(),
-           py::arg("optimizer") = py::none(), py::arg("seed") = 0, py::arg("allocate") = true)
+           py::arg("optimizer") = py::none(), py::arg("precision") = "fp32", py::arg("seed") = 0, py::arg("allocate") = true)
       .def_property_readonly("device", [](const PySession& s) { return s.session.target().name; })
       .def_property_readonly("version", [](PySession& s) { return std::string(s.session.table().version); })
       .def(

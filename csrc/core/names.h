@@ -42,6 +42,11 @@ struct Names<LossKind> {
   static constexpr std::array<const char*, 2> list = {"l1", "bce_with_logits"};
 };
 template <>
+struct Names<Precision> {
+  static constexpr const char* what = "precision";
+  static constexpr std::array<const char*, 5> list = {"fp32", "fp32-exact", "tf32", "bf16", "fp16"};
+};
+template <>
 struct Names<DType> {
   static constexpr const char* what = "dtype";
   static constexpr std::array<const char*, 6> list = {"f32", "f64", "u8", "i32", "bf16", "f16"};

@@ -19,6 +19,8 @@ std::string shape_error(const Conv& c) {
   if (s.groups < 1 || s.C_in % s.groups != 0 || s.C_out % s.groups != 0)
     return "the channels (" + std::to_string(s.C_in) + " in, " + std::to_string(s.C_out) + " out) must be multiples of groups (" +
            std::to_string(s.groups) + ")";
+  if (c.f.precision != Precision::fp32 && c.f.precision != Precision::fp32_exact)
+    return "the cpu kernel set computes in float32 only; use precision fp32 or fp32-exact";
   if (c.f.upsample < 1 || c.f.pool < 1) return "upsample and pool of a fusion must be at least 1";
   if (s.H % c.f.upsample != 0 || s.W % c.f.upsample != 0)
     return "a folded upsample by " + std::to_string(c.f.upsample) + " needs an input height and width that it divides, got " +
@@ -138,12 +140,14 @@ void conv2d_forward(const Conv2dForward& a, const Context& context) {
   if (a.s.N > 0) run(conv_of(a), context, &Algorithm::forward);
 }
 std::string conv2d_forward_why_not(const Conv2dForward& a) { return refusal(conv_of(a)); }
+const char* conv2d_forward_algorithm(const Conv2dForward& a) { return chosen(conv_of(a)).name; }
 int64_t conv2d_forward_workspace(const Conv2dForward& a) { return workspace(conv_of(a), &Algorithm::forward); }
 int64_t conv2d_forward_saved(const Conv2dForward& a) { return a.fusion.pool > 1 ? fused_y_count(a.s, a.fusion) : 0; }
 
 #define WL_BACKWARD(name, Args)                                                           \
   void name(const Args& a, const Context& context) { run_backward(conv_of(a), context); } \
   std::string name##_why_not(const Args& a) { return refusal(conv_of(a)); }               \
+  const char* name##_algorithm(const Args& a) { return chosen(conv_of(a)).name; }         \
   int64_t name##_workspace(const Args& a) { return workspace(conv_of(a), &Algorithm::backward); }
 WL_BACKWARD(conv2d_backward_input, Conv2dBackwardInput)
 WL_BACKWARD(conv2d_backward_weight, Conv2dBackwardWeight)

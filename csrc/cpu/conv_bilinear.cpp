@@ -329,6 +329,7 @@ class Bilinear {
 
 template <class S>
 std::string why_not(const Conv& c) {
+  if (c.f.precision == Precision::fp32_exact) return "precision fp32-exact allows no scheme that adds before it multiplies";
   const auto& s = c.s;
   if (s.KH != 3 || s.KW != 3) return "the scheme is for 3x3 kernels";
   if (s.stride_h != 1 || s.stride_w != 1) return "the scheme is for stride 1";

@@ -60,15 +60,20 @@ const OpTable& table() {
 #include "kernels/ops.def"
 #undef WL_OP
     t.conv2d_forward.why_not = conv2d_forward_why_not;
+    t.conv2d_forward.algorithm = conv2d_forward_algorithm;
     t.conv2d_forward.workspace_bytes = conv2d_forward_workspace;
     t.conv2d_forward.saved_bytes = conv2d_forward_saved;
     t.conv2d_backward_input.why_not = conv2d_backward_input_why_not;
+    t.conv2d_backward_input.algorithm = conv2d_backward_input_algorithm;
     t.conv2d_backward_input.workspace_bytes = conv2d_backward_input_workspace;
     t.conv2d_backward_weight.why_not = conv2d_backward_weight_why_not;
+    t.conv2d_backward_weight.algorithm = conv2d_backward_weight_algorithm;
     t.conv2d_backward_weight.workspace_bytes = conv2d_backward_weight_workspace;
     t.conv2d_backward_bias.why_not = conv2d_backward_bias_why_not;
+    t.conv2d_backward_bias.algorithm = conv2d_backward_bias_algorithm;
     t.conv2d_backward_bias.workspace_bytes = conv2d_backward_bias_workspace;
     t.conv2d_backward.why_not = conv2d_backward_why_not;
+    t.conv2d_backward.algorithm = conv2d_backward_algorithm;
     t.conv2d_backward.workspace_bytes = conv2d_backward_workspace;
     t.mse_loss.workspace_bytes = mse_loss_workspace;
     return t;

@@ -48,6 +48,7 @@ struct Step {
   virtual ~Step() = default;
   virtual void bind(const Resolve& address) = 0;
   virtual void run(const Context& context) const = 0;
+  virtual std::string algorithm() const = 0;  // of the entry, where it has several
   std::string entry, node;
   bool backward = false;
   Fusion fusion;
@@ -123,6 +124,7 @@ struct CallStep final : Step {
     bind_regions(address);
   }
   void run(const Context& context) const override { entry_point.run(bound, context); }
+  std::string algorithm() const override { return entry_point.algorithm ? entry_point.algorithm(planned) : ""; }
   Entry<Args> entry_point;
   Args planned, bound;
 };

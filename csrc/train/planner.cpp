@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "csrc/core/names.h"
 #include "csrc/graph/op.h"
 #include "csrc/graph/ops/conv2d.h"
 #include "csrc/graph/passes.h"
@@ -59,10 +60,13 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
   if (with_losses) values = graph.outputs;
   Graph pruned = prune(graph, values);
   if (!request.training) pruned = fold_batch_norm(pruned);
-  plan->graph = fold_upsamples(fuse_convolutions(
+  if (request.precision != Precision::fp32)
+    for (Node& n : pruned.nodes) n.attributes.values["precision"] = std::string(name_of(request.precision));
+  plan->graph = fuse_convolutions(
       fuse_activations(pruned),
       [&](const Graph& g, const Node& n) { return conv2d_refusal(table, g, n, request.batch, request.training); },
-      &plan->refusals));
+      &plan->refusals);
+  if (request.precision != Precision::fp32_exact) plan->graph = fold_upsamples(plan->graph);
   const Graph& g = plan->graph;
 
   Emitter e(*plan, table);

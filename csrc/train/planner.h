@@ -16,10 +16,11 @@ struct PlanRequest {
   bool losses = false;              // compute the losses (always so in training)
   bool targets_are_inputs = false;  // reconstruct: target k is input k
   bool eval_mode = false;           // training with the running statistics of normalisations: gradients as in evaluation
-  std::vector<int> values;          // what to return; empty: the graph's outputs
+  Precision precision = Precision::fp32;
+  std::vector<int> values;  // what to return; empty: the graph's outputs
   bool operator<(const PlanRequest& o) const {
-    return std::tie(batch, training, losses, targets_are_inputs, eval_mode, values) <
-           std::tie(o.batch, o.training, o.losses, o.targets_are_inputs, o.eval_mode, o.values);
+    return std::tie(batch, training, losses, targets_are_inputs, eval_mode, precision, values) <
+           std::tie(o.batch, o.training, o.losses, o.targets_are_inputs, o.eval_mode, o.precision, o.values);
   }
 };
 

@@ -12,13 +12,14 @@ constexpr float kByteScale = 1.0f / 255.0f;
 }  // namespace
 
 Session::Session(const Graph& graph, const std::string& device, const std::string& version, std::vector<LossSpec> losses,
-                 const OptimizerSpec& optimizer)
+                 const OptimizerSpec& optimizer, Precision precision)
     : graph_(graph),
       target_(open_device(device)),
       table_(target_.table(version)),
       losses_(std::move(losses)),
       parameters_(graph_, table_.weight_layout),
-      optimizer_(optimizer) {
+      optimizer_(optimizer),
+      precision_(precision) {
   for (const LossSpec& l : losses_) check_loss(l);
 }
 
@@ -49,7 +50,9 @@ char* Session::address(const Plan& plan, Handle h) const {
   }
 }
 
-Session::Bound& Session::bound(const PlanRequest& request) {
+Session::Bound& Session::bound(const PlanRequest& asked) {
+  PlanRequest request = asked;
+  request.precision = precision_;
   Bound& b = plans_[request];
   if (!b.plan) {
     try {
@@ -144,7 +147,7 @@ void Session::feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, c
 
 void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update,
                          bool eval_mode) {
-  const PlanRequest request{inputs.at(0).batch, true, true, targets.empty(), eval_mode, {}};
+  const PlanRequest request{inputs.at(0).batch, true, true, targets.empty(), eval_mode, precision_, {}};
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, targets);
@@ -153,7 +156,7 @@ void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector
 }
 
 void Session::evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets) {
-  const PlanRequest request{inputs.at(0).batch, false, true, targets.empty(), false, {}};
+  const PlanRequest request{inputs.at(0).batch, false, true, targets.empty(), false, precision_, {}};
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, targets);
@@ -161,7 +164,7 @@ void Session::evaluate_step(const std::vector<HostBatch>& inputs, const std::vec
 }
 
 const Plan& Session::predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values) {
-  const PlanRequest request{inputs.at(0).batch, false, false, false, false, values};
+  const PlanRequest request{inputs.at(0).batch, false, false, false, false, precision_, values};
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, {});
@@ -216,7 +219,7 @@ void Session::run_next(const std::string& slot, int batch, bool training) {
   if (batch < 1 || d.position + batch > d.rows)
     throw GraphError("a batch of " + std::to_string(batch) + " does not fit: " + std::to_string(d.rows - d.position) +
                      " images of the epoch are left");
-  const PlanRequest request{batch, training, true, true, false, {}};
+  const PlanRequest request{batch, training, true, true, false, precision_, {}};
   prepare(request);
   const Plan& p = plan(request);
   gather(p, p.inputs[0], d.shape, In{d.images.data(), d.count * count_of(d.shape) * dtype_bytes(d.dtype)}, d.count, d.dtype,

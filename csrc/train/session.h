@@ -25,7 +25,7 @@ struct HostBatch {  // one host array: [N, ...] float32, or uint8 to be scaled b
 class Session {
  public:
   Session(const Graph& graph, const std::string& device, const std::string& version, std::vector<LossSpec> losses,
-          const OptimizerSpec& optimizer);
+          const OptimizerSpec& optimizer, Precision precision = Precision::fp32);
 
   const Graph& graph() const { return graph_; }
   const OpenDevice& target() const { return target_; }
@@ -86,6 +86,7 @@ class Session {
   std::vector<LossSpec> losses_;
   Parameters parameters_;
   Optimizer optimizer_;
+  Precision precision_;  // of every plan
   std::map<PlanRequest, Bound> plans_;
   DeviceMemory arena_, loss_, staging_order_;
   std::vector<DeviceMemory> staging_;

@@ -37,12 +37,20 @@ inline std::string conv2d_shape_error(const Conv2dShape& s) {
   return image_error("the weights", s.w_count());
 }
 
+// The shape, and the precision of a kernel set that computes in float32; Args is any of the Conv2d argument structs.
+template <class Args>
+std::string conv2d_error(const Args& a) {
+  if (a.fusion.precision != Precision::fp32 && a.fusion.precision != Precision::fp32_exact)
+    return "this kernel set computes in float32 only; use precision fp32, or a version with tensor cores";
+  return conv2d_shape_error(a.s);
+}
+
 // why_not of a convolution entry that folds nothing in; Args is any of the Conv2d argument structs.
 template <class Args>
 std::string plain_conv2d(const Args& a) {
   if (a.fusion.activation != Activation::none || a.fusion.pool != 1 || a.fusion.upsample != 1)
     return "this kernel set folds no activation, pool or upsample into a convolution; run it as an operation of its own";
-  return conv2d_shape_error(a.s);
+  return conv2d_error(a);
 }
 
 template <class Args>

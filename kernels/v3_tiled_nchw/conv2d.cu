@@ -14,7 +14,7 @@ std::string too_wide(const Conv2dShape& s) {
 std::string why_not_forward(const Conv2dForward& a) {
   if (a.fusion.pool != 1 || a.fusion.upsample != 1)
     return "v3 folds only the activation into a convolution; run the max pool and the upsample as operations of their own";
-  const std::string error = conv2d_shape_error(a.s);
+  const std::string error = conv2d_error(a);
   return error.empty() ? too_wide(a.s) : error;
 }
 

@@ -12,7 +12,7 @@ namespace {
 std::string why_not(const Conv2dForward& a) {
   if (a.fusion.pool != 1 || a.fusion.upsample != 1)
     return "v4 folds only the activation into a convolution; run the max pool and the upsample as operations of their own";
-  return conv2d_shape_error(a.s);
+  return conv2d_error(a);
 }
 
 struct Buffers {

@@ -63,7 +63,7 @@ template <class Args>
 std::string refuse_any_fusion(const Args& a) {
   if (a.fusion.activation != Activation::none || a.fusion.pool != 1 || a.fusion.upsample != 1)
     return "v4 computes gradients of plain convolutions; run the gradient of the activation, pool or upsample on its own";
-  return conv2d_shape_error(a.s);
+  return conv2d_error(a);
 }
 
 extern const Entry<Conv2dForward> conv2d_forward;

@@ -99,10 +99,12 @@ class Session:
         *,
         losses: list[dict[str, Any]] | None = None,
         optimizer: dict[str, Any] | None = None,
+        precision: str = "fp32",
         seed: int = 0,
         allocate: bool = True,
     ) -> None:
         """allocate=False: for memory() and explain() only.
+        precision: "fp32", "fp32-exact" (sums of products only: no Winograd and its like), "tf32", "bf16", "fp16".
         losses: [{"kind": "mse" | "l1" | "rmse" | "bce_with_logits" | "dice" | "cross_entropy" | "ssim", "output": index of a
         graph output, "target": target index, "weight": 1.0, "sigmoid": apply one to the output first, "mask": index of a target of one
         channel that multiplies output and target, or -1; and, where the kind has them, eps, smooth, window, sigma, c1, c2,
@@ -123,7 +125,7 @@ class Session:
         nothing."""
     def explain(self, batch: int, training: bool) -> list[dict[str, Any]]:
         """The plan's steps in order: {"entry", "node", "backward", "version", "fusion": {"activation","pool","upsample"},
-        "workspace", "bytes"}."""
+        "algorithm": which of the version's ways, or "", "workspace", "bytes"}."""
     def refusals(self, batch: int, training: bool) -> list[str]:
         """Fusions that the version refused, a sentence each."""
     def set_optimizer(self, **hyper: float) -> None: ...

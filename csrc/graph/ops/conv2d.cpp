@@ -18,6 +18,13 @@ Fusion conv2d_fusion(const Node& node) {
   f.negative_slope = static_cast<float>(node.attributes.number("negative_slope", 0.0));
   f.pool = static_cast<int>(node.attributes.integer("pool", 1));
   f.upsample = static_cast<int>(node.attributes.integer("upsample", 1));
+  f.precision = parse<Precision>(node.attributes.word("precision", "fp32"));
+  return f;
+}
+
+Fusion plain_fusion(const Node& node) {
+  Fusion f;
+  f.precision = conv2d_fusion(node).precision;
   return f;
 }
 
@@ -335,7 +342,7 @@ class ConvTranspose2dOp final : public OpDef {
   }
 
   void forward(Emitter& e, const Node& n) const override {
-    auto a = with_shape<Conv2dBackwardInput>(adjoint_shape(e.graph(), n, e.batch()), Fusion{});
+    auto a = with_shape<Conv2dBackwardInput>(adjoint_shape(e.graph(), n, e.batch()), plain_fusion(n));
     In bias;
     if (n.attributes.has("batch_norm_eps")) {
       const Folded f = fold_batch_norm(e, n, true);
@@ -374,7 +381,7 @@ class ConvTranspose2dOp final : public OpDef {
       dy = In{a.dx.data, a.dx.bytes};
     }
     if (e.wants_parameter_gradient(n.parameters[0])) {
-      auto a = with_shape<Conv2dBackwardWeight>(s, Fusion{});
+      auto a = with_shape<Conv2dBackwardWeight>(s, plain_fusion(n));
       a.dy = e.read(n.inputs[0]);
       a.x = dy;
       a.dw = e.write_parameter_gradient(n.parameters[0]);
@@ -390,7 +397,7 @@ class ConvTranspose2dOp final : public OpDef {
       e.call(e.table.conv2d_backward_bias, "conv2d_backward_bias", &n, a);
     }
     if (e.wants_gradient(n.inputs[0])) {
-      auto a = with_shape<Conv2dForward>(s, Fusion{});
+      auto a = with_shape<Conv2dForward>(s, plain_fusion(n));
       a.x = dy;
       a.w = e.parameter(n.parameters[0]);
       a.y = e.write_gradient(n.inputs[0]);

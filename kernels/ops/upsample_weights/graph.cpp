@@ -24,10 +24,11 @@ class UpsampleConv2dOp final : public OpDef {
     for (int p = 0; p < 4; p++) {
       Conv2dForward a;
       a.s = phase_shape(e, n, p);
+      a.fusion = plain_fusion(n);
       a.fusion.activation = fusion.activation;
       a.fusion.negative_slope = fusion.negative_slope;
       if (activated && !e.accepts(e.table.conv2d_forward, a)) activated = false;
-      if (!activated) a.fusion = Fusion{};
+      if (!activated) a.fusion = plain_fusion(n);
       a.x = e.read(n.inputs[0]);
       a.w = e.in(part(e, n, weights, "weights", p, 4 * a.s.w_count()));
       if (n.parameters.size() > 1) a.bias = e.parameter(n.parameters[1]);
@@ -88,6 +89,7 @@ class UpsampleConv2dOp final : public OpDef {
       for (int p = 0; p < 4; p++) {
         Conv2dBackwardWeight a;
         a.s = phase_shape(e, n, p);
+        a.fusion = plain_fusion(n);
         a.dy = e.in(phases[static_cast<size_t>(p)]);
         a.x = e.read(n.inputs[0]);
         a.dw = e.out(part(e, n, gradients, "weights.grad", p, each));
@@ -104,6 +106,7 @@ class UpsampleConv2dOp final : public OpDef {
       for (int p = 0; p < 4; p++) {
         Conv2dBackwardInput a;
         a.s = phase_shape(e, n, p);
+        a.fusion = plain_fusion(n);
         a.dy = e.in(phases[static_cast<size_t>(p)]);
         a.w = e.in(part(e, n, weights, "weights", p, 4 * a.s.w_count()));
         a.dx = p == 0 ? dx : e.scratch(n, "phase.dx", dx.bytes, Category::gradients);
