@@ -56,7 +56,7 @@ struct Conv2dBackwardInput {
     v.tensor("dx", a.dx, DType::f32, fused_x_count(a.s, a.fusion), false);
   }
 };
-struct Conv2dBackwardWeight {
+struct Conv2dBackwardWeight {  // dw = the sum over images and output pixels of dy times the input pixels that the tap meets
   Conv2dShape s;
   Fusion fusion;
   In dy, x, y, saved;
@@ -130,7 +130,7 @@ void visit_shape(Self& s, V& v, UpsampleShape*) {
   v.attr("N", s.N), v.attr("C", s.C), v.attr("H", s.H), v.attr("W", s.W), v.attr("scale_h", s.scale_h),
       v.attr("scale_w", s.scale_w);
 }
-struct UpsampleForward {
+struct UpsampleForward {  // nearest: each pixel becomes scale_h x scale_w; bilinear: half-pixel centres, edges clamped
   UpsampleShape s;
   UpsampleMode mode = UpsampleMode::nearest;
   In x;
@@ -141,7 +141,7 @@ struct UpsampleForward {
     v.tensor("x", a.x, DType::f32, a.s.x_count(), false), v.tensor("y", a.y, DType::f32, a.s.y_count(), false);
   }
 };
-struct UpsampleBackward {
+struct UpsampleBackward {  // the adjoint: every input pixel collects its share of the output pixels
   UpsampleShape s;
   UpsampleMode mode = UpsampleMode::nearest;
   In dy;

@@ -5,8 +5,8 @@
 
 namespace warploom {
 
-struct
-    GradientNorm {  // out[0] = sqrt(sum g^2), out[1] = min(1, max_norm / (out[0] + 1e-6)); NaN stays NaN. Sums in double, fixed order
+// out[0] = sqrt(sum g^2), out[1] = min(1, max_norm / (out[0] + 1e-6)); NaN stays NaN. The sum is in double and in a fixed order.
+struct GradientNorm {
   int64_t count = 0;
   In max_norm;  // f32[1], on the device
   In g;

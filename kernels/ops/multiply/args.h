@@ -18,8 +18,8 @@ struct MultiplyForward {  // y[o, c, i] = a[o, c, i] * b[o, c or 0, i]; y may be
     v.tensor("y", s.y, DType::f32, s.outer * s.C * s.inner, false);
   }
 };
-struct MultiplyBackward {  // da = dy * b; db = dy * a, summed over the channels where b has one; da may be dy (in place) if db is
-                           // not wanted
+// da = dy * b; db = dy * a, summed over the channels where b has one. da may be dy (in place) if db is not wanted.
+struct MultiplyBackward {
   int64_t outer = 0, C = 0, inner = 0;
   int64_t b_channels = 0;
   In dy, a, b;  // a: needed for db only
