@@ -1,0 +1,58 @@
+"""The four 2x2 phases of a 3x3 convolution after a nearest upsample by two, and the adjoint, in float64; cases for the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Tensors = dict[str, Array]
+Attributes = dict[str, Any]
+
+SHAPES = {"one": (1, 1), "few": (3, 5), "rgb": (3, 64), "prime": (17, 13), "square": (32, 32), "tall": (257, 2)}
+CASES = [
+    (
+        "upsample_weights",
+        f"{name}_{layout}{'_adjoint' * adjoint}",
+        {"C_out": c_out, "C_in": c_in, "layout": layout, "adjoint": adjoint},
+    )
+    for name, (c_out, c_in) in SHAPES.items()
+    for layout in ("oihw", "ohwi", "hwio")
+    for adjoint in (0, 1)
+]
+TAPS = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], float)  # [phase, tap of two, tap of three]
+AXES = {"oihw": (0, 1, 2, 3), "ohwi": (0, 2, 3, 1), "hwio": (2, 3, 1, 0)}
+
+
+def inputs(entry: str, attributes: Attributes, rng: np.random.Generator) -> Tensors:
+    a = attributes
+    return {"x": rng.standard_normal((16 if a["adjoint"] else 9) * a["C_out"] * a["C_in"])}
+
+
+def _logical(a: Attributes, t: Array, side: int) -> Array:
+    axes = AXES[a["layout"]]
+    shape = (a["C_out"], a["C_in"], side, side)
+    return t.reshape([shape[i] for i in axes]).transpose(np.argsort(axes))
+
+
+def reference(entry: str, attributes: Attributes, inputs: Tensors) -> Tensors:
+    a, axes = attributes, AXES[attributes["layout"]]
+    if not a["adjoint"]:
+        phases = np.einsum("iuk,jvl,ockl->ijocuv", TAPS, TAPS, _logical(a, inputs["x"], 3))
+        return {"y": phases.reshape(4, *phases.shape[2:]).transpose(0, *(1 + i for i in axes))}
+    phases = np.stack([_logical(a, part, 2) for part in inputs["x"].reshape(4, -1)])
+    w = np.einsum("iuk,jvl,ijocuv->ockl", TAPS, TAPS, phases.reshape(2, 2, *phases.shape[1:]))
+    return {"y": w.transpose(axes)}
+
+
+def _scalar(attributes: Attributes, inputs: Tensors) -> tuple[Callable[[Tensors], float], dict[str, str]]:
+    """One direction is the gradient of the other: of sum(x * other(z)) with respect to z."""
+    other = attributes | {"adjoint": 1 - attributes["adjoint"]}
+    inputs["z"] = np.zeros((16 if other["adjoint"] else 9) * attributes["C_out"] * attributes["C_in"])
+    return lambda t: float((reference("upsample_weights", other, {"x": t["z"]})["y"].reshape(-1) * t["x"]).sum()), {"y": "z"}
+
+
+GRADIENTS = {"upsample_weights": _scalar}
