@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ CASES = [
     for layout in ("oihw", "ohwi", "hwio")
     for adjoint in (0, 1)
 ]
-TAPS = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], float)  # [phase, tap of two, tap of three]
+TAPS = {0: ((0,), (1, 2)), 1: ((0, 1), (2,))}  # phase: the taps of three that fall on each of two
 AXES = {"oihw": (0, 1, 2, 3), "ohwi": (0, 2, 3, 1), "hwio": (2, 3, 1, 0)}
 
 
@@ -40,11 +41,18 @@ def _logical(a: Attributes, t: Array, side: int) -> Array:
 
 def reference(entry: str, attributes: Attributes, inputs: Tensors) -> Tensors:
     a, axes = attributes, AXES[attributes["layout"]]
+    two = (0, 1)
+    places = [(2 * i + j, u, v, k, m) for i, j, u, v in product(two, two, two, two) for k in TAPS[i][u] for m in TAPS[j][v]]
     if not a["adjoint"]:
-        phases = np.einsum("iuk,jvl,ockl->ijocuv", TAPS, TAPS, _logical(a, inputs["x"], 3))
-        return {"y": phases.reshape(4, *phases.shape[2:]).transpose(0, *(1 + i for i in axes))}
+        w = _logical(a, inputs["x"], 3)
+        phases = np.zeros((4, *w.shape[:2], 2, 2))
+        for p, u, v, k, m in places:
+            phases[p, :, :, u, v] += w[:, :, k, m]
+        return {"y": phases.transpose(0, *(1 + i for i in axes))}
     phases = np.stack([_logical(a, part, 2) for part in inputs["x"].reshape(4, -1)])
-    w = np.einsum("iuk,jvl,ijocuv->ockl", TAPS, TAPS, phases.reshape(2, 2, *phases.shape[1:]))
+    w = np.zeros((*phases.shape[1:3], 3, 3))
+    for p, u, v, k, m in places:
+        w[:, :, k, m] += phases[p, :, :, u, v]
     return {"y": w.transpose(axes)}
 
 
