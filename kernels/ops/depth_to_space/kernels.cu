@@ -1,5 +1,80 @@
-#include "kernels/ops/shared.h"
+// depth_to_space/kernels.cu: wide[n, c, h * block + i, w * block + j] = deep[n, k, h, w], k by order dcr or crd; and back
+// Layout: deep [N, C * block^2, H, W], wide [N, C, H * block, W * block], both NCHW or both NHWC.
+// NCHW: one thread owns a run of `block` neighbours in wide, one from each of `block` planes of deep; neighbouring threads read
+//   neighbours there. NHWC: one thread owns a wide element, or four neighbouring channels where they are neighbours in deep too (dcr).
+// One implementation for all versions. Bottleneck: memory bandwidth.
+// Preconditions: one image has fewer than 2^31 elements; x and y do not overlap.
+#include "../maps.cuh"
+#include "../shared.h"
 
 namespace warploom::shared {
-Entry<DepthToSpace> depth_to_space() { return {}; }
+
+struct Spread {
+  FastDivisor W, block, H, channels;  // channels: units of them, NHWC only
+  int C, side, planes;                // planes: H * W
+  bool channel_major;                 // crd
+  int64_t N, image;                   // elements of an image
+  unsigned units;                     // of an image: what the threads count
+  __device__ __forceinline__ int depth(int c, int i, int j) const {
+    return channel_major ? (c * side + i) * side + j : (i * side + j) * C + c;
+  }
+};
+
+template <bool kInverse>
+__global__ void depth_to_space_nchw_kernel(Spread s, const float* __restrict__ x, float* __restrict__ y) {
+  const unsigned unit = blockIdx.x * kThreads + threadIdx.x;
+  if (unit >= s.units) return;
+  const int row = s.W.quotient(static_cast<int>(unit)), w = s.W.remainder(static_cast<int>(unit), row);
+  const int above = s.block.quotient(row), i = s.block.remainder(row, above);
+  const int c = s.H.quotient(above), h = s.H.remainder(above, c);
+  const int pixel = h * static_cast<int>(s.W.divisor) + w;
+  for (int64_t n = blockIdx.y; n < s.N; n += gridDim.y) {
+    const int64_t wide = n * s.image + static_cast<int64_t>(unit) * s.side, deep = n * s.image + pixel;
+    for (int j = 0; j < s.side; ++j) {
+      const int64_t there = deep + static_cast<int64_t>(s.depth(c, i, j)) * s.planes;
+      if (kInverse)
+        y[there] = x[wide + j];
+      else
+        y[wide + j] = x[there];
+    }
+  }
+}
+
+template <bool kInverse, int kVector>
+__global__ void depth_to_space_nhwc_kernel(Spread s, const float* __restrict__ x, float* __restrict__ y) {
+  const unsigned unit = blockIdx.x * kThreads + threadIdx.x;
+  if (unit >= s.units) return;
+  const int pixel = s.channels.quotient(static_cast<int>(unit));
+  const int c = s.channels.remainder(static_cast<int>(unit), pixel) * kVector;
+  const int column_pair = s.block.quotient(pixel), j = s.block.remainder(pixel, column_pair);  // (h * block + i) * W + w
+  const int row = s.W.quotient(column_pair), w = s.W.remainder(column_pair, row);
+  const int h = s.block.quotient(row), i = s.block.remainder(row, h);
+  const int64_t at = (static_cast<int64_t>(h) * s.W.divisor + w) * s.C * s.side * s.side + s.depth(c, i, j);
+  for (int64_t n = blockIdx.y; n < s.N; n += gridDim.y) {
+    const int64_t wide = n * s.image + static_cast<int64_t>(unit) * kVector, deep = n * s.image + at;
+    if (kInverse)
+      store_floats<kVector>(y + deep, load_floats<kVector>(x + wide));
+    else
+      store_floats<kVector>(y + wide, load_floats<kVector>(x + deep));
+  }
+}
+
+static void run(const DepthToSpace& a, const Context& context) {
+  const bool nhwc = a.layout == Layout::nhwc, crd = a.order == DepthOrder::crd;
+  const bool vector = nhwc && !crd && a.C % 4 == 0 && aligned16(a.x.data, a.y.data);
+  Spread s;
+  s.W = FastDivisor(static_cast<int>(a.W)), s.H = FastDivisor(static_cast<int>(a.H)), s.block = FastDivisor(a.block);
+  s.channels = FastDivisor(static_cast<int>(vector ? a.C / 4 : a.C));
+  s.C = static_cast<int>(a.C), s.side = a.block, s.planes = static_cast<int>(a.H * a.W), s.channel_major = crd;
+  s.N = a.N, s.image = a.C * a.H * a.W * a.block * a.block;
+  s.units = static_cast<unsigned>(s.image / (nhwc ? (vector ? 4 : 1) : a.block));
+  const dim3 grid(blocks_for(s.units, kThreads), static_cast<unsigned>(a.N < 65535 ? a.N : 65535));
+  const auto kernel = nhwc ? (vector ? (a.inverse ? depth_to_space_nhwc_kernel<true, 4> : depth_to_space_nhwc_kernel<false, 4>)
+                                     : (a.inverse ? depth_to_space_nhwc_kernel<true, 1> : depth_to_space_nhwc_kernel<false, 1>))
+                           : (a.inverse ? depth_to_space_nchw_kernel<true> : depth_to_space_nchw_kernel<false>);
+  launch(context, "shared::depth_to_space_kernel", kernel, grid, dim3(kThreads), 0, s, a.x.ptr(), a.y.ptr());
+}
+
+Entry<DepthToSpace> depth_to_space() { return {run, depth_to_space_error, nullptr, nullptr}; }
+
 }  // namespace warploom::shared
