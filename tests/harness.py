@@ -132,7 +132,8 @@ def _draw_inputs(case: Case, fill: str) -> Tensors:
         return {"prediction": draw(a["count"]), "target": draw(a["count"]), "total": np.array([5.0, 2.0])}
     if case.family == "sgd_update":
         hyper = np.array([0.5, 0.25, 0.125] if fill == "integers" else [0.01, 0.9, 5e-4], np.float32)
-        return {"hyper": hyper, "g": draw(a["count"]), "w": draw(a["count"]), "velocity": draw(a["count"])}
+        scale = np.array([0.5 if fill == "integers" else 0.3], np.float32)
+        return {"hyper": hyper, "scale": scale} | {name: draw(a["count"]) for name in ("g", "w", "velocity")}
     if case.family == "add":
         return {"a": draw(a["count"]), "b": draw(a["count"])}
     if case.family == "layout_convert":
@@ -160,7 +161,7 @@ VARIANTS: dict[str, tuple[tuple[str, str], ...]] = {
     "activation_forward": (("x", "y"),),
     "activation_backward": (("dy y", "dx"),),
     "mse_loss": (("prediction target total", "grad loss"), ("prediction target", "loss")),
-    "sgd_update": (("hyper g w velocity", ""), ("hyper g w", "")),
+    "sgd_update": (("hyper g w velocity", ""), ("hyper g w", ""), ("hyper scale g w velocity", "")),
     "add": (("a b", "y"),),
     "layout_convert": (("x", "y"),),
     "gather_images": (("images order cursor", "x"),),

@@ -135,9 +135,18 @@ def mse_loss(prediction: Array, target: Array, weight: float = 1.0) -> tuple[flo
     return weight * float(np.mean(difference**2)), weight * 2.0 / difference.size * difference
 
 
-def sgd_update(w: Array, g: Array, velocity: Array | None, lr: float, momentum: float, weight_decay: float, nesterov: bool):
-    """(w, velocity) afterwards; PyTorch's definition."""
-    d = g + weight_decay * w
+def sgd_update(
+    w: Array,
+    g: Array,
+    velocity: Array | None,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+    scale: float = 1.0,
+):
+    """(w, velocity) afterwards; PyTorch's definition. The gradient is multiplied by `scale` first (clipping)."""
+    d = scale * g + weight_decay * w
     if velocity is None:
         return w - lr * d, None
     velocity = momentum * velocity + d
@@ -192,7 +201,8 @@ def _mse(a: dict[str, Any], t: Tensors) -> Tensors:
 
 def _sgd(a: dict[str, Any], t: Tensors) -> Tensors:
     lr, momentum, weight_decay = (float(v) for v in t["hyper"])
-    w, velocity = sgd_update(t["w"], t["g"], t.get("velocity"), lr, momentum, weight_decay, bool(a["nesterov"]))
+    scale = float(t["scale"][0]) if "scale" in t else 1.0
+    w, velocity = sgd_update(t["w"], t["g"], t.get("velocity"), lr, momentum, weight_decay, bool(a["nesterov"]), scale)
     return {"w": w} if velocity is None else {"w": w, "velocity": velocity}
 
 
