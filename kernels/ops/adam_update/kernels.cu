@@ -12,7 +12,8 @@ namespace warploom::shared {
 
 struct AdamCoefficients {
   float shrink;  // of w before the step (decoupled weight decay), else 1
-  float decay;   // of w into g, else 0
+  float decay;   // of w into g, where not decoupled
+  int decoupled;
   float beta1, rest1, beta2, rest2;
   float step_size, root_scale, eps;
 };
@@ -23,7 +24,7 @@ __global__ void adam_coefficients_kernel(int decoupled, const double* __restrict
   const double lr = hyper[0], beta1 = hyper[1], beta2 = hyper[2], weight_decay = hyper[4];
   AdamCoefficients c;
   c.shrink = decoupled ? static_cast<float>(1.0 - lr * weight_decay) : 1.0f;
-  c.decay = decoupled ? 0.0f : static_cast<float>(weight_decay);
+  c.decay = static_cast<float>(weight_decay), c.decoupled = decoupled;
   c.beta1 = static_cast<float>(beta1), c.rest1 = static_cast<float>(1.0 - beta1);
   c.beta2 = static_cast<float>(beta2), c.rest2 = static_cast<float>(1.0 - beta2);
   c.step_size = static_cast<float>(lr / (1.0 - whole_power(beta1, step[0])));
@@ -47,7 +48,7 @@ __global__ void adam_update_kernel(int64_t count, bool vector, const AdamCoeffic
     copy_vector<kSize>(first, m + i), copy_vector<kSize>(second, v + i);
     WL_UNROLL
     for (int e = 0; e < kSize; ++e) {
-      const float d = factor * gradient[e] + c.decay * weight[e];
+      const float d = c.decoupled ? factor * gradient[e] : factor * gradient[e] + c.decay * weight[e];
       first[e] = c.beta1 * first[e] + c.rest1 * d;
       second[e] = c.beta2 * second[e] + c.rest2 * d * d;
       weight[e] = c.shrink * weight[e] - c.step_size * first[e] / (sqrtf(second[e]) * c.root_scale + c.eps);
