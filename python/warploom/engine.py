@@ -44,7 +44,7 @@ def lower(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], calls:
                 full = f"{layer_name}.{suffix}"
                 ids[id(parameter)] = graph.parameter(
                     full, spec.shape, init=spec.init, fan_in=spec.fan_in, fan_out=spec.fan_out, gain=spec.gain,
-                    trainable=parameter.trainable and layer.trainable,
+                    trainable=parameter.trainable and layer.trainable, buffer=spec.buffer,
                 )  # fmt: skip
                 parameters[full] = parameter
         uses[layer_name] = uses.get(layer_name, 0) + 1

@@ -27,6 +27,16 @@ class Tensor:
         source = f"input {self.name!r}" if self.call is None else f"output of {self.call.layer}"
         return f"<Tensor {'x'.join(map(str, self.shape))}, {source}>"
 
+    def __add__(self, other: "Tensor") -> "Tensor":
+        from warploom.layers.merging import Add
+
+        return Add()([self, other])
+
+    def __mul__(self, other: "Tensor") -> "Tensor":
+        from warploom.layers.merging import Multiply
+
+        return Multiply()([self, other])
+
 
 class Call:
     """One use of a layer. A layer called twice shares its parameters between the calls."""
