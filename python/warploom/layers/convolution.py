@@ -33,20 +33,11 @@ class _Convolution(Layer):
     """What a convolution and a transposed one share."""
 
     def _settle(
-        self,
-        out_channels: int,
-        kernel_size: Sizes,
-        stride: Sizes,
-        groups: int,
-        bias: bool,
-        init: str,
-        gain: float,
-        bias_init: str,
+        self, out_channels: int, kernel_size: Sizes, stride: Sizes, groups: int, bias: bool, starts: tuple[str, float, str]
     ) -> None:
         kind = type(self).__name__
-        self.init = check_init(init, kind)
-        self.bias_init = check_init(bias_init, kind)
-        self.gain = number(gain, f"{kind}: gain", 0.0)
+        self.init, self.bias_init = check_init(starts[0], kind), check_init(starts[2], kind)
+        self.gain = number(starts[1], f"{kind}: gain", 0.0)
         self.out_channels = positive(out_channels, f"{kind}: out_channels")
         self.kernel_size = pair(kernel_size, f"{kind}: kernel_size")
         self.stride = pair(stride, f"{kind}: stride")
@@ -86,7 +77,7 @@ class Conv2d(_Convolution):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        self._settle(out_channels, kernel_size, stride, groups, bias, init, gain, bias_init)
+        self._settle(out_channels, kernel_size, stride, groups, bias, (init, gain, bias_init))
         self.padding = sides(padding, "Conv2d: padding")
 
     def config(self) -> dict[str, Any]:
@@ -130,7 +121,7 @@ class ConvTranspose2d(_Convolution):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        self._settle(out_channels, kernel_size, stride, groups, bias, init, gain, bias_init)
+        self._settle(out_channels, kernel_size, stride, groups, bias, (init, gain, bias_init))
         self.padding = pair(padding, "ConvTranspose2d: padding", minimum=0)
         self.output_padding = pair(output_padding, "ConvTranspose2d: output_padding", minimum=0)
         if any(extra >= step for extra, step in zip(self.output_padding, self.stride, strict=True)):
@@ -167,7 +158,10 @@ class ConvTranspose2d(_Convolution):
 
 
 class Linear(Layer):
-    """y = x weightᵀ + bias, on inputs of one axis (Flatten makes one). weight [out_features, in_features], bias [out_features]."""
+    """y = x weightᵀ + bias, on inputs of one axis (Flatten makes one).
+
+    weight [out_features, in_features], bias [out_features].
+    """
 
     op = "linear"
 

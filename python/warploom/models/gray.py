@@ -1,6 +1,7 @@
 """The autoencoder for gray images of 256x256 of the fourth document, with skips, residual blocks or groups on request."""
 
 import math
+from typing import Any
 
 from warploom.graph import Input, Tensor
 from warploom.layers import Add, BatchNorm2d, Concat, Conv2d, ConvTranspose2d, Latent, LeakyReLU, Sigmoid
@@ -9,7 +10,7 @@ from warploom.models.blocks import size_pair
 from warploom.models.objective import Objective
 
 SLOPE = 0.2
-_INIT = {"init": "he_normal_fan_out", "gain": 1 / math.sqrt(1 + SLOPE**2)}  # Kaiming normal for this slope
+_INIT: dict[str, Any] = {"init": "he_normal_fan_out", "gain": 1 / math.sqrt(1 + SLOPE**2)}  # Kaiming normal for this slope
 
 
 def _residual(x: Tensor, name: str) -> Tensor:

@@ -96,10 +96,10 @@ def liae_ud(
     d_dims: int = 64,
     d_mask_dims: int = 22,
 ) -> Model:
-    """The training network: images src and dst, 3x256x256 each -> src_image, src_mask, dst_image, dst_mask; 145,343,339 parameters.
+    """The training network: images src and dst, 3x256x256 each -> src_image, src_mask, dst_image, dst_mask.
 
-    mask=False leaves the masks out (138,122,124); inters=1 as well makes every code with the one inter (86,706,828). See liae_swap
-    for the network that a trained one is used as.
+    145,343,339 parameters. mask=False leaves the masks out (138,122,124); inters=1 as well makes every code with the one inter
+    (86,706,828). See liae_swap for the network that a trained one is used as.
     """
     if positive(resolution, "liae_ud: resolution") % 32:
         raise ArgumentError(f"liae_ud: resolution must be a multiple of 32, not {resolution}")
@@ -121,21 +121,21 @@ def liae_ud(
 
 
 def liae_swap(model: Model) -> Model:
-    """dst -> swap_image (and swap_mask): the second person's expression on the first one's face, by the layers of a liae_ud model."""
+    """dst -> swap_image (and swap_mask): the second person's expression on the first one's face; shares the model's layers."""
     layers = {str(layer.name): layer for layer in model.layers}
     if "inter_ab.fc1" not in layers or "decoder.up1" not in layers:
         raise ArgumentError(f"liae_swap takes a model made by liae_ud, not {model.name!r}")
     parts = _Parts(layers)
     image = Input(model.inputs[-1].shape, name="dst")
-    widths = {name: parameter_shape(layers[name]) for name in ("encoder.conv1", "inter_ab.fc1", "decoder.up1")}
+    widths = {name: _weight_shape(layers[name]) for name in ("encoder.conv1", "inter_ab.fc1", "decoder.up1")}
     mask = "decoder.mask" in layers
-    mask_dims = parameter_shape(layers["decoder.mask"])[1] if mask else 0
+    mask_dims = _weight_shape(layers["decoder.mask"])[1] if mask else 0
     code = parts.inter(parts.encoder(image, widths["encoder.conv1"][0]), widths["inter_ab.fc1"][0], "inter_ab")
     outputs = parts.decoder([code, code], widths["decoder.up1"][0] // 32, mask_dims, "swap")
     return Model(image, outputs, name=f"{model.name}-swap")
 
 
-def parameter_shape(layer: Layer) -> tuple[int, ...]:
+def _weight_shape(layer: Layer) -> tuple[int, ...]:
     return layer.parameters["weight"].spec.shape
 
 
