@@ -44,7 +44,7 @@ def lower(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], calls:
                 full = f"{layer_name}.{suffix}"
                 ids[id(parameter)] = graph.parameter(
                     full, spec.shape, init=spec.init, fan_in=spec.fan_in, fan_out=spec.fan_out, gain=spec.gain,
-                    trainable=parameter.trainable and layer.trainable,
+                    trainable=parameter.trainable and layer.trainable, buffer=spec.buffer,
                 )  # fmt: skip
                 parameters[full] = parameter
         uses[layer_name] = uses.get(layer_name, 0) + 1
@@ -147,9 +147,14 @@ class Engine:
         self.changed()
         return self.session.loss()
 
-    def gradients(self, inputs: list[Array], targets: list[Array]) -> dict[str, Floats]:
+    def gradients(self, inputs: list[Array], targets: list[Array], *, training: bool = True) -> dict[str, Floats]:
+        """training=False: normalisations use their running statistics. Nothing is updated, running statistics neither."""
         self.sync()
-        return self.session.gradients(inputs, targets)
+        buffers = {name: self.session.get_parameter(name) for name, p in self.names.items() if p.spec.buffer}
+        gradients = self.session.gradients(inputs, targets, not training)
+        for name, value in buffers.items() if training else ():
+            self.session.set_parameter(name, value)
+        return gradients
 
     def predict(self, inputs: list[Array], wanted: Sequence[Tensor]) -> list[Floats]:
         """The values of those tensors of the network; what they do not need is not computed."""

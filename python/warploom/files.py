@@ -83,7 +83,7 @@ def config_of(model: "Model") -> dict[str, Any]:
     return {
         "name": model.name,
         "inputs": [{"name": t.name, "shape": t.shape} for t in model.inputs],
-        "layers": [{"class": type(x).__name__, "name": x.name, "config": x.config()} for x in layers],
+        "layers": [{"class": type(x).__name__, "name": x.name, "config": x.config(), "trainable": x.trainable} for x in layers],
         "calls": calls,
         "outputs": [values[id(t)] for t in model.outputs],
         "latent": values[id(model.latent)] if model.latent is not None else None,
@@ -106,6 +106,7 @@ def from_config(config: dict[str, Any]) -> "Model":
             )
         arguments = {key: tuples(value) for key, value in entry["config"].items()}
         layers.append(Layer.registry[entry["class"]](**arguments, name=entry["name"]))
+        layers[-1].trainable = bool(entry.get("trainable", True))  # files of earlier versions do not say
     made: list[Tensor] = []
 
     def value(reference: list[Any]) -> Tensor:

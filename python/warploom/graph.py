@@ -1,12 +1,12 @@
 """Symbolic tensors: what a layer is called on and returns, before any number is computed."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from warploom._arrays import positive
 from warploom._typing import Shape
-from warploom.errors import ArgumentError, GraphError
+from warploom.errors import ArgumentError, DTypeError, GraphError
 
 if TYPE_CHECKING:
     from warploom.layers.base import Layer
@@ -26,6 +26,16 @@ class Tensor:
     def __repr__(self) -> str:
         source = f"input {self.name!r}" if self.call is None else f"output of {self.call.layer}"
         return f"<Tensor {'x'.join(map(str, self.shape))}, {source}>"
+
+    def __add__(self, other: "Tensor") -> "Tensor":
+        from warploom.layers.merging import Add
+
+        return Add()([self, other])
+
+    def __mul__(self, other: "Tensor") -> "Tensor":
+        from warploom.layers.merging import Multiply
+
+        return Multiply()([self, other])
 
 
 class Call:
@@ -121,3 +131,18 @@ def name_everything(model: str, inputs: "list[Tensor]", layers: "list[Layer]") -
         if tensor.name is None:
             tensor.name = numbered("input", names, first_bare=True)
             names.add(tensor.name)
+
+
+def given_tensors(value: "Tensor | Sequence[Tensor]", what: str) -> "list[Tensor]":
+    """The inputs or outputs that a user gave to Model, as a list of different tensors."""
+    given: list[object] = list(value) if isinstance(value, (list, tuple)) else [value]
+    tensors: list[Tensor] = []
+    for tensor in given:
+        if not isinstance(tensor, Tensor):
+            raise DTypeError(f"Model: {what} must be tensors (from warploom.Input or a layer), not {type(tensor).__name__}")
+        tensors.append(tensor)
+    if not tensors:
+        raise ArgumentError(f"Model: {what} must not be empty")
+    if len({id(t) for t in tensors}) < len(tensors):
+        raise ArgumentError(f"Model: one of the {what} is given twice")
+    return tensors

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from warploom import _arrays, hardware, losses, optim, training
+from warploom import state as state_dicts
 from warploom._typing import Array, Floats
 from warploom.batches import Arrays, batch, inputs_of, pairs
 from warploom.callbacks import Callback, History
 from warploom.engine import Engine, lower
-from warploom.errors import ArgumentError, DTypeError, FallbackWarning, GraphError, StateError
-from warploom.graph import Tensor, calls_between, calls_to, check_name, name_everything
+from warploom.errors import ArgumentError, FallbackWarning, GraphError, StateError
+from warploom.explain import Explained
+from warploom.graph import Tensor, calls_between, calls_to, check_name, given_tensors, name_everything
 from warploom.layers import Latent, Layer
 from warploom.layers.base import Parameter
 
@@ -28,7 +30,7 @@ class Compiled:
     losses: list[losses.Loss]
 
 
-class Model:
+class Model(Explained):
     """A network from its input tensors to its output tensors. Models made of the same layers share their parameters."""
 
     def __init__(
@@ -41,8 +43,8 @@ class Model:
     ) -> None:
         check_name(name, "model")
         self.name = name
-        self.inputs = _tensors(inputs, "inputs")
-        self.outputs = _tensors(outputs, "outputs")
+        self.inputs = given_tensors(inputs, "inputs")
+        self.outputs = given_tensors(outputs, "outputs")
         self.calls = calls_between(self.inputs, self.outputs)
         marked = [call.outputs[0] for call in self.calls if isinstance(call.layer, Latent)]
         if len(marked) > 1 and latent is None:
@@ -186,10 +188,13 @@ class Model:
         self._require_compiled("train_step()")
         return {"loss": self.engine.train_step(*batch(self, x, y))}
 
-    def gradients(self, x: Arrays, y: Arrays | None = None) -> dict[str, Floats]:
-        """The gradient of the loss by every trainable parameter on one batch; nothing is updated."""
+    def gradients(self, x: Arrays, y: Arrays | None = None, *, training: bool = True) -> dict[str, Floats]:
+        """The gradient of the loss by every trainable parameter on one batch; nothing is updated.
+
+        training=False: with batch norms in evaluation mode, which use their running statistics.
+        """
         self._require_compiled("gradients()")
-        return self.engine.gradients(*batch(self, x, y))
+        return self.engine.gradients(*batch(self, x, y), training=training)
 
     def evaluate(self, x: Arrays, y: Arrays | None = None, *, batch_size: int | None = None) -> dict[str, float]:
         """The mean loss over a data set."""
@@ -242,23 +247,10 @@ class Model:
         return {name: p.value().copy() for name, p in self._lowered.parameters.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes all parameters from arrays (or CPU tensors) under PyTorch's names and shapes."""
+        """Takes all parameters and buffers from arrays (or CPU tensors) under PyTorch's names and shapes."""
         parameters = self._lowered.parameters
-        missing, extra = sorted(set(parameters) - set(state)), sorted(set(state) - set(parameters))
-        if missing or extra:
-            parts = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"it has unknown {', '.join(extra)}"] * bool(extra)
-            raise ArgumentError(f"the state dict does not fit model {self.name!r}: {'; '.join(parts)}")
-        values: dict[str, Floats] = {}
-        for name, parameter in parameters.items():
-            array = _arrays.as_array(state[name], name)
-            if array.dtype.kind != "f":
-                raise DTypeError(f"{name} has dtype {array.dtype}; expected floating point numbers")
-            if array.shape != parameter.spec.shape:
-                raise ArgumentError(f"{name} has shape {array.shape}, but model {self.name!r} has {parameter.spec.shape}")
-            _arrays.require_finite(np.atleast_1d(array), name)
-            values[name] = np.array(array, dtype=np.float32, order="C")
-        for name, parameter in parameters.items():
-            parameter.set(values[name])
+        for name, value in state_dicts.checked(parameters, state, self.name).items():
+            parameters[name].set(value)
 
     def _draw(self) -> dict[str, Parameter]:
         """Parameters without a value yet get their first one."""
@@ -266,36 +258,15 @@ class Model:
             _ = self.engine
         return self._lowered.parameters
 
+    def named_parameters(self) -> dict[str, Parameter]:
+        """Parameters and buffers (`spec.buffer`) by their names in the state dict."""
+        return dict(self._lowered.parameters)
+
     def count_parameters(self, *, trainable_only: bool = False) -> int:
-        """How many numbers the model trains (and with frozen ones, holds)."""
+        """How many numbers the model trains (and with frozen ones, holds); buffers such as running statistics do not count."""
         counted = {id(p): p for x in self.layers for p in x.parameters.values() if x.trainable or not trainable_only}
-        return sum(math.prod(p.spec.shape) for p in counted.values() if p.trainable or not trainable_only)
-
-    # Looking at it
-    def summary(self) -> Any:
-        """Prints a table of the layers; returns it as a Summary, whose rows can be read."""
-        from warploom.summary import Summary
-
-        table = Summary(self)
-        table.print()
-        return table
-
-    def memory(self, batch_size: int | None = None) -> dict[str, int]:
-        """Bytes by category for a training step (of an uncompiled model: with MSE and SGD) before anything is allocated."""
-        size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
-        return self._planned(size).memory(size)
-
-    def explain(self, batch_size: int | None = None) -> list[dict[str, Any]]:
-        """The steps of a training step in order: kernel entry, version, what was fused, what was refused and why."""
-        size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
-        return self._planned(size).explain(size)
-
-    def _planned(self, batch_size: int) -> Engine:
-        if self._compiled is not None:
-            return self.engine
-        objective = losses.get("mse", len(self.outputs))
-        choice = hardware.resolve()
-        return Engine(self._lowered, choice, losses=objective, optimizer=optim.SGD(), batch_size=batch_size, plan_only=True)
+        chosen = [p for p in counted.values() if not p.spec.buffer and (p.trainable or not trainable_only)]
+        return sum(math.prod(p.spec.shape) for p in chosen)
 
     # Files
     def save(self, path: str | Path) -> None:
@@ -303,17 +274,3 @@ class Model:
         from warploom.files import save_model
 
         save_model(self, path)
-
-
-def _tensors(value: Tensor | Sequence[Tensor], what: str) -> list[Tensor]:
-    given: list[object] = list(value) if isinstance(value, (list, tuple)) else [value]
-    tensors: list[Tensor] = []
-    for tensor in given:
-        if not isinstance(tensor, Tensor):
-            raise DTypeError(f"Model: {what} must be tensors (from warploom.Input or a layer), not {type(tensor).__name__}")
-        tensors.append(tensor)
-    if not tensors:
-        raise ArgumentError(f"Model: {what} must not be empty")
-    if len({id(t) for t in tensors}) < len(tensors):
-        raise ArgumentError(f"Model: one of the {what} is given twice")
-    return tensors

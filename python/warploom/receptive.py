@@ -25,6 +25,9 @@ def _back(node: dict[str, Any], span: Span, axis: int) -> Span | None:
     if node.get("global"):
         return None
     low, high = span
+    if node.get("transposed"):  # output i sees input j where j * step - padding <= i < j * step - padding + kernel
+        window, step, cut = (_axis(node[key], axis, 1) for key in ("kernel", "upsample", "padding"))
+        return -((window - 1 - low - cut) // step), (high + cut) // step
     scale = _axis(node.get("upsample"), axis, 1)
     if scale > 1:
         if node.get("bilinear"):  # half-pixel centres: the two nearest source pixels
@@ -44,6 +47,7 @@ class ReceptiveFields:
 
     def __init__(self, description: dict[str, Any]) -> None:
         self._nodes = description["nodes"]
+        self._steps: dict[tuple[int, int], Fraction | None] = {}
         self._producer = {value: i for i, node in enumerate(self._nodes) for value in node["outputs"]}
 
     def period(self, value: int, axis: int) -> int:
@@ -87,11 +91,19 @@ class ReceptiveFields:
                 reached = join(reached, span)
         return reached
 
-    def step(self, value: int, axis: int = 0) -> Fraction:
-        """Input pixels between neighbouring values: the product of the strides over that of the upsampling factors."""
+    def step(self, value: int, axis: int = 0) -> Fraction | None:
+        """Input pixels between neighbouring values: the product of the strides over that of the enlargements; None: no such."""
+        if (value, axis) not in self._steps:  # kept: in a network with skips many ways lead to a value
+            self._steps[value, axis] = self._step(value, axis)
+        return self._steps[value, axis]
+
+    def _step(self, value: int, axis: int) -> Fraction | None:
         index = self._producer.get(value)
         if index is None:
             return Fraction(1)
         node = self._nodes[index]
-        here = Fraction(_axis(node.get("stride"), axis, 1), _axis(node.get("upsample"), axis, 1))
-        return here * max(self.step(v, axis) for v in node["inputs"])
+        before = [self.step(v, axis) for v in node["inputs"]]
+        known = [step for step in before if step is not None]
+        if node.get("global") or len(known) < len(before):
+            return None
+        return Fraction(_axis(node.get("stride"), axis, 1), _axis(node.get("upsample"), axis, 1)) * max(known)

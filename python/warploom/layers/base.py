@@ -27,6 +27,7 @@ class ParameterSpec:
     fan_out: int = 0
     gain: float = 1.0
     trainable: bool = True
+    buffer: bool = False  # part of the state, but neither trained nor counted: running statistics
 
 
 class Parameter:
@@ -108,7 +109,7 @@ class Layer:
     @property
     def base_name(self) -> str:
         """conv2d for Conv2d, leaky_relu for LeakyReLU: what automatic names start with."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__.replace("ReLU", "Relu")).lower()
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__.replace("ReLU", "Relu").replace("RMSN", "RmsN")).lower()
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.config().items())

@@ -15,14 +15,20 @@ class MaxPool2d(Layer):
 
     def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, *, name: str | None = None) -> None:
         super().__init__(name)
-        self.kernel_size = pair(kernel_size, "MaxPool2d: kernel_size")
-        self.stride = self.kernel_size if stride is None else pair(stride, "MaxPool2d: stride")
+        self.kernel_size = pair(kernel_size, f"{type(self).__name__}: kernel_size")
+        self.stride = self.kernel_size if stride is None else pair(stride, f"{type(self).__name__}: stride")
 
     def config(self) -> dict[str, Any]:
         return {"kernel_size": self.kernel_size, "stride": self.stride}
 
     def attributes(self) -> dict[str, Any]:
         return {"kernel": list(self.kernel_size), "stride": list(self.stride)}
+
+
+class AvgPool2d(MaxPool2d):
+    """Mean of each window, without padding; stride defaults to the window. What fills no window is dropped."""
+
+    op = "avg_pool2d"
 
 
 class Upsample(Layer):

@@ -1,11 +1,9 @@
-"""Ready networks, by name. Layer and parameter names are stable: state dicts move to PyTorch modules with the same names."""
+"""The CIFAR-10 autoencoder of the first document."""
 
-from collections.abc import Callable
-
-from warploom.errors import ArgumentError
 from warploom.graph import Input
 from warploom.layers import Conv2d, Latent, MaxPool2d, ReLU, Upsample
 from warploom.model import Model
+from warploom.models.objective import Objective
 
 
 def cifar10_autoencoder() -> Model:
@@ -24,11 +22,12 @@ def cifar10_autoencoder() -> Model:
     return Model(x, y, name="cifar10_autoencoder")
 
 
-BY_NAME: dict[str, Callable[[], Model]] = {"cifar10_autoencoder": cifar10_autoencoder}
-
-
-def get(name: str) -> Model:
-    """A fresh model by its name."""
-    if name not in BY_NAME:
-        raise ArgumentError(f"unknown model {name!r}; expected one of {', '.join(BY_NAME)}")
-    return BY_NAME[name]()
+def objective() -> Objective:
+    """Mean squared error, plain SGD."""
+    return Objective(
+        losses=(("MSE", {}),),
+        optimizer=("SGD", {"lr": 1e-3}),
+        batch_size=64,
+        epochs=20,
+        data="images",
+    )

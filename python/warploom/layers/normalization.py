@@ -1,0 +1,55 @@
+"""Layers that normalise."""
+
+from typing import Any
+
+from warploom._arrays import number
+from warploom._typing import Shape
+from warploom.layers.base import Layer, ParameterSpec
+
+
+class BatchNorm2d(Layer):
+    """Batch normalisation per channel, with gain and offset.
+
+    Training uses the batch's own mean and variance and moves the running ones by `momentum` towards them (the unbiased variance);
+    prediction and evaluation use the running ones. Frozen with `trainable = False`, gain and offset stay, but training still
+    normalises by the batch and moves the running statistics, as in PyTorch. The running statistics are buffers: part of the state
+    dict, but not parameters.
+    """
+
+    op = "batch_norm"
+
+    def __init__(self, eps: float = 1e-5, momentum: float = 0.1, *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.eps = number(eps, "BatchNorm2d: eps", 0.0)
+        self.momentum = number(momentum, "BatchNorm2d: momentum", 0.0, 1.0)
+
+    def config(self) -> dict[str, Any]:
+        return {"eps": self.eps, "momentum": self.momentum}
+
+    def attributes(self) -> dict[str, Any]:
+        return {"momentum": self.momentum, "eps": self.eps}
+
+    def parameters_for(self, shapes: list[Shape]) -> list[ParameterSpec]:
+        channels = (shapes[0][0],)
+        return [
+            ParameterSpec("weight", channels, "ones"),
+            ParameterSpec("bias", channels),
+            ParameterSpec("running_mean", channels, trainable=False, buffer=True),
+            ParameterSpec("running_var", channels, "ones", trainable=False, buffer=True),
+        ]
+
+
+class RMSNorm(Layer):
+    """x / sqrt(mean(x²) + eps) over everything but the batch, without a gain."""
+
+    op = "rms_norm"
+
+    def __init__(self, eps: float = 1e-6, *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.eps = number(eps, "RMSNorm: eps", 0.0)
+
+    def config(self) -> dict[str, Any]:
+        return {"eps": self.eps}
+
+    def attributes(self) -> dict[str, Any]:
+        return {"eps": self.eps}

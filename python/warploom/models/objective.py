@@ -1,0 +1,44 @@
+"""What a document says about training its network: losses, optimizer, batch and data, as plain values."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Part = tuple[str, dict[str, Any]]  # the name of a class, and its arguments
+
+DATA = ("images", "segmentation", "composites", "faces")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How a model is trained by its document. compile_arguments() makes the objects that Model.compile() takes.
+
+    data: "images" (the target is the input); "segmentation" (an image and its map of class numbers); "composites" (a background
+    and the background with a foreground; targets: depth and mask of the foreground); "faces" (two people; targets: the image and
+    the mask of each, then the weight of each, a mask from 0 to 1 that multiplies prediction and target in the image losses).
+    """
+
+    losses: tuple[Part, ...]  # of warploom.losses
+    optimizer: Part  # of warploom.optim
+    batch_size: int
+    epochs: int
+    data: str
+    schedule: Part | None = None  # of warploom.optim.schedules
+    options: dict[str, Any] = field(default_factory=dict)  # what the document offers beside, as arguments of the optimizer
+    targets: tuple[str, ...] = ("image",)  # the arrays of y, in order
+
+    def make_losses(self) -> list[Any]:
+        """Fresh warploom.losses objects."""
+        from warploom import losses
+
+        return [getattr(losses, name)(**arguments) for name, arguments in self.losses]
+
+    def make_optimizer(self, **changes: Any) -> Any:
+        """A fresh warploom.optim object; `changes` replace arguments."""
+        from warploom import optim
+
+        name, arguments = self.optimizer
+        return getattr(optim, name)(**{**arguments, **changes})
+
+    def compile_arguments(self) -> dict[str, Any]:
+        """For model.compile(**...)."""
+        return {"optimizer": self.make_optimizer(), "loss": self.make_losses(), "batch_size": self.batch_size}
