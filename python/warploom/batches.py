@@ -98,9 +98,7 @@ def pairs(model: "Model", x: Arrays, y: Arrays | None, what: str = "x") -> tuple
         )
         if not fits:
             shapes = [t.shape for t in model.inputs], ", ".join(f"{t.name} {t.shape}" for t in wanted)
-            raise ArgumentError(
-                f"y=None reconstructs x, but the inputs are {shapes[0]} and the targets {shapes[1]}: pass y"
-            )
+            raise ArgumentError(f"y=None reconstructs x, but the inputs are {shapes[0]} and the targets {shapes[1]}: pass y")
         return inputs, inputs[: len(wanted)]
     names = [t.name for t in wanted]
     targets = []

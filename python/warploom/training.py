@@ -184,9 +184,7 @@ def evaluate(engine: Engine, x: list[Array], y: list[Array], batch_size: int) ->
         feed.close()
 
 
-def _mean_losses(
-    engine: Engine, feed: Feed, rows: int, batch_size: int, model: "Model | None" = None
-) -> dict[str, float] | None:
+def _mean_losses(engine: Engine, feed: Feed, rows: int, batch_size: int, model: "Model | None" = None) -> dict[str, float] | None:
     """Over all rows: the whole loss, and where there are several each one too; None if the model was told to stop meanwhile."""
     feed.begin(epoch_order(0, 0, rows, shuffle=False))
     pace = Pace()
