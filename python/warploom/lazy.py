@@ -24,6 +24,10 @@ class Lazy(ABC):
     def rows(self, indices: NDArray[np.int64]) -> Array:
         """Those samples, C-contiguous, as [len(indices), ...]."""
 
+    def sources(self) -> list[Array]:
+        """The arrays it is computed from: what tells whether the data have changed."""
+        return []
+
     @property
     def ndim(self) -> int:
         return len(self.shape)
@@ -42,9 +46,27 @@ class Head(Lazy):
         self._source = source
         self.shape, self.dtype = (min(count, len(source)), *source.shape[1:]), source.dtype
 
+    def sources(self) -> list[Array]:
+        return self._source.sources()
+
     def rows(self, indices: NDArray[np.int64]) -> Array:
         self._source.epoch = self.epoch
         return self._source.rows(indices)
+
+
+class Cycled(Lazy):
+    """The rows of an array over and over, until there are `count`."""
+
+    def __init__(self, array: Array, count: int) -> None:
+        self._array = array
+        self.shape, self.dtype = (count, *array.shape[1:]), array.dtype
+
+    def sources(self) -> list[Array]:
+        return [self._array]
+
+    def rows(self, indices: NDArray[np.int64]) -> Array:
+        result: Array = self._array[indices % len(self._array)]
+        return result
 
 
 class Normalized(Lazy):
@@ -56,6 +78,9 @@ class Normalized(Lazy):
         places = (1, -1, *[1] * (images.ndim - 2))
         self._scale = (1.0 / (255.0 * np.array(deviation))).astype(np.float32).reshape(places)
         self._shift = (np.array(mean) / np.array(deviation)).astype(np.float32).reshape(places)
+
+    def sources(self) -> list[Array]:
+        return [self._images]
 
     def rows(self, indices: NDArray[np.int64]) -> Array:
         result: Array = self._images[indices] * self._scale - self._shift

@@ -1,7 +1,7 @@
 """Crops of photographs, of any size: what synthetic data are made of where a user has no images yet.
 
-The photographs are those that installed packages ship, or a folder's. Training and test crops come from disjoint regions: the left
-three fifths of every photograph and the right two fifths.
+The photographs are those that installed packages ship, or a folder's. Training and test crops come from disjoint regions: the
+left three fifths of every photograph and the right two fifths.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 images         a crop
 segmentation   a crop with pasted shapes, and a map of class numbers: 0 is what is behind, 1 to 5 are SHAPES
-composites     a background, the same with an object pasted on it, the depth of that picture (near is bright) and the object's mask
+composites     a background, the same with an object pasted on it, the depth of that (near is bright), and the object's mask
 faces          crops of two looks (warm from one half of the photographs, cool from the other), each with an oval mask
 """
 

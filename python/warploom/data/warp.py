@@ -24,11 +24,14 @@ def _curve(size: int) -> Array:
 
 
 class Warped(Lazy):
-    """uint8 images [N, C, H, W] as float32 in [0, 1], warped: borders keep their place, the inside moves smoothly."""
+    """uint8 images [N, C, H, W] as float32 in [0, 1], warped: borders keep their place, the inside moves smoothly.
 
-    def __init__(self, images: Array, seed: int) -> None:
+    count: rows; where it is more than N the images come again, each time warped in another way.
+    """
+
+    def __init__(self, images: Array, seed: int, count: int | None = None) -> None:
         self._images, self._seed = images, seed
-        self.shape, self.dtype = images.shape, np.dtype(np.float32)
+        self.shape, self.dtype = (count or len(images), *images.shape[1:]), np.dtype(np.float32)
         self._columns, self._lines = _curve(images.shape[2]), _curve(images.shape[3])
 
     def sources(self) -> list[Array]:
@@ -37,7 +40,7 @@ class Warped(Lazy):
     def rows(self, indices: NDArray[np.int64]) -> Array:
         result = np.empty((len(indices), *self.shape[1:]), np.float32)
         for place, index in enumerate(indices.tolist()):
-            result[place] = self._warp(self._images[index], index)
+            result[place] = self._warp(self._images[index % len(self._images)], index)
         return result
 
     def _warp(self, image: Array, index: int) -> Array:
