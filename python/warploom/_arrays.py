@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
 from warploom._typing import Array, Floats, Shape
 from warploom.errors import ArgumentError, DataError, DTypeError
+from warploom.lazy import Lazy
 
 _CHUNK = 1 << 22  # elements looked at in one go, so that a check of a memory-mapped file stays small
 
@@ -37,7 +39,7 @@ def float32(value: object, what: str, rank: int | None = None) -> Floats:
 
 def images(value: object, what: str, shape: Shape, whose: str) -> Array:
     """A float32 or uint8 array of one or more samples of that shape."""
-    array = as_array(value, what)
+    array = cast(Array, value) if isinstance(value, Lazy) else as_array(value, what)
     if array.dtype != np.float32 and array.dtype != np.uint8:
         raise DTypeError(
             f"{what} has dtype {array.dtype}; {whose} takes float32, or uint8 images that are scaled by 1/255: "
@@ -57,8 +59,8 @@ def images(value: object, what: str, shape: Shape, whose: str) -> Array:
 
 
 def require_finite(array: Array, what: str) -> None:
-    """Raises DataError where a float array holds NaN or infinity."""
-    if array.dtype.kind != "f":
+    """Raises DataError where a float array holds NaN or infinity. What is computed on demand is not looked at."""
+    if array.dtype.kind != "f" or isinstance(array, Lazy):
         return
     per_row = max(1, math.prod(array.shape[1:]))
     rows = max(1, _CHUNK // per_row)

@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from warploom import data as data_sources
 from warploom import errors, hardware, models, optim, training
 from warploom.model import Model
-from warploom.run import Recorder, RunConfig, RunFolder, finish, prepare
+from warploom.optim.schedules import BY_NAME as SCHEDULES
+from warploom.recipe import RunConfig, absolute, parse_arguments
+from warploom.run import Recorder, RunFolder, finish, prepare
 
 app = typer.Typer(
     add_completion=False,
@@ -79,11 +80,19 @@ def shout(note: str) -> None:
 
 
 def _compile(model: Model, config: RunConfig) -> None:
+    assert config.batch_size is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.FallbackWarning)  # said by shout() instead
-        model.compile(config.make_optimizer(), "mse", config.version, config.device, config.batch_size, config.seed)
+        model.compile(
+            config.make_optimizer(), config.make_losses(), config.version, config.device, config.batch_size, config.seed
+        )
     if model.engine.note:
         shout(model.engine.note)
+
+
+def _number(name: str, text: str) -> Any:
+    """An option that, left out, has the model's own value."""
+    return typer.Option(name, help=f"{text} Default: the model's.", show_default=False)
 
 
 @app.command()
@@ -92,28 +101,45 @@ def train(
     version: VersionOption = "auto",
     device: DeviceOption = "auto",
     model: Annotated[str, typer.Option("--model", help=f"One of: {', '.join(models.BY_NAME)}.")] = RunConfig.model,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="An argument of the model, such as size=96 or skips=true; again for more."
+        ),
+    ] = None,
     data: Annotated[
-        str, typer.Option("--data", help="auto, cifar10, patches, a folder of images, or a .npy or .npz file.")
+        str,
+        typer.Option(
+            "--data", help="auto, cifar10, patches, a folder in the model's layout (docs/data.md), a .npy or .npz file."
+        ),
     ] = RunConfig.data,
     data_dir: Annotated[str | None, typer.Option("--data-dir", help="Folder with CIFAR-10, binary or Python layout.")] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the training images.")] = RunConfig.epochs,
-    batch_size: BatchOption = RunConfig.batch_size,
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate.")] = RunConfig.lr,
-    optimizer: Annotated[str, typer.Option("--optimizer", help=f"One of: {', '.join(optim.BY_NAME)}.")] = RunConfig.optimizer,
-    momentum: Annotated[float, typer.Option("--momentum", help="Momentum of SGD.")] = RunConfig.momentum,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the training samples.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples in a step.")] = None,
+    lr: Annotated[float | None, _number("--lr", "Learning rate.")] = None,
+    optimizer: Annotated[str | None, _number("--optimizer", f"One of: {', '.join(optim.BY_NAME)}.")] = None,
+    momentum: Annotated[float | None, _number("--momentum", "Momentum of SGD and RMSprop.")] = None,
+    weight_decay: Annotated[float | None, _number("--weight-decay", "Weight decay, as PyTorch's optimizers have it.")] = None,
+    clip_norm: Annotated[float | None, _number("--clip-norm", "Largest norm of all gradients together; 0: off.")] = None,
+    schedule: Annotated[
+        str | None,
+        _number(
+            "--schedule", f"none, or one of {', '.join(SCHEDULES)}: cosine:warmup=2, or warmup:length=500+step:step_size=10."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bits.")] = RunConfig.seed,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N training and test images.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N training and test samples.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default runs/<model>-<time>.")] = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Go on with the run in this folder.")] = None,
 ) -> int:
     """Train a model; the run goes into a folder of its own."""
     config = RunConfig(
-        model=model, data=data, data_dir=str(Path(data_dir).expanduser().absolute()) if data_dir else None, epochs=epochs,
-        batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, seed=seed, limit=limit, version=version,
-        device=device,
+        model=model, arguments=parse_arguments(settings or []), data=data, data_dir=absolute(data_dir) if data_dir else None,
+        epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
+        clip_norm=clip_norm, schedule=schedule, seed=seed, limit=limit, version=version, device=device,
     )  # fmt: skip
     if config.data not in ("auto", "cifar10", "patches"):
-        config.data = str(Path(config.data).expanduser().absolute())
+        config.data = absolute(config.data)
     if resume is not None:
         if out is not None:
             raise errors.ArgumentError("--out and --resume exclude each other: a resumed run stays in its folder")
@@ -131,11 +157,11 @@ def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> Run
     """The run's own configuration, with what was given on this command line and may change."""
     config = folder.read_config()
     for name in vars(asked):
-        source = context.get_parameter_source(name)
+        source = context.get_parameter_source({"arguments": "settings"}.get(name, name))
         if source is None or source.name != "COMMANDLINE" or getattr(asked, name) == getattr(config, name):
             continue
         if name not in _MAY_CHANGE:
-            option = f"--{name.replace('_', '-')}"
+            option = {"arguments": "--set"}.get(name, f"--{name.replace('_', '-')}")
             raise errors.ArgumentError(
                 f"{option} cannot change when a run goes on (it has {getattr(config, name)}): leave it out"
             )
@@ -145,25 +171,27 @@ def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> Run
 
 def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
     hardware.resolve(config.version, config.device)  # what cannot run is said before data are read
-    config.make_optimizer()
+    config = config.resolve()
+    schedule = config.make_schedule()
     model = config.make_model()
-    images = data_sources.load(config.data, data_dir=config.data_dir, shape=model.inputs[0].shape, seed=config.seed)
-    images = images.limited(config.limit)
-    for note in images.notes:
-        if note.startswith("training on patches instead"):
+    samples = config.load_data(model)
+    for note in samples.notes:
+        if note.startswith(("training on patches instead", "no --data given")):
             shout(note)
         else:
             print(note)
-    if config.batch_size > len(images.train):
+    assert config.batch_size is not None
+    assert config.epochs is not None
+    if config.batch_size > len(samples.train):
         raise errors.DataError(
-            f"the batch size {config.batch_size} is larger than the data set of {len(images.train)} images: use --batch-size "
-            f"{len(images.train)} or less"
+            f"the batch size {config.batch_size} is larger than the data set of {len(samples.train)} images: use --batch-size "
+            f"{len(samples.train)} or less"
         )
     _compile(model, config)
-    start = prepare(folder, config, images, model, resume=resume)
+    start = prepare(folder, config, samples, model, schedule, resume=resume)
     print(
-        f"{config.model}: {model.count_parameters():,} parameters; {len(images.train):,} training and {len(images.test):,} test "
-        f"images; version {model.version} on {model.device}; run folder {folder.path}",
+        f"{config.model}: {model.count_parameters():,} parameters; {len(samples.train):,} training and {len(samples.test):,} "
+        f"test samples; version {model.version} on {model.device}; run folder {folder.path}",
         flush=True,
     )
     if start.epoch or start.batch:
@@ -171,20 +199,21 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
     with _Signals(model) as signals:
         try:
             model.fit(
-                images.train,
+                samples.train.x,
+                samples.train.y,
                 epochs=config.epochs,
-                validation_data=images.test,
-                callbacks=[Recorder(folder)],
+                validation_data=(samples.test.x, samples.test.y),
+                callbacks=[*([schedule] if schedule is not None else []), Recorder(folder, schedule)],
                 verbose=True,
                 start=start,
             )
         except errors.DivergedError:
             if folder.read_metrics():  # the files of the last good epoch stay; the pictures show it
-                finish(folder, model, images, config, diverged=True)
+                finish(folder, model, samples, config, schedule, diverged=True)
             raise
         if signals.received:
             training.settle(model)
-        finish(folder, model, images, config)
+        finish(folder, model, samples, config, schedule)
     _closing_words(folder, model)
     if signals.received:
         print(f"stopped; go on with: warploom train --resume {folder.path}", file=sys.stderr, flush=True)
@@ -198,7 +227,10 @@ def _closing_words(folder: RunFolder, model: Model) -> None:
     rows = folder.read_metrics()
     if rows:
         loss = rows[-1]["test_loss"]
-        print(f"test loss {loss:.6f} ({psnr(loss):.2f} dB) after epoch {rows[-1]['epoch']}")
+        decibels = f" ({psnr(loss):.2f} dB)" if model.engine.loss_labels == ["mse"] else ""
+        print(f"test loss {loss:.6f}{decibels} after epoch {rows[-1]['epoch']}")
+        for label, value in rows[-1].get("test_losses", {}).items():
+            print(f"  {label:<24} {value:.6f}")
     if model.engine.note:
         shout(model.engine.note)
     print(f"written to {folder.path}: {', '.join(sorted(p.name for p in folder.path.iterdir() if not p.name.startswith('.')))}")

@@ -79,6 +79,7 @@ class Engine:
         self._values = lowered.values
         self.optimizer = optimizer
         self.training = bool(losses)
+        self.loss_labels: list[str] = []  # by the model, which knows its outputs' names
         self.note = choice.note
         loss_configs = [loss.config() for loss in losses] or None
         refusals = []
@@ -125,8 +126,9 @@ class Engine:
                 self._seen[name] = parameter.stamp
         if self.optimizer is not None:
             values = self.optimizer.values()
-            if values != self._hyper:
-                self.session.set_optimizer(**values)
+            changed = {name: value for name, value in values.items() if value != self._hyper.get(name)}
+            if changed:
+                self.session.set_optimizer(**changed)
                 self._hyper = values
 
     def changed(self) -> None:
@@ -146,6 +148,12 @@ class Engine:
         self.session.train_step(inputs, targets)
         self.changed()
         return self.session.loss()
+
+    def each_loss(self) -> dict[str, float]:
+        """The last value of every loss, times its weight; nothing where there is but one."""
+        if len(self.loss_labels) < 2:
+            return {}
+        return dict(zip(self.loss_labels, self.session.losses(), strict=True))
 
     def gradients(self, inputs: list[Array], targets: list[Array], *, training: bool = True) -> dict[str, Floats]:
         """training=False: normalisations use their running statistics. Nothing is updated, running statistics neither."""

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from warploom._typing import Array
+from warploom.batches import is_lazy, to_host
 from warploom.engine import Engine
 from warploom.errors import OutOfMemoryError
 from warploom.hardware import memory_bytes
+from warploom.lazy import Lazy
 
 Order = NDArray[np.int32]
 _SHARE = 0.5  # of the device memory that the plan leaves free
@@ -26,9 +28,9 @@ def epoch_order(seed: int, epoch: int, rows: int, shuffle: bool = True) -> Order
 
 
 class Feed(Protocol):
-    """One pass: begin(order), then batches in that order by train() or evaluate()."""
+    """One pass: begin(order, epoch), then batches in that order by train() or evaluate()."""
 
-    def begin(self, order: Order) -> None: ...
+    def begin(self, order: Order, epoch: int = 0) -> None: ...
     def train(self, count: int) -> None: ...
     def evaluate(self, count: int) -> None: ...
     def close(self) -> None: ...
@@ -41,7 +43,7 @@ class DeviceFeed:
         self._session, self._slot = engine.session, slot
         self._session.load_data(slot, np.ascontiguousarray(images))
 
-    def begin(self, order: Order) -> None:
+    def begin(self, order: Order, epoch: int = 0) -> None:
         self._session.begin_epoch(self._slot, order)
 
     def train(self, count: int) -> None:
@@ -68,7 +70,8 @@ class StreamFeed:
     def _batches(self, order: Order) -> Iterator[tuple[list[Array], list[Array]]]:
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
-            yield [a[rows] for a in self._inputs], [] if self._same else [a[rows] for a in self._targets]
+            parts = {id(a): to_host(a[rows]) for a in (*self._inputs, *self._targets)}  # an array may serve twice
+            yield [parts[id(a)] for a in self._inputs], [] if self._same else [parts[id(a)] for a in self._targets]
 
     def _work(self, order: Order) -> None:
         try:
@@ -87,8 +90,11 @@ class StreamFeed:
                 continue
         return False
 
-    def begin(self, order: Order) -> None:
+    def begin(self, order: Order, epoch: int = 0) -> None:
         self.close()
+        for array in (*self._inputs, *self._targets):
+            if isinstance(array, Lazy):
+                array.epoch = epoch
         self._stop = threading.Event()
         self._queue = queue.Queue(maxsize=2)
         self._thread = threading.Thread(target=self._work, args=(order,), name="warploom-feed", daemon=True)
@@ -116,7 +122,7 @@ class StreamFeed:
 
 def make_feed(engine: Engine, slot: str, inputs: list[Array], targets: list[Array], batch_size: int) -> Feed:
     """On the device where the target is the input and the data fit beside the plan; else streamed."""
-    if len(inputs) == 1 and len(targets) == 1 and inputs[0] is targets[0] and not isinstance(inputs[0], np.memmap):
+    if len(inputs) == 1 and len(targets) == 1 and inputs[0] is targets[0] and not is_lazy(inputs[0]):
         plan = engine.memory(batch_size)["total"]
         if inputs[0].nbytes <= _SHARE * max(0, memory_bytes(engine.device) - plan):
             try:

@@ -12,7 +12,7 @@ import numpy as np
 from warploom import _arrays, hardware, losses, optim, training
 from warploom import state as state_dicts
 from warploom._typing import Array, Floats
-from warploom.batches import Arrays, batch, inputs_of, pairs
+from warploom.batches import Arrays, batch, inputs_of, pairs, targets_of
 from warploom.callbacks import Callback, History
 from warploom.engine import Engine, lower
 from warploom.errors import ArgumentError, FallbackWarning, GraphError, StateError
@@ -28,6 +28,7 @@ class Compiled:
 
     optimizer: optim.Optimizer
     losses: list[losses.Loss]
+    targets: list[str]  # their names, by number
 
 
 class Model(Explained):
@@ -105,12 +106,14 @@ class Model(Explained):
         batch_size = _arrays.positive(batch_size, "batch_size")
         seed = _arrays.positive(seed, "seed", minimum=0)
         chosen = optim.get(optimizer)
-        objective = losses.get(loss, len(self.outputs))
+        objective = losses.get(loss, self.output_names)
         choice = hardware.resolve(version, device)
         self._compiled = None  # in case the next line raises
-        self._bind(choice, losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True)
+        engine = self._bind(choice, losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True)
+        engine.loss_labels = losses.labels(objective, self.output_names)
         self.batch_size, self.seed = batch_size, seed
-        self._compiled = Compiled(chosen, objective)
+        self._compiled = Compiled(chosen, objective, losses.target_names(objective, loss, self.output_names))
+        targets_of(self)  # losses that want different things of one target are told so here
 
     def _bind(self, choice: hardware.Choice, **options: Any) -> Engine:
         if self._engine is not None:
@@ -150,6 +153,17 @@ class Model(Explained):
         """The training objective; None before compile()."""
         return self._compiled.losses if self._compiled is not None else None
 
+    @property
+    def output_names(self) -> list[str]:
+        """The names of the layers that make the outputs; dictionaries of losses and targets are keyed by them."""
+        made = {id(t): name for call, name in zip(self.calls, self._lowered.nodes, strict=True) for t in call.outputs}
+        return [made.get(id(t), str(t.name)) for t in self.outputs]
+
+    @property
+    def target_names(self) -> list[str]:
+        """The keys of a dictionary y, in the order of a list y."""
+        return self._compiled.targets if self._compiled is not None else self.output_names
+
     def _require_compiled(self, what: str) -> Compiled:
         if self._compiled is None:
             raise StateError(f"{what} needs a compiled model: call model.compile(optimizer=..., loss=...) first")
@@ -169,6 +183,7 @@ class Model(Explained):
     ) -> History:
         """Trains; y=None reconstructs x. validation_data: x or (x, y). verbose=None shows progress on a terminal.
 
+        Several inputs or targets: lists in order, or dictionaries by the names of inputs and of `target_names`.
         `start` goes on where an earlier fit stopped (`model.progress`); epochs counts from the very beginning.
         """
         self._require_compiled("fit()")
@@ -184,9 +199,9 @@ class Model(Explained):
         return training.fit(self, inputs, targets, epochs, validation, listeners, shuffle, start or training.Progress())
 
     def train_step(self, x: Arrays, y: Arrays | None = None) -> dict[str, float]:
-        """One update on one batch of any size; the loss before it."""
+        """One update on one batch of any size; the loss before it, and each loss times its weight where there are several."""
         self._require_compiled("train_step()")
-        return {"loss": self.engine.train_step(*batch(self, x, y))}
+        return {"loss": self.engine.train_step(*batch(self, x, y)), **self.engine.each_loss()}
 
     def gradients(self, x: Arrays, y: Arrays | None = None, *, training: bool = True) -> dict[str, Floats]:
         """The gradient of the loss by every trainable parameter on one batch; nothing is updated.
@@ -197,10 +212,10 @@ class Model(Explained):
         return self.engine.gradients(*batch(self, x, y), training=training)
 
     def evaluate(self, x: Arrays, y: Arrays | None = None, *, batch_size: int | None = None) -> dict[str, float]:
-        """The mean loss over a data set."""
+        """The mean loss over a data set, and each loss times its weight where there are several."""
         self._require_compiled("evaluate()")
         size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
-        return {"loss": training.evaluate(self.engine, *pairs(self, x, y), size)}
+        return training.evaluate(self.engine, *pairs(self, x, y), size)
 
     # Inference
     def predict(self, x: Arrays, *, batch_size: int | None = None) -> Any:

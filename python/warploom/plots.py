@@ -28,8 +28,8 @@ def _save(figure: Any, path: str | Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def plot_loss(path: str | Path, metrics: Sequence[dict[str, Any]], title: str) -> None:
-    """Training and test loss over epochs, from the rows of metrics.jsonl."""
+def plot_loss(path: str | Path, metrics: Sequence[dict[str, Any]], title: str, what: str = "mean squared error") -> None:
+    """Training and test loss over epochs, from the rows of metrics.jsonl. what: the loss in words."""
     figure = _figure(7.0, 4.2)
     axes = figure.add_subplot()
     epochs = [row["epoch"] for row in metrics]
@@ -42,7 +42,7 @@ def plot_loss(path: str | Path, metrics: Sequence[dict[str, Any]], title: str) -
     if values and min(values) > 0 and max(values) / min(values) > _LOG_RANGE:
         axes.set_yscale("log")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="epoch", ylabel="loss (mean squared error)", title=title)
+    axes.set(xlabel="epoch", ylabel=f"loss ({what})", title=title)
     axes.grid(alpha=0.3)
     if values:
         axes.legend()
@@ -51,10 +51,15 @@ def plot_loss(path: str | Path, metrics: Sequence[dict[str, Any]], title: str) -
 
 def plot_reconstructions(path: str | Path, originals: Array, outputs: Array, title: str) -> None:
     """Originals over their reconstructions; NCHW, uint8 or float32 in [0, 1]."""
-    count = len(originals)
-    figure = _figure(1.15 * count + 0.9, 3.1)
-    grid = figure.subplots(2, count, squeeze=False)
-    for row, (label, images) in enumerate((("original", originals), ("reconstruction", outputs))):
+    plot_rows(path, [("original", originals), ("reconstruction", outputs)], title)
+
+
+def plot_rows(path: str | Path, rows: Sequence[tuple[str, Array]], title: str) -> None:
+    """A labelled row of images for each entry; NCHW, uint8 or float32 in [0, 1]."""
+    count = len(rows[0][1])
+    figure = _figure(1.15 * count + 0.9, 1.2 * len(rows) + 0.7)
+    grid = figure.subplots(len(rows), count, squeeze=False)
+    for row, (label, images) in enumerate(rows):
         for column, image in enumerate(images):
             axes = grid[row][column]
             axes.imshow(to_pixels(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")

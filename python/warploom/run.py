@@ -4,63 +4,28 @@ config.json              what was asked for, and the data's fingerprint
 metrics.jsonl            a line per epoch: epoch, train_loss, test_loss, seconds, images_per_second, version, device
 model.safetensors        the weights after the last good epoch (or where the run was stopped), for warploom.load()
 checkpoint.safetensors   weights, optimizer state and position, from which --resume goes on with the same bits
-loss.png, reconstructions.png
+loss.png, reconstructions.png (predictions.png where the target is not the input)
 """
 
 import dataclasses
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from warploom import models, optim, training
+from warploom import training
 from warploom._typing import Array
 from warploom.callbacks import Callback, Logs
-from warploom.data.dataset import Dataset
+from warploom.data.tasks import TaskData
 from warploom.errors import ArgumentError, DataError
 from warploom.files import read_tensors, write_atomically, write_tensors
 from warploom.model import Model
+from warploom.optim.schedules import Schedule
+from warploom.recipe import RunConfig
 
 _CHECKPOINT_FORMAT = "warploom-checkpoint-1"
 _CHECKPOINT_SECONDS = 300.0  # between checkpoints inside a long epoch
-_PICTURES = 10
-
-
-@dataclass
-class RunConfig:
-    """What a run was asked for; with the same data, device and version it gives the same bits."""
-
-    model: str = "cifar10_autoencoder"
-    data: str = "auto"
-    data_dir: str | None = None
-    epochs: int = 20
-    batch_size: int = 64
-    lr: float = 1e-3
-    optimizer: str = "sgd"
-    momentum: float = 0.0
-    seed: int = 0
-    limit: int | None = None
-    version: str = "auto"
-    device: str = "auto"
-    fingerprint: str = ""  # of the training data, once loaded
-
-    def make_optimizer(self) -> optim.Optimizer:
-        kind = optim.BY_NAME.get(self.optimizer)
-        if kind is None:
-            raise ArgumentError(f"unknown optimizer {self.optimizer!r}; expected one of {', '.join(optim.BY_NAME)}")
-        arguments: dict[str, Any] = {"lr": self.lr}
-        if self.momentum:
-            if "momentum" not in kind.hyper:
-                raise ArgumentError(f"optimizer {self.optimizer} has no momentum")
-            arguments["momentum"] = self.momentum
-        return kind(**arguments)
-
-    def make_model(self) -> Model:
-        return models.get(self.model)
 
 
 class RunFolder:
@@ -112,14 +77,16 @@ class RunFolder:
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         write_atomically(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
-    def write_checkpoint(self, model: Model) -> None:
+    def write_checkpoint(self, model: Model, schedule: Schedule | None = None) -> None:
         tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
         tensors.update({f"optimizer/{name}": value for name, value in model.engine.session.optimizer_state().items()})
-        metadata = {"format": _CHECKPOINT_FORMAT, "progress": dataclasses.asdict(model.progress)}
+        metadata: dict[str, Any] = {"format": _CHECKPOINT_FORMAT, "progress": dataclasses.asdict(model.progress)}
+        if schedule is not None:
+            metadata["schedule"] = schedule.state()
         write_tensors(self.checkpoint_path, tensors, metadata)
 
-    def restore(self, model: Model) -> training.Progress:
-        """Weights and optimizer state of the checkpoint into a compiled model; where to go on."""
+    def restore(self, model: Model, schedule: Schedule | None = None) -> training.Progress:
+        """Weights, optimizer and schedule state of the checkpoint into a compiled model; where to go on."""
         if not self.checkpoint_path.exists():  # stopped before the first one
             return training.Progress()
         tensors, metadata = read_tensors(self.checkpoint_path)
@@ -133,6 +100,8 @@ class RunFolder:
                 parts[part][key] = value
             model.load_state_dict(parts["model"])
             model.engine.session.set_optimizer_state(parts["optimizer"])
+            if schedule is not None and "schedule" in metadata:
+                schedule.load_state(metadata["schedule"])
         except (KeyError, ValueError, TypeError) as error:
             raise DataError(f"{self.checkpoint_path} does not fit this run ({error}); it cannot be resumed") from error
         return progress
@@ -141,8 +110,8 @@ class RunFolder:
 class Recorder(Callback):
     """Writes metrics, model and checkpoint while fit() runs."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+    def __init__(self, folder: RunFolder, schedule: Schedule | None = None) -> None:
+        self.folder, self.schedule = folder, schedule
         self.rows = folder.read_metrics()
         self.last_checkpoint = time.monotonic()
 
@@ -151,26 +120,30 @@ class Recorder(Callback):
             return
         training.settle(self.model)
         if math.isfinite(self.model.progress.loss_sum):
-            self.folder.write_checkpoint(self.model)
+            self.folder.write_checkpoint(self.model, self.schedule)
         self.last_checkpoint = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        self.rows.append(
-            {
-                "epoch": epoch + 1,
-                "train_loss": _rounded(logs["loss"]),
-                "test_loss": _rounded(logs["val_loss"]) if "val_loss" in logs else None,
-                "seconds": round(logs["seconds"], 4),
-                "images_per_second": round(logs["images_per_second"], 2),
-                "version": self.model.version,
-                "device": self.model.device,
-            }
-        )
+        row: dict[str, Any] = {
+            "epoch": epoch + 1,
+            "train_loss": _rounded(logs["loss"]),
+            "test_loss": _rounded(logs["val_loss"]) if "val_loss" in logs else None,
+            "seconds": round(logs["seconds"], 4),
+            "images_per_second": round(logs["images_per_second"], 2),
+            "version": self.model.version,
+            "device": self.model.device,
+        }
+        each = {label: _rounded(logs[f"val_{label}"]) for label in self.model.engine.loss_labels if f"val_{label}" in logs}
+        if each:
+            row["test_losses"] = each  # each times its weight
+        if "lr" in logs:
+            row["lr"] = logs["lr"]
+        self.rows.append(row)
         # The checkpoint comes last: where it is, the rest is. Killed in between, the epoch is simply done again.
         self.folder.write_metrics(self.rows)
         self.folder.model_path.parent.mkdir(parents=True, exist_ok=True)
         self.model.save(self.folder.model_path)
-        self.folder.write_checkpoint(self.model)
+        self.folder.write_checkpoint(self.model, self.schedule)
         self.last_checkpoint = time.monotonic()
 
 
@@ -179,7 +152,9 @@ def _rounded(loss: float) -> float:
     return float(f"{loss:.9g}")
 
 
-def prepare(folder: RunFolder, config: RunConfig, data: Dataset, model: Model, *, resume: bool) -> training.Progress:
+def prepare(
+    folder: RunFolder, config: RunConfig, data: TaskData, model: Model, schedule: Schedule | None, *, resume: bool
+) -> training.Progress:
     """Writes or checks the folder; the model is compiled. Returns where to start."""
     fingerprint = data.fingerprint()
     if resume and config.fingerprint and config.fingerprint != fingerprint:
@@ -188,8 +163,8 @@ def prepare(folder: RunFolder, config: RunConfig, data: Dataset, model: Model, *
             "pass the same --data-dir, or start a new run"
         )
     config.fingerprint = fingerprint
-    progress = folder.restore(model) if resume else training.Progress()
-    if progress.epoch >= config.epochs:
+    progress = folder.restore(model, schedule) if resume else training.Progress()
+    if progress.epoch >= (config.epochs or 0):
         raise ArgumentError(
             f"{folder.path} has finished its {progress.epoch} epochs; pass --epochs with a larger number to go on"
         )
@@ -199,20 +174,29 @@ def prepare(folder: RunFolder, config: RunConfig, data: Dataset, model: Model, *
     return progress
 
 
-def finish(folder: RunFolder, model: Model, data: Dataset, config: RunConfig, *, diverged: bool = False) -> None:
+def finish(
+    folder: RunFolder,
+    model: Model,
+    data: TaskData,
+    config: RunConfig,
+    schedule: Schedule | None = None,
+    *,
+    diverged: bool = False,
+) -> None:
     """The pictures, and where the run was stopped inside an epoch, its model and checkpoint."""
-    from warploom.plots import plot_loss, plot_reconstructions
+    from warploom.pictures import draw
+    from warploom.plots import plot_loss
 
     if model.progress.batch and not diverged:
         model.save(folder.model_path)
-        folder.write_checkpoint(model)
+        folder.write_checkpoint(model, schedule)
     rows = folder.read_metrics()
     if rows:
-        plot_loss(folder.path / "loss.png", rows, f"{config.model}, {data.name}, {rows[-1]['version']} on {rows[-1]['device']}")
-    chosen = np.ascontiguousarray(data.test[:_PICTURES])
-    if model.outputs[0].shape == chosen.shape[1:]:
-        epochs = model.progress.epoch
-        title = f"{config.model}: {data.name} test images, after {epochs} epoch{'s' if epochs != 1 else ''}"
-        if model.progress.batch:
-            title += f" and {model.progress.batch} batches"
-        plot_reconstructions(folder.path / "reconstructions.png", chosen, model.predict(chosen), title)
+        title = f"{config.model}, {data.name}, {rows[-1]['version']} on {rows[-1]['device']}"
+        label = {"mse": "mean squared error"}.get("+".join(model.engine.loss_labels), " + ".join(model.engine.loss_labels))
+        plot_loss(folder.path / "loss.png", rows, title, label if len(label) <= 40 else "weighted sum")
+    epochs = model.progress.epoch
+    title = f"{config.model}: {data.name} test images, after {epochs} epoch{'s' if epochs != 1 else ''}"
+    if model.progress.batch:
+        title += f" and {model.progress.batch} batches"
+    draw(folder.path, model, data, title)

@@ -99,10 +99,10 @@ def fit(
                     "try a smaller learning rate"
                 )
             if test_feed is not None and validation is not None:
-                value = _mean_loss(engine, test_feed, len(validation[0][0]), batch_size, model)
-                if value is None:  # stopped: progress says that only the validation of this epoch is left
+                values = _mean_losses(engine, test_feed, len(validation[0][0]), batch_size, model)
+                if values is None:  # stopped: progress says that only the validation of this epoch is left
                     break
-                logs["val_loss"] = value
+                logs.update({f"val_{name}": value for name, value in values.items()})
             model.progress = Progress(epoch + 1)
             for callback in listeners:
                 callback.on_epoch_end(epoch, logs)
@@ -129,7 +129,7 @@ def _epoch(
     batch_size = model.batch_size
     first = progress.batch * batch_size
     begun = time.perf_counter()
-    feed.begin(epoch_order(seed, epoch, rows, shuffle)[first:])
+    feed.begin(epoch_order(seed, epoch, rows, shuffle)[first:], epoch)
     pace = Pace()
     loss = math.nan
     for start in range(first, rows, batch_size):
@@ -171,25 +171,29 @@ def settle(model: "Model") -> None:
     _take(model.engine, model.progress)
 
 
-def evaluate(engine: Engine, x: list[Array], y: list[Array], batch_size: int) -> float:
-    """Mean loss over all samples, without training."""
+def evaluate(engine: Engine, x: list[Array], y: list[Array], batch_size: int) -> dict[str, float]:
+    """Mean losses over all samples, without training."""
     engine.sync()
     engine.session.take_mean_loss()
     feed = make_feed(engine, "test", x, y, batch_size)
     try:
-        value = _mean_loss(engine, feed, len(x[0]), batch_size)
-        assert value is not None
-        return value
+        values = _mean_losses(engine, feed, len(x[0]), batch_size)
+        assert values is not None
+        return values
     finally:
         feed.close()
 
 
-def _mean_loss(engine: Engine, feed: Feed, rows: int, batch_size: int, model: "Model | None" = None) -> float | None:
-    """Over all rows; None if the model was told to stop meanwhile."""
+def _mean_losses(engine: Engine, feed: Feed, rows: int, batch_size: int, model: "Model | None" = None) -> dict[str, float] | None:
+    """Over all rows: the whole loss, and where there are several each one too; None if the model was told to stop meanwhile."""
     feed.begin(epoch_order(0, 0, rows, shuffle=False))
     pace = Pace()
+    sums: dict[str, float] = {}
     for start in range(0, rows, batch_size):
-        feed.evaluate(min(batch_size, rows - start))
+        count = min(batch_size, rows - start)
+        feed.evaluate(count)
+        for name, value in engine.each_loss().items():
+            sums[name] = sums.get(name, 0.0) + value * count
         if pace.due():
             engine.session.synchronize()
             pace.waited()
@@ -197,4 +201,4 @@ def _mean_loss(engine: Engine, feed: Feed, rows: int, batch_size: int, model: "M
             engine.session.take_mean_loss()
             return None
     mean, _ = engine.session.take_mean_loss()
-    return mean
+    return {"loss": mean, **{name: value / rows for name, value in sums.items()}}

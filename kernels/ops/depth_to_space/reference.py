@@ -30,7 +30,7 @@ CASES = [
         {"N": n, "C": c, "H": h, "W": w, "block": block, "order": order, "layout": layout, "inverse": inverse},
     )
     for name, (n, c, h, w, block) in SHAPES.items()
-    for order in ("dcr", "crd")
+    for order in ("dcr", "crd", "phases")
     for layout in ("nchw", "nhwc")
     for inverse in (0, 1)
 ]
@@ -45,6 +45,14 @@ def reference(entry: str, attributes: Attributes, inputs: Tensors) -> Tensors:
     """wide[n, c, h * block + i, w * block + j] = deep[n, k, h, w], one (i, j) and channel at a time."""
     a = attributes
     n, c, h, w, block = (a[k] for k in ("N", "C", "H", "W", "block"))
+    if a["order"] == "phases":  # the phases' whole maps one after the other: dcr with its phases moved to the front
+        inner = (n, block**2, c, h, w) if a["layout"] == "nchw" else (n, h, w, block**2, c)
+        front = (1, 0, 2, 3, 4) if a["layout"] == "nchw" else (3, 0, 1, 2, 4)
+        x = inputs["x"]
+        if not a["inverse"]:
+            x = x.reshape([inner[i] for i in front]).transpose(np.argsort(front))
+        y = reference(entry, a | {"order": "dcr"}, {"x": x.reshape(-1)})["y"]
+        return {"y": y.reshape(inner).transpose(front) if a["inverse"] else y}
     deep_shape, wide_shape = (n, c * block**2, h, w), (n, c, h * block, w * block)
     shape = wide_shape if a["inverse"] else deep_shape
     x = inputs["x"]

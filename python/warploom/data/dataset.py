@@ -1,12 +1,14 @@
 """What every source of data gives."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from warploom._typing import Array
 from warploom.errors import DataError
+from warploom.lazy import Lazy
 
 
 @dataclass
@@ -34,11 +36,18 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """Changes with the shape or any byte of the training images: tells whether a run goes on with the data it began with."""
-        crc = 0
-        for start in range(0, len(self.train), 4096):
-            crc = zlib.crc32(np.ascontiguousarray(self.train[start : start + 4096]).tobytes(), crc)
-        shape = "x".join(map(str, self.train.shape))
-        return f"{shape}-{self.train.dtype}-{crc:08x}"
+        return fingerprint([self.train])
+
+
+def fingerprint(arrays: Sequence[Array]) -> str:
+    """Shape and type of the first, and a checksum of all."""
+    crc = 0
+    for array in arrays:
+        for source in array.sources() if isinstance(array, Lazy) else [array]:
+            for start in range(0, len(source), 4096):
+                crc = zlib.crc32(np.ascontiguousarray(source[start : start + 4096]).tobytes(), crc)
+    shape = "x".join(map(str, arrays[0].shape))
+    return f"{shape}-{arrays[0].dtype}-{crc:08x}"
 
 
 def check_values(images: Array, what: str) -> Array:

@@ -1,0 +1,166 @@
+"""Folders whose images belong together: the same file name (but for its ending) in sub-folders.
+
+segmentation   images/  labels/                     labels: class numbers, grey or palette
+composites     bg/  fg_bg/  depth/  mask/           depth: near is bright; mask: the foreground is bright
+faces          src/  dst/  [src_mask/  dst_mask/]   the two people need not have the same number of images
+
+Sub-folders train and test, each with those in it, are what they say; without them every tenth sample is for testing.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from warploom._typing import Array
+from warploom.data.folder import images_in
+from warploom.errors import DataError
+
+_TEST_EVERY = 10
+_SHOWN = 3  # names in an error
+
+
+@dataclass(frozen=True)
+class Part:
+    """One sub-folder: what its pixels are, and the one that has its partners."""
+
+    name: str
+    mode: str  # "rgb", "grey" or "labels"
+    partner: str = ""
+    optional: bool = False
+
+
+LAYOUTS: dict[str, tuple[Part, ...]] = {
+    "segmentation": (Part("images", "rgb"), Part("labels", "labels", "images")),
+    "composites": (
+        Part("bg", "rgb"),
+        Part("fg_bg", "rgb", "bg"),
+        Part("depth", "grey", "bg"),
+        Part("mask", "grey", "bg"),
+    ),
+    "faces": (
+        Part("src", "rgb"),
+        Part("dst", "rgb"),
+        Part("src_mask", "grey", "src", optional=True),
+        Part("dst_mask", "grey", "dst", optional=True),
+    ),
+}
+
+
+def load(kind: str, folder: Path, height: int, width: int, classes: int = 0) -> tuple[dict[str, Array], dict[str, Array]]:
+    """(training, test) arrays by the name of their sub-folder: uint8 [N, C, H, W]; labels int16 [N, H, W]."""
+    if (folder / "train").is_dir() and (folder / "test").is_dir():
+        files = [_files(kind, folder / part) for part in ("train", "test")]
+    else:
+        every = _files(kind, folder)
+        for part in LAYOUTS[kind]:
+            if not part.partner and len(every[part.name]) < 2:
+                raise DataError(
+                    f"{folder / part.name} holds {len(every[part.name])} image; expected at least 2, one of them for testing"
+                )
+        files = [{}, {}]
+        for name, paths in every.items():
+            chosen = set(range(_TEST_EVERY - 1, len(paths), _TEST_EVERY)) or {len(paths) - 1}
+            files[0][name] = [p for i, p in enumerate(paths) if i not in chosen]
+            files[1][name] = [p for i, p in enumerate(paths) if i in chosen]
+    training, testing = (_read_all(kind, part, height, width, classes) for part in files)
+    return training, testing
+
+
+def _files(kind: str, folder: Path) -> dict[str, list[Path]]:
+    """The files of every part, partners at the same places."""
+    layout, found = LAYOUTS[kind], dict[str, dict[str, Path]]()
+    missing = [p.name for p in layout if not p.optional and not (folder / p.name).is_dir()]
+    if missing:
+        wanted = ", ".join(f"{p.name}/" + (" (optional)" if p.optional else "") for p in layout)
+        raise DataError(
+            f"{folder} has no sub-folder {missing[0]}; data for {kind} have {wanted} (see docs/data.md, and `warploom make-data`)"
+        )
+    for part in layout:
+        if part.optional and not (folder / part.name).is_dir():
+            continue
+        by_name: dict[str, Path] = {}
+        for path in images_in(folder / part.name):
+            name = path.relative_to(folder / part.name).with_suffix("").as_posix()
+            if name in by_name:
+                raise DataError(f"{by_name[name]} and {path} have one name: rename one, so that partners can be told")
+            by_name[name] = path
+        found[part.name] = by_name
+        if part.partner:
+            _compare(folder, part, by_name, found[part.partner])
+    return {name: [paths[key] for key in sorted(paths)] for name, paths in found.items()}
+
+
+def _compare(folder: Path, part: Part, own: dict[str, Path], partners: dict[str, Path]) -> None:
+    for have, lack, place in ((partners, own, part.name), (own, partners, part.partner)):
+        without = sorted(set(have) - set(lack))
+        if without:
+            names = ", ".join(have[n].relative_to(folder).as_posix() for n in without[:_SHOWN])
+            more = f" and {len(without) - _SHOWN} more" if len(without) > _SHOWN else ""
+            raise DataError(f"{folder / place} has no partner for {names}{more}: add files of the same names, or remove these")
+
+
+def _read_all(kind: str, files: dict[str, list[Path]], height: int, width: int, classes: int) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    sizes: dict[str, list[tuple[int, int]]] = {}
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+        for part in LAYOUTS[kind]:
+            if part.name not in files:
+                continue
+            paths = files[part.name]
+
+            def read(path: Path, mode: str = part.mode) -> tuple[Array, tuple[int, int]]:
+                return _read(path, mode, height, width, classes)
+
+            read_ones = list(pool.map(read, paths))
+            sizes[part.name] = [size for _, size in read_ones]
+            if part.partner:
+                for path, other, a, b in zip(paths, files[part.partner], sizes[part.name], sizes[part.partner], strict=True):
+                    if a != b:
+                        raise DataError(f"{path} has {a[0]}x{a[1]} pixels, but its partner {other} has {b[0]}x{b[1]}")
+            arrays[part.name] = np.stack([pixels for pixels, _ in read_ones])
+    return arrays
+
+
+def _read(path: Path, mode: str, height: int, width: int, classes: int) -> tuple[Array, tuple[int, int]]:
+    """The pixels, cut to the middle that has the model's proportions and resized, and the file's own size."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)
+            size = image.size
+            if mode == "labels":
+                found = image.mode
+                if found == "1":
+                    image, found = image.convert("L").point(lambda v: v // 255), "L"
+                fitted = ImageOps.fit(image, (width, height), Image.Resampling.NEAREST) if found in _LABEL_MODES else image
+            else:
+                image = image.convert("RGB" if mode == "rgb" else "L")
+                fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+            pixels = np.asarray(fitted)
+    except Exception as error:  # Pillow's decoders raise many kinds
+        raise DataError(
+            f"{path} ({path.stat().st_size:,} bytes) cannot be read as an image ({error}); remove or replace it"
+        ) from error
+    if mode == "labels":
+        if found not in _LABEL_MODES:
+            raise DataError(f"{path} is an image of mode {found}; a label map holds one class number a pixel: grey or palette")
+        _check_labels(path, pixels, classes)
+        return pixels.astype(np.int16), size
+    return (pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))), size
+
+
+_LABEL_MODES = ("L", "P", "I", "I;16")
+IGNORED = 255  # the label that counts for nothing, as in many data sets
+
+
+def _check_labels(path: Path, pixels: Array, classes: int) -> None:
+    wrong = (pixels < 0) | ((pixels >= classes) & (pixels != IGNORED))
+    if wrong.any():
+        y, x = np.argwhere(wrong)[0].tolist()
+        raise DataError(
+            f"{path} holds the label {pixels[y, x]} at row {y}, column {x}; the model has the classes 0 to {classes - 1} "
+            f"(and {IGNORED} is ignored)"
+        )
