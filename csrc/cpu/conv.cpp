@@ -71,6 +71,8 @@ const Algorithm& chosen(const Conv& c) {
   return *a;
 }
 
+const char* algorithm_of(const Conv& c) { return chosen(c).name; }
+
 int64_t workspace(const Conv& c, void (*Algorithm::*pass)(const Conv&, Carver&, bool)) {
   Carver ws;
   if (c.s.N > 0) (chosen(c).*pass)(c, ws, false);
@@ -140,14 +142,14 @@ void conv2d_forward(const Conv2dForward& a, const Context& context) {
   if (a.s.N > 0) run(conv_of(a), context, &Algorithm::forward);
 }
 std::string conv2d_forward_why_not(const Conv2dForward& a) { return refusal(conv_of(a)); }
-const char* conv2d_forward_algorithm(const Conv2dForward& a) { return chosen(conv_of(a)).name; }
+const char* conv2d_forward_algorithm(const Conv2dForward& a) { return algorithm_of(conv_of(a)); }
 int64_t conv2d_forward_workspace(const Conv2dForward& a) { return workspace(conv_of(a), &Algorithm::forward); }
 int64_t conv2d_forward_saved(const Conv2dForward& a) { return a.fusion.pool > 1 ? fused_y_count(a.s, a.fusion) : 0; }
 
 #define WL_BACKWARD(name, Args)                                                           \
   void name(const Args& a, const Context& context) { run_backward(conv_of(a), context); } \
   std::string name##_why_not(const Args& a) { return refusal(conv_of(a)); }               \
-  const char* name##_algorithm(const Args& a) { return chosen(conv_of(a)).name; }         \
+  const char* name##_algorithm(const Args& a) { return algorithm_of(conv_of(a)); }        \
   int64_t name##_workspace(const Args& a) { return workspace(conv_of(a), &Algorithm::backward); }
 WL_BACKWARD(conv2d_backward_input, Conv2dBackwardInput)
 WL_BACKWARD(conv2d_backward_weight, Conv2dBackwardWeight)

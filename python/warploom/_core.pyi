@@ -106,7 +106,7 @@ class Session:
         """allocate=False: for memory() and explain() only.
         precision: "fp32", "fp32-exact" (sums of products only: no Winograd and its like), "tf32", "bf16", "fp16".
         losses: [{"kind": "mse" | "l1" | "rmse" | "bce_with_logits" | "dice" | "cross_entropy" | "ssim", "output": index of a
-        graph output, "target": target index, "weight": 1.0, "sigmoid": apply one to the output first, "mask": index of a target of one
+        graph output, "target": target index, "weight": 1.0, "sigmoid": one goes first, "mask": index of a target of one
         channel that multiplies output and target, or -1; and, where the kind has them, eps, smooth, window, sigma, c1, c2,
         ignore_index, class_weight (list)}]; the index counts the arrays of `targets`, or the graph's inputs when the
         targets are the inputs.
