@@ -3,7 +3,6 @@
 // Where the classes of a pixel lie side by side (inner == 1), a vector of pixels is turned round into a scratch buffer first and
 // the gradient back. Sums are per task and in order: the same bits for any number of threads.
 #include <cfloat>
-#include <cmath>
 
 #include "csrc/cpu/entries.h"
 #include "csrc/cpu/sums.h"
@@ -18,17 +17,41 @@ struct Labels {
   vf weight{};
 
   Labels(const CrossEntropyLoss& a, int64_t pixel, int n) {
-    const float* target = a.target.ptr() + pixel;
-    for (int k = 0; k < kWidth; ++k) {
-      const float t = k < n ? target[k] : static_cast<float>(a.ignore_index);
-      const bool skip = t == static_cast<float>(a.ignore_index);
-      const bool good = !skip && t >= 0.0f && t < static_cast<float>(a.C) && t == std::floor(t);
-      ignored[k] = skip ? -1 : 0;
-      label[k] = good ? static_cast<int>(t) : -1;
-      weight[k] = skip ? 0.0f : !good ? __builtin_nanf("") : a.class_weight ? a.class_weight.ptr()[label[k]] : 1.0f;
-    }
+    const vf t = load_part(a.target.ptr() + pixel, n);
+    ignored = t == static_cast<float>(a.ignore_index);
+    for (int k = n; k < kWidth; ++k) ignored[k] = -1;
+    const vi inside = (t >= 0.0f) & (t < static_cast<float>(a.C)) & ~ignored;
+    const vi whole = __builtin_convertvector(select(inside, t, vf{}), vi);
+    const vi good = inside & (__builtin_convertvector(whole, vf) == t);
+    label = select(good, whole, vi{} - 1);
+    vf of_class = broadcast(1.0f);
+    if (a.class_weight)
+      for (int k = 0; k < n; ++k) of_class[k] = good[k] ? a.class_weight.ptr()[label[k]] : 0.0f;
+    weight = select(ignored, vf{}, select(good, of_class, broadcast(__builtin_nanf(""))));
   }
 };
+
+// Lane k from or to p[k * stride], k < n.
+WL_INLINE vf load_strided(const float* p, int64_t stride, int n) {
+#if defined(__AVX512F__)
+  const vi at = (vi{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}) * static_cast<int32_t>(stride);
+  return reinterpret_cast<vf>(
+      _mm512_mask_i32gather_ps(_mm512_setzero_ps(), static_cast<__mmask16>((1u << n) - 1), reinterpret_cast<__m512i>(at), p, 4));
+#else
+  vf v{};
+  for (int k = 0; k < n; ++k) v[k] = p[k * stride];
+  return v;
+#endif
+}
+WL_INLINE void store_strided(float* p, int64_t stride, vf v, int n) {
+#if defined(__AVX512F__)
+  const vi at = (vi{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}) * static_cast<int32_t>(stride);
+  _mm512_mask_i32scatter_ps(p, static_cast<__mmask16>((1u << n) - 1), reinterpret_cast<__m512i>(at), reinterpret_cast<__m512>(v),
+                            4);
+#else
+  for (int k = 0; k < n; ++k) p[k * stride] = v[k];
+#endif
+}
 
 // The sum of the losses of n pixels whose class c stands at x + c * stride; gradients go to g + c * stride, where g is given (it
 // may be x).
@@ -80,7 +103,7 @@ void run(const CrossEntropyLoss& a, const Context& context) {
   float* scratch = carver.take(a.inner == 1 ? thread_count() * a.C * kWidth : 0);
 
   double weights[1];
-  sum_blocks<1>(pixels, partial, weights, [&](int64_t i, int n, vd* terms) { terms[0] = widen(Labels(a, i, n).weight); });
+  sum_blocks<1>(pixels, partial, weights, [&](int64_t i, int n, vd* terms) { widen(Labels(a, i, n).weight, terms[0]); });
   const float factor = static_cast<float>(a.weight / weights[0]);
   float* grad = a.grad.ptr();
 
@@ -98,13 +121,11 @@ void run(const CrossEntropyLoss& a, const Context& context) {
       }
       float* turned = scratch + worker * a.C * kWidth;
       const float* rows = a.prediction.ptr() + s * a.C;
-      for (int k = 0; k < n; ++k)
-        for (int64_t c = 0; c < a.C; ++c) turned[c * kWidth + k] = rows[k * a.C + c];
+      for (int64_t c = 0; c < a.C; ++c) store(turned + c * kWidth, load_strided(rows + c, a.C, n));
       total += pixels_of(a, labels, turned, grad ? turned : nullptr, kWidth, n, factor);
       if (!grad) continue;
       float* back = grad + s * a.C;
-      for (int k = 0; k < n; ++k)
-        for (int64_t c = 0; c < a.C; ++c) back[k * a.C + c] = turned[c * kWidth + k];
+      for (int64_t c = 0; c < a.C; ++c) store_strided(back + c, a.C, load(turned + c * kWidth), n);
     }
     partial[task] = total;
   });

@@ -99,10 +99,12 @@ struct Ssim {
       const vf mt = mp - me, b1 = mp * mp + mt * mt + a.c1, b2 = pp + tt + a.c2;
       const vf u = me * me / b1, v = ee / b2, f = u + v - u * v;
       vd& sum = lanes[j / kWidth % kSumVectors];
+      vd wide;
+      widen(f, wide);
       if (n == kWidth)
-        sum += widen(f);
+        sum += wide;
       else
-        for (int k = 0; k < n; ++k) sum[k] += static_cast<double>(f[k]);
+        for (int k = 0; k < n; ++k) sum[k] += wide[k];
       if (!to) continue;
       const vf kappa = 2.0f * (1.0f - u) / b2, lambda = kappa * v;
       store_part(to + j, 2.0f * (1.0f - v) * (me - u * mp) / b1 - kappa * me + lambda * mp, n);
