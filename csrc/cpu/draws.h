@@ -1,9 +1,25 @@
-// draws.h - learning-rate dropout on the host: the twin of kernels/common/philox.cuh, word for word, a vector of counters at a time.
+// draws.h - learning-rate dropout on the host: the twin of kernels/common/philox.cuh, word for word, vectors of counters at a time;
+// and what else the optimizers share.
 #pragma once
 
 #include "common.h"
 
 namespace warploom::cpu {
+
+// 64-bit lanes that hold 32-bit words, so that a product keeps both its halves.
+using vw = uint64_t __attribute__((vector_size(kWidth * 4)));
+using vu = uint32_t __attribute__((vector_size(kWidth * 4)));
+
+WL_INLINE vw product(vw words, uint32_t by) {
+  const vw factor = vw{} + by;
+#if defined(__AVX512F__)
+  return reinterpret_cast<vw>(_mm512_maskz_mul_epu32(0xff, reinterpret_cast<__m512i>(words), reinterpret_cast<__m512i>(factor)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<vw>(_mm256_mul_epu32(reinterpret_cast<__m256i>(words), reinterpret_cast<__m256i>(factor)));
+#else
+  return words * factor;
+#endif
+}
 
 struct Dropout {
   uint32_t limit = 0;
@@ -14,28 +30,40 @@ struct Dropout {
     if (draws && keep > 0.0) limit = static_cast<uint32_t>(keep * 4294967296.0);
   }
 
-  static constexpr int kSpan = 4 * kWidth;  // elements of one call
+  static constexpr int kLanes = kWidth / 2, kSets = 2;  // counters of a vector; vectors, to hide the products' latency
+  static constexpr int kSpan = 4 * kLanes * kSets;      // elements of one call
 
   // kept[e] = 1 or 0 for elements i .. i + kSpan - 1; i is a multiple of 4.
-  void keep(int64_t i, int step, float (&kept)[kSpan]) const {
-    uint32_t c0[kWidth], c1[kWidth], c2[kWidth], c3[kWidth];
-    for (int l = 0; l < kWidth; ++l) {
-      const uint64_t group = static_cast<uint64_t>(i / 4 + l);
-      c0[l] = static_cast<uint32_t>(group), c1[l] = static_cast<uint32_t>(group >> 32);
-      c2[l] = static_cast<uint32_t>(step), c3[l] = 0;
+  WL_INLINE void keep(int64_t i, int step, float (&kept)[kSpan]) const {
+    const vw low = vw{} + 0xffffffffu;
+    vw c[kSets][4];
+    for (int s = 0; s < kSets; ++s) {
+      vw group;
+      for (int l = 0; l < kLanes; ++l) group[l] = static_cast<uint64_t>(i / 4 + s * kLanes + l);
+      c[s][0] = group & low, c[s][1] = group >> 32, c[s][2] = vw{} + static_cast<uint32_t>(step), c[s][3] = vw{};
     }
     uint32_t k0 = 0x77617270u, k1 = 0x6c6f6f6du;
+#pragma GCC unroll 10
     for (int round = 0; round < 10; ++round) {
-      for (int l = 0; l < kWidth; ++l) {  // written so that the compiler makes vectors of it
-        const uint64_t a = uint64_t(0xD2511F53u) * c0[l], b = uint64_t(0xCD9E8D57u) * c2[l];
-        const uint32_t n0 = static_cast<uint32_t>(b >> 32) ^ c1[l] ^ k0, n2 = static_cast<uint32_t>(a >> 32) ^ c3[l] ^ k1;
-        c0[l] = n0, c1[l] = static_cast<uint32_t>(b), c2[l] = n2, c3[l] = static_cast<uint32_t>(a);
+      for (int s = 0; s < kSets; ++s) {
+        const vw a = product(c[s][0], 0xD2511F53u), b = product(c[s][2], 0xCD9E8D57u);
+        c[s][0] = (b >> 32) ^ c[s][1] ^ k0, c[s][2] = (a >> 32) ^ c[s][3] ^ k1;
+        c[s][1] = b & low, c[s][3] = a & low;
       }
       k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
     }
-    for (int l = 0; l < kWidth; ++l) {
-      kept[4 * l] = c0[l] < limit ? 1.0f : 0.0f, kept[4 * l + 1] = c1[l] < limit ? 1.0f : 0.0f;
-      kept[4 * l + 2] = c2[l] < limit ? 1.0f : 0.0f, kept[4 * l + 3] = c3[l] < limit ? 1.0f : 0.0f;
+    alignas(64) uint32_t words[kSpan];
+    for (int s = 0; s < kSets; ++s) {
+      const vw first = c[s][0] | (c[s][1] << 32), second = c[s][2] | (c[s][3] << 32);
+      for (int l = 0; l < kLanes; ++l) {
+        const uint64_t pair[2] = {first[l], second[l]};
+        std::memcpy(words + 4 * (s * kLanes + l), pair, sizeof(pair));
+      }
+    }
+    for (int e = 0; e < kSpan; e += kWidth) {
+      vu word;
+      std::memcpy(&word, words + e, sizeof(word));
+      store(kept + e, select(vi(word < limit), broadcast(1.0f), vf{}));
     }
   }
 

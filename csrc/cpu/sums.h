@@ -12,7 +12,8 @@ constexpr int kSumVectors = 16 / kWidth;
 using vd = double __attribute__((vector_size(kWidth * 8)));
 using vl = int64_t __attribute__((vector_size(kWidth * 8)));
 
-WL_INLINE vd widen(vf v) { return __builtin_convertvector(v, vd); }
+// By reference, as a vector wider than the machine's has no agreed way to be returned.
+WL_INLINE void widen(vf v, vd& to) { to = __builtin_convertvector(v, vd); }
 
 inline int64_t sum_workspace(int64_t count, int sums) {
   return ceil_div(count, kSumBlock) * sums * static_cast<int64_t>(sizeof(double));

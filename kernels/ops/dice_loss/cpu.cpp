@@ -10,8 +10,8 @@ void run(const DiceLoss& a, const Context& context) {
   float* grad = a.grad.ptr();
   double sums[3];
   sum_blocks<3>(a.count, context.workspace.ptr<double>(), sums, [&](int64_t i, int n, vd* terms) {
-    const vd wide_p = widen(load_part(p + i, n)), wide_t = widen(load_part(t + i, n));
-    terms[0] = wide_p * wide_t, terms[1] = wide_p, terms[2] = wide_t;
+    widen(load_part(p + i, n), terms[1]), widen(load_part(t + i, n), terms[2]);
+    terms[0] = terms[1] * terms[2];
   });
   const double numerator = 2.0 * sums[0] + a.smooth, denominator = sums[1] + sums[2] + a.smooth;
   if (grad) {

@@ -11,7 +11,8 @@ void run(const GradientNorm& a, const Context& context) {
   const float* g = a.g.ptr();
   double total[1];
   sum_blocks<1>(a.count, context.workspace.ptr<double>(), total, [&](int64_t i, int n, vd* terms) {
-    const vd v = widen(load_part(g + i, n));
+    vd v;
+    widen(load_part(g + i, n), v);
     terms[0] = v * v;
   });
   const double norm = std::sqrt(total[0]), factor = *a.max_norm.ptr() / (norm + 1e-6);

@@ -28,7 +28,7 @@ void run_kind(const PointwiseLoss& a, const Context& context) {
   double total[1];
   sum_blocks<1>(a.count, context.workspace.ptr<double>(), total, [&](int64_t i, int n, vd* terms) {
     vf slope;
-    terms[0] = widen(terms_of<kKind>(load_part(p + i, n), load_part(t + i, n), &slope));
+    widen(terms_of<kKind>(load_part(p + i, n), load_part(t + i, n), &slope), terms[0]);
     if (grad) store_part(grad + i, slope * scale, n);
   });
   store_loss(a, total[0] / static_cast<double>(a.count));

@@ -12,7 +12,8 @@ void run(const RmseLoss& a, const Context& context) {
   float* grad = a.grad.ptr();
   double total[1];
   sum_blocks<1>(a.count, context.workspace.ptr<double>(), total, [&](int64_t i, int n, vd* terms) {
-    const vd d = widen(load_part(p + i, n) - load_part(t + i, n));
+    vd d;
+    widen(load_part(p + i, n) - load_part(t + i, n), d);
     terms[0] = d * d;
   });
   const double value = std::sqrt(total[0] / static_cast<double>(a.count) + a.eps);
