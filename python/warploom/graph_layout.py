@@ -199,7 +199,7 @@ def _mean(values: list[float]) -> float:
 
 
 def shape_text(shape: Shape) -> str:
-    """128×64² for square maps."""
+    """128 x 64² for square maps."""
     if len(shape) == 3 and shape[1] == shape[2]:
-        return f"{shape[0]}×{shape[1]}²"
-    return "×".join(map(str, shape))
+        return f"{shape[0]}\N{MULTIPLICATION SIGN}{shape[1]}²"
+    return "\N{MULTIPLICATION SIGN}".join(map(str, shape))

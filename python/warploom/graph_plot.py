@@ -2,7 +2,7 @@
 
 Layers are gathered into boxes (a stage with its activation and norm, a whole block of a large network); a box's column is its
 depth in the graph, its row the size of its map, so that what halves and doubles draws a U or an hourglass; its height follows the
-map, its width the channels. Parallel branches lie side by side in a row; an edge that jumps over columns is a skip, drawn as an arc.
+map, its width the channels. Parallel branches lie side by side in a row; an edge that jumps over columns is a skip: an arc.
 """
 
 import io

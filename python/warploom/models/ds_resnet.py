@@ -36,8 +36,8 @@ def dsresnet(size: int | tuple[int, int] = 224) -> Model:
     """Two images 3x224x224 (background; with foreground) -> logits of depth and mask, 1x224x224 each; 10,343,490 parameters.
 
     Names: bg.enc1, bg.enc2, bg_fg.enc1, bg_fg.enc2, common.join.conv, common.enc1 … common.enc4, then depth.dec5 … depth.dec1,
-    depth.head, and the same for mask; a stage holds conv1, bn1, conv2, bn2 and shortcut, a decoder stage also reduce and (dec2, dec1)
-    joint. The outputs are named depth and mask.
+    depth.head, and the same for mask; a stage holds conv1, bn1, conv2, bn2 and shortcut, a decoder stage also reduce and (dec2,
+    dec1) joint. The outputs are named depth and mask.
     """
     shape = (3, *size_pair(size, 32, "dsresnet"))
     inputs = [Input(shape, name="bg"), Input(shape, name="bg_fg")]

@@ -5,9 +5,9 @@ inter B the second one (dst) alone. The decoder takes two codes, one after the o
 
     src = decoder(AB(src), AB(src))    dst = decoder(B(dst), AB(dst))    swap = decoder(AB(dst), AB(dst))
 
-Names: encoder.conv1 … conv4; inter_ab.fc1, fc2, conv and the same for inter_b; decoder.up1 … up3, decoder.res1.conv1, .conv2 … res3,
-decoder.image.conv0 … conv3 (convolution k fills the pixels of phase k // 2, k % 2), decoder.mask_up1 … mask_up4, decoder.mask.conv.
-Glorot uniform, zero bias; depth to space in "dcr" order.
+Names: encoder.conv1 … conv4; inter_ab.fc1, fc2, conv and the same for inter_b; decoder.up1 … up3, decoder.res1.conv1, .conv2 …
+res3, decoder.image.conv0 … conv3 (convolution k fills the pixels of phase k // 2, k % 2), decoder.mask_up1 … mask_up4,
+decoder.mask.conv. Glorot uniform, zero bias; depth to space in "dcr" order.
 """
 
 from dataclasses import dataclass, field
