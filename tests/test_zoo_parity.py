@@ -1,4 +1,4 @@
-"""Every network of the zoo against its PyTorch twin in float64: outputs, losses, all gradients and buffers, training and evaluation.
+"""Every network of the zoo against its PyTorch twin in float64: outputs, losses, all gradients, buffers; training and evaluation.
 
 The size of an error is judged by what PyTorch's own float32 makes of the same network: rounding at a ReLU or a maximum can send a
 gradient another way, so a deep network's float32 gradient is not known to more digits than that.
@@ -105,9 +105,8 @@ class Pair:
         self.case, rng = case, np.random.default_rng(3)
         self.model = models.get(case.model, **case.arguments)
         objective = models.objective(case.model, **case.objective)
-        self.model.compile(
-            wl.optim.SGD(lr=0.0), objective.make_losses(), version=target.version, device=target.device, batch_size=case.batch, seed=1
-        )  # fmt: skip
+        place = {"version": target.version, "device": target.device}
+        self.model.compile(wl.optim.SGD(lr=0.0), objective.make_losses(), batch_size=case.batch, seed=1, **place)
         state = random_state(self.model, rng)
         self.model.load_state_dict(state)
         twin = case.twin()
@@ -130,7 +129,7 @@ class Pair:
 
 
 def errors(got: dict[str, Array], right: dict[str, Array]) -> dict[str, float]:
-    """L2 errors, relative to the array's own norm or to a thousandth of the largest: a bias before a batch norm has gradient 0."""
+    """L2 errors, relative to the array's own norm or a thousandth of the largest: a bias before a batch norm has gradient 0."""
     assert set(got) == set(right)
     floor = 1e-3 * max(float(np.linalg.norm(v)) for v in right.values())
     return {k: float(np.linalg.norm(got[k] - v)) / max(float(np.linalg.norm(v)), floor) for k, v in right.items()}

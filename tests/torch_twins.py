@@ -178,10 +178,8 @@ class DsResNet(Net):
             for level in (5, 4, 3, 2, 1):
                 name = f"{task}.dec{level}"
                 x = F.interpolate(self[f"{name}.reduce"](x), scale_factor=2, mode="bilinear", align_corners=False)
-                if level < 3:
-                    skip = self[f"{name}.joint"](torch.cat(second if level == 2 else first, 1))
-                else:
-                    skip = full[level - 3]
+                early = {2: second, 1: first}.get(level)
+                skip = full[level - 3] if early is None else self[f"{name}.joint"](torch.cat(early, 1))
                 x = self.run(name, torch.cat([x, skip], 1))
             outputs.append(self[f"{task}.head"](x))
         return outputs
