@@ -30,12 +30,8 @@ def _back(node: dict[str, Any], span: Span, axis: int) -> Span | None:
         return -((window - 1 - low - cut) // step), (high + cut) // step
     scale = _axis(node.get("upsample"), axis, 1)
     if scale > 1:
-        if node.get("bilinear"):  # half-pixel centres: the two nearest source pixels
-
-            def source(i: int) -> int:
-                return math.floor((Fraction(2 * i + 1, 2 * scale)) - Fraction(1, 2))
-
-            return source(low), source(high) + 1
+        if node.get("bilinear"):  # half-pixel centres: the two nearest source pixels, from floor((i + 1/2) / scale - 1/2) on
+            return (2 * low + 1 - scale) // (2 * scale), (2 * high + 1 - scale) // (2 * scale) + 1
         return low // scale, high // scale
     kernel, stride = _axis(node.get("kernel"), axis, 1), _axis(node.get("stride"), axis, 1)
     first = _axis(node.get("padding"), axis, 0)

@@ -21,7 +21,7 @@ def _residual(x: Tensor, channels: int, name: str) -> Tensor:
 
 
 def _pool(x: Tensor, name: str) -> Tensor:
-    return MaxPool2d(2, name=f"{name}.pool")(x)
+    return MaxPool2d(2, name=name)(x)
 
 
 def _up(x: Tensor, channels: int, skip: Tensor | list[Tensor], name: str) -> Tensor:
@@ -35,23 +35,23 @@ def _up(x: Tensor, channels: int, skip: Tensor | list[Tensor], name: str) -> Ten
 def dsresnet(size: int | tuple[int, int] = 224) -> Model:
     """Two images 3x224x224 (background; with foreground) -> logits of depth and mask, 1x224x224 each; 10,343,490 parameters.
 
-    Names: bg.enc1, bg.enc2, bg_fg.enc1, bg_fg.enc2, join, enc1 … enc4, then depth.dec5 … depth.dec1, depth.head, and the same for
-    mask; a stage holds conv1, bn1, conv2, bn2 and shortcut, a decoder stage also reduce and (dec2, dec1) joint. The outputs
-    are named depth and mask.
+    Names: bg.enc1, bg.enc2, bg_fg.enc1, bg_fg.enc2, common.join.conv, common.enc1 … common.enc4, then depth.dec5 … depth.dec1,
+    depth.head, and the same for mask; a stage holds conv1, bn1, conv2, bn2 and shortcut, a decoder stage also reduce and (dec2,
+    dec1) joint. The outputs are named depth and mask.
     """
     shape = (3, *size_pair(size, 32, "dsresnet"))
     inputs = [Input(shape, name="bg"), Input(shape, name="bg_fg")]
     first, second = [], []
     for x in inputs:
         first.append(_residual(x, 16, f"{x.name}.enc1"))
-        second.append(_residual(_pool(first[-1], f"{x.name}.enc1"), 32, f"{x.name}.enc2"))
-    halves = [_pool(full, f"{x.name}.enc2") for full, x in zip(second, inputs, strict=True)]
-    h = _conv1(Concat(name="join.cat")(halves), 32, "join.conv")
+        second.append(_residual(_pool(first[-1], f"{x.name}.enc2.pool"), 32, f"{x.name}.enc2"))
+    halves = [_pool(full, f"common.join.pool_{x.name}") for full, x in zip(second, inputs, strict=True)]
+    h = _conv1(Concat(name="common.join.cat")(halves), 32, "common.join.conv")
     kept = []
     for i, channels in enumerate((64, 128, 256, 512), start=1):
-        kept.append(_residual(h, channels, f"enc{i}"))
+        kept.append(_residual(h, channels, f"common.enc{i}"))
         if i < 4:
-            h = _pool(kept[-1], f"enc{i}")
+            h = _pool(kept[-1], f"common.enc{i + 1}.pool")
     latent = Latent(name="latent")(kept[3])
     outputs = []
     for task in ("depth", "mask"):

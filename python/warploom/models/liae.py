@@ -5,8 +5,9 @@ inter B the second one (dst) alone. The decoder takes two codes, one after the o
 
     src = decoder(AB(src), AB(src))    dst = decoder(B(dst), AB(dst))    swap = decoder(AB(dst), AB(dst))
 
-Names: encoder.conv1 … conv4; inter_ab.fc1, fc2, conv and the same for inter_b; decoder.up1 … up3, res1a, res1b … res3b, image0 …
-image3 (convolution k fills the pixels of phase k // 2, k % 2), mask_up1 … mask_up4, mask. Glorot uniform, zero bias; "dcr" order.
+Names: encoder.conv1 … conv4; inter_ab.fc1, fc2, conv and the same for inter_b; decoder.up1 … up3, decoder.res1.conv1, .conv2 …
+res3, decoder.image.conv0 … conv3 (convolution k fills the pixels of phase k // 2, k % 2), decoder.mask_up1 … mask_up4,
+decoder.mask.conv. Glorot uniform, zero bias; depth to space in "dcr" order.
 """
 
 from dataclasses import dataclass, field
@@ -53,8 +54,8 @@ class _Parts:
         return self.keep(DepthToSpace(2, "dcr", name=f"{name}.d2s"))(self.conv(x, 4 * channels, 3, name))
 
     def residual(self, x: Tensor, name: str) -> Tensor:
-        h = self.conv(x, x.shape[0], 3, f"{name}a", slope=_RESIDUAL_SLOPE)
-        h = self.keep(Add(name=f"{name}.add"))(x, self.conv(h, x.shape[0], 3, f"{name}b", slope=None))
+        h = self.conv(x, x.shape[0], 3, f"{name}.conv1", slope=_RESIDUAL_SLOPE)
+        h = self.keep(Add(name=f"{name}.add"))(x, self.conv(h, x.shape[0], 3, f"{name}.conv2", slope=None))
         return self.keep(LeakyReLU(_RESIDUAL_SLOPE, name=f"{name}.act"))(h)
 
     def encoder(self, x: Tensor, dims: int) -> Tensor:
@@ -64,10 +65,10 @@ class _Parts:
 
     def inter(self, x: Tensor, dims: int, name: str) -> Tensor:
         channels, height, width = 2 * dims, x.shape[1] // 2, x.shape[2] // 2
-        h = self.keep(RMSNorm(1e-6, name=f"{name}.norm"))(self.keep(Flatten(name=f"{name}.flatten"))(x))
+        h = self.keep(RMSNorm(1e-6, name=f"{name}.fc1.norm"))(self.keep(Flatten(name=f"{name}.fc1.flatten"))(x))
         for i, features in enumerate((dims, channels * height * width), start=1):
             h = self.keep(Linear(features, init="glorot_uniform", name=f"{name}.fc{i}"))(h)
-        h = self.keep(Reshape((channels, height, width), name=f"{name}.reshape"))(h)
+        h = self.keep(Reshape((channels, height, width), name=f"{name}.fc2.reshape"))(h)
         return self.up(h, channels, f"{name}.conv")
 
     def decoder(self, codes: list[Tensor], dims: int, mask_dims: int, person: str) -> list[Tensor]:
@@ -75,14 +76,14 @@ class _Parts:
         both = h = self.keep(Concat(name="decoder.codes"))(codes)
         for i, scale in enumerate((8, 4, 2), start=1):
             h = self.residual(self.up(h, scale * dims, f"decoder.up{i}"), f"decoder.res{i}")
-        phases = [self.conv(h, 3, 3, f"decoder.image{k}", slope=None) for k in range(4)]
+        phases = [self.conv(h, 3, 3, f"decoder.image.conv{k}", slope=None) for k in range(4)]
         h = self.keep(DepthToSpace(2, "dcr", name="decoder.image.d2s"))(self.keep(Concat(name="decoder.image.phases"))(phases))
         outputs = [Identity(name=f"{person}_image")(self.keep(Sigmoid(name="decoder.image.sigmoid"))(h))]
         if mask_dims:
             h = both
             for i, scale in enumerate((8, 4, 2, 1), start=1):
                 h = self.up(h, scale * mask_dims, f"decoder.mask_up{i}")
-            h = self.keep(Sigmoid(name="decoder.mask.sigmoid"))(self.conv(h, 1, 1, "decoder.mask", slope=None))
+            h = self.keep(Sigmoid(name="decoder.mask.sigmoid"))(self.conv(h, 1, 1, "decoder.mask.conv", slope=None))
             outputs.append(Identity(name=f"{person}_mask")(h))
         return outputs
 
@@ -128,8 +129,8 @@ def liae_swap(model: Model) -> Model:
     parts = _Parts(layers)
     image = Input(model.inputs[-1].shape, name="dst")
     widths = {name: _weight_shape(layers[name]) for name in ("encoder.conv1", "inter_ab.fc1", "decoder.up1")}
-    mask = "decoder.mask" in layers
-    mask_dims = _weight_shape(layers["decoder.mask"])[1] if mask else 0
+    mask = "decoder.mask.conv" in layers
+    mask_dims = _weight_shape(layers["decoder.mask.conv"])[1] if mask else 0
     code = parts.inter(parts.encoder(image, widths["encoder.conv1"][0]), widths["inter_ab.fc1"][0], "inter_ab")
     outputs = parts.decoder([code, code], widths["decoder.up1"][0] // 32, mask_dims, "swap")
     return Model(image, outputs, name=f"{model.name}-swap")

@@ -1,11 +1,9 @@
 """What a document says about training its network: losses, optimizer, batch and data, as plain values."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 Part = tuple[str, dict[str, Any]]  # the name of a class, and its arguments
-
-DATA = ("images", "segmentation", "composites", "faces")
 
 
 @dataclass(frozen=True)
@@ -16,6 +14,8 @@ class Objective:
     and the background with a foreground; targets: depth and mask of the foreground); "faces" (two people; targets: the image and
     the mask of each, then the weight of each, a mask from 0 to 1 that multiplies prediction and target in the image losses).
     """
+
+    DATA: ClassVar = ("images", "segmentation", "composites", "faces")
 
     losses: tuple[Part, ...]  # of warploom.losses
     optimizer: Part  # of warploom.optim

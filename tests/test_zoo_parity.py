@@ -1,0 +1,190 @@
+"""Every network of the zoo against its PyTorch twin in float64: outputs, losses, all gradients, buffers; training and evaluation.
+
+The size of an error is judged by what PyTorch's own float32 makes of the same network: rounding at a ReLU or a maximum can send a
+gradient another way, so a deep network's float32 gradient is not known to more digits than that.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import warploom as wl
+from conftest import device_mark, kernel_targets
+from harness import Target
+from networks import as_floats, smooth_images
+from numpy.typing import NDArray
+from warploom import models
+
+Array = NDArray[Any]
+torch = pytest.importorskip("torch", reason="torch is not installed: there is nothing to compare with")
+import torch_twins as twins  # noqa: E402
+
+
+@dataclass
+class Case:
+    model: str
+    twin: Any
+    loss: Any
+    arguments: dict[str, Any] = field(default_factory=dict)
+    objective: dict[str, Any] = field(default_factory=dict)
+    batch: int = 2
+    emulated: bool = True  # small enough for the emulated device
+    checked: bool = False  # and for its checks
+
+
+SMALL_LIAE = {"resolution": 32, "ae_dims": 6, "e_dims": 3, "d_dims": 2, "d_mask_dims": 2}
+LIAE = {"resolution": 64, "ae_dims": 16, "e_dims": 8, "d_dims": 8, "d_mask_dims": 5}
+CASES = {
+    "cifar10": Case("cifar10_autoencoder", twins.Cifar10, twins.cifar10_loss, emulated=False),
+    "unet-small": Case(
+        "unet_small", lambda: twins.UNet(False, 5), twins.unet_loss, {"size": (16, 24), "classes": 5}, checked=True
+    ),
+    "unet-large": Case("unet_large", lambda: twins.UNet(True, 7), twins.unet_loss, {"size": 16, "classes": 7}),
+    "gray": Case("gray_autoencoder", twins.Gray, twins.gray_loss, {"size": 32}),
+    "gray-skips": Case("gray_autoencoder", lambda: twins.Gray(skips=True), twins.gray_loss, {"size": 32, "skips": True}),
+    "gray-residual": Case(
+        "gray_autoencoder", lambda: twins.Gray(residual=True), twins.gray_loss, {"size": 32, "residual": True}, emulated=False
+    ),
+    "gray-both": Case(
+        "gray_autoencoder", lambda: twins.Gray(True, True), twins.gray_loss,
+        {"size": (48, 32), "skips": True, "residual": True}, emulated=False,
+    ),
+    "gray-groups": Case("gray_autoencoder", lambda: twins.Gray(groups=2), twins.gray_loss, {"size": 32, "groups": 2}),
+    "dsresnet": Case("dsresnet", twins.DsResNet, twins.dsresnet_loss, {"size": 64}, emulated=False, batch=3),
+    "dsresnet-small": Case("dsresnet", twins.DsResNet, twins.dsresnet_loss, {"size": 32}, batch=4),
+    "liae": Case("liae_ud", lambda: twins.Liae(**LIAE), twins.liae_loss(64), LIAE, {"resolution": 64}, emulated=False),
+    "liae-small": Case(
+        "liae_ud", lambda: twins.Liae(**SMALL_LIAE), twins.liae_loss(32), SMALL_LIAE, {"resolution": 32}, checked=True
+    ),
+}  # fmt: skip
+
+
+def _cases() -> list[Any]:
+    found = []
+    for name, case in CASES.items():
+        for target in kernel_targets():
+            wanted = {"emulated": case.emulated, "emulated:checked": case.checked}.get(target.device, True)
+            if wanted:
+                found.append(pytest.param(name, target, id=f"{name}-{target}", marks=device_mark(target.device)))
+    return found
+
+
+def random_state(model: Any, rng: np.random.Generator) -> dict[str, Array]:
+    """Weights as they start, everything else random: zero biases and unit variances would hide what cancels."""
+    state = model.state_dict()
+    for name, value in state.items():
+        if name.endswith("running_var") or (value.ndim == 1 and name.endswith("weight")):
+            state[name] = rng.uniform(0.5, 1.5, value.shape).astype(np.float32)
+        elif value.ndim == 1:
+            state[name] = rng.normal(0, 0.1, value.shape).astype(np.float32)
+    return dict(state)
+
+
+def data(case: Case, model: Any, rng: np.random.Generator) -> tuple[list[Array], list[Array]]:
+    x = [as_floats(smooth_images(case.batch, t.shape, seed=i)) for i, t in enumerate(model.inputs)]
+    kind = models.objective(case.model, **case.objective).data
+    if kind == "images":
+        return x, x
+    if kind == "segmentation":
+        classes, *size = model.outputs[0].shape
+        return x, [rng.integers(0, classes, (case.batch, *size))]
+    y = [as_floats(smooth_images(case.batch, t.shape, seed=10 + i)) for i, t in enumerate(model.outputs)]
+    if kind == "composites":
+        return x, [y[0], (y[1] > 0.5).astype(np.float32)]
+    return x, [*y, *(as_floats(smooth_images(case.batch, y[1].shape[1:], seed=20 + i)) for i in (0, 1))]
+
+
+class Pair:
+    """A model and its twins in float64 and float32, with the same state."""
+
+    def __init__(self, case: Case, target: Target) -> None:
+        self.case, rng = case, np.random.default_rng(3)
+        self.model = models.get(case.model, **case.arguments)
+        objective = models.objective(case.model, **case.objective)
+        place = {"version": target.version, "device": target.device}
+        self.model.compile(wl.optim.SGD(lr=0.0), objective.make_losses(), batch_size=case.batch, seed=1, **place)
+        state = random_state(self.model, rng)
+        self.model.load_state_dict(state)
+        twin = case.twin()
+        missing, extra = twin.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
+        assert not extra
+        assert all(name.endswith("num_batches_tracked") for name in missing)
+        self.twins = [copy.deepcopy(twin).double(), copy.deepcopy(twin).float()]
+        self.x, self.y = data(case, self.model, rng)
+
+    def truth(self, training: bool, which: int = 0) -> tuple[float, list[Array], dict[str, Array], dict[str, Array]]:
+        """Loss, outputs, gradients and the buffers afterwards, of the twin in float64 (0) or float32 (1)."""
+        twin = copy.deepcopy(self.twins[which]).train(training)
+        kind = torch.float64 if which == 0 else torch.float32
+        outputs = twin(*[torch.tensor(a).to(kind) for a in self.x])
+        loss = self.case.loss(outputs, [torch.tensor(a).to(kind) for a in self.y])
+        loss.backward()
+        gradients = {name: p.grad.double().numpy() for name, p in twin.named_parameters()}
+        buffers = {k: v.double().numpy() for k, v in twin.named_buffers() if not k.endswith("num_batches_tracked")}
+        return float(loss), [o.detach().double().numpy() for o in outputs], gradients, buffers
+
+
+def errors(got: dict[str, Array], right: dict[str, Array]) -> dict[str, float]:
+    """L2 errors, relative to the array's own norm or a thousandth of the largest: a bias before a batch norm has gradient 0."""
+    assert set(got) == set(right)
+    floor = 1e-3 * max(float(np.linalg.norm(v)) for v in right.values())
+    return {k: float(np.linalg.norm(got[k] - v)) / max(float(np.linalg.norm(v)), floor) for k, v in right.items()}
+
+
+@pytest.mark.parametrize(("name", "target"), _cases())
+def test_zoo_parity(name: str, target: Target) -> None:
+    pair = Pair(CASES[name], target)
+    model, x, y = pair.model, pair.x, pair.y
+    before = model.state_dict()
+
+    loss, outputs, gradients, _ = pair.truth(training=False)
+    predicted = model.predict(x)
+    for got, right in zip([predicted] if len(outputs) == 1 else predicted, outputs, strict=True):
+        assert np.abs(got - right).max() <= 2e-5 * np.abs(right).max()
+    assert abs(model.evaluate(x, y)["loss"] / loss - 1) <= 1e-5
+    own = errors(pair.truth(training=False, which=1)[2], gradients)
+    measured = errors(model.gradients(x, y, training=False), gradients)
+    for key, value in measured.items():
+        assert value <= max(2e-5, 5 * own[key], 2 * max(own.values())), (
+            f"evaluation: {key}: {value:.2e}, PyTorch's {own[key]:.2e}"
+        )
+
+    loss, _, gradients, buffers = pair.truth(training=True)
+    own = errors(pair.truth(training=True, which=1)[2], gradients)
+    measured = errors(model.gradients(x, y), gradients)
+    for key, value in measured.items():
+        assert value <= max(2e-5, 5 * own[key], 2 * max(own.values())), f"training: {key}: {value:.2e}, PyTorch's {own[key]:.2e}"
+    after = model.state_dict()
+    assert all(np.array_equal(before[k], after[k]) for k in before), "gradients() changed the model"
+
+    assert abs(model.train_step(x, y)["loss"] / loss - 1) <= 1e-5
+    state = model.state_dict()
+    for key, right in buffers.items():
+        assert np.abs(state[key] - right).max() <= 1e-5 * max(1.0, np.abs(right).max()), key
+    for key in gradients:
+        np.testing.assert_array_equal(state[key], before[key])  # the rate is 0
+
+
+def test_state_moves_from_pytorch() -> None:
+    twin = twins.UNet(False, 5)
+    for module in twin.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    model = models.unet_small(size=16, classes=5)
+    model.load_state_dict(twin.state_dict())  # with num_batches_tracked
+    image = as_floats(smooth_images(2))
+    right = twin.eval()(torch.tensor(image))[0].detach().numpy()
+    np.testing.assert_allclose(model.predict(image), right, atol=2e-5 * np.abs(right).max())
+
+
+def test_swap_parity() -> None:
+    model = models.liae_ud(**SMALL_LIAE)
+    twin = twins.Liae(**SMALL_LIAE)
+    model.load_state_dict(twin.state_dict())
+    image = as_floats(smooth_images(2, (3, 32, 32)))
+    for got, right in zip(models.liae_swap(model).predict(image), twin.swap(torch.tensor(image)), strict=True):
+        np.testing.assert_allclose(got, right.detach().numpy(), atol=2e-6)
