@@ -141,8 +141,9 @@ def test_learning_rate_dropout(make: Any) -> None:
         model.train_step(batch(0))
         results[keep] = np.concatenate([(v - before[k]).ravel() for k, v in sorted(model.state_dict().items())])
     moved = results[0.3] != 0.0
-    assert (results[1.0] != 0.0).mean() > 0.95
-    assert 0.22 < moved.mean() < 0.38, moved.mean()
+    free = results[1.0] != 0.0  # the others have no gradient: their channel's ReLU is closed
+    assert free.mean() > 0.8
+    assert 0.22 < moved[free].mean() < 0.38, moved.mean()
     np.testing.assert_array_equal(results[0.3][moved], results[1.0][moved])
 
 
