@@ -6,8 +6,9 @@ from warploom._typing import Shape
 from warploom.data import arrays, cifar, folder, patches
 from warploom.data.dataset import Dataset
 from warploom.errors import DataError
+from warploom.lazy import Lazy
 
-__all__ = ["Dataset", "cifar10", "load", "patches"]
+__all__ = ["Dataset", "Lazy", "cifar10", "load", "patches"]
 
 cifar10 = cifar.load
 

@@ -34,8 +34,8 @@ def load(folder: Path, shape: Shape) -> Dataset:
     return Dataset(folder.resolve().name, _read_all(train, shape), _read_all(test, shape), notes=notes)
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The image files below a folder, sorted; hidden ones left out."""
+def images_in(folder: Path, lacking: str = "neither CIFAR-10 nor images") -> list[Path]:
+    """The image files below a folder, sorted; hidden ones left out. lacking: what an error says is not there."""
     try:
         paths = sorted(
             p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
@@ -43,7 +43,7 @@ def images_in(folder: Path) -> list[Path]:
     except OSError as error:
         raise DataError(f"cannot read the folder {folder}: {error.strerror or error}") from error
     if not paths:
-        raise DataError(f"{folder} holds neither CIFAR-10 nor images ({', '.join(s[1:] for s in SUFFIXES)})")
+        raise DataError(f"{folder} holds {lacking} ({', '.join(s[1:] for s in SUFFIXES)})")
     return paths
 
 

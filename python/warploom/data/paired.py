@@ -81,7 +81,7 @@ def _files(kind: str, folder: Path) -> dict[str, list[Path]]:
         if part.optional and not (folder / part.name).is_dir():
             continue
         by_name: dict[str, Path] = {}
-        for path in images_in(folder / part.name):
+        for path in images_in(folder / part.name, "no images"):
             name = path.relative_to(folder / part.name).with_suffix("").as_posix()
             if name in by_name:
                 raise DataError(f"{by_name[name]} and {path} have one name: rename one, so that partners can be told")

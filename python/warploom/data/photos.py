@@ -35,7 +35,7 @@ class Photographs:
     def load(cls, folder: str | Path | None = None) -> "Photographs":
         from PIL import Image, ImageOps
 
-        paths = photographs() if folder is None else images_in(Path(folder).expanduser())
+        paths = photographs() if folder is None else images_in(Path(folder).expanduser(), "no photographs")
         if not paths:
             raise DataError("no photograph of an installed package was found; give a folder of photographs")
         training, testing = [], []
