@@ -128,7 +128,7 @@ def explain(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """The steps of a training step in order: which kernel entry, what was fused, and which fusions were refused, and why."""
+    """The steps of a training step in order: which kernel entry and algorithm, what was fused, and which fusions were refused, and why."""
     network = _model(model)
     engine = _plan(network, version, device, batch_size)
     steps, refusals = engine.explain(batch_size), engine.refusals(batch_size)
@@ -137,20 +137,21 @@ def explain(
         return
     _table(
         f"{network.name}, batch {batch_size}, version {engine.version} on {engine.device}: plan of a training step",
-        ["#", "layer", "pass", "entry", "fused", "workspace", "bytes touched"],
+        ["#", "layer", "pass", "entry", "algorithm", "fused", "workspace", "bytes touched"],
         [
             [
                 str(i),
                 str(step["node"]),
                 "backward" if step.get("backward") else "forward",
                 str(step["entry"]),
+                str(step["algorithm"]),
                 _fused(step.get("fusion", {})),
                 human(step["workspace"]) if step["workspace"] else "",
                 human(step["bytes"]),
             ]
             for i, step in enumerate(steps)
         ],
-        5,
+        6,
     )
     for refusal in refusals:
         print(f"refused: {refusal}")

@@ -73,6 +73,7 @@ class Engine:
         batch_size: int = 1,
         redraw: bool = False,
         plan_only: bool = False,
+        precision: str = "fp32",
     ) -> None:
         """redraw: what was neither trained nor loaded is drawn again from the seed. plan_only: nothing is allocated."""
         self.names = lowered.parameters
@@ -86,7 +87,7 @@ class Engine:
         for version in choice.versions:
             session = _core.Session(
                 lowered.graph, choice.device, version,
-                losses=loss_configs, optimizer=optimizer.config() if optimizer else None, seed=seed,
+                losses=loss_configs, optimizer=optimizer.config() if optimizer else None, seed=seed, precision=precision,
                 allocate=not plan_only,
             )  # fmt: skip
             try:

@@ -21,6 +21,8 @@ from warploom.graph import Tensor, calls_between, calls_to, check_name, given_te
 from warploom.layers import Latent, Layer
 from warploom.layers.base import Parameter
 
+PRECISIONS = ("fp32", "fp32-exact", "tf32", "bf16", "fp16")
+
 
 @dataclass(frozen=True)
 class Compiled:
@@ -98,18 +100,26 @@ class Model(Explained):
         device: str = "auto",
         batch_size: int = 64,
         seed: int = 0,
+        precision: str = "fp32",
     ) -> None:
         """Binds the model to a device, a kernel version, an optimiser and a loss.
+
+        precision: "fp32" may use algorithms with fewer multiplications (Winograd), "fp32-exact" only sums of products; "tf32",
+        "bf16" and "fp16" round the operands of convolutions and need a version with tensor cores.
 
         Parameters that were neither trained nor loaded are drawn anew from the seed; others keep their values.
         """
         batch_size = _arrays.positive(batch_size, "batch_size")
         seed = _arrays.positive(seed, "seed", minimum=0)
+        if precision not in PRECISIONS:
+            raise ArgumentError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
         chosen = optim.get(optimizer)
         objective = losses.get(loss, self.output_names)
         choice = hardware.resolve(version, device)
         self._compiled = None  # in case the next line raises
-        engine = self._bind(choice, losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True)
+        engine = self._bind(
+            choice, losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True, precision=precision
+        )
         engine.loss_labels = losses.labels(objective, self.output_names)
         self.batch_size, self.seed = batch_size, seed
         self._compiled = Compiled(chosen, objective, losses.target_names(objective, loss, self.output_names))
