@@ -1,5 +1,5 @@
-// draws.h - learning-rate dropout on the host: the twin of kernels/common/philox.cuh, word for word, vectors of counters at a time;
-// and what else the optimizers share.
+// draws.h - learning-rate dropout on the host: the twin of kernels/common/philox.cuh, word for word, vectors of counters at a
+// time; and what else the optimizers share.
 #pragma once
 
 #include "common.h"

@@ -1,6 +1,7 @@
 // sums.h - sums over flat arrays in double precision with the same bits for any number of threads and any vector width.
 //
-// Blocks of kSumBlock elements are summed in 16 lanes, element i in lane i % 16; the lanes are added pairwise, the blocks in order.
+// Blocks of kSumBlock elements are summed in 16 lanes, element i in lane i % 16; the lanes are added pairwise, the blocks in
+// order.
 #pragma once
 
 #include "common.h"

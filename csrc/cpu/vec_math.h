@@ -28,8 +28,8 @@ WL_INLINE vf exp(vf x) {
   return x == x ? y : x;
 }
 
-// ln x for positive normal x: x = 2^n m with m in [sqrt 1/2, sqrt 2), ln m = 2 artanh s, s = (m - 1) / (m + 1), by its series up to
-// s^9 (the next term is below 3e-9). NaN and infinity stay; 0 gives -infinity.
+// ln x for positive normal x: x = 2^n m with m in [sqrt 1/2, sqrt 2), ln m = 2 artanh s, s = (m - 1) / (m + 1), by its series up
+// to s^9 (the next term is below 3e-9). NaN and infinity stay; 0 gives -infinity.
 WL_INLINE vf log(vf x) {
   const vi bits = reinterpret_cast<vi>(x);
   const vi shifted = bits - 0x3f3504f3;  // the bits of sqrt 1/2

@@ -1,8 +1,8 @@
 // cross_entropy_loss: value = sum w_n (log sum_c exp x_nc - x_n,label) / sum w_n; grad = weight w_n (softmax - onehot) / sum w_n
 // Layout: logits and grad [outer, C, inner], labels [outer, inner]; NCHW: inner = H * W, NHWC: inner = 1.
-// Pass 1 sums w_n over the labels alone, so that pass 2 can write finished gradients in the same sweep as the losses. In pass 2 one
-//   thread owns a pixel where inner is large (neighbouring threads, neighbouring pixels); else a group of 1..32 lanes owns it and
-//   the lanes walk over its classes (for inner == 1 neighbouring addresses).
+// Pass 1 sums w_n over the labels alone, so that pass 2 can write finished gradients in the same sweep as the losses. In pass 2
+//   one thread owns a pixel where inner is large (neighbouring threads, neighbouring pixels); else a group of 1..32 lanes owns it
+//   and the lanes walk over its classes (for inner == 1 neighbouring addresses).
 // Shared by all versions. Bottleneck: memory bandwidth; the logits are read twice (maximum and sum of exponentials in one sweep).
 // Preconditions: outer, C, inner > 0; workspace of 16 bytes and 8 for each block of a pass. Same inputs, same bits.
 #include <cfloat>

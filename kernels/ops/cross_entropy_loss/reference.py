@@ -27,6 +27,8 @@ CASES = [
     _case("ignored", 4, 5, 37, ignore_index=2),
     _case("ignored_rows", 70, 5, 1, ignore_index=-1, weight=0.3),
     _case("all_ignored", 1, 4, 36, ignore_index=7),
+    _case("nothing", 0, 4, 36, _refused="must be positive"),
+    _case("uncountable", 1, 1 << 25, 1, _refused="16777216 classes at most"),
 ]
 
 
@@ -68,7 +70,10 @@ def reference(entry: str, attributes: dict[str, Any], inputs: dict[str, Any]) ->
 
 GRADIENTS = {
     ENTRY: lambda attributes, inputs: (
-        lambda changed: float(reference(ENTRY, attributes, changed)["loss"][0]),
-        {} if attributes["ignore_index"] == 7 else {"grad": "prediction"},  # the mean over no pixels is NaN
+        # The mean over no pixels is NaN; its gradient is 0 by agreement.
+        (lambda changed: 0.0)
+        if attributes["ignore_index"] == 7
+        else (lambda changed: float(reference(ENTRY, attributes, changed)["loss"][0])),
+        {"grad": "prediction"},
     )
 }

@@ -11,6 +11,7 @@ CASES = [
 ] + [
     (ENTRY, "smooth", {"count": 77, "smooth": 1.0, "samples": 7, "weight": 0.3}),
     (ENTRY, "empty_masks", {"count": 33, "smooth": 1.0, "samples": 1, "weight": 1.0}),
+    (ENTRY, "nothing", {"count": 0, "smooth": 1.0, "samples": 1, "weight": 1.0, "_refused": "count must be positive"}),
 ]
 
 

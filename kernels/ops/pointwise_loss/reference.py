@@ -13,6 +13,7 @@ CASES = [
 ] + [
     (ENTRY, "l1_weight", {"count": 77, "kind": "l1", "samples": 7, "weight": 0.3}),
     (ENTRY, "bce_weight", {"count": 77, "kind": "bce_with_logits", "samples": 7, "weight": 2.5}),
+    (ENTRY, "nothing", {"count": 0, "kind": "l1", "samples": 1, "weight": 1.0, "_refused": "count must be positive"}),
 ]
 
 

@@ -12,6 +12,8 @@ CASES = [
     (ENTRY, "eps", {"count": 77, "eps": 1e-2, "samples": 7, "weight": 0.3}),
     (ENTRY, "equal", {"count": 33, "eps": 0.0, "samples": 1, "weight": 1.0}),
     (ENTRY, "equal_eps", {"count": 34, "eps": 1e-6, "samples": 1, "weight": 1.0}),
+    (ENTRY, "nothing", {"count": 0, "eps": 0.0, "samples": 1, "weight": 1.0, "_refused": "count must be positive"}),
+    (ENTRY, "negative_eps", {"count": 3, "eps": -1.0, "samples": 1, "weight": 1.0, "_refused": "must not be negative"}),
 ]
 
 
@@ -35,7 +37,10 @@ def reference(entry: str, attributes: dict[str, Any], inputs: dict[str, Any]) ->
 
 GRADIENTS = {
     ENTRY: lambda attributes, inputs: (
-        lambda changed: float(reference(ENTRY, attributes, changed)["loss"][0]),
-        {} if attributes["count"] == 33 else {"grad": "prediction"},  # at 0 the root has no derivative
+        # At 0 the root has no derivative; the gradient is 0 by agreement.
+        (lambda changed: 0.0)
+        if attributes["count"] == 33
+        else (lambda changed: float(reference(ENTRY, attributes, changed)["loss"][0])),
+        {"grad": "prediction"},
     )
 }

@@ -3,8 +3,8 @@
 // Rows are W * step floats, step = 1 (NCHW) or C (NHWC). Phase 1, a task a band of window positions in a strip of kStrip columns:
 // every input row is filtered along itself into a ring of `window` rows, which stays in the cache while the windows across it are
 // finished; the three slope maps go to the workspace. Phase 2, a task a band of image rows: the adjoint across rows into three
-// rows with zeros on either side, then along them. Planes come in chunks, so that the maps stay small. Partial sums per task and in
-// order: the same bits for any number of threads.
+// rows with zeros on either side, then along them. Planes come in chunks, so that the maps stay small. Partial sums per task and
+// in order: the same bits for any number of threads.
 #include <cmath>
 
 #include "csrc/cpu/entries.h"

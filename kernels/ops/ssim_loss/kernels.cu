@@ -1,10 +1,10 @@
 // ssim_loss: value = mean of f = 1 - SSIM over window positions; with e = p - t, u = me^2 / (mp^2 + mt^2 + c1) and
 //   v = var e / (var p + var t + c2): SSIM = (1 - u)(1 - v), f = u + v - u v. Means m and variances are weighted by a Gaussian.
-// Layout: rows of W * step floats, step = 1 (NCHW, planes = N * C) or C (NHWC, planes = N): both are the same two passes along and
-//   across rows. One block owns 32 columns x 8 rows of outputs, one thread one output; the taps of neighbours meet in L1.
-// Shared by all versions. Separable, through maps in the workspace rather than through a tile in shared memory, as a window of any
-//   size and channels side by side must fit; planes are taken in chunks whose maps stay near the L2 cache. Moments are taken about
-//   the window's centre and merged as variances, e in place of t: no difference of large numbers, also for p close to t.
+// Layout: rows of W * step floats, step = 1 (NCHW, planes = N * C) or C (NHWC, planes = N): both are the same two passes along
+//   and across rows. One block owns 32 columns x 8 rows of outputs, one thread one output; the taps of neighbours meet in L1.
+// Shared by all versions. Separable, through maps in the workspace rather than through a tile in shared memory, as a window of
+//   any size and channels side by side must fit; planes are taken in chunks whose maps stay near the L2 cache. Moments are taken
+//   about the window's centre and merged as variances, e in place of t: no difference of large numbers, also for p close to t.
 //   Bottleneck: loads from L1 (2 or 5 per tap).
 // Preconditions: 1 <= window <= H, W; one image below 2^31 elements; workspace. Same inputs, same bits.
 #include "kernels/common/flat.cuh"

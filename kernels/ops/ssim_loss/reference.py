@@ -28,6 +28,11 @@ SHAPES = [
     ("flat", (1, 3, 15, 14), 6, {}),
 ]
 CASES = [_case(name, shape, window, layout, **more) for name, shape, window, more in SHAPES for layout in ("nchw", "nhwc")]
+CASES += [
+    _case("too_large", (1, 3, 8, 9), 9, "nchw", _refused="at most the image's height and width (8x9)"),
+    _case("no_width", (1, 3, 8, 9), 3, "nchw", sigma=0.0, _refused="sigma must be positive"),
+    _case("nothing", (0, 3, 8, 9), 3, "nhwc", _refused="must be positive"),
+]
 
 
 def inputs(entry: str, attributes: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:

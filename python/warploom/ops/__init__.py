@@ -6,6 +6,7 @@ one, else on the emulated device: here the kernels that were named matter more t
 """
 
 from warploom.ops.convolution import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward, linear, linear_backward
+from warploom.ops.losses import bce_with_logits_loss, cross_entropy_loss, dice_loss, l1_loss, rmse_loss, ssim_loss
 from warploom.ops.pointwise import (
     add,
     leaky_relu,
@@ -20,10 +21,14 @@ from warploom.ops.resize import max_pool2d, max_pool2d_backward, upsample, upsam
 
 __all__ = [
     "add",
+    "bce_with_logits_loss",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
     "conv_transpose2d_backward",
+    "cross_entropy_loss",
+    "dice_loss",
+    "l1_loss",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -33,8 +38,10 @@ __all__ = [
     "mse_loss",
     "relu",
     "relu_backward",
+    "rmse_loss",
     "sigmoid",
     "sigmoid_backward",
+    "ssim_loss",
     "upsample",
     "upsample_backward",
 ]
