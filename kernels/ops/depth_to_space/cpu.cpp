@@ -1,7 +1,7 @@
 // depth_to_space/cpu.cpp - depth to space and back on the host; a task owns rows of the deep map.
 //
 // NHWC, dcr: for a pixel and a wide row the values of all columns and channels are neighbours on both sides: runs of block * C. NHWC,
-// crd: a transposition of C x block values per pixel and wide row. NCHW: `block` planes interleave into one row.
+// phases: runs of C. NHWC, crd: a transposition of C x block values per pixel and wide row. NCHW: `block` planes interleave into a row.
 #include "../maps_cpu.h"
 #include "../preconditions.h"
 #include "csrc/cpu/entries.h"
@@ -37,6 +37,8 @@ void nhwc(const DepthToSpace& a, const Sides& sides) {
           const int64_t wide = (row * b + i) * wide_row + w * b * a.C, deep = (row * a.W + w) * depth;
           if (a.order == DepthOrder::dcr)
             sides.run(wide, deep + i * b * a.C, b * a.C);
+          else if (a.order == DepthOrder::phases)
+            for (int64_t j = 0; j < b; ++j) sides.run(wide + j * a.C, (((i * b + j) * a.N * a.H + row) * a.W + w) * a.C, a.C);
           else
             for (int64_t j = 0; j < b; ++j) sides.strided(wide + j * a.C, 1, deep + i * b + j, b * b, a.C);
         }
@@ -50,9 +52,10 @@ void nchw(const DepthToSpace& a, const Sides& sides) {
       const int64_t n = map / a.C, c = map % a.C;
       for (int64_t i = 0; i < b; ++i)
         for (int64_t j = 0; j < b; ++j) {
-          const int64_t k = a.order == DepthOrder::dcr ? (i * b + j) * a.C + c : c * b * b + i * b + j;
+          int64_t deep = n * a.C * b * b + (a.order == DepthOrder::dcr ? (i * b + j) * a.C + c : c * b * b + i * b + j);
+          if (a.order == DepthOrder::phases) deep = (i * b + j) * a.N * a.C + map;
           for (int64_t h = 0; h < a.H; ++h)
-            sides.strided(((map * a.H + h) * b + i) * a.W * b + j, b, (n * a.C * b * b + k) * plane + h * a.W, 1, a.W);
+            sides.strided(((map * a.H + h) * b + i) * a.W * b + j, b, deep * plane + h * a.W, 1, a.W);
         }
     }
   });
