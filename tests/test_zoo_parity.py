@@ -1,13 +1,14 @@
 """Every network of the zoo against its PyTorch twin in float64: outputs, losses, all gradients, buffers; training and evaluation.
 
-The size of an error is judged by what PyTorch's own float32 makes of the same network: rounding at a ReLU or a maximum can send a
-gradient another way, so a deep network's float32 gradient is not known to more digits than that.
+The size of an error is judged by what PyTorch's own float32 makes of the same network. Rounding at a ReLU or a maximum sends a
+gradient another way now and then; at full width, with many values, that is likely, and one of them changes gradients by some 1e-3.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,43 +33,40 @@ class Case:
     arguments: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
     batch: int = 2
-    emulated: bool = True  # small enough for the emulated device
-    checked: bool = False  # and for its checks
+    full: bool = False  # of full width: cpu only, for its own choice of algorithms
 
 
 SMALL_LIAE = {"resolution": 32, "ae_dims": 6, "e_dims": 3, "d_dims": 2, "d_mask_dims": 2}
 LIAE = {"resolution": 64, "ae_dims": 16, "e_dims": 8, "d_dims": 8, "d_mask_dims": 5}
+
+
+def _gray(size: Any = 32, **arguments: Any) -> Case:
+    full = "width" not in arguments
+    return Case("gray_autoencoder", partial(twins.Gray, **arguments), twins.gray_loss, {"size": size, **arguments}, full=full)
+
+
 CASES = {
-    "cifar10": Case("cifar10_autoencoder", twins.Cifar10, twins.cifar10_loss, emulated=False),
-    "unet-small": Case(
-        "unet_small", lambda: twins.UNet(False, 5), twins.unet_loss, {"size": (16, 24), "classes": 5}, checked=True
-    ),
-    "unet-large": Case("unet_large", lambda: twins.UNet(True, 7), twins.unet_loss, {"size": 16, "classes": 7}),
-    "gray": Case("gray_autoencoder", twins.Gray, twins.gray_loss, {"size": 32}),
-    "gray-skips": Case("gray_autoencoder", lambda: twins.Gray(skips=True), twins.gray_loss, {"size": 32, "skips": True}),
-    "gray-residual": Case(
-        "gray_autoencoder", lambda: twins.Gray(residual=True), twins.gray_loss, {"size": 32, "residual": True}, emulated=False
-    ),
-    "gray-both": Case(
-        "gray_autoencoder", lambda: twins.Gray(True, True), twins.gray_loss,
-        {"size": (48, 32), "skips": True, "residual": True}, emulated=False,
-    ),
-    "gray-groups": Case("gray_autoencoder", lambda: twins.Gray(groups=2), twins.gray_loss, {"size": 32, "groups": 2}),
-    "dsresnet": Case("dsresnet", twins.DsResNet, twins.dsresnet_loss, {"size": 64}, emulated=False, batch=3),
-    "dsresnet-small": Case("dsresnet", twins.DsResNet, twins.dsresnet_loss, {"size": 32}, batch=4),
-    "liae": Case("liae_ud", lambda: twins.Liae(**LIAE), twins.liae_loss(64), LIAE, {"resolution": 64}, emulated=False),
-    "liae-small": Case(
-        "liae_ud", lambda: twins.Liae(**SMALL_LIAE), twins.liae_loss(32), SMALL_LIAE, {"resolution": 32}, checked=True
-    ),
-}  # fmt: skip
+    "cifar10": Case("cifar10_autoencoder", twins.Cifar10, twins.cifar10_loss, full=True),
+    "unet-small": Case("unet_small", partial(twins.UNet, False, 5), twins.unet_loss, {"size": (16, 24), "classes": 5}),
+    "unet-large": Case("unet_large", partial(twins.UNet, True, 7), twins.unet_loss, {"size": 16, "classes": 7}),
+    "gray": _gray(width=6),
+    "gray-skips": _gray(width=4, skips=True),
+    "gray-residual": _gray(width=4, residual=True),
+    "gray-both": _gray((32, 48), width=4, skips=True, residual=True),
+    "gray-groups": _gray(width=4, groups=2),
+    "gray-full": _gray(skips=True, groups=2),
+    "dsresnet": Case("dsresnet", partial(twins.DsResNet, 2), twins.dsresnet_loss, {"size": (64, 32), "width": 2}, batch=4),
+    "dsresnet-full": Case("dsresnet", twins.DsResNet, twins.dsresnet_loss, {"size": 64}, batch=2, full=True),
+    "liae": Case("liae_ud", partial(twins.Liae, **SMALL_LIAE), twins.liae_loss(32), SMALL_LIAE, {"resolution": 32}),
+    "liae-wider": Case("liae_ud", partial(twins.Liae, **LIAE), twins.liae_loss(64), LIAE, {"resolution": 64}, full=True),
+}
 
 
 def _cases() -> list[Any]:
     found = []
     for name, case in CASES.items():
         for target in kernel_targets():
-            wanted = {"emulated": case.emulated, "emulated:checked": case.checked}.get(target.device, True)
-            if wanted:
+            if not (case.full and target.device.startswith("emulated")):
                 found.append(pytest.param(name, target, id=f"{name}-{target}", marks=device_mark(target.device)))
     return found
 
@@ -125,7 +123,7 @@ class Pair:
         loss.backward()
         gradients = {name: p.grad.double().numpy() for name, p in twin.named_parameters()}
         buffers = {k: v.double().numpy() for k, v in twin.named_buffers() if not k.endswith("num_batches_tracked")}
-        return float(loss), [o.detach().double().numpy() for o in outputs], gradients, buffers
+        return float(loss.detach()), [o.detach().double().numpy() for o in outputs], gradients, buffers
 
 
 def errors(got: dict[str, Array], right: dict[str, Array]) -> dict[str, float]:
@@ -133,6 +131,13 @@ def errors(got: dict[str, Array], right: dict[str, Array]) -> dict[str, float]:
     assert set(got) == set(right)
     floor = 1e-3 * max(float(np.linalg.norm(v)) for v in right.values())
     return {k: float(np.linalg.norm(got[k] - v)) / max(float(np.linalg.norm(v)), floor) for k, v in right.items()}
+
+
+def check_gradients(got: dict[str, Array], right: dict[str, Array], float32: dict[str, Array], full: bool) -> None:
+    measured, own = errors(got, right), errors(float32, right)
+    bound = max(1e-2 if full else 2e-5, 4 * max(own.values()))
+    wrong = [f"{key} {value:.1e} (PyTorch {own[key]:.1e})" for key, value in measured.items() if not value <= bound]
+    assert not wrong, f"bound {bound:.1e}: {', '.join(wrong)}"
 
 
 @pytest.mark.parametrize(("name", "target"), _cases())
@@ -146,18 +151,10 @@ def test_zoo_parity(name: str, target: Target) -> None:
     for got, right in zip([predicted] if len(outputs) == 1 else predicted, outputs, strict=True):
         assert np.abs(got - right).max() <= 2e-5 * np.abs(right).max()
     assert abs(model.evaluate(x, y)["loss"] / loss - 1) <= 1e-5
-    own = errors(pair.truth(training=False, which=1)[2], gradients)
-    measured = errors(model.gradients(x, y, training=False), gradients)
-    for key, value in measured.items():
-        assert value <= max(2e-5, 5 * own[key], 2 * max(own.values())), (
-            f"evaluation: {key}: {value:.2e}, PyTorch's {own[key]:.2e}"
-        )
+    check_gradients(model.gradients(x, y, training=False), gradients, pair.truth(training=False, which=1)[2], pair.case.full)
 
     loss, _, gradients, buffers = pair.truth(training=True)
-    own = errors(pair.truth(training=True, which=1)[2], gradients)
-    measured = errors(model.gradients(x, y), gradients)
-    for key, value in measured.items():
-        assert value <= max(2e-5, 5 * own[key], 2 * max(own.values())), f"training: {key}: {value:.2e}, PyTorch's {own[key]:.2e}"
+    check_gradients(model.gradients(x, y), gradients, pair.truth(training=True, which=1)[2], pair.case.full)
     after = model.state_dict()
     assert all(np.array_equal(before[k], after[k]) for k in before), "gradients() changed the model"
 

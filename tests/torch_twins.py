@@ -92,12 +92,12 @@ class UNet(Net):
 
 
 class Gray(Net):
-    def __init__(self, skips: bool = False, residual: bool = False, groups: int = 1) -> None:
+    def __init__(self, skips: bool = False, residual: bool = False, groups: int = 1, width: int = 64) -> None:
         super().__init__()
         self.skips, self.residual = skips, residual
-        wide = 2 if skips else 1
-        ins, outs = (1, 64, 128, 256), (64, 128, 256, 64)
-        back, forth = (64, 256 * wide, 128 * wide, 64 * wide), (256, 128, 64, 1)
+        w, wide = width, 2 if skips else 1
+        ins, outs = (1, w, 2 * w, 4 * w), (w, 2 * w, 4 * w, w)
+        back, forth = (w, 4 * w * wide, 2 * w * wide, w * wide), (4 * w, 2 * w, w, 1)
         for i in range(4):
             last = i == 3
             self.add(f"enc{i + 1}.conv", nn.Conv2d(ins[i], outs[i], 4, 2, 1, groups=groups if i else 1, bias=last))
@@ -136,21 +136,23 @@ class Gray(Net):
 
 
 class DsResNet(Net):
-    def __init__(self) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
+        w = width
         for image in ("bg", "bg_fg"):
-            self.stage(f"{image}.enc1", 3, 16)
-            self.stage(f"{image}.enc2", 16, 32)
-        self.add("common.join.conv", nn.Conv2d(64, 32, 1))
-        for i, (a, b) in enumerate([(32, 64), (64, 128), (128, 256), (256, 512)], start=1):
-            self.stage(f"common.enc{i}", a, b)
+            self.stage(f"{image}.enc1", 3, w)
+            self.stage(f"{image}.enc2", w, 2 * w)
+        self.add("common.join.conv", nn.Conv2d(4 * w, 2 * w, 1))
+        for i in (1, 2, 3, 4):
+            self.stage(f"common.enc{i}", w << i, w << (i + 1))
         for task in ("depth", "mask"):
-            for level, a in ((5, 512), (4, 256), (3, 128), (2, 64), (1, 32)):
+            for level in (5, 4, 3, 2, 1):
+                a = w << level
                 self.add(f"{task}.dec{level}.reduce", nn.Conv2d(a, a // 2, 1))
                 if level < 3:
                     self.add(f"{task}.dec{level}.joint", nn.Conv2d(a, a // 2, 1))
                 self.stage(f"{task}.dec{level}", a, a // 2)
-            self.add(f"{task}.head", nn.Conv2d(16, 1, 1))
+            self.add(f"{task}.head", nn.Conv2d(w, 1, 1))
 
     def stage(self, name: str, a: int, b: int) -> None:
         for i, c in ((1, a), (2, b)):

@@ -1,5 +1,6 @@
 """DSResNet of the fifth document: depth and mask of a foreground, from a background with and without it."""
 
+from warploom._arrays import positive
 from warploom.graph import Input, Tensor
 from warploom.layers import Add, BatchNorm2d, Concat, Conv2d, Identity, Latent, MaxPool2d, ReLU, Upsample
 from warploom.model import Model
@@ -32,32 +33,34 @@ def _up(x: Tensor, channels: int, skip: Tensor | list[Tensor], name: str) -> Ten
     return _residual(Concat(name=f"{name}.cat")([h, skip]), channels, name)
 
 
-def dsresnet(size: int | tuple[int, int] = 224) -> Model:
+def dsresnet(size: int | tuple[int, int] = 224, width: int = 16) -> Model:
     """Two images 3x224x224 (background; with foreground) -> logits of depth and mask, 1x224x224 each; 10,343,490 parameters.
 
     Names: bg.enc1, bg.enc2, bg_fg.enc1, bg_fg.enc2, common.join.conv, common.enc1 … common.enc4, then depth.dec5 … depth.dec1,
     depth.head, and the same for mask; a stage holds conv1, bn1, conv2, bn2 and shortcut, a decoder stage also reduce and (dec2,
-    dec1) joint. The outputs are named depth and mask.
+    dec1) joint. The outputs are named depth and mask. width: channels of the first stage; every later one has twice as many.
     """
+    positive(width, "dsresnet: width")
     shape = (3, *size_pair(size, 32, "dsresnet"))
     inputs = [Input(shape, name="bg"), Input(shape, name="bg_fg")]
     first, second = [], []
     for x in inputs:
-        first.append(_residual(x, 16, f"{x.name}.enc1"))
-        second.append(_residual(_pool(first[-1], f"{x.name}.enc2.pool"), 32, f"{x.name}.enc2"))
+        first.append(_residual(x, width, f"{x.name}.enc1"))
+        second.append(_residual(_pool(first[-1], f"{x.name}.enc2.pool"), 2 * width, f"{x.name}.enc2"))
     halves = [_pool(full, f"common.join.pool_{x.name}") for full, x in zip(second, inputs, strict=True)]
-    h = _conv1(Concat(name="common.join.cat")(halves), 32, "common.join.conv")
+    h = _conv1(Concat(name="common.join.cat")(halves), 2 * width, "common.join.conv")
     kept = []
-    for i, channels in enumerate((64, 128, 256, 512), start=1):
+    for i, channels in enumerate((4 * width, 8 * width, 16 * width, 32 * width), start=1):
         kept.append(_residual(h, channels, f"common.enc{i}"))
         if i < 4:
             h = _pool(kept[-1], f"common.enc{i + 1}.pool")
     latent = Latent(name="latent")(kept[3])
     outputs = []
+    widths = [width << i for i in (4, 3, 2, 1, 0)]
     for task in ("depth", "mask"):
         h = latent
         skips: list[Tensor | list[Tensor]] = [kept[2], kept[1], kept[0], second, first]
-        for level, channels, skip in zip((5, 4, 3, 2, 1), (256, 128, 64, 32, 16), skips, strict=True):
+        for level, channels, skip in zip((5, 4, 3, 2, 1), widths, skips, strict=True):
             h = _up(h, channels, skip, f"{task}.dec{level}")
         outputs.append(Identity(name=task)(_conv1(h, 1, f"{task}.head")))
     return Model(inputs, outputs, name="dsresnet")

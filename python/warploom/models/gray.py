@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from warploom._arrays import positive
 from warploom.graph import Input, Tensor
 from warploom.layers import Add, BatchNorm2d, Concat, Conv2d, ConvTranspose2d, Latent, LeakyReLU, Sigmoid
 from warploom.model import Model
@@ -25,17 +26,23 @@ def _residual(x: Tensor, name: str) -> Tensor:
 
 
 def gray_autoencoder(
-    skips: bool = False, residual: bool = False, groups: int = 1, size: int | tuple[int, int] = 256, in_channels: int = 1
+    skips: bool = False,
+    residual: bool = False,
+    groups: int = 1,
+    size: int | tuple[int, int] = 256,
+    in_channels: int = 1,
+    width: int = 64,
 ) -> Model:
     """1x256x256 -> latent 64x16x16 -> 1x256x256 in [0, 1]; 1,838,913 parameters.
 
     skips: the encoder's first three maps are put behind the decoder's of the same size (2,495,297 parameters). residual: a
     residual block after every encoder stage and before every step of the decoder (5,087,041; with skips 10,390,081). groups: of
-    every convolution but the first and the last (921,409 with 2).
+    every convolution but the first and the last (921,409 with 2). width: channels of the first stage and of the latent.
     """
+    positive(width, "gray_autoencoder: width")
     x = h = Input((in_channels, *size_pair(size, 16, "gray_autoencoder")), name="image")
     kept: list[Tensor] = []
-    for i, channels in enumerate((64, 128, 256, 64), start=1):
+    for i, channels in enumerate((width, 2 * width, 4 * width, width), start=1):
         last = i == 4
         h = Conv2d(
             channels, 4, stride=2, padding=1, groups=1 if i == 1 else groups, bias=last, **_INIT, name=f"enc{i}.conv"
@@ -46,7 +53,7 @@ def gray_autoencoder(
             h = _residual(h, f"enc{i}_res")
         kept.append(h)
     h = Latent(name="latent")(h)
-    for i, channels in enumerate((256, 128, 64, in_channels), start=1):
+    for i, channels in enumerate((4 * width, 2 * width, width, in_channels), start=1):
         last = i == 4
         if residual:
             h = _residual(h, f"dec{i}_res")
