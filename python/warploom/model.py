@@ -12,7 +12,7 @@ import numpy as np
 from warploom import _arrays, hardware, losses, optim, training
 from warploom import state as state_dicts
 from warploom._typing import Array, Floats
-from warploom.batches import Arrays, batch, inputs_of, pairs, targets_of
+from warploom.batches import Arrays, batch, inputs_of, pairs, wanted_by
 from warploom.callbacks import Callback, History
 from warploom.engine import Engine, lower
 from warploom.errors import ArgumentError, FallbackWarning, GraphError, StateError
@@ -106,14 +106,14 @@ class Model(Explained):
         batch_size = _arrays.positive(batch_size, "batch_size")
         seed = _arrays.positive(seed, "seed", minimum=0)
         chosen = optim.get(optimizer)
-        objective = losses.get(loss, self.output_names)
+        objective, targets = losses.resolve(loss, self.output_names)
+        wanted_by(objective, targets, [t.shape for t in self.outputs])  # before the core, which knows no names
         choice = hardware.resolve(version, device)
         self._compiled = None  # in case the next line raises
         engine = self._bind(choice, losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True)
         engine.loss_labels = losses.labels(objective, self.output_names)
         self.batch_size, self.seed = batch_size, seed
-        self._compiled = Compiled(chosen, objective, losses.target_names(objective, loss, self.output_names))
-        targets_of(self)  # losses that want different things of one target are told so here
+        self._compiled = Compiled(chosen, objective, targets)
 
     def _bind(self, choice: hardware.Choice, **options: Any) -> Engine:
         if self._engine is not None:
