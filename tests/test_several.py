@@ -88,7 +88,8 @@ def test_an_output_without_a_loss() -> None:
     model = network()
     model.compile("sgd", {"classes": losses.CrossEntropy(ignore_index=200)}, device="cpu", batch_size=4)
     assert model.target_names == ["classes"]
-    assert model.fit(X, LABELS, epochs=2)["loss"][1] < 2.0
+    found = model.fit(X, LABELS, epochs=2)["loss"]
+    assert found[1] < found[0]
     assert not np.any(model.gradients(X, LABELS)["picture.weight"])
 
 
