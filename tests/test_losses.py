@@ -30,18 +30,18 @@ def test_names_objects_lists_and_dictionaries() -> None:
     assert places(["l1", "dice"]) == [("l1", 0, 0, 1.0), ("dice", 1, 1, 1.0)]
     assert places([(0.5, "l1"), ("rmse", 2)]) == [("l1", 0, 0, 0.5), ("rmse", 1, 1, 2.0)]
     assert places((0.5, "l1")) == [("l1", 0, 0, 0.5)]
-    assert places(losses.MSE(3.0, output=1)) == [("mse", 1, 1, 3.0)]
+    assert places(losses.MSE(3.0, output=1)) == [("mse", 1, 0, 3.0)]
     assert places({"b": "mse", "a": [(2, losses.SSIM(0.25)), "l1"]}) == [
         ("mse", 1, 1, 1.0),
         ("ssim", 0, 0, 0.5),
         ("l1", 0, 0, 1.0),
     ]
     face = losses.MSE(output="b", mask="weight")
-    assert places([face, losses.L1(target="other")]) == [("mse", 1, 1, 1.0), ("l1", 0, 3, 1.0)]
+    assert places([face, losses.L1(target="other")]) == [("mse", 1, 0, 1.0), ("l1", 0, 2, 1.0)]
     assert face.output == "b", "the user's object stays as it is"
-    made = losses.get([face, losses.L1(target="other")], names)
-    assert made[0].config() == {"kind": "mse", "output": 1, "target": 1, "weight": 1.0, "mask": 2}
-    assert losses.target_names(made, [face, losses.L1(target="other")], names) == ["a", "b", "weight", "other"]
+    made, targets = losses.resolve([face, losses.L1(target="other")], names)
+    assert targets == ["b", "weight", "other"], "what no loss reads is no target"
+    assert made[0].config() == {"kind": "mse", "output": 1, "target": 0, "weight": 1.0, "mask": 1}
     several = losses.get([losses.DSSIM(5, window=22), losses.DSSIM(5), "mse", losses.L1(), losses.L1()], [*names, "c"])
     assert losses.labels(several, [*names, "c"]) == ["a/dssim22", "a/dssim", "c/mse", "a/l1", "a/l1#2"]
     assert several[0].config()["weight"] == 2.5, "DSSIM is half of 1 - SSIM"

@@ -19,7 +19,7 @@ SMALL: dict[str, list[str]] = {
     "unet_small": ["--set", "size=32", "--set", "classes=6", "--batch-size", "4", "--lr", "0.01"],
     "unet_large": ["--set", "size=32", "--set", "classes=6", "--batch-size", "4", "--lr", "0.01"],
     "gray_autoencoder": ["--set", "size=32", "--set", "skips=true", "--batch-size", "4", "--lr", "0.002"],
-    "dsresnet": ["--set", "size=32", "--batch-size", "4", "--lr", "0.02"],
+    "dsresnet": ["--set", "size=32", "--batch-size", "8", "--lr", "0.02"],
     "liae_ud": [
         *("--set", "resolution=32", "--set", "ae_dims=16", "--set", "e_dims=8", "--set", "d_dims=8", "--set", "d_mask_dims=4"),
         *("--lr", "0.001", "--clip-norm", "1"),
@@ -47,7 +47,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", SMALL)
 def test_a_run(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    assert train(name, out, "--epochs", "6") == 0, capsys.readouterr().err
+    assert train(name, out, "--epochs", "3" if name == "dsresnet" else "6") == 0, capsys.readouterr().err
     assert "no --data given" in capsys.readouterr().err, "synthetic data are never taken silently"
     picture = "reconstructions.png" if name == "gray_autoencoder" else "predictions.png"
     files = {"config.json", "metrics.jsonl", "model.safetensors", "checkpoint.safetensors", "loss.png", picture}
@@ -69,9 +69,9 @@ def test_resume_gives_the_same_bits(name: str, tmp_path: Path, capsys: pytest.Ca
     """Warps, batch statistics, optimizer state and the schedule's memory all go on where they were."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     schedule = ["--schedule", "warmup:length=3+plateau:patience=0,factor=0.5,threshold=0.5"]
-    assert train(name, whole, "--epochs", "4", *schedule) == 0
-    assert train(name, halves, "--epochs", "2", *schedule) == 0
-    assert main(["train", "--resume", str(halves), "--epochs", "4"]) == 0, capsys.readouterr().err
+    assert train(name, whole, "--epochs", "3", *schedule) == 0
+    assert train(name, halves, "--epochs", "1", *schedule) == 0
+    assert main(["train", "--resume", str(halves), "--epochs", "3"]) == 0, capsys.readouterr().err
     for file in ("model.safetensors", "checkpoint.safetensors"):
         a, b = load_file(whole / file), load_file(halves / file)
         assert sorted(a) == sorted(b)

@@ -12,6 +12,7 @@ from warploom.errors import ArgumentError, DataError, DTypeError
 from warploom.lazy import Lazy
 
 if TYPE_CHECKING:
+    from warploom.losses import Loss
     from warploom.model import Model
 
 Arrays = Any  # an array (or Lazy), a list of them in order, or a dictionary by name
@@ -45,12 +46,17 @@ def _form(shape: Shape, classes: int) -> str:
 
 def targets_of(model: "Model") -> list[Target]:
     """The targets by number; before compile(), one per output."""
-    losses, names = model.losses, model.target_names
-    if losses is None:
-        return [Target(name, t.shape, "the output") for name, t in zip(names, model.outputs, strict=True)]
+    shapes = [t.shape for t in model.outputs]
+    if model.losses is None:
+        return [Target(name, shape, "the output") for name, shape in zip(model.target_names, shapes, strict=True)]
+    return wanted_by(model.losses, model.target_names, shapes)
+
+
+def wanted_by(losses: "Sequence[Loss]", names: Sequence[str], outputs: Sequence[Shape]) -> list[Target]:
+    """The targets those losses read; ArgumentError where two want different things of one."""
     targets = [Target(name) for name in names]
     for loss in losses:
-        shape, reader = model.outputs[int(loss.output)].shape, f"the loss {loss}"
+        shape, reader = outputs[int(loss.output)], f"the loss {loss}"
         if loss.kind == "cross_entropy":
             targets[int(loss.target)].needs(shape[1:], reader, shape[0], loss.options()["ignore_index"])
         else:

@@ -196,6 +196,11 @@ BY_NAME: dict[str, type[Loss]] = {
 
 def get(loss: Any, outputs: "int | Sequence[str]") -> list[Loss]:
     """Losses whose outputs, targets and masks are numbers. outputs: how many the model has, or their names."""
+    return resolve(loss, outputs)[0]
+
+
+def resolve(loss: Any, outputs: "int | Sequence[str]") -> tuple[list[Loss], list[str]]:
+    """The same, and the names of the targets by number: those of the outputs, then others; only what a loss reads."""
     names = [str(i) for i in range(outputs)] if isinstance(outputs, int) else list(outputs)
     if isinstance(loss, str):
         found = [_by_name(loss, i, 1.0) for i in range(len(names))]
@@ -215,13 +220,6 @@ def get(loss: Any, outputs: "int | Sequence[str]") -> list[Loss]:
     return _numbered(found, names)
 
 
-def target_names(losses: Sequence[Loss], loss: Any, outputs: Sequence[str]) -> list[str]:
-    """Names of the targets by their numbers: those of the outputs, then what `loss` (as given to get) named besides."""
-    count = 1 + max((max(int(x.target), -1 if x.mask is None else int(x.mask)) for x in losses), default=-1)
-    names = [*outputs, *_further(_flat(loss), outputs)]
-    return [names[i] if i < len(names) else str(i) for i in range(count)]
-
-
 def labels(losses: Sequence[Loss], outputs: Sequence[str]) -> list[str]:
     """A name per loss, for metrics: its kind, with the output's name where there are several, numbered where it repeats."""
     result: list[str] = []
@@ -233,21 +231,13 @@ def labels(losses: Sequence[Loss], outputs: Sequence[str]) -> list[str]:
     return result
 
 
-def _flat(loss: Any) -> list[Loss]:
-    if isinstance(loss, Loss):
-        return [loss]
-    if isinstance(loss, Mapping):
-        return [x for value in loss.values() for x in _flat(value)]
-    return [x for value in loss for x in _flat(value)] if isinstance(loss, (list, tuple)) else []
-
-
 def _further(losses: Sequence[Loss], outputs: Sequence[str]) -> list[str]:
     """Names of targets that are no output's, in the order in which they come."""
     places = [place for x in losses for place in (x.target, x.mask)]
     return list(dict.fromkeys(p for p in places if isinstance(p, str) and p not in outputs))
 
 
-def _numbered(losses: list[Loss], names: list[str]) -> list[Loss]:
+def _numbered(losses: list[Loss], names: list[str]) -> tuple[list[Loss], list[str]]:
     targets = [*names, *_further(losses, names)]
     result = []
     for loss in losses:
@@ -258,12 +248,14 @@ def _numbered(losses: list[Loss], names: list[str]) -> list[Loss]:
             changed.output = names.index(loss.output)
         elif loss.output >= len(names):
             raise ArgumentError(f"{loss}: output={loss.output}, but the model has {len(names)} output(s), counted from 0")
-        if isinstance(loss.target, str):
-            changed.target = targets.index(loss.target)
-        if isinstance(loss.mask, str):
-            changed.mask = targets.index(loss.mask)
+        changed.target = targets.index(loss.target) if isinstance(loss.target, str) else loss.target
+        changed.mask = targets.index(loss.mask) if isinstance(loss.mask, str) else loss.mask
         result.append(changed)
-    return result
+    read = sorted({int(p) for x in result for p in (x.target, x.mask) if p is not None})
+    for loss in result:  # what no loss reads has no place in y
+        loss.target = read.index(int(loss.target))
+        loss.mask = None if loss.mask is None else read.index(int(loss.mask))
+    return result, [targets[i] if i < len(targets) else str(i) for i in read]
 
 
 def _weighted(value: object) -> bool:

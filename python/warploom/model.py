@@ -12,7 +12,7 @@ import numpy as np
 from warploom import _arrays, hardware, losses, optim, training
 from warploom import state as state_dicts
 from warploom._typing import Array, Floats
-from warploom.batches import Arrays, batch, inputs_of, pairs, targets_of
+from warploom.batches import Arrays, batch, inputs_of, pairs, wanted_by
 from warploom.callbacks import Callback, History
 from warploom.engine import Engine, lower
 from warploom.errors import ArgumentError, FallbackWarning, GraphError, StateError
@@ -114,7 +114,8 @@ class Model(Explained):
         if precision not in PRECISIONS:
             raise ArgumentError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
         chosen = optim.get(optimizer)
-        objective = losses.get(loss, self.output_names)
+        objective, targets = losses.resolve(loss, self.output_names)
+        wanted_by(objective, targets, [t.shape for t in self.outputs])  # before the core, which knows no names
         choice = hardware.resolve(version, device)
         self._compiled = None  # in case the next line raises
         engine = self._bind(
@@ -122,8 +123,7 @@ class Model(Explained):
         )
         engine.loss_labels = losses.labels(objective, self.output_names)
         self.batch_size, self.seed = batch_size, seed
-        self._compiled = Compiled(chosen, objective, losses.target_names(objective, loss, self.output_names))
-        targets_of(self)  # losses that want different things of one target are told so here
+        self._compiled = Compiled(chosen, objective, targets)
 
     def _bind(self, choice: hardware.Choice, **options: Any) -> Engine:
         if self._engine is not None:

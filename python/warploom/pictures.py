@@ -68,7 +68,7 @@ def _spread(images: Array) -> Array:
 def _faces(model: Model, x: list[Array], y: list[Array], outputs: list[Floats]) -> Rows:
     made: dict[str, Any] = dict(zip(model.output_names, outputs, strict=True))
     swap = models.liae_swap(model)
-    swap.compile(version=model.version, device=model.device, batch_size=1)
+    swap._parent = model  # runs where the model runs
     swapped = swap.predict(x[1], batch_size=model.batch_size)
     face = swapped[0] if isinstance(swapped, list) else swapped
     rows = [("src", x[0]), ("src'", made["src_image"]), ("dst", x[1]), ("dst'", made["dst_image"]), ("swap", face)]

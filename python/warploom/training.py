@@ -65,7 +65,7 @@ def fit(
         raise DataError(f"the batch size {batch_size} is larger than the data set of {rows} samples: use at most {rows}")
     positive(epochs, "epochs")
     history = History()
-    listeners: list[Callback] = [history, *callbacks]
+    listeners: list[Callback] = [*callbacks, history]  # history last: callbacks may add to the logs
     for callback in listeners:
         if not isinstance(callback, Callback):
             raise DTypeError(f"callbacks must be warploom.callbacks.Callback objects, not {type(callback).__name__}")

@@ -16,6 +16,7 @@ from warploom.data.photos import TEST, TRAIN, Photographs, generator
 from warploom.files import write_atomically
 
 SHAPES = ("disc", "square", "triangle", "star", "ring")
+_TINTS = np.array([(220, 60, 50), (60, 190, 70), (70, 90, 230), (230, 200, 50), (200, 70, 210)])  # of the shapes, roughly
 Sample = dict[str, Array]  # uint8, by name of the folder: [H, W] or [H, W, 3]
 
 
@@ -69,7 +70,7 @@ def segmentation(photos: Photographs, rng: np.random.Generator, part: int, heigh
         number = int(rng.integers(1, len(SHAPES) + 1))
         distance, angle, _ = _polar(rng, height, width, rng.uniform(0.12, 0.28) * min(height, width))
         covered = shape_mask(SHAPES[number - 1], distance, angle)
-        texture = _tinted(photos.crop(rng, part, height, width), rng.integers(0, 256, 3), 0.6)
+        texture = _tinted(photos.crop(rng, part, height, width), _TINTS[number - 1] + rng.integers(-25, 26, 3), 0.6)
         image[covered], labels[covered] = texture[covered], number
     return {"images": image, "labels": labels}
 
