@@ -3,7 +3,7 @@
 python -> bindings -> train -> graph -> core -> kernels/ops.h, kernels/device.h
 kernels/vN -> kernels/common -> CUDA or kernels/emulator;   csrc/cpu -> kernels/ops.h, kernels/device.h
 kernels/ops/<name> holds all of an operation that versions share, each file at its place in these arrows: args.h is part of ops.h,
-kernels.cu is a kernel file, cpu.cpp belongs to csrc/cpu and graph.cpp to csrc/graph.
+kernels.cu is a kernel file, cpu.cpp belongs to csrc/cpu (as do headers named *_cpu.h) and graph.cpp to csrc/graph.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def test_shared_operations_keep_to_the_arrows() -> None:
     below = CSRC_ORDER[: CSRC_ORDER.index("graph") + 1]
     for path in files("kernels/ops"):
         own = rf"kernels/ops/{path.parent.name}/.*\.(h|cuh)"
-        if path.name == "cpu.cpp":
-            check(path, [*CONTRACT, r"csrc/cpu/.*", own])
+        if path.name == "cpu.cpp" or path.name.endswith("_cpu.h"):
+            check(path, [*CONTRACT, r"csrc/cpu/.*", r"kernels/ops/(\w+_cpu|preconditions)\.h", own])
         elif path.name == "graph.cpp":
             check(path, [*CONTRACT, *(rf"csrc/{name}/.*" for name in below)])
         else:
@@ -113,7 +113,7 @@ def test_the_emulator_depends_on_nothing_else() -> None:
 
 def test_kernels_never_include_the_engine() -> None:
     for path in files("kernels"):
-        if path.parent.parent.name == "ops" and path.name in ("cpu.cpp", "graph.cpp"):
+        if "ops" in path.parts and (path.name in ("cpu.cpp", "graph.cpp") or path.name.endswith("_cpu.h")):
             continue  # the engine's and the host kernel set's part of a shared operation
         for target in includes(path):
             assert target.startswith("kernels/"), f"{named(path)} must not include {target}"
