@@ -15,7 +15,7 @@ struct ChannelSplits {                         // how a reduction is cut into bl
   int64_t outer = 0, inner = 0, channels = 0;  // inner or channels in units
   int64_t outer_chunk = 1, inner_chunk = 1;
   int outer_splits = 1, inner_splits = 1, lanes = 1;
-  int splits() const { return outer_splits * inner_splits; }
+  __host__ __device__ int splits() const { return outer_splits * inner_splits; }
 };
 
 template <bool kSquares, int kCount>
