@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import warploom as wl
+from conftest import device_mark, kernel_targets
+from harness import Target
 from numpy.typing import NDArray
 from warploom import losses
 
@@ -29,13 +31,14 @@ def network() -> wl.Model:
     )
 
 
-def compiled(batch_size: int = 4) -> wl.Model:
+def compiled(batch_size: int = 4, device: str = "cpu", version: str = "auto") -> wl.Model:
     model = network()
     loss = {
         "picture": [losses.MSE(2.0, mask="weight"), losses.SSIM(0.5, window=5)],
         "classes": losses.CrossEntropy(ignore_index=200, class_weight=[1.0, 2.0, 0.5]),
     }
-    model.compile(wl.optim.Adam(0.01), loss, device="cpu", batch_size=batch_size, seed=1)
+    optimizer = wl.optim.AdaBelief(0.01, eps=1e-4, clip_norm=1.0)
+    model.compile(optimizer, loss, version, device, batch_size, seed=1)
     return model
 
 
@@ -111,3 +114,16 @@ def test_fit_goes_on_inside_an_epoch_with_the_same_bits() -> None:
     fresh.fit(X, Y, epochs=3, callbacks=[third], start=broken.progress)
     assert bits(fresh) == bits(whole)
     assert "lr" in whole.fit(X, Y, epochs=1, callbacks=[schedule]).history
+
+
+@pytest.mark.parametrize("target", [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in kernel_targets()])
+def test_versions_agree(target: Target) -> None:
+    """Three steps, then the losses: the same on every version and device."""
+    x, y = ({k: v[:3] for k, v in arrays.items()} for arrays in (X, Y))
+    results = []
+    for device, version in (("cpu", "cpu"), (target.device, target.version)):
+        model = compiled(3, device, version)
+        values = [model.train_step(x, y) for _ in range(3)]
+        results.append([*values, model.evaluate(x, y)])
+    for got, expected in zip(results[1], results[0], strict=True):
+        assert got == pytest.approx(expected, rel=2e-4)

@@ -98,8 +98,9 @@ def load(
         training, testing = _synthetic(kind, shape, min(limit or SYNTHETIC, SYNTHETIC), seed)
         made = {"images": "crops of photographs"}.get(kind, f"synthetic {kind} made from photographs")
         names = ", ".join(Photographs.load().names)
-        notes = [f"no --data given: {made} that installed packages ship ({names}); see docs/data.md for your own"]
-        name = f"synthetic {kind}"
+        why = "no --data given" if source == "auto" else f"--data {source}"
+        notes = [f"{why}: {made} that installed packages ship ({names}); see docs/data.md for your own"]
+        name = "photographs" if kind == "images" else f"synthetic {kind}"
     else:
         folder = Path(source).expanduser()
         if not folder.is_dir():
