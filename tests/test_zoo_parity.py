@@ -1,7 +1,8 @@
 """Every network of the zoo against its PyTorch twin in float64: outputs, losses, all gradients, buffers; training and evaluation.
 
 The size of an error is judged by what PyTorch's own float32 makes of the same network. Rounding at a ReLU or a maximum sends a
-gradient another way now and then: at full width, with many values, that is likely, and a few of them change gradients by some percent.
+gradient another way now and then: at full width, with many values, that is likely, and a few of them change gradients by
+some percent.
 """
 
 from __future__ import annotations

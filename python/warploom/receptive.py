@@ -6,7 +6,6 @@ period, and the smallest and the largest count are reported: 22-26 means that so
 26. Counted along the rows; the columns are the same unless a layer's window is not square.
 """
 
-import math
 from fractions import Fraction
 from typing import Any
 

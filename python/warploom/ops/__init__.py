@@ -6,6 +6,16 @@ one, else on the emulated device: here the kernels that were named matter more t
 """
 
 from warploom.ops.convolution import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward, linear, linear_backward
+from warploom.ops.merging import (
+    concat,
+    concat_backward,
+    depth_to_space,
+    depth_to_space_backward,
+    flatten,
+    multiply,
+    multiply_backward,
+)
+from warploom.ops.normalization import batch_norm, batch_norm_backward, rms_norm, rms_norm_backward
 from warploom.ops.pointwise import (
     add,
     leaky_relu,
@@ -16,14 +26,23 @@ from warploom.ops.pointwise import (
     sigmoid,
     sigmoid_backward,
 )
-from warploom.ops.resize import max_pool2d, max_pool2d_backward, upsample, upsample_backward
+from warploom.ops.resize import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward, upsample, upsample_backward
 
 __all__ = [
     "add",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
     "conv_transpose2d_backward",
+    "depth_to_space",
+    "depth_to_space_backward",
+    "flatten",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
@@ -31,8 +50,12 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "mse_loss",
+    "multiply",
+    "multiply_backward",
     "relu",
     "relu_backward",
+    "rms_norm",
+    "rms_norm_backward",
     "sigmoid",
     "sigmoid_backward",
     "upsample",
