@@ -114,7 +114,7 @@ def test_bypass_finds_what_comes_through_the_skips() -> None:
         assert set(rows) == {"nothing", "skip -> sum", "bottleneck"}
         changed, kept = ("skip -> sum", "bottleneck") if through_skip else ("bottleneck", "skip -> sum")
         assert rows[kept].psnr == rows["nothing"].psnr
-        assert rows[changed].change < -3
+        assert rows[changed].change < -2
     model.load_state_dict(weights(0.5, 0.5))
     exact = Bypass(model, IMAGES)
     pooled = IMAGES.reshape(6, 3, 8, 2, 8, 2).max((3, 5)).repeat(2, 2).repeat(2, 3)
