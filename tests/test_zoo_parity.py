@@ -35,6 +35,7 @@ class Case:
     arguments: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
     batch: int = 2
+    seed: int = 3  # one with which no value lies so near 0 at a ReLU that kernels disagree about its sign
     full: bool = False  # of full width: cpu only, for its own choice of algorithms
 
 
@@ -102,7 +103,7 @@ class Pair:
     """A model and its twins in float64 and float32, with the same state."""
 
     def __init__(self, case: Case, target: Target) -> None:
-        self.case, rng = case, np.random.default_rng(3)
+        self.case, rng = case, np.random.default_rng(case.seed)
         self.model = models.get(case.model, **case.arguments)
         objective = models.objective(case.model, **case.objective)
         place = {"version": target.version, "device": target.device}
