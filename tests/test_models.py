@@ -37,7 +37,7 @@ def test_totals(name: str, arguments: dict[str, Any], total: int) -> None:
     assert sum(row.parameters for row in rows if not row.shared) == total
 
 
-# Every row of the specification's tables: what is counted (the layers whose names start so), the shape it ends in, its parameters.
+# Every row of the specification's tables: what is counted (layers whose names start so), the shape it ends in, parameters.
 TABLES: dict[str, list[tuple[str, tuple[int, ...], int]]] = {
     "cifar10_autoencoder": [
         ("conv1", (256, 32, 32), 7_168), ("pool1", (256, 16, 16), 0), ("conv2", (128, 16, 16), 295_040),
@@ -49,7 +49,8 @@ TABLES: dict[str, list[tuple[str, tuple[int, ...], int]]] = {
         ("encoder.conv3", (256, 32, 32), 819_456), ("encoder.conv4", (512, 16, 16), 3_277_312),
         *[row for inter in ("inter_ab", "inter_b") for row in (
             (f"{inter}.fc1.flatten", (131_072,), 0), (f"{inter}.fc1.norm", (131_072,), 0), (f"{inter}.fc1", (256,), 33_554_688),
-            (f"{inter}.fc2", (512, 8, 8), 8_421_376), (f"{inter}.conv", (512, 16, 16), 9_439_232), (inter, (512, 16, 16), 51_415_296),
+            (f"{inter}.fc2", (512, 8, 8), 8_421_376), (f"{inter}.conv", (512, 16, 16), 9_439_232),
+            (inter, (512, 16, 16), 51_415_296),
         )],
         ("encoder", (512, 16, 16), 4_306_560), ("decoder.codes", (1024, 16, 16), 0),
         ("decoder.up1", (512, 32, 32), 18_876_416), ("decoder.res1", (512, 32, 32), 2 * 2_359_808),
@@ -142,7 +143,7 @@ def test_swap_shares_the_layers() -> None:
 
 
 def test_objectives() -> None:
-    assert models.NAMES == tuple(models.BY_NAME)
+    assert tuple(models.BY_NAME) == models.NAMES
     for name in models.NAMES:
         objective = models.objective(name)
         assert objective.data in models.Objective.DATA

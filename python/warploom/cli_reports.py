@@ -1,4 +1,4 @@
-"""The commands that only look: devices, versions, summary, memory, explain."""
+"""The commands that only look at what is there and what a step does: devices, versions, memory, explain."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def _table(title: str, columns: list[str], rows: list[list[str]], right: int = 9
     console.print(table)
 
 
-def _model(name: str) -> Model:
+def load_network(name: str) -> Model:
     return files.load_model(name) if name.endswith(".safetensors") or Path(name).is_file() else models.get(name)
 
 
@@ -87,18 +87,6 @@ def versions(as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def summary(model: ModelArgument = "cifar10_autoencoder", as_json: JsonOption = False) -> None:
-    """Layers, shapes, parameters, work and receptive fields of a model."""
-    from warploom.summary import Summary
-
-    table = Summary(_model(model))
-    if as_json:
-        print(json.dumps(table.as_dict(), indent=2))
-    else:
-        table.print()
-
-
-@app.command()
 def memory(
     model: ModelArgument = "cifar10_autoencoder",
     batch_size: BatchOption = 64,
@@ -107,7 +95,7 @@ def memory(
     as_json: JsonOption = False,
 ) -> None:
     """Bytes a training step needs, by category, from the plan: nothing is allocated."""
-    network = _model(model)
+    network = load_network(model)
     engine = _plan(network, version, device, batch_size)
     report = engine.memory(batch_size)
     if as_json:
@@ -128,8 +116,8 @@ def explain(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """The steps of a training step in order: which kernel entry and algorithm, what was fused, and which fusions were refused, and why."""
-    network = _model(model)
+    """The steps of a training step in order: which kernel entry and algorithm, what was fused, which fusions were refused and why."""
+    network = load_network(model)
     engine = _plan(network, version, device, batch_size)
     steps, refusals = engine.explain(batch_size), engine.refusals(batch_size)
     if as_json:

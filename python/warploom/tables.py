@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-WIDTH = 110  # of a table that does not go to a terminal, at least
+WIDTH = 240  # a table that does not go to a terminal is as wide as its text, up to this
 
 
 def draw(
@@ -24,7 +24,7 @@ def draw(
         table.add_column(column, justify="left" if i < left else "right")
     for row in rows:
         table.add_row(*row)
-    console = Console(file=file, width=max(WIDTH, min(200, Console().width)) if not color else None, no_color=not color)
+    console = Console(file=file, width=WIDTH if not color else None, no_color=not color)
     console.print(title, style="bold", highlight=False)
     console.print(table)
     for note in notes:

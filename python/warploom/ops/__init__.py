@@ -7,6 +7,16 @@ one, else on the emulated device: here the kernels that were named matter more t
 
 from warploom.ops.convolution import conv2d, conv2d_backward, conv_transpose2d, conv_transpose2d_backward, linear, linear_backward
 from warploom.ops.losses import bce_with_logits_loss, cross_entropy_loss, dice_loss, l1_loss, rmse_loss, ssim_loss
+from warploom.ops.merging import (
+    concat,
+    concat_backward,
+    depth_to_space,
+    depth_to_space_backward,
+    flatten,
+    multiply,
+    multiply_backward,
+)
+from warploom.ops.normalization import batch_norm, batch_norm_backward, rms_norm, rms_norm_backward
 from warploom.ops.pointwise import (
     add,
     leaky_relu,
@@ -17,17 +27,26 @@ from warploom.ops.pointwise import (
     sigmoid,
     sigmoid_backward,
 )
-from warploom.ops.resize import max_pool2d, max_pool2d_backward, upsample, upsample_backward
+from warploom.ops.resize import avg_pool2d, avg_pool2d_backward, max_pool2d, max_pool2d_backward, upsample, upsample_backward
 
 __all__ = [
     "add",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "bce_with_logits_loss",
+    "concat",
+    "concat_backward",
     "conv2d",
     "conv2d_backward",
     "conv_transpose2d",
     "conv_transpose2d_backward",
     "cross_entropy_loss",
+    "depth_to_space",
+    "depth_to_space_backward",
     "dice_loss",
+    "flatten",
     "l1_loss",
     "leaky_relu",
     "leaky_relu_backward",
@@ -36,8 +55,12 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_backward",
     "mse_loss",
+    "multiply",
+    "multiply_backward",
     "relu",
     "relu_backward",
+    "rms_norm",
+    "rms_norm_backward",
     "rmse_loss",
     "sigmoid",
     "sigmoid_backward",

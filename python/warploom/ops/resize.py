@@ -1,4 +1,4 @@
-"""Max pooling and upsampling."""
+"""Pooling and upsampling."""
 
 from typing import Any
 
@@ -8,12 +8,13 @@ from warploom._arrays import as_array, float32, pair, require
 from warploom._kernels import Kernels
 from warploom._typing import Array, Floats, Shape, Sizes
 from warploom.errors import DTypeError
+from warploom.hardware import layouts
 
 
-def _pool_attributes(x: Shape, kernel: tuple[int, int], stride: tuple[int, int]) -> dict[str, Any]:
+def _pool_attributes(x: Shape, kernel: tuple[int, int], stride: tuple[int, int], what: str = "max_pool2d") -> dict[str, Any]:
     n, c, h, w = x
-    require(min(x) > 0, f"max_pool2d: x {x} must not be empty")
-    require(kernel[0] <= h and kernel[1] <= w, f"max_pool2d: the window {kernel[0]}x{kernel[1]} is larger than the input {h}x{w}")
+    require(min(x) > 0, f"{what}: x {x} must not be empty")
+    require(kernel[0] <= h and kernel[1] <= w, f"{what}: the window {kernel[0]}x{kernel[1]} is larger than the input {h}x{w}")
     oh, ow = (h - kernel[0]) // stride[0] + 1, (w - kernel[1]) // stride[1] + 1
     return {
         "N": n, "C": c, "H": h, "W": w, "KH": kernel[0], "KW": kernel[1], "stride_h": stride[0], "stride_w": stride[1],
@@ -66,6 +67,39 @@ def max_pool2d_backward(
     )
     inputs = {"dy": dy, "index": np.ascontiguousarray(index, dtype=np.int32)}
     return Kernels(version, device).call("max_pool2d_backward", a, inputs, {"dx": tuple(shape)})[0]
+
+
+def avg_pool2d(
+    x: Array, kernel_size: Sizes, *, stride: Sizes | None = None, version: str = "auto", device: str = "auto"
+) -> Floats:
+    """The mean of every window, without padding."""
+    x = float32(x, "x", 4)
+    kernel = pair(kernel_size, "kernel_size")
+    a = _pool_attributes(x.shape, kernel, kernel if stride is None else pair(stride, "stride"), "avg_pool2d")
+    shape = (a["N"], a["C"], a["OH"], a["OW"])
+    return _in_layout(Kernels(version, device), "avg_pool2d_forward", a, {"x": x}, {"y": shape})
+
+
+def avg_pool2d_backward(
+    dy: Array, shape: Shape, kernel_size: Sizes, *, stride: Sizes | None = None, version: str = "auto", device: str = "auto"
+) -> Floats:
+    """dx of avg_pool2d for an input of `shape`."""
+    dy = float32(dy, "dy", 4)
+    require(len(shape) == 4, f"avg_pool2d_backward: shape must be that of a batch of maps, not {tuple(shape)}")
+    kernel = pair(kernel_size, "kernel_size")
+    whole = (int(shape[0]), int(shape[1]), int(shape[2]), int(shape[3]))
+    a = _pool_attributes(whole, kernel, kernel if stride is None else pair(stride, "stride"), "avg_pool2d_backward")
+    expected = (a["N"], a["C"], a["OH"], a["OW"])
+    require(dy.shape == expected, f"avg_pool2d_backward: dy has shape {dy.shape}, but the output is {expected}")
+    return _in_layout(Kernels(version, device), "avg_pool2d_backward", a, {"dy": dy}, {"dx": whole})
+
+
+def _in_layout(
+    kernels: Kernels, entry: str, a: dict[str, Any], inputs: dict[str, Array], outputs: dict[str, tuple[int, ...]]
+) -> Floats:
+    """A call of an entry that takes either layout: in the version's own."""
+    chosen = kernels.pick(entry, {**a, "layout": "nchw"})
+    return kernels.call(entry, {**a, "layout": layouts(chosen)[0]}, inputs, outputs, version=chosen)[0]
 
 
 def _window(size: int, outputs: int, at: Array, axis: int) -> tuple[int, int]:
