@@ -116,7 +116,7 @@ def explain(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """The steps of a training step in order: which kernel entry and algorithm, what was fused, which fusions were refused and why."""
+    """The steps of a training step in order: kernel entry and algorithm, what was fused, which fusions were refused and why."""
     network = load_network(model)
     engine = _plan(network, version, device, batch_size)
     steps, refusals = engine.explain(batch_size), engine.refusals(batch_size)
