@@ -37,7 +37,6 @@ def arrays(shapes: list[tuple[int, ...]], batch: int) -> list[Any]:
 
 
 def ours(name: str, batch: int, device: str, version: str) -> dict[str, Any]:
-    import warploom as wl
     from warploom import models
 
     before = status("VmRSS")
@@ -54,10 +53,11 @@ def ours(name: str, batch: int, device: str, version: str) -> dict[str, Any]:
     for _ in range(2):
         model.train_step(inputs, None if objective.data == "images" else targets)
     states = planned["optimizer_state"] // max(planned["weight_gradients"], 1)
-    return {"planned": planned["total"], "growth": status("VmHWM") - before, "states": states, "version": wl.__name__}
+    grown = {"planned": planned["total"], "growth": status("VmHWM") - before, "states": states, "version": model.version}
+    return grown | {"data": objective.data, "inputs": [t.shape for t in model.inputs], "targets": shapes}
 
 
-def theirs(name: str, batch: int, states: int) -> dict[str, Any]:
+def theirs(name: str, batch: int, told: dict[str, Any]) -> dict[str, Any]:
     import torch
     import torch_twins as twins
 
@@ -69,22 +69,15 @@ def theirs(name: str, batch: int, states: int) -> dict[str, Any]:
         "dsresnet": (twins.DsResNet, twins.dsresnet_loss),
         "liae_ud": (partial(twins.Liae, 256, 256, 64, 64, 22), twins.liae_loss(256)),
     }
-    from warploom import models
-
-    network = models.get(name)
-    objective = models.objective(name)
-    network.compile("sgd", objective.make_losses(), batch_size=1)
-    shapes = network.engine.session.target_shapes()
-    x = [torch.tensor(a) for a in arrays([t.shape for t in network.inputs], batch)]
-    y = x if objective.data == "images" else [torch.tensor(a) for a in arrays(shapes, batch)]
-    if objective.data == "segmentation":
-        y = [torch.zeros((batch, *shapes[0]), dtype=torch.int64)]
-    del network
+    x = [torch.tensor(a) for a in arrays(told["inputs"], batch)]
+    y = x if told["data"] == "images" else [torch.tensor(a) for a in arrays(told["targets"], batch)]
+    if told["data"] == "segmentation":
+        y = [torch.zeros((batch, *told["targets"][0]), dtype=torch.int64)]
     torch.ones(8, 8) @ torch.ones(8, 8)  # the libraries' own memory is not the step's
     before = status("VmRSS")
     twin, loss = made[name][0](), made[name][1]
-    optimizer: Any = torch.optim.SGD(twin.parameters(), lr=1e-3, momentum=0.9 if states == 1 else 0.0)
-    if states >= 2:
+    optimizer: Any = torch.optim.SGD(twin.parameters(), lr=1e-3, momentum=0.9 if told["states"] == 1 else 0.0)
+    if told["states"] >= 2:
         optimizer = torch.optim.Adam(twin.parameters(), lr=1e-3)
     for _ in range(2):
         optimizer.zero_grad()
@@ -108,12 +101,12 @@ def main() -> int:
     parser.add_argument("--version", default="auto")
     parser.add_argument("--out", type=Path, help="JSON lines are appended here")
     parser.add_argument("--side", choices=["ours", "theirs"], help=argparse.SUPPRESS)
-    parser.add_argument("--states", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--told", type=json.loads, default={}, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
         name, batch = options.models[0], options.batch
         result = (
-            ours(name, batch, options.device, options.version) if options.side == "ours" else theirs(name, batch, options.states)
+            ours(name, batch, options.device, options.version) if options.side == "ours" else theirs(name, batch, options.told)
         )
         print(json.dumps(result))
         return 0
@@ -125,7 +118,7 @@ def main() -> int:
         batch = options.batch or DEFAULTS[name]
         common = ["--models", name, "--batch", str(batch)]
         own = run("--side", "ours", "--device", options.device, "--version", options.version, *common)
-        other = run("--side", "theirs", "--states", str(own.get("states", 0)), *common)
+        other = run("--side", "theirs", "--told", json.dumps(own), *common) if "failed" not in own else {}
         record = about_run(ROOT) | {
             "kind": "memory",
             "model": name,
