@@ -143,3 +143,25 @@ X, V = np.zeros((2, 3, 4, 4), np.float32), np.zeros(3, np.float32)
 def test_wrong_arguments(call: Any, text: str) -> None:
     with pytest.raises(wl.ArgumentError, match=re.escape(text)):
         call()
+
+
+def test_gradients_of_what_only_passes_numbers_on() -> None:
+    x = normal(2, 3, 4)
+    assert np.array_equal(wl.ops.flatten_backward(wl.ops.flatten(x), x.shape), x)
+    assert all(np.array_equal(d, x) for d in wl.ops.add_backward(x, x, x))
+    with pytest.raises(wl.errors.ArgumentError, match="flatten of"):
+        wl.ops.flatten_backward(x, (2, 3, 4))
+    with pytest.raises(wl.errors.ArgumentError, match="dy has shape"):
+        wl.ops.add_backward(x, x[:1], x)
+
+
+def test_every_operation_has_its_gradient_and_the_common_arguments() -> None:
+    import inspect
+
+    names = [name for name in wl.ops.__all__ if not name.endswith("_backward")]
+    for name in names:
+        parameters = inspect.signature(getattr(wl.ops, name)).parameters
+        for word in ("version", "device"):
+            assert parameters[word].kind is inspect.Parameter.KEYWORD_ONLY, f"{name} needs the keyword {word}"
+            assert parameters[word].default == "auto"
+        assert name.endswith("_loss") or f"{name}_backward" in wl.ops.__all__, f"{name} has no gradient"

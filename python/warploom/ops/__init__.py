@@ -13,12 +13,14 @@ from warploom.ops.merging import (
     depth_to_space,
     depth_to_space_backward,
     flatten,
+    flatten_backward,
     multiply,
     multiply_backward,
 )
 from warploom.ops.normalization import batch_norm, batch_norm_backward, rms_norm, rms_norm_backward
 from warploom.ops.pointwise import (
     add,
+    add_backward,
     leaky_relu,
     leaky_relu_backward,
     mse_loss,
@@ -31,6 +33,7 @@ from warploom.ops.resize import avg_pool2d, avg_pool2d_backward, max_pool2d, max
 
 __all__ = [
     "add",
+    "add_backward",
     "avg_pool2d",
     "avg_pool2d_backward",
     "batch_norm",
@@ -47,6 +50,7 @@ __all__ = [
     "depth_to_space_backward",
     "dice_loss",
     "flatten",
+    "flatten_backward",
     "l1_loss",
     "leaky_relu",
     "leaky_relu_backward",

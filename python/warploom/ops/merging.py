@@ -135,8 +135,19 @@ def _depth_to_space(
     return kernels.call("depth_to_space", a, {"x": x}, {"y": shape}, version=chosen)[0]
 
 
-def flatten(x: Array) -> Floats:
-    """All axes but the first become one."""
+def flatten(x: Array, *, version: str = "auto", device: str = "auto") -> Floats:
+    """All axes but the first become one; the numbers stay where they are."""
     x = float32(x, "x")
     require(x.ndim > 0, "flatten: x needs a batch axis")
-    return x.reshape(len(x), -1) if x.size else x.reshape(len(x), math.prod(x.shape[1:]))
+    Kernels(version, device)  # a version or device that is not there is an error here too
+    return x.reshape(len(x), math.prod(x.shape[1:]))
+
+
+def flatten_backward(dy: Array, x_shape: Shape, *, version: str = "auto", device: str = "auto") -> Floats:
+    """dx of flatten for an x of that shape."""
+    dy = float32(dy, "dy")
+    shape = tuple(x_shape)
+    flat = (shape[0], math.prod(shape[1:])) if shape else ()
+    require(bool(shape) and dy.shape == flat, f"flatten_backward: dy has shape {dy.shape}, flatten of {shape} has {flat}")
+    Kernels(version, device)
+    return dy.reshape(shape)
