@@ -60,7 +60,7 @@ CASES = {
     "gray-groups": _gray(width=4, groups=2),
     "gray-full": _gray(skips=True, groups=2),
     "dsresnet": Case(
-        "dsresnet", partial(twins.DsResNet, 1), twins.dsresnet_loss, {"size": (64, 32), "width": 1}, batch=4, bound=3e-2
+        "dsresnet", partial(twins.DsResNet, 2), twins.dsresnet_loss, {"size": (64, 32), "width": 2}, batch=4, bound=3e-2
     ),
     "dsresnet-full": Case("dsresnet", twins.DsResNet, twins.dsresnet_loss, {"size": 64}, batch=2, full=True),
     "liae": Case("liae_ud", partial(twins.Liae, **SMALL_LIAE), twins.liae_loss(32), SMALL_LIAE, {"resolution": 32}),
