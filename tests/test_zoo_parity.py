@@ -1,9 +1,9 @@
 """Every network of the zoo against its PyTorch twin in float64: outputs, losses, all gradients, buffers; training and evaluation.
 
-The size of an error is judged by what PyTorch's own float32 makes of the same network. Rounding at a ReLU or a maximum sends a
-gradient another way now and then: at full width, with many values, that is likely, and a few of them change gradients by
-some percent. DSResNet normalises right after a ReLU, and at its bottom over eight values: where a channel has hardly one that is
-not zero, training divides by next to nothing, and PyTorch's float32 gradients too have only three to four digits.
+Gradients are judged by what PyTorch's own float32 makes of the same network: at most four times its error, or 2e-5. But rounding
+at a ReLU or a maximum sends a gradient another way now and then, in ours or in PyTorch's, and where a batch norm follows over few
+values one such flip changes gradients by percents. A flip belongs to one draw of the weights; a wrong gradient is wrong for all:
+so gradients may agree for one of several draws. At full width, with many values, no draw is without flips; there it is 1e-2.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Case:
     arguments: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
     batch: int = 2
-    bound: float = 2e-5  # of the relative error of gradients
     full: bool = False  # of full width: cpu only, for its own choice of algorithms
 
 
+DRAWS = (4, 7, 8, 3)  # of weights
 SMALL_LIAE = {"resolution": 32, "ae_dims": 6, "e_dims": 3, "d_dims": 2, "d_mask_dims": 2}
 LIAE = {"resolution": 64, "ae_dims": 16, "e_dims": 8, "d_dims": 8, "d_mask_dims": 5}
 
@@ -59,9 +59,7 @@ CASES = {
     "gray-both": _gray((32, 48), width=4, skips=True, residual=True),
     "gray-groups": _gray(width=4, groups=2),
     "gray-full": _gray(skips=True, groups=2),
-    "dsresnet": Case(
-        "dsresnet", partial(twins.DsResNet, 2), twins.dsresnet_loss, {"size": (64, 32), "width": 2}, batch=4, bound=3e-2
-    ),
+    "dsresnet": Case("dsresnet", partial(twins.DsResNet, 2), twins.dsresnet_loss, {"size": (64, 32), "width": 2}, batch=4),
     "dsresnet-full": Case("dsresnet", twins.DsResNet, twins.dsresnet_loss, {"size": 64}, batch=2, full=True),
     "liae": Case("liae_ud", partial(twins.Liae, **SMALL_LIAE), twins.liae_loss(32), SMALL_LIAE, {"resolution": 32}),
     "liae-wider": Case("liae_ud", partial(twins.Liae, **LIAE), twins.liae_loss(64), LIAE, {"resolution": 64}, full=True),
@@ -105,8 +103,8 @@ def data(case: Case, model: Any, rng: np.random.Generator) -> tuple[list[Array],
 class Pair:
     """A model and its twins in float64 and float32, with the same state."""
 
-    def __init__(self, case: Case, target: Target) -> None:
-        self.case, rng = case, np.random.default_rng(3)
+    def __init__(self, case: Case, target: Target, draw: int) -> None:
+        self.case, rng = case, np.random.default_rng(draw)
         self.model = models.get(case.model, **case.arguments)
         objective = models.objective(case.model, **case.objective)
         place = {"version": target.version, "device": target.device}
@@ -139,11 +137,12 @@ def errors(got: dict[str, Array], right: dict[str, Array]) -> dict[str, float]:
     return {k: float(np.linalg.norm(got[k] - v)) / max(float(np.linalg.norm(v)), floor) for k, v in right.items()}
 
 
-def check_gradients(got: dict[str, Array], right: dict[str, Array], float32: dict[str, Array], bound: float) -> None:
+def wrong_gradients(got: dict[str, Array], right: dict[str, Array], float32: dict[str, Array], full: bool) -> str:
+    """ "" or the arrays that are off."""
     measured, own = errors(got, right), errors(float32, right)
-    bound = max(bound, 4 * max(own.values()))
+    bound = max(1e-2 if full else 2e-5, 4 * max(own.values()))
     wrong = [f"{key} {value:.1e} (PyTorch {own[key]:.1e})" for key, value in measured.items() if not value <= bound]
-    assert not wrong, f"bound {bound:.1e}: {', '.join(wrong)}"
+    return f"bound {bound:.1e}: {', '.join(wrong)}" if wrong else ""
 
 
 @pytest.fixture(autouse=True)
@@ -155,10 +154,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize(("name", "target"), _cases())
-def test_zoo_parity(name: str, target: Target) -> None:
-    pair = Pair(CASES[name], target)
-    model, x, y = pair.model, pair.x, pair.y
+def judge(pair: Pair) -> str:
+    """Fails where numbers differ that no flip can change; returns what is wrong with the gradients, if anything."""
+    model, x, y, full = pair.model, pair.x, pair.y, pair.case.full
     before = model.state_dict()
 
     loss, outputs, gradients, _ = pair.truth(training=False)
@@ -166,14 +164,10 @@ def test_zoo_parity(name: str, target: Target) -> None:
     for got, right in zip([predicted] if len(outputs) == 1 else predicted, outputs, strict=True):
         assert np.abs(got - right).max() <= 2e-5 * np.abs(right).max()
     assert abs(model.evaluate(x, y)["loss"] / loss - 1) <= 1e-5
-    check_gradients(
-        model.gradients(x, y, training=False), gradients, pair.truth(training=False, which=1)[2], 5e-2 if pair.case.full else 2e-5
-    )
+    wrong = wrong_gradients(model.gradients(x, y, training=False), gradients, pair.truth(training=False, which=1)[2], full)
 
     loss, _, gradients, buffers = pair.truth(training=True)
-    check_gradients(
-        model.gradients(x, y), gradients, pair.truth(training=True, which=1)[2], 5e-2 if pair.case.full else pair.case.bound
-    )
+    wrong = wrong or wrong_gradients(model.gradients(x, y), gradients, pair.truth(training=True, which=1)[2], full)
     after = model.state_dict()
     assert all(np.array_equal(before[k], after[k]) for k in before), "gradients() changed the model"
 
@@ -183,6 +177,18 @@ def test_zoo_parity(name: str, target: Target) -> None:
         assert np.abs(state[key] - right).max() <= 1e-5 * max(1.0, np.abs(right).max()), key
     for key in gradients:
         np.testing.assert_array_equal(state[key], before[key])  # the rate is 0
+    return wrong
+
+
+@pytest.mark.parametrize(("name", "target"), _cases())
+def test_zoo_parity(name: str, target: Target) -> None:
+    found = []
+    for draw in DRAWS:
+        wrong = judge(Pair(CASES[name], target, draw))
+        if not wrong:
+            return
+        found.append(f"draw {draw}: {wrong}")
+    raise AssertionError("\n".join(found))
 
 
 def test_state_moves_from_pytorch() -> None:
