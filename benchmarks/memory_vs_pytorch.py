@@ -125,7 +125,7 @@ def main() -> int:
             "batch": batch,
             "device": options.device,
             "ours": own,
-            "torch": other,
+            "theirs": other,
         }
         if options.out:
             with options.out.open("a") as file:
