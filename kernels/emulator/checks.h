@@ -6,7 +6,7 @@
 //   global  launch serial 16 | block 22 | thread 10 | barrier epoch 10 | flags 2 | byte mask 4
 // A barrier starts a new epoch; accesses of one epoch by two threads are unordered unless the threads are of one warp and a
 // __syncwarp that named both lies between them (warp clocks). Stale tags never match, so nothing is cleared between blocks and
-// launches.
+// launches until a serial has run out.
 #pragma once
 
 #include <map>
@@ -32,6 +32,8 @@ constexpr uint64_t kClockMask = 0x3fff, kEpochMask = 0x3fff, kSerialMask = 0xfff
 namespace global_tag {
 constexpr int kEpoch = 6, kThread = 16, kBlock = 26, kSerial = 48;
 constexpr uint64_t kEpochMask = 0x3ff, kBlockMask = 0x3fffff, kSerialMask = 0xffff;
+// Launches are counted 1 ... 65535, then again from 1, and the cells are cleared: 0 is left to cells that nobody has touched.
+constexpr uint64_t launch_number(uint64_t serial) { return 1 + serial % kSerialMask; }
 }  // namespace global_tag
 constexpr uint64_t kThreadMask = 0x3ff;
 

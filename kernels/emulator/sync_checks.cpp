@@ -29,8 +29,8 @@ void prepare_checks(Worker& w) {
 }
 
 void launch_opens(const Launch& launch) {
-  // Tags of 65536 launches ago would match again.
-  if ((launch.serial & global_tag::kSerialMask) == 0 && arena.cells)
+  // Tags of 65535 launches ago would match again.
+  if (global_tag::launch_number(launch.serial) == 1 && arena.cells)
     madvise(arena.cells, arena.size / 4 * sizeof(Cell), MADV_DONTNEED);
   begin_releases(launch.serial);
 }
@@ -91,7 +91,7 @@ void block_begins(Worker& w) {
   c.fenced = false;
   c.budget = 1u << 20;
   c.fault.kind = Fault::none;
-  c.block_tag = ((w.launch->serial & global_tag::kSerialMask) << global_tag::kSerial) |
+  c.block_tag = (global_tag::launch_number(w.launch->serial) << global_tag::kSerial) |
                 ((w.block & global_tag::kBlockMask) << global_tag::kBlock);
   uint64_t name = 0;
   for (const char* p = w.launch->request->name; *p; ++p) name = name * 31 + static_cast<unsigned char>(*p);

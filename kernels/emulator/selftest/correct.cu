@@ -349,5 +349,15 @@ WL_CASE(correct, halo_exchange_over_launches) {
   t.equal(a + 160, 1, [](int) { return 81.0f; }, "middle value");
 }
 
+__global__ void increment_kernel(float* x) {
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+  x[i] = x[i] + 1.0f;
+}
+WL_CASE(correct, more_launches_than_the_checks_can_count) {  // the launch's number has 16 bits: see checks.h
+  float* x = t.upload(std::vector<float>(128, 0.0f));
+  for (int k = 0; k < 66000; ++k) launch(t.context, "increment_kernel", increment_kernel, 2, 64, 0, x);
+  t.equal(x, 128, [](int) { return 66000.0f; }, "sum");
+}
+
 }  // namespace selftest
 }  // namespace warploom
