@@ -317,6 +317,20 @@ void atomic_access(const void* address, size_t bytes, const void* caller) {
   c.acquired = releases.count.load();
 }
 
+// Until the copying thread waits for it, what a cp.async writes counts as written by nobody: reading it early is an error.
+void copy_issued(void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller) {
+  Fiber* f = current_fiber();
+  CheckState& c = *f->checks;
+  if (reinterpret_cast<uintptr_t>(global) & (bytes - 1))
+    found(Fault::misaligned, reinterpret_cast<uintptr_t>(global), bytes, Kind::read, caller);
+  if (source_bytes) access<Kind::read, false>(global, source_bytes, caller);
+  access<Kind::write, true>(shared, bytes, caller);
+  const uintptr_t offset = reinterpret_cast<uintptr_t>(shared) - c.shared_base;
+  for (size_t k = 0; k < bytes; k += 4) c.written[(offset + k) >> 2] = c.block_serial << 4;
+}
+
+void copy_landed(void* shared, size_t bytes, const void* caller) { access<Kind::write, true>(shared, bytes, caller); }
+
 void fenced() {
   if (Fiber* f = current_fiber()) f->checks->fenced = true;
 }

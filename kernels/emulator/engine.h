@@ -41,6 +41,7 @@ struct Fiber : Identity {  // a stack, and the thread that is on it
   Site site{};  // where it waits
   char* stack_low = nullptr;
   unsigned stack_index = 0;
+  struct AsyncCopies* copies = nullptr;  // made at the first cp.async of a thread on this stack, kept
 #if defined(WARPLOOM_EMULATOR_CHECKED)
   struct CheckState* checks = nullptr;
   uint64_t shared_tag = 0, global_tag = 0;  // who it is, and when: see checks.h
@@ -163,6 +164,12 @@ void start_launch(Worker& worker, Launch& launch);
 [[noreturn]] void abandon(Worker& worker);
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
 std::string where(const Launch& launch, uint64_t block);  // "conv2d_forward: block (1, 0, 0)"
+
+// tensor_cores.cpp: what the lanes of a warp brought to a TensorOp (pointers to their operands) becomes what each of them gets
+void complete_tensor_op(int op, unsigned arrived, const uint64_t (&operands)[32]);
+
+// async_copies.cpp
+void forget_copies(Fiber* fiber);  // a new thread begins on this stack
 
 // pool.cpp
 int worker_count();

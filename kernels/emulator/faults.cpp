@@ -273,7 +273,7 @@ std::string fault_location(Worker& w) {
     case Fault::shared_bounds:
       return verb + bytes + " out of bounds: " + near_shared(w, f.address) + at(f);
     case Fault::shared_unwritten:
-      return verb + bytes + " that no thread of this block has written: " + shared_at(w, f.address) + at(f);
+      return verb + bytes + " that no thread of this block has written (a cp.async writes when it has been waited for): " + shared_at(w, f.address) + at(f);
     case Fault::shared_race:
       return "race on " + shared_at(w, f.address) + ": " + verb + bytes + at(f) + "; " + other_party(w, f) +
              " is not separated from it by a barrier";

@@ -65,6 +65,7 @@ void begin_thread(Worker& w, Fiber* self) {
   self->number = number;
   self->lane = number & 31u;
   self->warp = &w.warps[number >> 5];
+  if (self->copies) forget_copies(self);
   hooks::thread_begins(w, self);
 }
 
@@ -208,6 +209,9 @@ void complete(Worker& w, Warp& warp, int index) {
       break;
     case WarpOp::bit_xor:
       fold([](uint64_t a, uint64_t b) { return a ^ b; });
+      break;
+    default:
+      complete_tensor_op(static_cast<int>(r.op), lanes, warp.value);
       break;
   }
   hooks::warp_completed(w, warp, r);

@@ -24,6 +24,8 @@ void barrier_passed(Worker& w, Fiber* self);
 void warp_completed(Worker& w, Warp& warp, const Rendezvous& r);
 void warp_passed(Worker& w, Fiber* self);
 void failed_at(Worker& w, Site site);
+void copy_issued(void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller);
+void copy_landed(void* shared, size_t bytes, const void* caller);
 #else
 constexpr size_t kRedZone = 0;
 inline void launch_begins(Worker&) {}
@@ -37,6 +39,8 @@ inline void barrier_passed(Worker&, Fiber*) {}
 inline void warp_completed(Worker&, Warp&, const Rendezvous&) {}
 inline void warp_passed(Worker&, Fiber*) {}
 inline void failed_at(Worker&, Site) {}
+inline void copy_issued(void*, const void*, size_t, size_t, const void*) {}
+inline void copy_landed(void*, size_t, const void*) {}
 #endif
 
 }  // namespace hooks

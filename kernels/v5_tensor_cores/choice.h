@@ -1,0 +1,76 @@
+// choice.h - inside v5: which convolutions go to the tensor cores, and what the rest is told. Host code only.
+#pragma once
+
+#include <string>
+
+#include "../common/preconditions.h"
+#include "../device.h"
+
+namespace warploom::v5 {
+
+inline bool wants_float32(const Fusion& f) { return f.precision == Precision::fp32 || f.precision == Precision::fp32_exact; }
+
+// Groups of so few channels would leave a fragment of 16 x 8 empty (depthwise above all): v2's kernels take them, in float32.
+inline bool small_groups(const Conv2dShape& s) { return s.groups > 1 && s.C_in / s.groups <= 4 && s.C_out / s.groups <= 4; }
+
+template <class Args>
+bool on_tensor_cores(const Args& a) {
+  return !wants_float32(a.fusion) && !small_groups(a.s);
+}
+
+// The same call for v2, which computes in float32 whatever precision was asked for.
+template <class Args>
+Args in_float32(const Args& a) {
+  Args plain = a;
+  plain.fusion.precision = Precision::fp32;
+  return plain;
+}
+
+// What the tensor core entries have in common; `folds_activation`: the forward entry.
+template <class Args>
+std::string tensor_core_error(const Args& a, bool folds_activation) {
+  if (a.fusion.pool != 1) return "v5 folds no pool into a convolution; run the max pool as an operation of its own";
+  if (a.fusion.activation != Activation::none && !folds_activation)
+    return "v5 folds no activation into the gradients of a convolution; run its gradient as an operation of its own";
+  if (a.fusion.upsample != 1 && a.fusion.upsample != 2)
+    return "v5 folds nearest upsampling by 2 into a convolution, not by " + std::to_string(a.fusion.upsample);
+  if (a.fusion.upsample == 2 && (a.s.stride_h != 1 || a.s.stride_w != 1))
+    return "v5 folds an upsample only into a convolution of stride 1";
+  if (a.fusion.upsample == 2 && (a.s.H % 2 || a.s.W % 2)) return "an image upsampled by 2 has an even height and width";
+  return conv2d_shape_error(a.s);
+}
+
+inline const char* name_of(Precision p) { return p == Precision::tf32 ? "tf32" : p == Precision::bf16 ? "bf16" : "fp16"; }
+
+// Throws where the GPU has no tensor cores for the precision.
+inline void require_tensor_cores(Precision p, const Context& context) {
+  if (!context.device) return;
+  const int have = context.device->compute_major * 10 + context.device->compute_minor, need = p == Precision::fp16 ? 75 : 80;
+  if (have >= need) return;
+  throw DeviceError("precision " + std::string(name_of(p)) + " needs a GPU of compute capability " +
+                    (need == 75 ? "7.5" : "8.0") + " or newer, this one has " + std::to_string(have / 10) + "." +
+                    std::to_string(have % 10) + "; use " + (have >= 75 ? "fp16 or fp32" : "fp32"));
+}
+
+inline const char* algorithm_name(const Fusion& f, const Conv2dShape& s) {
+  if (wants_float32(f)) return "float32 (v2)";
+  if (small_groups(s)) return "float32 (v2): groups too small for tensor cores";
+  switch (f.precision) {
+    case Precision::tf32:
+      return "mma m16n8k8 tf32";
+    case Precision::bf16:
+      return "mma m16n8k16 bf16";
+    default:
+      return "mma m16n8k16 fp16";
+  }
+}
+
+// run(operand type) for the precision asked for.
+template <class Bf16, class F16, class Tf32, class Run>
+void with_operand_type(Precision p, Run run) {
+  if (p == Precision::tf32) return run(Tf32());
+  if (p == Precision::bf16) return run(Bf16());
+  run(F16());
+}
+
+}  // namespace warploom::v5

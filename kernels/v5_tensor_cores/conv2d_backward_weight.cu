@@ -1,0 +1,238 @@
+// conv2d_backward_weight.cu (v5): dw[k, oc] = sum over pixels of gathered x[pixel, k] * dy[pixel, oc], k = (tap, input channel): a
+//   GEMM over pixels on tensor cores
+// Layout: dy [N, OH, OW, C_out], x [N, H, W, C_in] (half of it with an upsample folded in), dw hwio [KH, KW, C_in/groups, C_out].
+//   Both factors are contiguous across the sum, which ldmatrix.trans turns (tf32: single words).
+// One block owns a BM x BN tile of dw and one run of pixels, a warp mma fragments of it; runs meet in a second pass, in order.
+// From v2: operands rounded to bf16, fp16 or tf32, products summed in float32 by mma.sync. Bottleneck: mma issue.
+// Preconditions: no activation, no pool; workspace of w_count() floats per run, at most kPartialsLimit; bf16 and tf32 need sm_80,
+//   fp16 sm_75; float32 and groups of up to 4 channels are v2's.
+#include <algorithm>
+
+#include "../common/fast_divisor.cuh"
+#include "../v2_tiled_nhwc/table.h"
+#include "choice.h"
+#include "entries.h"
+#include "tensor_tile.cuh"
+
+namespace warploom::v5 {
+
+struct WeightGemm {
+  int64_t pixels = 0, run = 0;  // all pixels; those of one run (a multiple of BK, fewer in the last)
+  int groups = 1, C_group = 0, O_group = 0, K = 0;
+  int H = 0, W = 0, C_in = 0, OH = 0, OW = 0, C_out = 0;  // H x W: of the convolution's input, after an upsample
+  int stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0;
+  int up = 0;  // 1: x is [N, H / 2, W / 2, C_in]
+  bool vector_x = false, vector_n = false, pairs_n = false;
+  FastDivisor by_image, by_col, by_channel, by_tap;  // OH * OW, OW, C_in/groups, KW
+};
+
+// kVector: four neighbouring k lie within one tap and are one 16-byte load, and so are four neighbouring n.
+template <class Tile, bool kVector>
+struct PixelLoader {
+  using A = typename Tile::A;
+  using B = typename Tile::B;
+  static constexpr int kColumns = kVector ? 1 : 4;
+  const WeightGemm& g;
+  const float* x;   // from the run's first image and the group's first channel
+  const float* dy;  // the same
+  int p, end;       // pixels, counted from the run's first image
+  int n;            // this thread's first column of dy
+  int row_reach[kColumns], col_reach[kColumns], channel[kColumns];
+
+  __device__ __forceinline__ PixelLoader(const WeightGemm& g_, const float* x_, const float* dy_, int k0, int n0, int begin,
+                                         int end_)
+      : g(g_), x(x_), dy(dy_), p(begin), end(end_), n(n0 + item_column<B>()) {
+    WL_UNROLL
+    for (int e = 0; e < kColumns; ++e) {
+      const int k = k0 + item_column<A>() + e;
+      const int tap = g.by_channel.quotient(k), kh = g.by_tap.quotient(tap);
+      channel[e] = g.by_channel.remainder(k, tap);
+      row_reach[e] = k < g.K ? kh - g.pad_top : -g.H - g.OH * g.stride_h;  // outside the image from every pixel
+      col_reach[e] = g.by_tap.remainder(tap, kh) - g.pad_left;
+    }
+  }
+  __device__ __forceinline__ bool a_vector() const { return kVector || g.vector_x; }
+  __device__ __forceinline__ bool b_vector() const { return kVector || g.vector_n; }
+  __device__ __forceinline__ bool a_at(int l, int e, const float*& to) const {
+    const int q = p + item_row<A, Tile::kThreads>(l), column = kVector ? 0 : e;
+    const int image = g.by_image.quotient(q), at = g.by_image.remainder(q, image);
+    const int oh = g.by_col.quotient(at), ow = g.by_col.remainder(at, oh);
+    const int row = oh * g.stride_h + row_reach[column], col = ow * g.stride_w + col_reach[column];
+    const uint32_t pixel =
+        (static_cast<uint32_t>(image) * static_cast<uint32_t>(g.H >> g.up) + static_cast<uint32_t>(row >> g.up)) *
+            static_cast<uint32_t>(g.W >> g.up) +
+        static_cast<uint32_t>(col >> g.up);
+    to = x + static_cast<uint32_t>(pixel * static_cast<uint32_t>(g.C_in) + static_cast<uint32_t>(channel[column]));
+    return q < end && static_cast<unsigned>(row) < static_cast<unsigned>(g.H) &&
+           static_cast<unsigned>(col) < static_cast<unsigned>(g.W);
+  }
+  __device__ __forceinline__ bool b_at(int l, int e, const float*& to) const {
+    const int q = p + item_row<B, Tile::kThreads>(l);
+    to = dy + static_cast<uint32_t>(q * static_cast<uint32_t>(g.C_out) + static_cast<uint32_t>(n + e));
+    return q < end && n + e < g.O_group;
+  }
+  __device__ __forceinline__ void advance() { p += Tile::BK; }
+};
+
+template <class Tile, bool kVector>
+__global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void conv2d_backward_weight_kernel(
+    WeightGemm g, const float* __restrict__ dy,  // [N, OH, OW, C_out]
+    const float* __restrict__ x,                 // [N, H, W, C_in]
+    float* __restrict__ partials) {              // [runs, KH, KW, C_in/groups, C_out]
+  const int n_tiles = (g.O_group + Tile::BN - 1) / Tile::BN, k_tiles = (g.K + Tile::BM - 1) / Tile::BM;
+  int block = static_cast<int>(blockIdx.x);
+  const int n0 = block % n_tiles * Tile::BN;
+  block /= n_tiles;
+  const int k0 = block % k_tiles * Tile::BM;
+  block /= k_tiles;
+  const int group = block % g.groups, run = block / g.groups;
+
+  // Pixels and offsets are counted from the first image of the run, so that 32 bits hold them.
+  const int image = g.OH * g.OW;
+  const int64_t first_image = run * g.run / image;
+  const int begin = static_cast<int>(run * g.run - first_image * image);
+  const int64_t rest = g.pixels - run * g.run;
+  const int end = begin + static_cast<int>(rest < g.run ? rest : g.run);
+
+  float sum[Tile::MT][Tile::NT][4];
+  {
+    PixelLoader<Tile, kVector> from(g, x + first_image * (g.H >> g.up) * (g.W >> g.up) * g.C_in + group * g.C_group,
+                                    dy + first_image * image * g.C_out + group * g.O_group, k0, n0, begin, end);
+    multiply_stream<Tile>(from, (end - begin + Tile::BK - 1) / Tile::BK, sum);
+  }
+
+  partials += static_cast<int64_t>(run) * g.K * g.C_out + group * g.O_group;
+  const int first_n = n0 + first_column<Tile>();
+  for_each_row<Tile>([&](int i, int half, int in_tile) {
+    const int k = k0 + in_tile;
+    if (k >= g.K) return;
+    float* to = partials + static_cast<int64_t>(k) * g.C_out;
+    WL_UNROLL
+    for (int j = 0; j < Tile::NT; ++j)
+      store_pair(to, first_n + 8 * j, g.O_group, g.pairs_n, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
+  });
+}
+
+// dw[i] = the sum of its runs, in order; four neighbours a thread where that is aligned.
+template <int kCount>
+__global__ __launch_bounds__(256) void sum_runs_kernel(int runs, int64_t count,
+                                                       const float* __restrict__ partials,  // [runs, count]
+                                                       float* __restrict__ dw) {            // [count]
+  const int64_t i = kCount * (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
+  if (i >= count) return;
+  float sum[kCount], next[kCount];
+  copy_vector<kCount>(sum, partials + i);
+  for (int r = 1; r < runs; ++r) {
+    copy_vector<kCount>(next, partials + r * count + i);
+    WL_UNROLL
+    for (int e = 0; e < kCount; ++e) sum[e] += next[e];
+  }
+  if constexpr (kCount == 4)
+    store4(dw + i, make_float4(sum[0], sum[1], sum[2], sum[3]));
+  else
+    dw[i] = sum[0];
+}
+
+// Runs so that about kTargetBlocks blocks share the work, a run is not too short, and the partial sums fit their limit.
+constexpr int64_t kTargetBlocks = 264, kShortestRun = 256, kPartialsLimit = int64_t(16) << 20;
+
+// A run begins within its first image and may end within another; offsets from its first image stay below 2^32.
+inline int64_t longest_run(const Conv2dShape& s) {
+  const int64_t pixels = int64_t(s.OH) * s.OW, largest = std::max(int64_t(s.H) * s.W * s.C_in, pixels * s.C_out);
+  return std::min(pixels * std::max((int64_t(1) << 32) / largest - 2, int64_t(1)), int64_t(1) << 30);
+}
+
+struct WeightPlan {
+  int64_t run = 0, blocks = 0;
+  int runs = 1;
+};
+
+template <class Tile>
+WeightPlan plan_for(const Conv2dShape& s) {
+  const int64_t pixels = int64_t(s.N) * s.OH * s.OW, K = int64_t(s.C_in / s.groups) * s.KH * s.KW;
+  const int64_t tiles = (K + Tile::BM - 1) / Tile::BM * ((s.C_out / s.groups + Tile::BN - 1) / Tile::BN) * s.groups;
+  int64_t runs = (kTargetBlocks + tiles - 1) / tiles;
+  runs = std::min(runs, (pixels + kShortestRun - 1) / kShortestRun);
+  runs = std::min(runs, kPartialsLimit / (s.w_count() * 4));
+  runs = std::max({runs, (pixels + longest_run(s) - 1) / longest_run(s), int64_t(1)});
+  WeightPlan p;
+  p.run = std::max((pixels + runs - 1) / runs, int64_t(1));
+  p.run = (p.run + 31) / 32 * 32;  // BK of every operand type divides it, so that all precisions plan alike
+  p.runs = static_cast<int>(std::max((pixels + p.run - 1) / p.run, int64_t(1)));
+  p.blocks = tiles * p.runs;
+  return p;
+}
+
+// Calls run(tile): as choose_tile of implicit_gemm.cuh; here the rows are taps * channels, and runs of pixels make up for few tiles.
+template <class T, class Run>
+auto with_weight_tile(const Conv2dShape& s, Run run) {
+  const int channels = s.C_out / s.groups;
+  const int64_t K = int64_t(s.C_in / s.groups) * s.KH * s.KW;
+  if (channels <= 16) return run(NarrowTile<T, false, false>());
+  if (channels <= 64 || K <= 64 || s.C_in / s.groups % 4 || channels % 4) return run(SquareTile<T, false, false>());
+  return run(WideTile<T, false, false>());
+}
+
+static int64_t workspace_bytes(const Conv2dBackwardWeight& a) {
+  if (!on_tensor_cores(a)) {
+    const auto& entry = v2::table().conv2d_backward_weight;
+    return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
+  }
+  const int runs = with_weight_tile<Bf16>(a.s, [&](auto tile) { return plan_for<decltype(tile)>(a.s).runs; });
+  return runs > 1 ? runs * a.s.w_count() * 4 : 0;
+}
+
+template <class T>
+static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
+  const Conv2dShape& s = a.s;
+  WeightGemm g;
+  g.pixels = int64_t(s.N) * s.OH * s.OW;
+  g.groups = s.groups, g.C_group = s.C_in / s.groups, g.O_group = s.C_out / s.groups, g.K = g.C_group * s.KH * s.KW;
+  g.H = s.H, g.W = s.W, g.C_in = s.C_in, g.OH = s.OH, g.OW = s.OW, g.C_out = s.C_out;
+  g.stride_h = s.stride_h, g.stride_w = s.stride_w, g.pad_top = s.pad_top, g.pad_left = s.pad_left;
+  g.up = a.fusion.upsample - 1;
+  g.by_image = FastDivisor(s.OH * s.OW), g.by_col = FastDivisor(s.OW);
+  g.by_channel = FastDivisor(g.C_group), g.by_tap = FastDivisor(s.KW);
+  g.vector_x = g.C_group % 4 == 0 && aligned16(a.x.data);
+  g.vector_n = g.O_group % 4 == 0 && aligned16(a.dy.data);
+
+  with_weight_tile<T>(s, [&](auto tile) {
+    using Tile = decltype(tile);
+    const WeightPlan p = plan_for<Tile>(s);
+    g.run = p.run;
+    float* partials = p.runs > 1 ? context.workspace.ptr() : a.dw.ptr();
+    g.pairs_n = g.O_group % 2 == 0 && aligned16(partials);
+    auto launch_with = [&](auto kernel) {
+      launch(context, "v5::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(p.blocks, 1)), dim3(Tile::kThreads),
+             Tile::kSharedBytes, g, a.dy.ptr(), a.x.ptr(), partials);
+    };
+    if constexpr (Tile::BN == 128)
+      launch_with(conv2d_backward_weight_kernel<Tile, true>);
+    else if constexpr (Tile::BN == 64)
+      launch_with(g.vector_x && g.vector_n ? conv2d_backward_weight_kernel<Tile, true>
+                                           : conv2d_backward_weight_kernel<Tile, false>);
+    else
+      launch_with(conv2d_backward_weight_kernel<Tile, false>);
+    if (p.runs == 1) return;
+    const int64_t count = s.w_count();
+    const bool vector = count % 4 == 0 && aligned16(partials, a.dw.data);
+    launch(context, "v5::sum_runs_kernel", vector ? sum_runs_kernel<4> : sum_runs_kernel<1>,
+           dim3(blocks_for(vector ? count / 4 : count, 256)), dim3(256), 0, p.runs, count, partials, a.dw.ptr());
+  });
+}
+
+static void run(const Conv2dBackwardWeight& a, const Context& context) {
+  if (!on_tensor_cores(a)) return v2::table().conv2d_backward_weight.run(in_float32(a), context);
+  require_tensor_cores(a.fusion.precision, context);
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) { run_as<decltype(type)>(a, context); });
+}
+
+static std::string why_not(const Conv2dBackwardWeight& a) {
+  return on_tensor_cores(a) ? tensor_core_error(a, false) : v2::table().conv2d_backward_weight.why_not(in_float32(a));
+}
+
+static const char* algorithm(const Conv2dBackwardWeight& a) { return algorithm_name(a.fusion, a.s); }
+
+Entry<Conv2dBackwardWeight> conv2d_backward_weight() { return {run, why_not, workspace_bytes, nullptr, algorithm}; }
+
+}  // namespace warploom::v5

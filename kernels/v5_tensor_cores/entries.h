@@ -1,0 +1,12 @@
+// entries.h - inside v5: every file of this folder defines the entries of its operations; table.cu collects them.
+#pragma once
+
+#include "../ops.h"
+
+namespace warploom::v5 {
+
+Entry<Conv2dForward> conv2d_forward();
+Entry<Conv2dBackwardInput> conv2d_backward_input();
+Entry<Conv2dBackwardWeight> conv2d_backward_weight();
+
+}  // namespace warploom::v5

@@ -1,0 +1,246 @@
+// implicit_gemm.cuh (v5): out[m, n] = sum over k of gathered[m, k] * w[k, n], m a pixel, k a (tap, channel); `gathered` is never
+//   stored
+// Layout: source [N, src_H, src_W, src_C], w hwio [KH, KW, C_in/groups, C_out], out [N, out_H, out_W, out_C]. Forward: source x,
+//   n an output channel. Backward to the input: source dy, n an input channel, taps mirrored; each phase of a stride is a dense
+//   problem of its own. A nearest upsample by 2 folded in: forward reads x at half the row and column; backward takes every tap
+//   twice a direction, once for each of the two rows (columns) of dx upsampled that one row of dx stands for.
+// One block owns a BM x BN tile of out, a warp fragments of it (tensor_tile.cuh); a thread loads 4 elements of k or n at a time.
+// From v2: tensor cores; hwio stays (v2's float32 entries share the weights): forward reads it across k, backward along k, and
+//   ldmatrix takes both.
+// Preconditions: one image below 2^31 elements.
+#pragma once
+
+#include "../common/epilogue.cuh"
+#include "../common/fast_divisor.cuh"
+#include "choice.h"
+#include "tensor_tile.cuh"
+
+namespace warploom::v5 {
+
+struct ImplicitGemm {
+  int N = 0, rows = 0, cols = 0;  // pixels computed: N images of rows x cols, for phase (0, 0) of a strided backward
+  int groups = 1, k_channels = 0, n_channels = 0;  // channels of a group, gathered and computed
+  int taps_h = 0, taps_w = 0;                      // with an upsample folded into backward: 2 * KH, 2 * KW
+  int src_H = 0, src_W = 0, src_C = 0;
+  int out_H = 0, out_W = 0, out_C = 0;
+  int step_h = 1, step_w = 1;  // forward: source row = step_h * i + a - pad; backward: out row = step_h * i + phase
+  int pad_top = 0, pad_left = 0;
+  int w_height = 0, w_width = 0, w_inputs = 0, w_outputs = 0;  // KH, KW, C_in/groups, C_out
+  int up = 0;                                                  // 1: nearest upsample by 2 folded in
+  bool vector_k = false, vector_n = false;                     // 16-byte access along k_channels (n_channels) is aligned
+  bool pairs_n = false;                                        // out can be stored 8 bytes at a time
+  FastDivisor by_image, by_col, by_channel, by_tap;            // rows * cols, cols, k_channels, taps_w
+};
+
+// The problem of one block: a phase of a strided backward sees only some pixels and taps.
+template <bool kBackward>
+struct Phase {
+  int rows, cols, taps_h, taps_w, phase_h = 0, phase_w = 0, first_h = 0, first_w = 0;
+  FastDivisor by_image, by_col, by_tap;
+
+  __device__ __forceinline__ explicit Phase(const ImplicitGemm& g)
+      : rows(g.rows), cols(g.cols), taps_h(g.taps_h), taps_w(g.taps_w), by_image(g.by_image), by_col(g.by_col), by_tap(g.by_tap) {
+    if (!kBackward || g.step_h * g.step_w == 1) return;
+    phase_h = static_cast<int>(blockIdx.y) / g.step_w, phase_w = static_cast<int>(blockIdx.y) % g.step_w;
+    first_h = (phase_h + g.pad_top) % g.step_h, first_w = (phase_w + g.pad_left) % g.step_w;
+    rows = (g.out_H - phase_h + g.step_h - 1) / g.step_h, cols = (g.out_W - phase_w + g.step_w - 1) / g.step_w;
+    taps_h = (g.taps_h - first_h + g.step_h - 1) / g.step_h, taps_w = (g.taps_w - first_w + g.step_w - 1) / g.step_w;
+    if (rows <= 0 || cols <= 0) rows = cols = 0;
+    if (taps_h <= 0 || taps_w <= 0) taps_h = taps_w = 0;
+    by_image = FastDivisor(max(rows * cols, 1)), by_col = FastDivisor(max(cols, 1)), by_tap = FastDivisor(max(taps_w, 1));
+  }
+};
+
+// How far tap a reaches from a pixel's first source row (column), and which row (column) of w it multiplies.
+template <bool kBackward>
+__device__ __forceinline__ int tap_reach(int a, int up, int kernel) {
+  if (!kBackward) return a;
+  return up && a >= kernel ? 1 + kernel - a : -a;
+}
+template <bool kBackward>
+__device__ __forceinline__ int tap_weight(int a, int up, int kernel, int first, int step) {
+  if (!kBackward) return a;
+  if (up) return a >= kernel ? a - kernel : a;
+  return first + step * a;
+}
+
+// kFast: k_channels is a multiple of BK, so that a step lies within one tap; else every item finds its own (tap, channel), four
+// elements at a time where vector_k, or singly.
+template <class Tile, bool kBackward, bool kFast>
+struct TapLoader {
+  using A = typename Tile::A;
+  using B = typename Tile::B;
+  const ImplicitGemm& g;
+  const Phase<kBackward>& phase;
+  const float* source;
+  const float* w;
+  int n0, K, k = 0;                 // k: where the step begins
+  int tap_h = 0, tap_w = 0, c = 0;  // kFast: the step's tap and first channel
+  int image[Tile::kItemsA], row[Tile::kItemsA], col[Tile::kItemsA];
+  int pixel[Tile::kItemsA];  // kFast: offset of the tap's pixel
+  uint32_t inside = 0;       // kFast: bit l: item l's tap lies inside the image
+  int filter = 0;            // offset of item 0's part of w
+
+  __device__ __forceinline__ TapLoader(const ImplicitGemm& g_, const Phase<kBackward>& p, const float* source_, const float* w_,
+                                       int m0, int n0_, int group)
+      : g(g_), phase(p), source(source_), w(w_), n0(n0_), K(p.taps_h * p.taps_w * g_.k_channels) {
+    const int M = g.N * p.rows * p.cols;
+    WL_UNROLL
+    for (int l = 0; l < Tile::kItemsA; ++l) {
+      const int m = min(m0 + item_row<A, Tile::kThreads>(l), M - 1);
+      const int n = p.by_image.quotient(m), at = p.by_image.remainder(m, n);
+      const int i = p.by_col.quotient(at), j = p.by_col.remainder(at, i);
+      if (kBackward) {
+        row[l] = g.up ? 2 * i + g.pad_top : i + (p.phase_h + g.pad_top) / g.step_h;
+        col[l] = g.up ? 2 * j + g.pad_left : j + (p.phase_w + g.pad_left) / g.step_w;
+      } else {
+        row[l] = i * g.step_h - g.pad_top, col[l] = j * g.step_w - g.pad_left;
+      }
+      image[l] = n * g.src_H * g.src_W * g.src_C + group * g.k_channels + (kFast ? item_column<A>() : 0);
+    }
+    if constexpr (kBackward)
+      filter = (n0 + item_row<B, Tile::kThreads>(0)) * g.w_outputs + group * g.k_channels + (kFast ? item_column<B>() : 0);
+    else
+      filter = item_row<B, Tile::kThreads>(0) * g.w_outputs + group * g.n_channels + n0 + item_column<B>();
+    if constexpr (kFast) find_tap();
+  }
+
+  __device__ __forceinline__ bool source_offset(int l, int a, int b, int& offset) const {
+    const int shift = kBackward ? 0 : g.up;
+    const int r = row[l] + tap_reach<kBackward>(a, g.up, g.w_height), q = col[l] + tap_reach<kBackward>(b, g.up, g.w_width);
+    offset = image[l] + ((r >> shift) * g.src_W + (q >> shift)) * g.src_C;
+    return static_cast<unsigned>(r) < static_cast<unsigned>(g.src_H << shift) &&
+           static_cast<unsigned>(q) < static_cast<unsigned>(g.src_W << shift);
+  }
+  __device__ __forceinline__ int filter_row(int a, int b) const {  // of w, in backward: elements before the tap's matrix
+    const int kh = tap_weight<kBackward>(a, g.up, g.w_height, phase.first_h, g.step_h);
+    const int kw = tap_weight<kBackward>(b, g.up, g.w_width, phase.first_w, g.step_w);
+    return (kh * g.w_width + kw) * g.w_inputs * g.w_outputs;
+  }
+  __device__ __forceinline__ void find_tap() {
+    inside = 0;
+    if (tap_h >= phase.taps_h) return;
+    WL_UNROLL
+    for (int l = 0; l < Tile::kItemsA; ++l) inside |= static_cast<uint32_t>(source_offset(l, tap_h, tap_w, pixel[l])) << l;
+  }
+
+  __device__ __forceinline__ bool a_vector() const { return kFast || g.vector_k; }
+  __device__ __forceinline__ bool b_vector() const {
+    if constexpr (kBackward) return kFast || g.vector_k;
+    return (kFast && Tile::BN >= 64) || g.vector_n;
+  }
+
+  __device__ __forceinline__ bool a_at(int l, int e, const float*& p) const {
+    if constexpr (kFast) {
+      p = source + pixel[l] + c;
+      return inside >> l & 1;
+    } else {
+      const int my = k + item_column<A>() + e;
+      const int tap = g.by_channel.quotient(my), a = phase.by_tap.quotient(tap);
+      int offset;
+      const bool covered = source_offset(l, a, phase.by_tap.remainder(tap, a), offset);
+      p = source + offset + g.by_channel.remainder(my, tap);
+      return my < K && covered;
+    }
+  }
+  __device__ __forceinline__ bool b_at(int l, int e, const float*& p) const {
+    if constexpr (!kBackward) {  // rows of w are contiguous in n
+      const int n = n0 + item_column<B>() + e, my = k + item_row<B, Tile::kThreads>(l);
+      p = w + filter + l * (Tile::kThreads / B::kQuads) * g.w_outputs + k * g.w_outputs + e;
+      return n < g.n_channels && my < K;
+    } else {  // n is the input channel: rows of w are contiguous in k
+      const int n = n0 + item_row<B, Tile::kThreads>(l), at = filter + l * (Tile::kThreads / B::kQuads) * g.w_outputs;
+      if constexpr (kFast) {
+        p = w + at + filter_row(tap_h, tap_w) + c;
+        return n < g.n_channels && tap_h < phase.taps_h;
+      } else {
+        const int my = k + item_column<B>() + e;
+        const int tap = g.by_channel.quotient(my), a = phase.by_tap.quotient(tap);
+        p = w + at + filter_row(a, phase.by_tap.remainder(tap, a)) + g.by_channel.remainder(my, tap);
+        return n < g.n_channels && my < K;
+      }
+    }
+  }
+
+  __device__ __forceinline__ void advance() {
+    k += Tile::BK;
+    if constexpr (kFast) {
+      c += Tile::BK;
+      if (c < g.k_channels) return;
+      c = 0;
+      if (++tap_w == phase.taps_w) tap_w = 0, ++tap_h;
+      find_tap();
+    }
+  }
+};
+
+template <class Tile, bool kBackward, bool kFast>
+__device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
+                                              const float* __restrict__ source,  // [N, src_H, src_W, src_C]
+                                              const float* __restrict__ w,       // [KH, KW, C_in/groups, C_out]
+                                              const Epilogue& epilogue,          // bias [out_C] or null
+                                              float* __restrict__ out) {         // [N, out_H, out_W, out_C]
+  const int n_tiles = (g.n_channels + Tile::BN - 1) / Tile::BN;
+  const int n0 = static_cast<int>(blockIdx.x) % n_tiles * Tile::BN;
+  const int group = static_cast<int>(blockIdx.x) / n_tiles % g.groups;
+  const int m0 = static_cast<int>(blockIdx.x) / n_tiles / g.groups * Tile::BM;
+  const Phase<kBackward> phase(g);
+  const int M = g.N * phase.rows * phase.cols;
+  if (m0 >= M) return;
+
+  float sum[Tile::MT][Tile::NT][4];
+  {
+    TapLoader<Tile, kBackward, kFast> from(g, phase, source, w, m0, n0, group);
+    multiply_stream<Tile>(from, (from.K + Tile::BK - 1) / Tile::BK, sum);
+  }
+
+  const int channels_before = group * g.n_channels, first_n = n0 + first_column<Tile>();
+  const bool pairs = g.pairs_n;
+  for_each_row<Tile>([&](int i, int half, int in_tile) {
+    const int m = m0 + in_tile;
+    if (m >= M) return;
+    int pixel = m;
+    if (kBackward && g.step_h * g.step_w > 1) {  // else every pixel is written in order
+      const int n = phase.by_image.quotient(m), at = phase.by_image.remainder(m, n);
+      const int r = phase.by_col.quotient(at), q = phase.by_col.remainder(at, r);
+      pixel = (n * g.out_H + r * g.step_h + phase.phase_h) * g.out_W + q * g.step_w + phase.phase_w;
+    }
+    float* to = out + static_cast<int64_t>(pixel) * g.out_C + channels_before;
+    WL_UNROLL
+    for (int j = 0; j < Tile::NT; ++j) {
+      const int n = first_n + 8 * j;
+      float v0 = sum[i][j][2 * half], v1 = sum[i][j][2 * half + 1];
+      if constexpr (!kBackward) {
+        if (epilogue.bias) {
+          v0 += n < g.n_channels ? epilogue.bias[channels_before + n] : 0.0f;
+          v1 += n + 1 < g.n_channels ? epilogue.bias[channels_before + n + 1] : 0.0f;
+        }
+        v0 = epilogue(v0), v1 = epilogue(v1);
+      }
+      store_pair(to, n, g.n_channels, pairs, v0, v1);
+    }
+  });
+}
+
+// Calls run(kind of tile): wide where that gives enough blocks for a large GPU. A constant, so that all devices choose alike.
+constexpr int64_t kEnoughBlocks = 100;
+enum class TileKind { wide, square, narrow };
+inline TileKind choose_tile(int64_t pixels, int channels, int groups) {
+  const int64_t wide_blocks = (pixels + 127) / 128 * ((channels + 127) / 128) * groups;
+  if (channels <= 16) return TileKind::narrow;
+  return channels <= 64 || wide_blocks < kEnoughBlocks ? TileKind::square : TileKind::wide;
+}
+
+// Whether the tile can take its kFast form.
+template <class Tile>
+bool fast_form(const ImplicitGemm& g) {
+  return g.vector_k && g.k_channels % Tile::BK == 0 && (g.vector_n || Tile::BN < 64);
+}
+
+// Images per launch: within one, pixel numbers and offsets are 32-bit. N of them, of which one holds `x` and `y` elements.
+inline int images_per_launch(int N, int64_t x, int64_t y) {
+  const int64_t most = (kImageLimit - 4096) / (x > y ? x : y);
+  return most < 1 ? 1 : most < N ? static_cast<int>(most) : N;
+}
+
+}  // namespace warploom::v5

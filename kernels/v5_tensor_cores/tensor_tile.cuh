@@ -1,0 +1,259 @@
+// tensor_tile.cuh (v5): sum[m][n] += a[m][k] * b[k][n] on tensor cores, k streaming through shared memory: the inner loop of all
+//   three convolution kernels
+// Layout: an operand's tile is either along k, [BM or BN rows][64 bytes of k], or across k, [BK rows][BM or BN elements]; rows
+//   are cut into 16-byte chunks, whose places are permuted so that neither stores nor ldmatrix meet a bank twice.
+// One block owns BM x BN sums, a warp WM x WN of them in mma fragments of 16 x 8; one step is BK = 64 bytes of k.
+// From v2: mma.sync instead of FFMA, operands rounded to T on the way in. bf16 and f16 pass through registers (two stages of
+//   shared memory), tf32 comes by cp.async and is rounded when it becomes a fragment (four stages). Bottleneck: mma issue in the
+//   wide tile, loads in the narrow one.
+// Preconditions: a Loader (a_at, b_at, advance) that says where step after step lies; dynamic shared memory of kSharedBytes.
+#pragma once
+
+#include "../common/async_copy.cuh"
+#include "../common/tensor_core.cuh"
+#include "../common/vector.cuh"
+
+namespace warploom::v5 {
+
+template <class T, int kExtent, bool kAlongK>
+struct OperandTile {
+  static constexpr int kStepK = 64 / T::kBytes;
+  static constexpr int kRows = kAlongK ? kExtent : kStepK;
+  static constexpr int kColumns = kAlongK ? kStepK : kExtent;
+  static constexpr int kChunks = kColumns * T::kBytes / 16;  // of a row
+  static constexpr int kBytes = kExtent * 64;
+  static constexpr int kQuads = kColumns / 4;  // items of a row: a thread loads 4 neighbouring elements at a time
+  static_assert((kChunks & (kChunks - 1)) == 0, "chunks are permuted by exclusive or");
+
+  // 8 rows at one chunk (ldmatrix) fall into 8 different groups of 4 banks; across k a tf32 fragment is single words, 4 rows of
+  // 8 neighbours, which must fall into different pairs of groups.
+  static __device__ __forceinline__ int permute(int row) {
+    if constexpr (kAlongK || T::kBytes == 2)
+      return kChunks >= 8 ? row & 7 : row / (8 / (kChunks < 8 ? kChunks : 8)) & (kChunks - 1);
+    else
+      return kChunks >= 8 ? 2 * (row & 3) : kChunks == 4 ? row & 2 : 0;
+  }
+  static __device__ __forceinline__ int chunk_at(int row, int chunk) { return (row * kChunks + (chunk ^ permute(row))) * 16; }
+  static __device__ __forceinline__ int quad_at(int row, int quad) {
+    const int bytes = quad * 4 * T::kBytes;
+    return chunk_at(row, bytes / 16) + bytes % 16;
+  }
+};
+
+template <class Type, int kM, int kN, int kWarpsM, int kWarpsN, bool kAlongA, bool kAlongB, int kBlocks>
+struct TensorTile {
+  using T = Type;
+  using A = OperandTile<T, kM, kAlongA>;
+  using B = OperandTile<T, kN, kAlongB>;
+  static constexpr int BM = kM, BN = kN, BK = A::kStepK;
+  static constexpr int kThreads = 32 * kWarpsM * kWarpsN, kBlocksPerMultiprocessor = kBlocks;
+  static constexpr int WM = BM / kWarpsM, WN = BN / kWarpsN, MT = WM / 16, NT = WN / 8;
+  static constexpr int kWarpColumns = kWarpsN;
+  static constexpr bool kAlongKA = kAlongA, kAlongKB = kAlongB;
+  static constexpr bool kAsync = T::kBytes == 4;
+  static constexpr int kStages = kAsync ? 4 : 2;
+  static constexpr int kStageBytes = A::kBytes + B::kBytes, kSharedBytes = kStages * kStageBytes;
+  static constexpr int kItemsA = (BM * BK / 4 + kThreads - 1) / kThreads, kItemsB = (BN * BK / 4 + kThreads - 1) / kThreads;
+  static_assert(WM % 16 == 0 && WN % 16 == 0, "warps own whole fragments, B's in pairs");
+  static_assert(kThreads % A::kQuads == 0 && kThreads % B::kQuads == 0, "all items of a thread stand in the same columns");
+};
+
+// Row and column (in elements) of a thread's item l in a tile of one operand, and whether there is one.
+template <class Operand, int kThreads>
+__device__ __forceinline__ int item_row(int l) {
+  return (static_cast<int>(threadIdx.x) + l * kThreads) / Operand::kQuads;
+}
+template <class Operand>
+__device__ __forceinline__ int item_column() {
+  return static_cast<int>(threadIdx.x) % Operand::kQuads * 4;
+}
+template <class Operand, int kThreads>
+__device__ __forceinline__ bool item_exists(int l) {
+  constexpr int kItems = Operand::kRows * Operand::kQuads;
+  return kItems % kThreads == 0 || static_cast<int>(threadIdx.x) + l * kThreads < kItems;
+}
+
+// Rows (columns) first .. first + 15 of A (of B, as two fragments of 8), 32 bytes of k.
+template <class T, class Operand, bool kAlongK, bool kIsA>
+__device__ __forceinline__ void load_fragment(const unsigned char* tile, int first, int slab, uint32_t (&r)[4]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if constexpr (kAlongK) {
+    const int row = kIsA ? lane % 16 : lane % 8 + lane / 16 * 8, chunk = kIsA ? lane / 16 : lane / 8 % 2;
+    load_matrices<4, false>(r, tile + Operand::chunk_at(first + row, 2 * slab + chunk));
+  } else if constexpr (T::kBytes == 2) {
+    const int row = kIsA ? lane % 8 + lane / 16 * 8 : lane % 16, chunk = kIsA ? lane / 8 % 2 : lane / 16;
+    load_matrices<4, true>(r, tile + Operand::chunk_at(16 * slab + row, first / 8 + chunk));
+  } else {
+    WL_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const int k = 8 * slab + lane % 4 + (kIsA ? i / 2 : i % 2) * 4, at = first + lane / 4 + (kIsA ? i % 2 : i / 2) * 8;
+      r[i] = *reinterpret_cast<const uint32_t*>(tile + Operand::chunk_at(k, at / 4) + at % 4 * 4);
+    }
+  }
+  if constexpr (T::kBytes == 4) {
+    WL_UNROLL
+    for (int i = 0; i < 4; ++i) r[i] = round_tf32(r[i]);
+  }
+}
+
+template <class Tile>
+__device__ __forceinline__ void multiply_stage(const unsigned char* stage, float (&sum)[Tile::MT][Tile::NT][4]) {
+  using T = typename Tile::T;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int first_m = warp / Tile::kWarpColumns * Tile::WM, first_n = warp % Tile::kWarpColumns * Tile::WN;
+  WL_UNROLL
+  for (int slab = 0; slab < 2; ++slab) {
+    uint32_t a[Tile::MT][4], b[Tile::NT / 2][4];
+    WL_UNROLL
+    for (int i = 0; i < Tile::MT; ++i)
+      load_fragment<T, typename Tile::A, Tile::kAlongKA, true>(stage, first_m + 16 * i, slab, a[i]);
+    WL_UNROLL
+    for (int j = 0; j < Tile::NT / 2; ++j)
+      load_fragment<T, typename Tile::B, Tile::kAlongKB, false>(stage + Tile::A::kBytes, first_n + 16 * j, slab, b[j]);
+    WL_UNROLL
+    for (int i = 0; i < Tile::MT; ++i) {
+      WL_UNROLL
+      for (int j = 0; j < Tile::NT; ++j) {
+        const uint32_t pair[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
+        mma<T>(sum[i][j], a[i], pair);
+      }
+    }
+  }
+}
+
+// The sums over `steps` steps of BK.
+template <class Tile, class Loader>
+__device__ __forceinline__ void multiply_stream(Loader& from, int steps, float (&sum)[Tile::MT][Tile::NT][4]) {
+  using T = typename Tile::T;
+  using A = typename Tile::A;
+  using B = typename Tile::B;
+  WL_DYNAMIC_SHARED(unsigned char, shared);
+  WL_UNROLL
+  for (int i = 0; i < Tile::MT; ++i) {
+    WL_UNROLL
+    for (int j = 0; j < Tile::NT; ++j) sum[i][j][0] = sum[i][j][1] = sum[i][j][2] = sum[i][j][3] = 0.0f;
+  }
+
+  if constexpr (Tile::kAsync) {
+    auto copy_item = [](unsigned char* to, bool vector, auto at) {
+      const float* p;
+      if (vector) {
+        const bool inside = at(0, p);
+        copy_async<16>(to, p, inside);
+      } else {
+        WL_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          const bool inside = at(e, p);
+          copy_async<4>(to + 4 * e, p, inside);
+        }
+      }
+    };
+    auto copy_step = [&](unsigned char* stage) {
+      WL_UNROLL
+      for (int l = 0; l < Tile::kItemsA; ++l)
+        copy_item(stage + A::quad_at(item_row<A, Tile::kThreads>(l), item_column<A>() / 4), from.a_vector(),
+                  [&](int e, const float*& p) { return from.a_at(l, e, p); });
+      WL_UNROLL
+      for (int l = 0; l < Tile::kItemsB; ++l)
+        if (item_exists<B, Tile::kThreads>(l))
+          copy_item(stage + A::kBytes + B::quad_at(item_row<B, Tile::kThreads>(l), item_column<B>() / 4), from.b_vector(),
+                    [&](int e, const float*& p) { return from.b_at(l, e, p); });
+      from.advance();
+    };
+    WL_UNROLL
+    for (int s = 0; s < Tile::kStages - 1; ++s) {
+      if (s < steps) copy_step(shared + s * Tile::kStageBytes);
+      commit_copies();
+    }
+    for (int step = 0; step < steps; ++step) {
+      wait_copies<Tile::kStages - 2>();  // of this thread; the barrier makes it everybody's
+      __syncthreads();                   // and says that all are done with the stage before, which is filled next
+      const int ahead = step + Tile::kStages - 1;
+      if (ahead < steps) copy_step(shared + ahead % Tile::kStages * Tile::kStageBytes);
+      commit_copies();
+      multiply_stage<Tile>(shared + step % Tile::kStages * Tile::kStageBytes, sum);
+    }
+  } else {
+    float next_a[Tile::kItemsA][4], next_b[Tile::kItemsB][4];
+    auto load_item = [](float (&to)[4], bool vector, auto at) {
+      const float* p;
+      if (vector) {
+        const bool inside = at(0, p);
+        assign4(to, inside, p);
+      } else {
+        WL_UNROLL
+        for (int e = 0; e < 4; ++e) to[e] = at(e, p) ? *p : 0.0f;
+      }
+    };
+    auto fetch = [&] {
+      WL_UNROLL
+      for (int l = 0; l < Tile::kItemsA; ++l)
+        load_item(next_a[l], from.a_vector(), [&](int e, const float*& p) { return from.a_at(l, e, p); });
+      WL_UNROLL
+      for (int l = 0; l < Tile::kItemsB; ++l)
+        load_item(next_b[l], from.b_vector(), [&](int e, const float*& p) { return from.b_at(l, e, p); });
+      from.advance();
+    };
+    auto store_item = [](unsigned char* to, const float (&v)[4]) {
+      *reinterpret_cast<uint2*>(to) = make_uint2(pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]));
+    };
+    auto store = [&](unsigned char* stage) {
+      WL_UNROLL
+      for (int l = 0; l < Tile::kItemsA; ++l)
+        store_item(stage + A::quad_at(item_row<A, Tile::kThreads>(l), item_column<A>() / 4), next_a[l]);
+      WL_UNROLL
+      for (int l = 0; l < Tile::kItemsB; ++l)
+        if (item_exists<B, Tile::kThreads>(l))
+          store_item(stage + A::kBytes + B::quad_at(item_row<B, Tile::kThreads>(l), item_column<B>() / 4), next_b[l]);
+    };
+    if (steps == 0) return;
+    fetch();
+    store(shared);
+    __syncthreads();
+    for (int step = 0; step < steps; ++step) {
+      fetch();  // without a branch, or it would sink below the arithmetic it hides behind; past the end it loads nothing
+      multiply_stage<Tile>(shared + step % 2 * Tile::kStageBytes, sum);
+      if (step + 1 < steps)
+        store(shared + (step + 1) % 2 * Tile::kStageBytes);  // last read before the barrier of the step before
+      __syncthreads();
+    }
+  }
+}
+
+// Calls body(m, row) for each row of the tile that this thread holds sums of; row(j, value0, value1, n) inside is up to the caller:
+// sum_at gives the pair of columns n, n + 1 of fragment j in half h of fragment i.
+template <class Tile, class Body>
+__device__ __forceinline__ void for_each_row(Body body) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  const int first_m = warp / Tile::kWarpColumns * Tile::WM + lane / 4;
+  WL_UNROLL
+  for (int i = 0; i < Tile::MT; ++i) {
+    WL_UNROLL
+    for (int half = 0; half < 2; ++half) body(i, half, first_m + 16 * i + 8 * half);
+  }
+}
+// The first column of this thread's pairs: pair j stands at first_column() + 8 * j.
+template <class Tile>
+__device__ __forceinline__ int first_column() {
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
+  return warp % Tile::kWarpColumns * Tile::WN + lane % 4 * 2;
+}
+// Stores one or two neighbouring values; `vector`: columns come in even numbers, 8 bytes aligned.
+__device__ __forceinline__ void store_pair(float* row, int n, int columns, bool vector, float v0, float v1) {
+  if (vector) {
+    if (n < columns) *reinterpret_cast<float2*>(row + n) = make_float2(v0, v1);
+  } else {
+    if (n < columns) row[n] = v0;
+    if (n + 1 < columns) row[n + 1] = v1;
+  }
+}
+
+// The tiles; kA, kB: the operands' tiles are along k.
+template <class T, bool kA, bool kB>
+using WideTile = TensorTile<T, 128, 128, 2, 4, kA, kB, 1>;
+template <class T, bool kA, bool kB>
+using SquareTile = TensorTile<T, 64, 64, 2, 2, kA, kB, 4>;
+template <class T, bool kA, bool kB>
+using NarrowTile = TensorTile<T, 128, 16, 4, 1, kA, kB, 4>;
+
+}  // namespace warploom::v5
