@@ -118,6 +118,13 @@ def fused(case: Case, *, activation: str = "none", slope: float = 0.0, pool: int
     return Case("conv2d", "_".join([case.name, *parts]), tuple(a.items()), case.layer)
 
 
+def precise(case: Case, precision: str) -> Case:
+    """The convolution with its operands in another precision than float32: tf32, bf16, fp16."""
+    assert case.family == "conv2d"
+    values = tuple((case.attributes | {"precision": precision}).items())
+    return Case("conv2d", f"{case.name}_{precision}", values, case.layer)
+
+
 def pool(x: Sizes, k: int | Sizes, stride: int | Sizes | None = None, layer: str = "") -> Case:
     n, c, height, width = x
     kh, kw = (k, k) if isinstance(k, int) else k
@@ -245,6 +252,20 @@ def _small_fusions() -> Iterator[Case]:
     yield fused(conv((1, 4, 6, 6), 4, 3, pad=1), activation="relu", upsample=3)
 
 
+def _tensor_core_tiles() -> Iterator[Case]:
+    """What only large tiles and long sums come by: many steps of k, ragged edges of a large tile, sums split over many blocks."""
+    yield conv((1, 32, 80, 161), 66, 1)  # more than 100 tiles of 128 x 128; so in the gradient of the next one's input
+    yield conv((1, 96, 80, 161), 32, 1)
+    yield conv((1, 64, 9, 9), 72, 3, pad=1)  # whole steps within a tap, two of them
+    yield conv((1, 32, 9, 8), 68, 3, stride=2, pad=1)
+    yield conv((2, 64, 8, 8), 5, 3, pad=1)
+    yield conv((1, 36, 9, 9), 132, 3, pad=1)  # a step over the edge of a tap, in vectors of four
+    yield conv((2, 32, 9, 9), 96, 3, pad=1, groups=2)
+    yield conv((3, 20, 21, 20), 160, 3, pad=1)
+    yield fused(conv((1, 32, 10, 12), 80, 3, pad=1), activation="leaky_relu", slope=0.25, upsample=2)
+    yield fused(conv((1, 64, 6, 8), 64, 4, pad=(1, 2, 2, 0)), upsample=2)
+
+
 def _small_others() -> Iterator[Case]:
     for x, k, stride in (
         ((1, 1, 2, 2), 2, None), ((2, 3, 4, 6), 2, None), ((1, 5, 7, 5), 2, None), ((3, 17, 9, 9), 3, None),
@@ -356,6 +377,9 @@ SMALL_FUSIONS = unique(_small_fusions())
 SMALL_OTHERS = unique(_small_others())
 SMALL = SMALL_CONVS + SMALL_FUSIONS + SMALL_OTHERS
 LONG = unique(_long())
+PRECISIONS = ("bf16", "fp16", "tf32")
+TENSOR_CORE_TILES = [precise(case, p) for case in _tensor_core_tiles() for p in PRECISIONS]
+PRECISE = [precise(case, p) for case in SMALL_CONVS + SMALL_FUSIONS for p in PRECISIONS]
 MODELS = list(_zoo_convs())
 MODELS_SINGLE = unique(_zoo_convs(1))  # real sizes, one image
 MODELS_REDUCED = unique([reduced(case) for case in MODELS])
@@ -372,7 +396,9 @@ CIFAR10 = [
     replace(sgd(751_875), layer="cifar10.update"),
     replace(gather(64, (50_000, 3, 32, 32), 50_000, "u8", "nhwc"), layer="cifar10.gather"),
 ]
-BY_NAME = {case.name: case for case in [*SMALL, *LONG, *MODELS_REDUCED, *MODELS_SINGLE, *MODELS, *CIFAR10]}
+_ALL = [*SMALL, *LONG, *PRECISE, *TENSOR_CORE_TILES, *MODELS_REDUCED, *MODELS_SINGLE, *MODELS, *CIFAR10]
+_ALL += [precise(case, p) for case in MODELS_REDUCED for p in PRECISIONS]
+BY_NAME = {case.name: case for case in _ALL}
 
 
 def find(name: str) -> Case:

@@ -40,6 +40,7 @@ class Target:
     weight_layout: str = "oihw"
     exact: bool = True  # False: its algorithms reorder sums by algebra (Winograd), so whole numbers round too
     factor: float = 1.0  # widens the bound for floats
+    inherits: str = ""  # the version whose float32 entries it takes over
     local: bool = True  # False: a rounding error may come from a neighbouring pixel of the same tile
 
     def __str__(self) -> str:
@@ -47,7 +48,7 @@ class Target:
 
 
 # What a version's algorithms promise; a version that is not named promises exactness.
-PROMISES: dict[str, dict[str, Any]] = {"cpu": {"exact": False, "factor": 16.0, "local": False}}
+PROMISES: dict[str, dict[str, Any]] = {"cpu": {"exact": False, "factor": 16.0, "local": False}, "v5": {"inherits": "v2"}}
 
 
 def targets(core: Any) -> list[Target]:

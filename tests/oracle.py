@@ -161,8 +161,30 @@ def conv_arguments(a: dict[str, Any]) -> dict[str, Any]:
     return {"stride": (a["stride_h"], a["stride_w"]), "pad": pad, "groups": a["groups"]}
 
 
+def rounded(x: Array, precision: str) -> Array:
+    """x as an operand of a tensor core: nearest bf16 or fp16, ties to even; nearest tf32, ties away from zero; else unchanged."""
+    x = np.asarray(x, float)
+    if precision == "fp16":
+        return x.astype(np.float16).astype(float)
+    bits = x.astype(np.float32).view(np.uint32).astype(np.uint64)
+    if precision == "bf16":
+        bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000
+    elif precision == "tf32":
+        bits = (bits + 0x1000) & 0xFFFFE000
+    else:
+        return x
+    return np.where(np.isfinite(x), bits.astype(np.uint32).view(np.float32).astype(float), x)
+
+
+def operand_precision(a: dict[str, Any]) -> str:
+    """What a convolution's operands are rounded to. Groups of up to 4 channels are no work for a matrix unit: float32."""
+    small = a["groups"] > 1 and max(a["C_in"], a["C_out"]) // a["groups"] <= 4
+    return "fp32" if small else a.get("precision", "fp32")
+
+
 def fused_conv2d(a: dict[str, Any], x: Array, w: Array, bias: Array | None) -> dict[str, Any]:
     """pool(activation(conv(upsample(x)) + bias)) with everything the gradients need."""
+    x, w = rounded(x, operand_precision(a)), rounded(w, operand_precision(a))
     scale = (a.get("upsample", 1),) * 2
     big = upsample(x, scale) if scale != (1, 1) else x
     active = activation(conv2d(big, w, bias, **conv_arguments(a)), a.get("activation", "none"), a.get("negative_slope", 0.0))
@@ -176,7 +198,9 @@ def fused_conv2d_backward(a: dict[str, Any], dy: Array, x: Array, w: Array, bias
     if forward["index"] is not None:
         dy = max_pool2d_backward(dy, forward["index"], forward["active"].shape)
     dy = activation_backward(dy, forward["active"], a.get("activation", "none"), a.get("negative_slope", 0.0))
-    dx, dw, db = conv2d_backward(dy, forward["x"], w, **conv_arguments(a))
+    operand = rounded(dy, operand_precision(a))
+    dx, dw, _ = conv2d_backward(operand, forward["x"], rounded(w, operand_precision(a)), **conv_arguments(a))
+    db = dy.sum(axis=(0, 2, 3))  # not a product: float32
     scale = a.get("upsample", 1)
     return (upsample_backward(dx, (scale, scale)) if scale > 1 else dx), dw, db
 

@@ -14,8 +14,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import LONG, MODELS_REDUCED, MODELS_SINGLE, SMALL, SMALL_FUSIONS, Case, activation, conv, mse, pool
-from conftest import device_mark, kernel_targets
+from cases import (
+    LONG,
+    MODELS_REDUCED,
+    MODELS_SINGLE,
+    PRECISE,
+    PRECISIONS,
+    SMALL,
+    SMALL_FUSIONS,
+    TENSOR_CORE_TILES,
+    Case,
+    activation,
+    conv,
+    mse,
+    pool,
+    precise,
+)
+from conftest import _core, device_mark, kernel_targets
 from harness import Target, check, expect, from_version, make_inputs, refusal, to_version
 
 TARGETS: list[Target] = kernel_targets()
@@ -25,6 +40,8 @@ ENTRIES_EVERY_VERSION_MAY_LACK = {"conv2d_backward"}  # all gradients in one cal
 def cases_for(target: Target) -> list[tuple[Case, tuple[str, ...]]]:
     """The cases a target runs and their inputs. The checked emulator takes what is small; the fast one the models' channels."""
     both, one = ("integers", "floats"), ("integers",) if target.exact else ("floats",)
+    if target.inherits:
+        return [(case, one) for case in SMALL[::16]] + precise_cases_for(target)
     if target.device == "emulated:checked":
         return [(case, both if i % 4 == 0 else one) for i, case in enumerate(SMALL)]
     if target.device == "emulated":
@@ -35,6 +52,23 @@ def cases_for(target: Target) -> list[tuple[Case, tuple[str, ...]]]:
     if target.device.startswith("cuda"):
         found += [(case, one) for case in MODELS_SINGLE if case.work <= 3e9]
     return found
+
+
+def takes(target: Target, case: Case) -> bool:
+    return _core is not None and not _core.why_not(target.device, target.version, "conv2d_forward", case.attributes)
+
+
+def precise_cases_for(target: Target) -> list[tuple[Case, tuple[str, ...]]]:
+    """Every precision on the fast emulator and a GPU; on the checked one they take turns."""
+    n = len(PRECISIONS)
+    if target.device == "emulated:checked":
+        found = [(case, ("integers",)) for i, case in enumerate(PRECISE) if i % n == i // n % n]
+        found += [(case, ("floats",)) for case in TENSOR_CORE_TILES if case.work < 5e7]
+    else:
+        found = [(case, ("integers", "floats") if i % 4 == 0 else ("integers",)) for i, case in enumerate(PRECISE)]
+        found += [(case, ("floats",)) for case in TENSOR_CORE_TILES]
+        found += [(precise(case, PRECISIONS[i % n]), ("integers",)) for i, case in enumerate(MODELS_REDUCED)]
+    return [(case, fills) for case, fills in found if takes(target, case)]
 
 
 def is_folded(case: Case) -> bool:
@@ -126,6 +160,12 @@ def test_nan_reaches_every_output_that_reads_it(core: Any, target: Target) -> No
     y = _call(core, target, case, "conv2d_forward", inputs, "y", (2, 6, 7, 9))
     assert np.isnan(y[1, :, 3:6, 4:7]).all(), "a NaN in the input must reach the nine outputs around it, whatever the weight is"
     assert np.isfinite(y[0]).all(), "a NaN must stay in its image"
+    for precision in PRECISIONS:
+        rounding = precise(case, precision)
+        if takes(target, rounding):
+            y = _call(core, target, rounding, "conv2d_forward", inputs, "y", (2, 6, 7, 9))
+            assert np.isnan(y[1, :, 3:6, 4:7]).all(), f"{precision} must keep a NaN"
+            assert np.isfinite(y[0]).all()
 
 
 @pytest.mark.parametrize("target", by_target())
@@ -180,7 +220,7 @@ def test_mse_loss_of_many_elements_keeps_float32_accuracy(core: Any, target: Tar
 DIGEST = """
 import hashlib, sys
 import harness
-from cases import conv, find, fused
+from cases import conv, find, fused, precise
 from warploom import _core
 device, version = sys.argv[1:]
 target = next(t for t in harness.targets(_core) if (t.device, t.version) == (device, version))
@@ -193,6 +233,7 @@ class Recording:
             digest.update(results[name].tobytes())
         return results
 convs = conv((3, 16, 12, 12), 24, 3, pad=1), conv((5, 3, 9, 9), 8, 5, stride=2, pad=2)
+convs += tuple(precise(case, p) for case in convs for p in ("bf16", "tf32"))  # refused by versions without tensor cores
 for case in (*convs, find("mse_70001_w1"), find("sgd_5003")):
     harness.check(Recording(), target, case, ("floats",), twice=False)
 print(digest.hexdigest())
