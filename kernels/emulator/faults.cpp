@@ -136,7 +136,10 @@ std::string source_line(uintptr_t pc) {
     line = shortened(line);
     const std::string text = line + " (" + function + ")";
     if (best.empty()) best = text;
-    const bool own_header = line.find("kernels/emulator/") != std::string::npos && line.find("/selftest/") == std::string::npos;
+    const bool own_header =
+        (line.find("kernels/emulator/") != std::string::npos && line.find("/selftest/") == std::string::npos) ||
+        line.find("kernels/common/tensor_core.cuh") != std::string::npos ||  // wrappers of one instruction
+        line.find("kernels/common/async_copy.cuh") != std::string::npos;
     if (!own_header && line.find("/include/c++/") == std::string::npos) return text;
   }
   if (!best.empty()) return best;
@@ -273,7 +276,8 @@ std::string fault_location(Worker& w) {
     case Fault::shared_bounds:
       return verb + bytes + " out of bounds: " + near_shared(w, f.address) + at(f);
     case Fault::shared_unwritten:
-      return verb + bytes + " that no thread of this block has written (a cp.async writes when it has been waited for): " + shared_at(w, f.address) + at(f);
+      return verb + bytes + " that no thread of this block has written (a cp.async writes when it has been waited for): " +
+             shared_at(w, f.address) + at(f);
     case Fault::shared_race:
       return "race on " + shared_at(w, f.address) + ": " + verb + bytes + at(f) + "; " + other_party(w, f) +
              " is not separated from it by a barrier";
