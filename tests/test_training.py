@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import lzma
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cases import conv, precise
+from conftest import _core as core
 from conftest import device_mark, kernel_targets
 from harness import Target
 from networks import NumpyAutoencoder, as_floats, small_autoencoder, smooth_images
@@ -55,6 +58,35 @@ def test_losses_agree_with_numpy(wl: Any, target: Target) -> None:
         assert expected[-1] < 0.5 * expected[0], "the steps must do something, or agreement means nothing"
     for name, value in model.state_dict().items():
         assert relative(value, reference.w[name]) <= 2e-5, name
+
+
+# Rounding a convolution's operands changes a loss by about the type's precision (2^-9, 2^-12), and the steps carry it on.
+LOWER_PRECISIONS = {"bf16": 1e-2, "fp16": 2e-3, "tf32": 2e-3}
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), LOWER_PRECISIONS.items())
+@pytest.mark.parametrize("target", EACH)
+def test_losses_in_lower_precision(
+    wl: Any, monkeypatch: pytest.MonkeyPatch, target: Target, precision: str, tolerance: float
+) -> None:
+    case = precise(conv((8, 32, 8, 8), 64, 3, pad=1), precision)
+    if core.why_not(target.device, target.version, "conv2d_forward", case.attributes):
+        pytest.skip("a version without tensor cores")
+    monkeypatch.setattr(core, "Session", partial(core.Session, precision=precision))
+    steps = 2 if target.device == "emulated:checked" else 20
+    hyper = HYPER | {"lr": 2e-3}  # more channels take shorter steps: where losses jump about, any difference grows
+    model = compiled(wl, target, small_autoencoder(wl, channels=(32, 64)), **hyper)
+    reference = NumpyAutoencoder(model.state_dict(), **hyper)
+    images = as_floats(smooth_images(8 * 5))
+    losses, expected = [], []
+    for step in range(steps):
+        batch = images[8 * (step % 5) : 8 * (step % 5 + 1)]
+        losses.append(model.train_step(batch)["loss"])
+        expected.append(reference.train_step(batch))
+    off = relative(np.array(losses), np.array(expected))
+    assert 1e-7 < off <= tolerance, f"{off}: losses {losses}\nexpected {expected}"
+    if steps == 20:
+        assert expected[-1] < 0.5 * expected[0], "the steps must do something, or agreement means nothing"
 
 
 @pytest.mark.parametrize("target", EACH)
