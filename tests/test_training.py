@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lzma
 import os
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,12 @@ def wl() -> Any:
     return warploom
 
 
-def compiled(wl: Any, target: Target, model: Any = None, *, batch_size: int = 8, seed: int = 3, **hyper: Any) -> Any:
+def compiled(
+    wl: Any, target: Target, model: Any = None, *, batch_size: int = 8, seed: int = 3, precision: str = "fp32", **hyper: Any
+) -> Any:
     model = model or small_autoencoder(wl)
-    optimizer = wl.optim.SGD(**(hyper or HYPER))
-    model.compile(optimizer=optimizer, loss="mse", version=target.version, device=target.device, batch_size=batch_size, seed=seed)
+    where = {"version": target.version, "device": target.device, "precision": precision}
+    model.compile(optimizer=wl.optim.SGD(**(hyper or HYPER)), loss="mse", batch_size=batch_size, seed=seed, **where)
     return model
 
 
@@ -64,23 +66,27 @@ def test_losses_agree_with_numpy(wl: Any, target: Target) -> None:
 LOWER_PRECISIONS = {"bf16": 1e-2, "fp16": 2e-3, "tf32": 2e-3}
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), LOWER_PRECISIONS.items())
-@pytest.mark.parametrize("target", EACH)
-def test_losses_in_lower_precision(
-    wl: Any, monkeypatch: pytest.MonkeyPatch, target: Target, precision: str, tolerance: float
-) -> None:
-    case = precise(conv((8, 32, 8, 8), 64, 3, pad=1), precision)
-    if core.why_not(target.device, target.version, "conv2d_forward", case.attributes):
-        pytest.skip("a version without tensor cores")
-    monkeypatch.setattr(core, "Session", partial(core.Session, precision=precision))
-    steps = 2 if target.device == "emulated:checked" else 20
+def _with_tensor_cores() -> Iterator[Any]:
+    """Every precision a target's version brings; on the checked emulator, which has seen them all in test_ops.py, one of them."""
+    for target in TARGETS:
+        for precision, tolerance in LOWER_PRECISIONS.items():
+            case = precise(conv((8, 32, 8, 8), 64, 3, pad=1), precision)
+            if core.why_not(target.device, target.version, "conv2d_forward", case.attributes):
+                continue
+            if target.device != "emulated:checked" or precision == "bf16":
+                yield pytest.param(target, precision, tolerance, id=f"{target}-{precision}", marks=device_mark(target.device))
+
+
+@pytest.mark.parametrize(("target", "precision", "tolerance"), list(_with_tensor_cores()))
+def test_losses_in_lower_precision(wl: Any, target: Target, precision: str, tolerance: float) -> None:
+    steps, size = 2 if target.device == "emulated:checked" else 20, 4
     hyper = HYPER | {"lr": 2e-3}  # more channels take shorter steps: where losses jump about, any difference grows
-    model = compiled(wl, target, small_autoencoder(wl, channels=(32, 64)), **hyper)
+    model = compiled(wl, target, small_autoencoder(wl, channels=(32, 64)), batch_size=size, precision=precision, **hyper)
     reference = NumpyAutoencoder(model.state_dict(), **hyper)
-    images = as_floats(smooth_images(8 * 5))
+    images = as_floats(smooth_images(size * 5))
     losses, expected = [], []
     for step in range(steps):
-        batch = images[8 * (step % 5) : 8 * (step % 5 + 1)]
+        batch = images[size * (step % 5) : size * (step % 5 + 1)]
         losses.append(model.train_step(batch)["loss"])
         expected.append(reference.train_step(batch))
     off = relative(np.array(losses), np.array(expected))
