@@ -67,7 +67,7 @@ CASES = {
 
 
 def _cases() -> list[Any]:
-    """Full width on real devices. Under checks, which cost most, deep networks run on one version: test_ops.py has their layers."""
+    """Full width on real devices. Under checks, deep networks run on one version: test_ops.py has their layers."""
     found = []
     for name, case in CASES.items():
         for target in kernel_targets():
