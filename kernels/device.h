@@ -52,13 +52,22 @@ class WL_EXPORT Device {
   // Time marks in stream order: mark(slot) then, after synchronize(), milliseconds between two slots. 0 <= slot < 1024.
   virtual void mark(int slot) = 0;
   virtual double elapsed_ms(int from, int to) = 0;
+  // Recording: what is put on the stream between record_begin() and record_end() is kept, not run; replay() puts all of it there at
+  // once. In between, nothing may wait for the device or copy from or to the host. A device that does not record has the calls
+  // made again.
+  virtual bool records() const { return false; }
+  virtual void record_begin() {}
+  virtual int record_end() { return -1; }    // a number for replay(); the recording is over even where this throws
+  virtual void record_abandon() noexcept {}  // instead of record_end()
+  virtual void replay(int /*recording*/) {}
+  virtual void forget(int /*recording*/) noexcept {}
   virtual void begin_call(const char* /*op*/, const std::vector<Region>& /*regions*/) {}
   virtual void end_call() {}
   virtual bool checks() const { return false; }
 };
 
 struct DeviceLibrary {
-  static constexpr int kAbi = 2;  // raise when ops.h or device.h change
+  static constexpr int kAbi = 3;  // raise when ops.h or device.h change
   int abi = kAbi;
   const char* kind = "";  // "cpu", "cuda", "emulated", "emulated:checked"
   // Number of usable devices; 0 and a sentence in *why when there is none (no driver, this CPU lacks AVX2, ...).

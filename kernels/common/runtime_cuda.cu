@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstring>
+#include <map>
 #include <mutex>
 
 #include "runtime.h"
@@ -53,6 +54,7 @@ class CudaDevice final : public Device {
 
   ~CudaDevice() override {
     if (cudaSetDevice(index_) != cudaSuccess) return;  // the driver may be shutting down with the process
+    for (const auto& g : graphs_) cudaGraphExecDestroy(g.second);
     for (auto e : events_)
       if (e) cudaEventDestroy(e);
     cudaStreamDestroy(stream_);
@@ -116,12 +118,51 @@ class CudaDevice final : public Device {
     return ms;
   }
 
+  // A recording is a CUDA graph: one launch instead of one per kernel.
+  bool records() const override { return true; }
+  void record_begin() override {
+    select();
+    check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "cannot record a CUDA graph");
+  }
+  int record_end() override {
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamEndCapture(stream_, &graph), "cannot record a CUDA graph");
+    cudaGraphExec_t executable = nullptr;
+#if CUDART_VERSION >= 12000
+    const cudaError_t e = cudaGraphInstantiate(&executable, graph, 0);
+#else
+    const cudaError_t e = cudaGraphInstantiateWithFlags(&executable, graph, 0);
+#endif
+    cudaGraphDestroy(graph);
+    check(e, "cannot make a CUDA graph ready to run");
+    graphs_[++last_graph_] = executable;
+    check(cudaGraphUpload(executable, stream_), "cannot upload a CUDA graph");
+    return last_graph_;
+  }
+  void record_abandon() noexcept override {
+    cudaGraph_t graph = nullptr;
+    if (cudaStreamEndCapture(stream_, &graph) == cudaSuccess && graph) cudaGraphDestroy(graph);
+    (void)cudaGetLastError();
+  }
+  void replay(int recording) override {
+    select();
+    check(cudaGraphLaunch(graphs_.at(recording), stream_), "cannot launch a CUDA graph");
+  }
+  void forget(int recording) noexcept override {
+    const auto found = graphs_.find(recording);
+    if (found == graphs_.end()) return;
+    if (cudaSetDevice(index_) == cudaSuccess) cudaGraphExecDestroy(found->second);  // a running one is kept until it ends
+    graphs_.erase(found);
+  }
+
  private:
   void select() { check(cudaSetDevice(index_), "cannot select GPU " + std::to_string(index_)); }
   int index_;
   DeviceInfo info_;
   cudaStream_t stream_ = nullptr;
   std::array<cudaEvent_t, 1024> events_{};
+  std::map<int, cudaGraphExec_t> graphs_;
+  int last_graph_ = 0;
 };
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "recording.h"
 #include "scheduler_hooks.h"
 
 namespace warploom {
@@ -184,6 +185,7 @@ std::string emulator_threads_problem() {
 }
 
 void run(const LaunchRequest& request) {
+  if (keep_launch(request)) return;
   if (current_identity) fail("a kernel launched a kernel: the emulated device has no dynamic parallelism");
   if (request.shared_bytes > kSharedPerBlock)
     throw DeviceError(std::string(request.name) + ": a block asks for " + std::to_string(request.shared_bytes) +

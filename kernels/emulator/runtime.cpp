@@ -10,6 +10,7 @@
 
 #include "engine.h"
 #include "memory.h"
+#include "recording.h"
 
 namespace warploom {
 namespace {
@@ -45,38 +46,60 @@ class EmulatedDevice final : public Device {
   void release(void* data) noexcept override { emulator::memory_release(data); }
   void copy_in(void* dst, const void* host, int64_t bytes) override {
     if (bytes <= 0) return;
+    recorder_.refuse("copying to the device");
     emulator::memory_touch(dst, bytes, true, "copy to the device");
     memcpy(dst, host, static_cast<size_t>(bytes));
   }
   void copy_out(void* host, const void* src, int64_t bytes) override {
     if (bytes <= 0) return;
+    recorder_.refuse("copying from the device");
     emulator::memory_touch(src, bytes, false, "copy from the device");
     memcpy(host, src, static_cast<size_t>(bytes));
   }
   void copy(void* dst, const void* src, int64_t bytes) override {
-    if (bytes <= 0) return;
+    if (bytes <= 0 || recorder_.keep([=] { copy(dst, src, bytes); })) return;
     emulator::memory_touch(src, bytes, false, "copy on the device");
     emulator::memory_touch(dst, bytes, true, "copy on the device");
     emulator::memory_copied(dst, src, bytes);
     memmove(dst, src, static_cast<size_t>(bytes));
   }
   void fill(void* dst, int byte, int64_t bytes) override {
-    if (bytes <= 0) return;
+    if (bytes <= 0 || recorder_.keep([=] { fill(dst, byte, bytes); })) return;
     emulator::memory_touch(dst, bytes, true, "fill on the device");
     memset(dst, byte, static_cast<size_t>(bytes));
   }
-  void synchronize() override {}
+  void synchronize() override { recorder_.refuse("waiting for the device"); }
   void* stream() override { return this; }
   void mark(int slot) override { marks_.at(static_cast<size_t>(slot)) = std::chrono::steady_clock::now(); }
   double elapsed_ms(int from, int to) override {
     return std::chrono::duration<double, std::milli>(marks_.at(static_cast<size_t>(to)) - marks_.at(static_cast<size_t>(from)))
         .count();
   }
-  void begin_call(const char* op, const std::vector<Region>& regions) override { emulator::memory_begin_call(op, regions); }
-  void end_call() override { emulator::memory_end_call(); }
+  bool records() const override { return true; }
+  void record_begin() override { recorder_.begin(); }
+  int record_end() override { return recorder_.end(); }
+  void record_abandon() noexcept override { recorder_.abandon(); }
+  void replay(int recording) override {
+    try {
+      recorder_.replay(recording);
+    } catch (...) {
+      emulator::memory_end_call();
+      throw;
+    }
+  }
+  void forget(int recording) noexcept override { recorder_.forget(recording); }
+  void begin_call(const char* op, const std::vector<Region>& regions) override {
+    if (recorder_.keep([this, name = std::string(op), regions] { begin_call(name.c_str(), regions); })) return;
+    emulator::memory_begin_call(op, regions);
+  }
+  void end_call() override {
+    if (recorder_.keep([this] { end_call(); })) return;
+    emulator::memory_end_call();
+  }
   bool checks() const override { return emulator::kChecked; }
 
  private:
+  emulator::Recorder recorder_;
   DeviceInfo info_;
   std::array<std::chrono::steady_clock::time_point, 1024> marks_{};
 };

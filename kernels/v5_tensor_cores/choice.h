@@ -26,17 +26,24 @@ Args in_float32(const Args& a) {
   return plain;
 }
 
-// What the tensor core entries have in common; `folds_activation`: the forward entry.
+// What the tensor core entries have in common; `folds_activation`: the forward entry. In the gradients an activation goes with its
+// pool, whose maxima tell the signs; without one its gradient would be read once per tap instead of once.
 template <class Args>
 std::string tensor_core_error(const Args& a, bool folds_activation) {
-  if (a.fusion.pool != 1) return "v5 folds no pool into a convolution; run the max pool as an operation of its own";
-  if (a.fusion.activation != Activation::none && !folds_activation)
+  const Fusion& f = a.fusion;
+  if (f.pool != 1 && f.pool != 2)
+    return "v5 folds a max pool of 2x2 into a convolution, not of " + std::to_string(f.pool) + "x" + std::to_string(f.pool);
+  if (f.pool == 2 && (a.s.OH < 2 || a.s.OW < 2)) return "a map of less than 2x2 pixels has no window of 2x2 to pool";
+  if (f.pool == 2 && f.activation == Activation::sigmoid) return "v5 folds no sigmoid in front of a folded max pool";
+  if (f.pool == 2 && f.activation == Activation::leaky_relu && f.negative_slope < 0.0f)
+    return "v5 tells the slope of a leaky ReLU by the sign of its output; a negative slope hides it";
+  if (f.activation != Activation::none && f.pool == 1 && !folds_activation)
     return "v5 folds no activation into the gradients of a convolution; run its gradient as an operation of its own";
-  if (a.fusion.upsample != 1 && a.fusion.upsample != 2)
-    return "v5 folds nearest upsampling by 2 into a convolution, not by " + std::to_string(a.fusion.upsample);
-  if (a.fusion.upsample == 2 && (a.s.stride_h != 1 || a.s.stride_w != 1))
+  if (f.upsample != 1 && f.upsample != 2)
+    return "v5 folds nearest upsampling by 2 into a convolution, not by " + std::to_string(f.upsample);
+  if (f.upsample == 2 && (a.s.stride_h != 1 || a.s.stride_w != 1))
     return "v5 folds an upsample only into a convolution of stride 1";
-  if (a.fusion.upsample == 2 && (a.s.H % 2 || a.s.W % 2)) return "an image upsampled by 2 has an even height and width";
+  if (f.upsample == 2 && (a.s.H % 2 || a.s.W % 2)) return "an image upsampled by 2 has an even height and width";
   return conv2d_shape_error(a.s);
 }
 

@@ -1,17 +1,20 @@
-// conv2d_backward_weight.cu (v5): dw[k, oc] = sum over pixels of gathered x[pixel, k] * dy[pixel, oc], k = (tap, input channel): a
-//   GEMM over pixels on tensor cores
-// Layout: dy [N, OH, OW, C_out], x [N, H, W, C_in] (half of it with an upsample folded in), dw hwio [KH, KW, C_in/groups, C_out].
-//   Both factors are contiguous across the sum, which ldmatrix.trans turns (tf32: single words).
+// conv2d_backward_weight.cu (v5): dw[k, oc] = sum over pixels of gathered x[pixel, k] * unpooled dy[pixel, oc], k = (tap, input
+//   channel): a GEMM over pixels on tensor cores
+// Layout: dy [N, OH, OW, C_out] or, pooled, [N, OH/2, OW/2, C_out] with saved as the forward entry made it; x [N, H, W, C_in] (half of
+//   it with an upsample folded in), dw hwio [KH, KW, C_in/groups, C_out]. Both factors are contiguous across the sum, which
+//   ldmatrix.trans turns (tf32: single words).
 // One block owns a BM x BN tile of dw and one run of pixels, a warp mma fragments of it; runs meet in a second pass, in order.
-// From v2: operands rounded to bf16, fp16 or tf32, products summed in float32 by mma.sync. Bottleneck: mma issue.
-// Preconditions: no activation, no pool; workspace of w_count() floats per run, at most kPartialsLimit; bf16 and tf32 need sm_80,
-//   fp16 sm_75; float32 and groups of up to 4 channels are v2's.
+// From v2: operands rounded to bf16, fp16 (dy scaled to its range) or tf32, products summed in float32 by mma.sync. Bottleneck: mma
+//   issue.
+// Preconditions: an activation only with a pool; workspace: fp16's scale, then w_count() floats per run, at most kPartialsLimit; bf16
+//   and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
 #include <algorithm>
 
 #include "../common/fast_divisor.cuh"
 #include "../v2_tiled_nhwc/table.h"
 #include "choice.h"
 #include "entries.h"
+#include "gradient_scale.cuh"
 #include "tensor_tile.cuh"
 
 namespace warploom::v5 {
@@ -21,27 +24,31 @@ struct WeightGemm {
   int groups = 1, C_group = 0, O_group = 0, K = 0;
   int H = 0, W = 0, C_in = 0, OH = 0, OW = 0, C_out = 0;  // H x W: of the convolution's input, after an upsample
   int stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0;
-  int up = 0;  // 1: x is [N, H / 2, W / 2, C_in]
+  int up = 0;                   // 1: x is [N, H / 2, W / 2, C_in]
+  float negative_slope = 0.0f;  // of an activation before a pool
   bool vector_x = false, vector_n = false, pairs_n = false;
   FastDivisor by_image, by_col, by_channel, by_tap;  // OH * OW, OW, C_in/groups, KW
 };
 
 // kVector: four neighbouring k lie within one tap and are one 16-byte load, and so are four neighbouring n.
-template <class Tile, bool kVector>
+template <class Tile, bool kVector, bool kUnpool>
 struct PixelLoader {
+  static constexpr bool kIsGradient = true, kGradientIsA = false, kUnpools = kUnpool;
   using A = typename Tile::A;
   using B = typename Tile::B;
   static constexpr int kColumns = kVector ? 1 : 4;
   const WeightGemm& g;
-  const float* x;   // from the run's first image and the group's first channel
-  const float* dy;  // the same
-  int p, end;       // pixels, counted from the run's first image
-  int n;            // this thread's first column of dy
+  const float* x;              // from the run's first image and the group's first channel
+  const float* dy;             // the same
+  const unsigned char* codes;  // kUnpool: of dy
+  float gradient_scale;
+  int p, end;  // pixels, counted from the run's first image
+  int n;       // this thread's first column of dy
   int row_reach[kColumns], col_reach[kColumns], channel[kColumns];
 
-  __device__ __forceinline__ PixelLoader(const WeightGemm& g_, const float* x_, const float* dy_, int k0, int n0, int begin,
-                                         int end_)
-      : g(g_), x(x_), dy(dy_), p(begin), end(end_), n(n0 + item_column<B>()) {
+  __device__ __forceinline__ PixelLoader(const WeightGemm& g_, const float* x_, const float* dy_, const unsigned char* codes_,
+                                         float scale_, int k0, int n0, int begin, int end_)
+      : g(g_), x(x_), dy(dy_), codes(codes_), gradient_scale(scale_), p(begin), end(end_), n(n0 + item_column<B>()) {
     WL_UNROLL
     for (int e = 0; e < kColumns; ++e) {
       const int k = k0 + item_column<A>() + e;
@@ -66,18 +73,52 @@ struct PixelLoader {
     return q < end && static_cast<unsigned>(row) < static_cast<unsigned>(g.H) &&
            static_cast<unsigned>(col) < static_cast<unsigned>(g.W);
   }
-  __device__ __forceinline__ bool b_at(int l, int e, const float*& to) const {
+  __device__ __forceinline__ float scale() const { return gradient_scale; }
+  __device__ __forceinline__ float negative_slope() const { return g.negative_slope; }
+  // Where item l's pixel stands in dy, counted in pixels, and whether it does; a pool's last odd row and column are in no window.
+  __device__ __forceinline__ bool gradient_pixel(int l, uint32_t& at, int& position) const {
     const int q = p + item_row<B, Tile::kThreads>(l);
-    to = dy + static_cast<uint32_t>(q * static_cast<uint32_t>(g.C_out) + static_cast<uint32_t>(n + e));
-    return q < end && n + e < g.O_group;
+    at = static_cast<uint32_t>(q), position = 0;
+    if constexpr (!kUnpool) return q < end;
+    const int image = g.by_image.quotient(q), in_image = g.by_image.remainder(q, image);
+    const int oh = g.by_col.quotient(in_image), ow = g.by_col.remainder(in_image, oh);
+    position = oh % 2 * 2 + ow % 2;
+    const int rows = g.OH / 2, cols = g.OW / 2;
+    at = (static_cast<uint32_t>(image) * static_cast<uint32_t>(rows) + static_cast<uint32_t>(oh / 2)) *
+             static_cast<uint32_t>(cols) +
+         static_cast<uint32_t>(ow / 2);
+    return q < end && oh / 2 < rows && ow / 2 < cols;
+  }
+  __device__ __forceinline__ bool b_at(int l, int e, const float*& to) const {
+    uint32_t at;
+    int position;
+    const bool inside = gradient_pixel(l, at, position);
+    to = dy + static_cast<uint32_t>(at * static_cast<uint32_t>(g.C_out) + static_cast<uint32_t>(n + e));
+    return inside && n + e < g.O_group;
+  }
+  __device__ __forceinline__ GradientItem gradient_item(int l, bool vector) const {
+    GradientItem item;
+    uint32_t at;
+    const bool inside = gradient_pixel(l, at, item.position);
+    const unsigned char* from = codes + static_cast<uint32_t>(at * static_cast<uint32_t>(g.C_out) + static_cast<uint32_t>(n));
+    if (vector) {
+      if (inside && n < g.O_group) item.codes = *reinterpret_cast<const uint32_t*>(from);
+    } else {
+      WL_UNROLL
+      for (int e = 0; e < 4; ++e)
+        if (inside && n + e < g.O_group) item.codes |= static_cast<uint32_t>(from[e]) << (8 * e);
+    }
+    return item;
   }
   __device__ __forceinline__ void advance() { p += Tile::BK; }
 };
 
-template <class Tile, bool kVector>
+template <class Tile, bool kVector, bool kUnpool>
 __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void conv2d_backward_weight_kernel(
-    WeightGemm g, const float* __restrict__ dy,  // [N, OH, OW, C_out]
+    WeightGemm g, const float* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
     const float* __restrict__ x,                 // [N, H, W, C_in]
+    const float* __restrict__ scale,             // [1], of fp16
+    const unsigned char* __restrict__ saved,     // [N, OH/2, OW/2, C_out] of a pool
     float* __restrict__ partials) {              // [runs, KH, KW, C_in/groups, C_out]
   const int n_tiles = (g.O_group + Tile::BN - 1) / Tile::BN, k_tiles = (g.K + Tile::BM - 1) / Tile::BM;
   int block = static_cast<int>(blockIdx.x);
@@ -95,11 +136,15 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
   const int end = begin + static_cast<int>(rest < g.run ? rest : g.run);
 
   float sum[Tile::MT][Tile::NT][4];
+  float gradient_scale = 1.0f;
+  if constexpr (kScaled<typename Tile::T>) gradient_scale = *scale;
   {
-    PixelLoader<Tile, kVector> from(g, x + first_image * (g.H >> g.up) * (g.W >> g.up) * g.C_in + group * g.C_group,
-                                    dy + first_image * image * g.C_out + group * g.O_group, k0, n0, begin, end);
+    const int64_t first_gradient = first_image * (kUnpool ? (g.OH / 2) * (g.OW / 2) : image) * g.C_out + group * g.O_group;
+    PixelLoader<Tile, kVector, kUnpool> from(g, x + first_image * (g.H >> g.up) * (g.W >> g.up) * g.C_in + group * g.C_group,
+                                             dy + first_gradient, saved + first_gradient, gradient_scale, k0, n0, begin, end);
     multiply_stream<Tile>(from, (end - begin + Tile::BK - 1) / Tile::BK, sum);
   }
+  const float unscale = reciprocal_of_power(gradient_scale);
 
   partials += static_cast<int64_t>(run) * g.K * g.C_out + group * g.O_group;
   const int first_n = n0 + first_column<Tile>();
@@ -109,7 +154,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
     float* to = partials + static_cast<int64_t>(k) * g.C_out;
     WL_UNROLL
     for (int j = 0; j < Tile::NT; ++j)
-      store_pair(to, first_n + 8 * j, g.O_group, g.pairs_n, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
+      store_pair(to, first_n + 8 * j, g.O_group, g.pairs_n, sum[i][j][2 * half] * unscale, sum[i][j][2 * half + 1] * unscale);
   });
 }
 
@@ -164,13 +209,13 @@ WeightPlan plan_for(const Conv2dShape& s) {
 }
 
 // Calls run(tile): as choose_tile of implicit_gemm.cuh; here the rows are taps * channels, and runs of pixels make up for few tiles.
-template <class T, class Run>
+template <class T, bool kUnpool, class Run>
 auto with_weight_tile(const Conv2dShape& s, Run run) {
   const int channels = s.C_out / s.groups;
   const int64_t K = int64_t(s.C_in / s.groups) * s.KH * s.KW;
-  if (channels <= 16) return run(NarrowTile<T, false, false>());
-  if (channels <= 64 || K <= 64 || s.C_in / s.groups % 4 || channels % 4) return run(SquareTile<T, false, false>());
-  return run(WideTile<T, false, false>());
+  if (channels <= 16) return run(NarrowTile<T, false, false, kUnpool>());
+  if (channels <= 64 || K <= 64 || s.C_in / s.groups % 4 || channels % 4) return run(SquareTile<T, false, false, kUnpool>());
+  return run(WideTile<T, false, false, kUnpool>());
 }
 
 static int64_t workspace_bytes(const Conv2dBackwardWeight& a) {
@@ -178,11 +223,11 @@ static int64_t workspace_bytes(const Conv2dBackwardWeight& a) {
     const auto& entry = v2::table().conv2d_backward_weight;
     return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
   }
-  const int runs = with_weight_tile<Bf16>(a.s, [&](auto tile) { return plan_for<decltype(tile)>(a.s).runs; });
-  return runs > 1 ? runs * a.s.w_count() * 4 : 0;
+  const int runs = with_weight_tile<Bf16, false>(a.s, [&](auto tile) { return plan_for<decltype(tile)>(a.s).runs; });
+  return (a.fusion.precision == Precision::fp16 ? kScaleBytes : 0) + (runs > 1 ? runs * a.s.w_count() * 4 : 0);
 }
 
-template <class T>
+template <class T, bool kUnpool>
 static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
   const Conv2dShape& s = a.s;
   WeightGemm g;
@@ -194,25 +239,28 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
   g.by_image = FastDivisor(s.OH * s.OW), g.by_col = FastDivisor(s.OW);
   g.by_channel = FastDivisor(g.C_group), g.by_tap = FastDivisor(s.KW);
   g.vector_x = g.C_group % 4 == 0 && aligned16(a.x.data);
-  g.vector_n = g.O_group % 4 == 0 && aligned16(a.dy.data);
+  g.vector_n = g.O_group % 4 == 0 && aligned16(a.dy.data, a.saved.data);
+  g.negative_slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
+  const float* scale = kScaled<T> ? context.workspace.ptr() : nullptr;
+  if (kScaled<T>) find_gradient_scale(context, a.dy.ptr(), fused_y_count(s, a.fusion), context.workspace.ptr());
 
-  with_weight_tile<T>(s, [&](auto tile) {
+  with_weight_tile<T, kUnpool>(s, [&](auto tile) {
     using Tile = decltype(tile);
     const WeightPlan p = plan_for<Tile>(s);
     g.run = p.run;
-    float* partials = p.runs > 1 ? context.workspace.ptr() : a.dw.ptr();
+    float* partials = p.runs > 1 ? context.workspace.ptr() + (kScaled<T> ? kScaleBytes / 4 : 0) : a.dw.ptr();
     g.pairs_n = g.O_group % 2 == 0 && aligned16(partials);
     auto launch_with = [&](auto kernel) {
       launch(context, "v5::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(p.blocks, 1)), dim3(Tile::kThreads),
-             Tile::kSharedBytes, g, a.dy.ptr(), a.x.ptr(), partials);
+             Tile::kSharedBytes, g, a.dy.ptr(), a.x.ptr(), scale, a.saved.ptr<unsigned char>(), partials);
     };
     if constexpr (Tile::BN == 128)
-      launch_with(conv2d_backward_weight_kernel<Tile, true>);
+      launch_with(conv2d_backward_weight_kernel<Tile, true, kUnpool>);
     else if constexpr (Tile::BN == 64)
-      launch_with(g.vector_x && g.vector_n ? conv2d_backward_weight_kernel<Tile, true>
-                                           : conv2d_backward_weight_kernel<Tile, false>);
+      launch_with(g.vector_x && g.vector_n ? conv2d_backward_weight_kernel<Tile, true, kUnpool>
+                                           : conv2d_backward_weight_kernel<Tile, false, kUnpool>);
     else
-      launch_with(conv2d_backward_weight_kernel<Tile, false>);
+      launch_with(conv2d_backward_weight_kernel<Tile, false, kUnpool>);
     if (p.runs == 1) return;
     const int64_t count = s.w_count();
     const bool vector = count % 4 == 0 && aligned16(partials, a.dw.data);
@@ -224,7 +272,13 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
 static void run(const Conv2dBackwardWeight& a, const Context& context) {
   if (!on_tensor_cores(a)) return v2::table().conv2d_backward_weight.run(in_float32(a), context);
   require_tensor_cores(a.fusion.precision, context);
-  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) { run_as<decltype(type)>(a, context); });
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
+    using T = decltype(type);
+    if (a.fusion.pool == 2)
+      run_as<T, true>(a, context);
+    else
+      run_as<T, false>(a, context);
+  });
 }
 
 static std::string why_not(const Conv2dBackwardWeight& a) {

@@ -1,63 +1,80 @@
-// conv2d_forward.cu (v5): y = activation(conv(upsample(x), w) + bias) as an implicit GEMM on tensor cores: pixels x (taps *
+// conv2d_forward.cu (v5): y = pool(activation(conv(upsample(x), w) + bias)) as an implicit GEMM on tensor cores: pixels x (taps *
 //   channels) times (taps * channels) x output channels
-// Layout: x [N, H, W, C_in], w hwio [KH, KW, C_in/groups, C_out], bias [C_out], y [N, OH, OW, C_out]; zero padding, any groups.
+// Layout: x [N, H, W, C_in], w hwio [KH, KW, C_in/groups, C_out], bias [C_out], y [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
+//   and saved the same, one byte each: the maximum's position in its window, + 4 where y <= 0; zero padding, any groups.
 // One block owns a tile of pixels x output channels of one group, a warp mma fragments of it (implicit_gemm.cuh).
-// From v2: operands rounded to bf16, fp16 or tf32, products summed in float32 by mma.sync; bias and activation in the epilogue; a
-//   nearest upsample by 2 in the loads. Bottleneck: mma issue with many channels, memory with few.
-// Preconditions: no pool; bf16 and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
+// From v2: operands rounded to bf16, fp16 or tf32, products summed in float32 by mma.sync; bias, activation and 2x2 max pool in the
+//   epilogue; a nearest upsample by 2 in the loads. Bottleneck: mma issue with many channels, memory with few.
+// Preconditions: pool 1 or 2; bf16 and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
+#include <algorithm>
+#include <type_traits>
+
 #include "../v2_tiled_nhwc/table.h"
 #include "entries.h"
 #include "implicit_gemm.cuh"
 
 namespace warploom::v5 {
 
-template <class Tile, bool kFast>
+template <class Tile, bool kFast, bool kPool>
 __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void conv2d_forward_kernel(
     ImplicitGemm g, Epilogue epilogue, const float* __restrict__ x,  // [N, H, W, C_in]
     const float* __restrict__ w,                                     // [KH, KW, C_in/groups, C_out]
+    unsigned char* __restrict__ saved,                               // [N, OH/2, OW/2, C_out] or null
     float* __restrict__ y) {                                         // [N, OH, OW, C_out]
-  implicit_gemm<Tile, false, kFast>(g, x, w, epilogue, y);
+  implicit_gemm<Tile, false, kFast, kPool>(g, x, w, epilogue, nullptr, saved, y);
 }
 
 template <class T>
 static void run_as(const Conv2dForward& a, const Context& context) {
   const Conv2dShape& s = a.s;
   ImplicitGemm g;
-  g.rows = s.OH, g.cols = s.OW;
+  const int pool = a.fusion.pool;
+  g.pool = pool == 2;
+  g.rows = s.OH / pool, g.cols = s.OW / pool;
   g.groups = s.groups, g.k_channels = s.C_in / s.groups, g.n_channels = s.C_out / s.groups;
   g.taps_h = g.w_height = s.KH, g.taps_w = g.w_width = s.KW;
   g.up = a.fusion.upsample - 1;
   g.src_H = s.H >> g.up, g.src_W = s.W >> g.up, g.src_C = s.C_in;
-  g.out_H = s.OH, g.out_W = s.OW, g.out_C = s.C_out;
+  g.out_H = g.rows, g.out_W = g.cols, g.out_C = s.C_out;
   g.step_h = s.stride_h, g.step_w = s.stride_w, g.pad_top = s.pad_top, g.pad_left = s.pad_left;
   g.w_inputs = g.k_channels, g.w_outputs = s.C_out;
   g.vector_k = g.k_channels % 4 == 0 && aligned16(a.x.data);
   g.vector_n = g.n_channels % 4 == 0 && aligned16(a.w.data);
-  g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.y.data);
-  g.by_image = FastDivisor(s.OH * s.OW), g.by_col = FastDivisor(s.OW);
+  g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.y.data, a.saved.data);
+  g.by_image = FastDivisor(std::max(g.rows * g.cols, 1)), g.by_col = FastDivisor(std::max(g.cols, 1));
   g.by_channel = FastDivisor(g.k_channels), g.by_tap = FastDivisor(s.KW);
   const Epilogue epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope};
 
-  const int64_t pixels = int64_t(s.OH) * s.OW, x_image = int64_t(s.C_in) * g.src_H * g.src_W, y_image = s.C_out * pixels;
-  const int images = images_per_launch(s.N, x_image, y_image);
+  const int64_t windows = int64_t(g.rows) * g.cols, pixels = windows * pool * pool;
+  const int64_t x_image = int64_t(s.C_in) * g.src_H * g.src_W, y_image = s.C_out * windows;
+  const int images = images_per_launch(s.N, x_image, y_image * pool * pool);
   auto launch_with = [&](auto tile, auto kernel) {
     using Tile = decltype(tile);
     for (int first = 0; first < s.N; first += images) {
       g.N = s.N - first < images ? s.N - first : images;
       const int64_t blocks = (g.N * pixels + Tile::BM - 1) / Tile::BM * ((g.n_channels + Tile::BN - 1) / Tile::BN) * s.groups;
       launch(context, "v5::conv2d_forward_kernel", kernel, dim3(blocks_for(blocks, 1)), dim3(Tile::kThreads), Tile::kSharedBytes,
-             g, epilogue, a.x.ptr() + first * x_image, a.w.ptr(), a.y.ptr() + first * y_image);
+             g, epilogue, a.x.ptr() + first * x_image, a.w.ptr(),
+             a.saved ? a.saved.ptr<unsigned char>() + first * y_image : nullptr, a.y.ptr() + first * y_image);
     }
   };
-  using Wide = WideTile<T, true, false>;
-  using Square = SquareTile<T, true, false>;
-  using Narrow = NarrowTile<T, true, false>;
-  const TileKind kind = choose_tile(pixels * s.N, g.n_channels, s.groups);
-  if (kind == TileKind::narrow)
-    return launch_with(Narrow(),
-                       fast_form<Narrow>(g) ? conv2d_forward_kernel<Narrow, true> : conv2d_forward_kernel<Narrow, false>);
-  if (kind == TileKind::wide && fast_form<Wide>(g)) return launch_with(Wide(), conv2d_forward_kernel<Wide, true>);
-  launch_with(Square(), fast_form<Square>(g) ? conv2d_forward_kernel<Square, true> : conv2d_forward_kernel<Square, false>);
+  auto launch_tile = [&](auto pooled) {
+    constexpr bool kPool = decltype(pooled)::value;
+    using Wide = WideTile<T, true, false>;
+    using Square = SquareTile<T, true, false>;
+    using Narrow = NarrowTile<T, true, false>;
+    const TileKind kind = choose_tile(pixels * s.N, g.n_channels, s.groups);
+    if (kind == TileKind::narrow)
+      return launch_with(Narrow(), fast_form<Narrow>(g) ? conv2d_forward_kernel<Narrow, true, kPool>
+                                                        : conv2d_forward_kernel<Narrow, false, kPool>);
+    if (kind == TileKind::wide && fast_form<Wide>(g)) return launch_with(Wide(), conv2d_forward_kernel<Wide, true, kPool>);
+    launch_with(Square(),
+                fast_form<Square>(g) ? conv2d_forward_kernel<Square, true, kPool> : conv2d_forward_kernel<Square, false, kPool>);
+  };
+  if (g.pool)
+    launch_tile(std::true_type());
+  else
+    launch_tile(std::false_type());
 }
 
 static void run(const Conv2dForward& a, const Context& context) {
@@ -72,6 +89,10 @@ static std::string why_not(const Conv2dForward& a) {
 
 static const char* algorithm(const Conv2dForward& a) { return algorithm_name(a.fusion, a.s); }
 
-Entry<Conv2dForward> conv2d_forward() { return {run, why_not, nullptr, nullptr, algorithm}; }
+static int64_t saved_bytes(const Conv2dForward& a) {
+  return a.fusion.pool == 2 && on_tensor_cores(a) ? fused_y_count(a.s, a.fusion) : 0;
+}
+
+Entry<Conv2dForward> conv2d_forward() { return {run, why_not, nullptr, saved_bytes, algorithm}; }
 
 }  // namespace warploom::v5

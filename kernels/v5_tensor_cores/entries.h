@@ -8,5 +8,6 @@ namespace warploom::v5 {
 Entry<Conv2dForward> conv2d_forward();
 Entry<Conv2dBackwardInput> conv2d_backward_input();
 Entry<Conv2dBackwardWeight> conv2d_backward_weight();
+Entry<Conv2dBackwardBias> conv2d_backward_bias();
 
 }  // namespace warploom::v5

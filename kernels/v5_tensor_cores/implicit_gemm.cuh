@@ -13,6 +13,7 @@
 #include "../common/epilogue.cuh"
 #include "../common/fast_divisor.cuh"
 #include "choice.h"
+#include "gradient_scale.cuh"
 #include "tensor_tile.cuh"
 
 namespace warploom::v5 {
@@ -27,9 +28,12 @@ struct ImplicitGemm {
   int pad_top = 0, pad_left = 0;
   int w_height = 0, w_width = 0, w_inputs = 0, w_outputs = 0;  // KH, KW, C_in/groups, C_out
   int up = 0;                                                  // 1: nearest upsample by 2 folded in
-  bool vector_k = false, vector_n = false;                     // 16-byte access along k_channels (n_channels) is aligned
-  bool pairs_n = false;                                        // out can be stored 8 bytes at a time
-  FastDivisor by_image, by_col, by_channel, by_tap;            // rows * cols, cols, k_channels, taps_w
+  bool pool =
+      false;  // forward: rows and cols count windows of 2 x 2 pixels, out is pooled; backward: source is, codes belong to it
+  float negative_slope = 0.0f;                       // of the activation before the pool
+  bool vector_k = false, vector_n = false;           // 16-byte access along k_channels (n_channels) is aligned
+  bool pairs_n = false;                              // out can be stored 8 bytes at a time
+  FastDivisor by_image, by_col, by_channel, by_tap;  // rows * cols, cols, k_channels, taps_w
 };
 
 // The problem of one block: a phase of a strided backward sees only some pixels and taps.
@@ -64,32 +68,46 @@ __device__ __forceinline__ int tap_weight(int a, int up, int kernel, int first, 
   return first + step * a;
 }
 
+// A pooled forward numbers its pixels window by window, so that the four of one stand in neighbouring rows of a tile.
 // kFast: k_channels is a multiple of BK, so that a step lies within one tap; else every item finds its own (tap, channel), four
 // elements at a time where vector_k, or singly.
-template <class Tile, bool kBackward, bool kFast>
+template <class Tile, bool kBackward, bool kFast, bool kPool>
 struct TapLoader {
+  static constexpr bool kIsGradient = kBackward, kGradientIsA = true, kUnpools = kBackward && kPool;
   using A = typename Tile::A;
   using B = typename Tile::B;
   const ImplicitGemm& g;
   const Phase<kBackward>& phase;
   const float* source;
+  const unsigned char* codes;  // kUnpools: of the source
   const float* w;
+  float gradient_scale;
   int n0, K, k = 0;                 // k: where the step begins
   int tap_h = 0, tap_w = 0, c = 0;  // kFast: the step's tap and first channel
   int image[Tile::kItemsA], row[Tile::kItemsA], col[Tile::kItemsA];
   int pixel[Tile::kItemsA];  // kFast: offset of the tap's pixel
   uint32_t inside = 0;       // kFast: bit l: item l's tap lies inside the image
+  uint32_t positions = 0;    // kFast, kUnpools: two bits an item: where in its window the tap's pixel stands
   int filter = 0;            // offset of item 0's part of w
 
-  __device__ __forceinline__ TapLoader(const ImplicitGemm& g_, const Phase<kBackward>& p, const float* source_, const float* w_,
-                                       int m0, int n0_, int group)
-      : g(g_), phase(p), source(source_), w(w_), n0(n0_), K(p.taps_h * p.taps_w * g_.k_channels) {
-    const int M = g.N * p.rows * p.cols;
+  __device__ __forceinline__ TapLoader(const ImplicitGemm& g_, const Phase<kBackward>& p, const float* source_,
+                                       const unsigned char* codes_, const float* w_, float scale_, int m0, int n0_, int group)
+      : g(g_),
+        phase(p),
+        source(source_),
+        codes(codes_),
+        w(w_),
+        gradient_scale(scale_),
+        n0(n0_),
+        K(p.taps_h * p.taps_w * g_.k_channels) {
+    constexpr int kWindow = kPool && !kBackward ? 4 : 1;
+    const int M = kWindow * g.N * p.rows * p.cols;
     WL_UNROLL
     for (int l = 0; l < Tile::kItemsA; ++l) {
       const int m = min(m0 + item_row<A, Tile::kThreads>(l), M - 1);
-      const int n = p.by_image.quotient(m), at = p.by_image.remainder(m, n);
-      const int i = p.by_col.quotient(at), j = p.by_col.remainder(at, i);
+      const int n = p.by_image.quotient(m / kWindow), at = p.by_image.remainder(m / kWindow, n);
+      int i = p.by_col.quotient(at), j = p.by_col.remainder(at, i);
+      if (kWindow == 4) i = 2 * i + m % 4 / 2, j = 2 * j + m % 2;
       if (kBackward) {
         row[l] = g.up ? 2 * i + g.pad_top : i + (p.phase_h + g.pad_top) / g.step_h;
         col[l] = g.up ? 2 * j + g.pad_left : j + (p.phase_w + g.pad_left) / g.step_w;
@@ -105,9 +123,12 @@ struct TapLoader {
     if constexpr (kFast) find_tap();
   }
 
-  __device__ __forceinline__ bool source_offset(int l, int a, int b, int& offset) const {
-    const int shift = kBackward ? 0 : g.up;
+  __device__ __forceinline__ float scale() const { return gradient_scale; }
+  __device__ __forceinline__ float negative_slope() const { return g.negative_slope; }
+  __device__ __forceinline__ bool source_offset(int l, int a, int b, int& offset, int& position) const {
+    const int shift = kUnpools ? 1 : kBackward ? 0 : g.up;
     const int r = row[l] + tap_reach<kBackward>(a, g.up, g.w_height), q = col[l] + tap_reach<kBackward>(b, g.up, g.w_width);
+    position = (r & 1) * 2 + (q & 1);
     offset = image[l] + ((r >> shift) * g.src_W + (q >> shift)) * g.src_C;
     return static_cast<unsigned>(r) < static_cast<unsigned>(g.src_H << shift) &&
            static_cast<unsigned>(q) < static_cast<unsigned>(g.src_W << shift);
@@ -121,7 +142,11 @@ struct TapLoader {
     inside = 0;
     if (tap_h >= phase.taps_h) return;
     WL_UNROLL
-    for (int l = 0; l < Tile::kItemsA; ++l) inside |= static_cast<uint32_t>(source_offset(l, tap_h, tap_w, pixel[l])) << l;
+    for (int l = 0; l < Tile::kItemsA; ++l) {
+      int position;
+      inside |= static_cast<uint32_t>(source_offset(l, tap_h, tap_w, pixel[l], position)) << l;
+      if (kUnpools) positions = (l == 0 ? 0 : positions) | static_cast<uint32_t>(position) << (2 * l);
+    }
   }
 
   __device__ __forceinline__ bool a_vector() const { return kFast || g.vector_k; }
@@ -137,11 +162,38 @@ struct TapLoader {
     } else {
       const int my = k + item_column<A>() + e;
       const int tap = g.by_channel.quotient(my), a = phase.by_tap.quotient(tap);
-      int offset;
-      const bool covered = source_offset(l, a, phase.by_tap.remainder(tap, a), offset);
+      int offset, position;
+      const bool covered = source_offset(l, a, phase.by_tap.remainder(tap, a), offset, position);
       p = source + offset + g.by_channel.remainder(my, tap);
       return my < K && covered;
     }
+  }
+  __device__ __forceinline__ GradientItem gradient_item(int l, bool vector) const {
+    GradientItem item;
+    const float* p;
+    if constexpr (kFast) {
+      item.position = static_cast<int>(positions >> (2 * l) & 3u);
+      if (a_at(l, 0, p)) item.codes = *reinterpret_cast<const uint32_t*>(codes + pixel[l] + c);
+    } else {
+      // Elements of one item may belong to different taps: where a code says no, ours says never.
+      item.position = 0;
+      if (vector) {
+        const int my = k + item_column<A>(), tap = g.by_channel.quotient(my), a = phase.by_tap.quotient(tap);
+        int offset;
+        if (source_offset(l, a, phase.by_tap.remainder(tap, a), offset, item.position) && my < K)
+          item.codes = *reinterpret_cast<const uint32_t*>(codes + offset + g.by_channel.remainder(my, tap));
+      } else {
+        WL_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          const int my = k + item_column<A>() + e, tap = g.by_channel.quotient(my), a = phase.by_tap.quotient(tap);
+          int offset, position;
+          if (!source_offset(l, a, phase.by_tap.remainder(tap, a), offset, position) || my >= K) continue;
+          const uint32_t code = codes[offset + g.by_channel.remainder(my, tap)];
+          item.codes |= (code ^ static_cast<uint32_t>(position)) << (8 * e);  // of position 0 where it was of ours
+        }
+      }
+    }
+    return item;
   }
   __device__ __forceinline__ bool b_at(int l, int e, const float*& p) const {
     if constexpr (!kBackward) {  // rows of w are contiguous in n
@@ -174,28 +226,103 @@ struct TapLoader {
   }
 };
 
-template <class Tile, bool kBackward, bool kFast>
+// The pooled maxima of a tile. The four pixels of a window stand in the rows of four lanes (bits 2 and 3 of the lane number), which
+// first halve their columns between them, then halve again: each ends with the maxima of every fourth fragment.
+template <class Tile>
+__device__ __forceinline__ void store_pooled(const ImplicitGemm& g, const Epilogue& epilogue, int m0, int first_n,
+                                             int channels_before, float (&sum)[Tile::MT][Tile::NT][4],
+                                             float* __restrict__ out,              // [N, rows, cols, out_C]
+                                             unsigned char* __restrict__ codes) {  // the same, or null
+  const int position = static_cast<int>(threadIdx.x) % 32 / 4 % 4, p0 = position % 2, p1 = position / 2;
+  const int M = 4 * g.N * g.rows * g.cols;
+  // The better of two pixels, `mine` standing before `other` in the window if `before`: the first of equals, and a NaN above all.
+  auto other_wins = [](float mine, float other, bool before) {
+    const bool above = other > mine || (other != other && mine == mine);
+    const bool equal = other == mine || (other != other && mine != mine);
+    return above || (equal && !before);
+  };
+  for_each_row<Tile>([&](int i, int half, int in_tile) {
+    const int m = m0 + in_tile;
+    const int64_t to = static_cast<int64_t>(m / 4) * g.out_C + channels_before;
+    WL_UNROLL
+    for (int four = 0; four < Tile::NT; four += 4) {
+      float best[2];
+      uint32_t code[2];
+      WL_UNROLL
+      for (int e = 0; e < 2; ++e) {
+        float v[4];
+        WL_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          const int fragment = four + j < Tile::NT ? four + j : 0, n = first_n + 8 * fragment + e;
+          const float bias = epilogue.bias && n < g.n_channels ? epilogue.bias[channels_before + n] : 0.0f;
+          v[j] = epilogue(sum[i][fragment][2 * half + e] + bias);
+        }
+        float u[2];
+        uint32_t from[2];
+        WL_UNROLL
+        for (int t = 0; t < 2; ++t) {
+          const float mine = p0 ? v[2 * t + 1] : v[2 * t], sent = p0 ? v[2 * t] : v[2 * t + 1];
+          const float other = __shfl_xor_sync(0xffffffffu, sent, 4);
+          const bool wins = other_wins(mine, other, p0 == 0);
+          u[t] = wins ? other : mine;
+          from[t] = static_cast<uint32_t>(wins ? position ^ 1 : position);
+        }
+        const float mine = p1 ? u[1] : u[0], sent = p1 ? u[0] : u[1];
+        const uint32_t mine_from = p1 ? from[1] : from[0], sent_from = p1 ? from[0] : from[1];
+        const float other = __shfl_xor_sync(0xffffffffu, sent, 8);
+        const uint32_t other_from = __shfl_xor_sync(0xffffffffu, sent_from, 8);
+        const bool wins = other_wins(mine, other, p1 == 0);
+        best[e] = wins ? other : mine;
+        code[e] = (wins ? other_from : mine_from) | (best[e] <= 0.0f && epilogue.activation != Activation::none ? 4u : 0u);
+      }
+      const int n = first_n + 8 * (four + position);
+      if (m >= M || four + position >= Tile::NT) continue;
+      store_pair(out + to, n, g.n_channels, g.pairs_n, best[0], best[1]);
+      if (!codes) continue;
+      if (g.pairs_n) {
+        if (n < g.n_channels) *reinterpret_cast<uint16_t*>(codes + to + n) = static_cast<uint16_t>(code[0] | code[1] << 8);
+      } else {
+        if (n < g.n_channels) codes[to + n] = static_cast<unsigned char>(code[0]);
+        if (n + 1 < g.n_channels) codes[to + n + 1] = static_cast<unsigned char>(code[1]);
+      }
+    }
+  });
+}
+
+// codes: of a folded pool, written in forward, read in backward. scale: of a gradient, where its type wants one.
+template <class Tile, bool kBackward, bool kFast, bool kPool, class Codes>
 __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
                                               const float* __restrict__ source,  // [N, src_H, src_W, src_C]
                                               const float* __restrict__ w,       // [KH, KW, C_in/groups, C_out]
                                               const Epilogue& epilogue,          // bias [out_C] or null
+                                              const float* __restrict__ scale,   // [1]
+                                              Codes* __restrict__ codes,         // of source (backward) or out (forward), or null
                                               float* __restrict__ out) {         // [N, out_H, out_W, out_C]
+  using T = typename Tile::T;
   const int n_tiles = (g.n_channels + Tile::BN - 1) / Tile::BN;
   const int n0 = static_cast<int>(blockIdx.x) % n_tiles * Tile::BN;
   const int group = static_cast<int>(blockIdx.x) / n_tiles % g.groups;
   const int m0 = static_cast<int>(blockIdx.x) / n_tiles / g.groups * Tile::BM;
   const Phase<kBackward> phase(g);
-  const int M = g.N * phase.rows * phase.cols;
+  const int M = (kPool && !kBackward ? 4 : 1) * g.N * phase.rows * phase.cols;
   if (m0 >= M) return;
 
   float sum[Tile::MT][Tile::NT][4];
+  float gradient_scale = 1.0f;
+  if constexpr (kBackward && kScaled<T>) gradient_scale = *scale;
   {
-    TapLoader<Tile, kBackward, kFast> from(g, phase, source, w, m0, n0, group);
+    TapLoader<Tile, kBackward, kFast, kPool> from(g, phase, source, kBackward ? codes : nullptr, w, gradient_scale, m0, n0,
+                                                  group);
     multiply_stream<Tile>(from, (from.K + Tile::BK - 1) / Tile::BK, sum);
   }
 
   const int channels_before = group * g.n_channels, first_n = n0 + first_column<Tile>();
   const bool pairs = g.pairs_n;
+  if constexpr (kPool && !kBackward) {
+    store_pooled<Tile>(g, epilogue, m0, first_n, channels_before, sum, out, codes);
+    return;
+  }
+  const float unscale = kBackward && kScaled<T> ? reciprocal_of_power(gradient_scale) : 1.0f;
   for_each_row<Tile>([&](int i, int half, int in_tile) {
     const int m = m0 + in_tile;
     if (m >= M) return;
@@ -216,6 +343,8 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
           v1 += n + 1 < g.n_channels ? epilogue.bias[channels_before + n + 1] : 0.0f;
         }
         v0 = epilogue(v0), v1 = epilogue(v1);
+      } else if constexpr (kScaled<T>) {
+        v0 *= unscale, v1 *= unscale;
       }
       store_pair(to, n, g.n_channels, pairs, v0, v1);
     }

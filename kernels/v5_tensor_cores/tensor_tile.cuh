@@ -6,8 +6,10 @@
 // From v2: mma.sync instead of FFMA, operands rounded to T on the way in. bf16 and f16 pass through registers (two stages of
 //   shared memory), tf32 comes by cp.async and is rounded when it becomes a fragment (four stages). Bottleneck: mma issue in the
 //   wide tile, loads in the narrow one.
-// Preconditions: a Loader (a_at, b_at, advance) that says where step after step lies; dynamic shared memory of kSharedBytes.
+// Preconditions: a Loader (a_at, b_at, advance, and what a gradient needs) that says where step after step lies; dynamic shared memory of kSharedBytes.
 #pragma once
+
+#include <type_traits>
 
 #include "../common/async_copy.cuh"
 #include "../common/tensor_core.cuh"
@@ -40,7 +42,11 @@ struct OperandTile {
   }
 };
 
-template <class Type, int kM, int kN, int kWarpsM, int kWarpsN, bool kAlongA, bool kAlongB, int kBlocks>
+// Gradients of a mean over many elements lie below the smallest fp16: they are scaled to its range first (gradient_scale.cuh).
+template <class T>
+constexpr bool kScaled = std::is_same<T, F16>::value;
+
+template <class Type, int kM, int kN, int kWarpsM, int kWarpsN, bool kAlongA, bool kAlongB, int kBlocks, bool kInRegisters>
 struct TensorTile {
   using T = Type;
   using A = OperandTile<T, kM, kAlongA>;
@@ -50,7 +56,7 @@ struct TensorTile {
   static constexpr int WM = BM / kWarpsM, WN = BN / kWarpsN, MT = WM / 16, NT = WN / 8;
   static constexpr int kWarpColumns = kWarpsN;
   static constexpr bool kAlongKA = kAlongA, kAlongKB = kAlongB;
-  static constexpr bool kAsync = T::kBytes == 4;
+  static constexpr bool kAsync = T::kBytes == 4 && !kInRegisters;  // what is changed on its way cannot go by cp.async
   static constexpr int kStages = kAsync ? 4 : 2;
   static constexpr int kStageBytes = A::kBytes + B::kBytes, kSharedBytes = kStages * kStageBytes;
   static constexpr int kItemsA = (BM * BK / 4 + kThreads - 1) / kThreads, kItemsB = (BN * BK / 4 + kThreads - 1) / kThreads;
@@ -121,7 +127,18 @@ __device__ __forceinline__ void multiply_stage(const unsigned char* stage, float
   }
 }
 
-// The sums over `steps` steps of BK.
+// What becomes of a gradient on its way into shared memory. Unpooling: `codes` of four neighbouring channels, made by the forward
+// entry, tell which of a window's 2 x 2 positions was the maximum and whether the activation's slope applies; `position` is ours.
+struct GradientItem {
+  uint32_t codes = 0;
+  int position = 0;
+};
+__device__ __forceinline__ float unpooled(float v, uint32_t code, int position, float negative_slope) {
+  return static_cast<int>(code & 3u) != position ? 0.0f : code & 4u ? negative_slope * v : v;
+}
+
+// The sums over `steps` steps of BK. Loader::kGradientIsA (else B), kUnpools: of the operand that is a gradient; scale(): what it
+// is multiplied by.
 template <class Tile, class Loader>
 __device__ __forceinline__ void multiply_stream(Loader& from, int steps, float (&sum)[Tile::MT][Tile::NT][4]) {
   using T = typename Tile::T;
@@ -174,7 +191,9 @@ __device__ __forceinline__ void multiply_stream(Loader& from, int steps, float (
       multiply_stage<Tile>(shared + step % Tile::kStages * Tile::kStageBytes, sum);
     }
   } else {
+    constexpr bool kUnpoolsA = Loader::kUnpools && Loader::kGradientIsA, kUnpoolsB = Loader::kUnpools && !Loader::kGradientIsA;
     float next_a[Tile::kItemsA][4], next_b[Tile::kItemsB][4];
+    GradientItem items[Loader::kUnpools ? (kUnpoolsA ? Tile::kItemsA : Tile::kItemsB) : 1];
     auto load_item = [](float (&to)[4], bool vector, auto at) {
       const float* p;
       if (vector) {
@@ -187,24 +206,53 @@ __device__ __forceinline__ void multiply_stream(Loader& from, int steps, float (
     };
     auto fetch = [&] {
       WL_UNROLL
-      for (int l = 0; l < Tile::kItemsA; ++l)
+      for (int l = 0; l < Tile::kItemsA; ++l) {
         load_item(next_a[l], from.a_vector(), [&](int e, const float*& p) { return from.a_at(l, e, p); });
+        if constexpr (kUnpoolsA) items[l] = from.gradient_item(l, from.a_vector());
+      }
       WL_UNROLL
-      for (int l = 0; l < Tile::kItemsB; ++l)
+      for (int l = 0; l < Tile::kItemsB; ++l) {
         load_item(next_b[l], from.b_vector(), [&](int e, const float*& p) { return from.b_at(l, e, p); });
+        if constexpr (kUnpoolsB) items[l] = from.gradient_item(l, from.b_vector());
+      }
       from.advance();
     };
     auto store_item = [](unsigned char* to, const float (&v)[4]) {
-      *reinterpret_cast<uint2*>(to) = make_uint2(pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]));
+      if constexpr (T::kBytes == 2)
+        *reinterpret_cast<uint2*>(to) = make_uint2(pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]));
+      else
+        *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
     };
+    auto store_gradient = [&](unsigned char* to, float (&v)[4], const GradientItem& item) {
+      if constexpr (Loader::kUnpools) {
+        WL_UNROLL
+        for (int e = 0; e < 4; ++e) v[e] = unpooled(v[e], item.codes >> (8 * e), item.position, from.negative_slope());
+      }
+      if constexpr (kScaled<T>) {
+        WL_UNROLL
+        for (int e = 0; e < 4; ++e) v[e] *= from.scale();
+      }
+      store_item(to, v);
+    };
+    (void)items, (void)store_gradient;
     auto store = [&](unsigned char* stage) {
       WL_UNROLL
-      for (int l = 0; l < Tile::kItemsA; ++l)
-        store_item(stage + A::quad_at(item_row<A, Tile::kThreads>(l), item_column<A>() / 4), next_a[l]);
+      for (int l = 0; l < Tile::kItemsA; ++l) {
+        unsigned char* to = stage + A::quad_at(item_row<A, Tile::kThreads>(l), item_column<A>() / 4);
+        if constexpr (Loader::kIsGradient && Loader::kGradientIsA)
+          store_gradient(to, next_a[l], items[kUnpoolsA ? l : 0]);
+        else
+          store_item(to, next_a[l]);
+      }
       WL_UNROLL
-      for (int l = 0; l < Tile::kItemsB; ++l)
-        if (item_exists<B, Tile::kThreads>(l))
-          store_item(stage + A::kBytes + B::quad_at(item_row<B, Tile::kThreads>(l), item_column<B>() / 4), next_b[l]);
+      for (int l = 0; l < Tile::kItemsB; ++l) {
+        if (!item_exists<B, Tile::kThreads>(l)) continue;
+        unsigned char* to = stage + A::kBytes + B::quad_at(item_row<B, Tile::kThreads>(l), item_column<B>() / 4);
+        if constexpr (Loader::kIsGradient && !Loader::kGradientIsA)
+          store_gradient(to, next_b[l], items[kUnpoolsB ? l : 0]);
+        else
+          store_item(to, next_b[l]);
+      }
     };
     if (steps == 0) return;
     fetch();
@@ -248,12 +296,12 @@ __device__ __forceinline__ void store_pair(float* row, int n, int columns, bool 
   }
 }
 
-// The tiles; kA, kB: the operands' tiles are along k.
-template <class T, bool kA, bool kB>
-using WideTile = TensorTile<T, 128, 128, 2, 4, kA, kB, 1>;
-template <class T, bool kA, bool kB>
-using SquareTile = TensorTile<T, 64, 64, 2, 2, kA, kB, 4>;
-template <class T, bool kA, bool kB>
-using NarrowTile = TensorTile<T, 128, 16, 4, 1, kA, kB, 4>;
+// The tiles; kA, kB: the operands' tiles are along k; kR: operands pass through registers whatever their type.
+template <class T, bool kA, bool kB, bool kR = false>
+using WideTile = TensorTile<T, 128, 128, 2, 4, kA, kB, 1, kR>;
+template <class T, bool kA, bool kB, bool kR = false>
+using SquareTile = TensorTile<T, 64, 64, 2, 2, kA, kB, 4, kR>;
+template <class T, bool kA, bool kB, bool kR = false>
+using NarrowTile = TensorTile<T, 128, 16, 4, 1, kA, kB, 4, kR>;
 
 }  // namespace warploom::v5
