@@ -349,6 +349,7 @@ void bind_session(py::module_& m) {
             guarded(s, [&](Session& x) { x.run_next(slot, count, false); });
           },
           py::arg("count"), py::arg("slot") = "test")
+      .def_property_readonly("replays", [](const PySession& s) { return s.session.replays(); })
       .def("synchronize", [](PySession& s) { guarded(s, [](Session& x) { x.synchronize(); }); })
       .def(
           "get_parameter",

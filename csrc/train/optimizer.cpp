@@ -163,7 +163,7 @@ void Optimizer::step(const OpTable& table, Parameters& parameters) {
   advance.cursor = InOut{control_.data(), 4};
   run(table.advance_cursor, "advance_cursor", advance);
   In scale;
-  if (hyper("max_norm") > 0.0) {
+  if (clips()) {
     GradientNorm a;
     a.count = count;
     a.max_norm = In{control_.data() + kApart, 4};

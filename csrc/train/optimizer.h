@@ -31,6 +31,7 @@ class Optimizer {
   char* state(size_t i) const { return states_.at(i).data(); }
   int32_t steps() const;  // taken so far; waits
   void set_steps(int32_t steps);
+  bool clips() const { return hyper("max_norm") > 0.0; }
   double last_norm() const;  // of the gradient before clipping, at the last step; 0 without clipping; waits
 
  private:

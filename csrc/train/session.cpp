@@ -1,6 +1,7 @@
 #include "csrc/train/session.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <numeric>
 
 #include "csrc/train/invoke.h"
@@ -9,6 +10,12 @@ namespace warploom {
 
 namespace {
 constexpr float kByteScale = 1.0f / 255.0f;
+
+// WARPLOOM_RECORD=0 makes every call of every step: for debuggers and profilers that want to see them.
+bool recording_wanted() {
+  const char* text = std::getenv("WARPLOOM_RECORD");
+  return !text || std::string(text) != "0";
+}
 }  // namespace
 
 Session::Session(const Graph& graph, const std::string& device, const std::string& version, std::vector<LossSpec> losses,
@@ -19,7 +26,8 @@ Session::Session(const Graph& graph, const std::string& device, const std::strin
       losses_(std::move(losses)),
       parameters_(graph_, table_.weight_layout),
       optimizer_(optimizer),
-      precision_(precision) {
+      precision_(precision),
+      records_(recording_wanted() && target_.device->records()) {
   for (const LossSpec& l : losses_) check_loss(l);
 }
 
@@ -93,6 +101,20 @@ void Session::run_step(const Step& step) {
   step.run(context);
 }
 
+void Session::replay_or_run(const PlanRequest& request, const std::string& purpose, const Data* data,
+                            const std::function<void()>& work) {
+  if (!records_) return work();
+  const Circumstances now{arena_generation_, data ? data->generation : 0, data ? data->rows : 0, optimizer_.clips()};
+  Recorded& r = recorded_[{request, purpose}];
+  if (r.circumstances != now) {  // the first step is made of calls: drivers load kernels at their first launch
+    r = Recorded{now, Recording()};
+    return work();
+  }
+  if (!r.recording) r.recording = Recording(target_.device, work);
+  r.recording.replay();
+  replays_++;
+}
+
 void Session::run(const Plan& plan) {
   for (const auto& step : plan.steps) run_step(*step);
 }
@@ -151,8 +173,10 @@ void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, targets);
-  run(p);
-  if (update) optimizer_.step(table_, parameters_);
+  replay_or_run(request, update ? "train" : "gradients", nullptr, [&] {
+    run(p);
+    if (update) optimizer_.step(table_, parameters_);
+  });
 }
 
 void Session::evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets) {
@@ -160,7 +184,7 @@ void Session::evaluate_step(const std::vector<HostBatch>& inputs, const std::vec
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, targets);
-  run(p);
+  replay_or_run(request, "evaluate", nullptr, [&] { run(p); });
 }
 
 const Plan& Session::predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values) {
@@ -168,7 +192,7 @@ const Plan& Session::predict(const std::vector<HostBatch>& inputs, const std::ve
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, {});
-  run(p);
+  replay_or_run(request, "predict", nullptr, [&] { run(p); });
   return p;
 }
 
@@ -191,6 +215,7 @@ void Session::load_data(const std::string& slot, const void* images, DType dtype
   d.images = DeviceMemory(target_.device, std::max<int64_t>(bytes, 1), "the " + slot + " images");
   d.cursor = DeviceMemory(target_.device, 4, "the position in the " + slot + " images");
   target_.device->copy_in(d.images.data(), images, bytes);
+  d.generation = ++data_generation_;
   data_[slot] = std::move(d);
 }
 
@@ -205,6 +230,7 @@ void Session::begin_epoch(const std::string& slot, const int32_t* order, int64_t
     target_.device->synchronize();
     d.order = DeviceMemory();
     d.order = DeviceMemory(target_.device, 4 * rows, "the order of the " + slot + " images");
+    d.generation = ++data_generation_;
   }
   target_.device->copy_in(d.order.data(), order, 4 * rows);
   target_.device->fill(d.cursor.data(), 0, 4);
@@ -222,15 +248,17 @@ void Session::run_next(const std::string& slot, int batch, bool training) {
   const PlanRequest request{batch, training, true, true, false, precision_, {}};
   prepare(request);
   const Plan& p = plan(request);
-  gather(p, p.inputs[0], d.shape, In{d.images.data(), d.count * count_of(d.shape) * dtype_bytes(d.dtype)}, d.count, d.dtype,
-         In{d.order.data(), 4 * d.rows}, d.rows, In{d.cursor.data(), 4});
-  AdvanceCursor advance;
-  advance.step = batch;
-  advance.cursor = InOut{d.cursor.data(), 4};
-  invoke(*target_.device, table_, table_.advance_cursor, "advance_cursor", advance);
+  replay_or_run(request, "next of " + slot, &d, [&] {
+    gather(p, p.inputs[0], d.shape, In{d.images.data(), d.count * count_of(d.shape) * dtype_bytes(d.dtype)}, d.count, d.dtype,
+           In{d.order.data(), 4 * d.rows}, d.rows, In{d.cursor.data(), 4});
+    AdvanceCursor advance;
+    advance.step = batch;
+    advance.cursor = InOut{d.cursor.data(), 4};
+    invoke(*target_.device, table_, table_.advance_cursor, "advance_cursor", advance);
+    run(p);
+    if (training) optimizer_.step(table_, parameters_);
+  });
   d.position += batch;
-  run(p);
-  if (training) optimizer_.step(table_, parameters_);
 }
 
 std::vector<double> Session::last_losses() {

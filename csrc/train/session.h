@@ -1,14 +1,19 @@
 // session.h - a graph bound to a device and a version, with its parameters: what Python trains and predicts with.
 //
 // Plans are made per batch size and purpose and kept; they share one arena, as large as the largest of them. After the first step
-// of a kind nothing is allocated, and nothing waits for the device except where a number is asked for.
+// of a kind nothing is allocated, and nothing waits for the device except where a number is asked for. Where the device can, the
+// second step of a kind is recorded whole (a CUDA graph) and the steps after it are replays.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
+#include "csrc/core/recording.h"
 #include "csrc/core/registry.h"
 #include "csrc/train/optimizer.h"
 #include "csrc/train/parameters.h"
@@ -56,6 +61,7 @@ class Session {
   std::vector<double> last_losses();            // each of them; waits
   std::pair<double, int64_t> take_mean_loss();  // waits
   void synchronize() { target_.device->synchronize(); }
+  int64_t replays() const { return replays_; }  // steps that were one call of a recording
   // Median milliseconds of each step of the training plan on the buffers as they are.
   std::vector<double> profile(const PlanRequest& request, int repeat);
 
@@ -69,9 +75,19 @@ class Session {
     DType dtype;
     Shape shape;
     int64_t count = 0, rows = 0, position = 0;
+    int64_t generation = 0;  // of its buffers, never that of another
+  };
+
+  // What a recording depends on besides its plan: memory that may move, and which calls an update makes.
+  using Circumstances = std::tuple<int, int64_t, int64_t, bool>;
+  struct Recorded {
+    Circumstances circumstances;
+    Recording recording;  // empty after the first step
   };
 
   Bound& bound(const PlanRequest& request);
+  // Does `work`, which belongs to the plan and purpose, by replaying it where it has been recorded in the same circumstances.
+  void replay_or_run(const PlanRequest& request, const std::string& purpose, const Data* data, const std::function<void()>& work);
   void run(const Plan& plan);
   void run_step(const Step& step);
   void feed(const Plan& plan, Handle to, const Shape& shape, const HostBatch& batch, size_t staging);
@@ -92,6 +108,10 @@ class Session {
   std::vector<DeviceMemory> staging_;
   int arena_generation_ = 0;
   std::map<std::string, Data> data_;
+  std::map<std::pair<PlanRequest, std::string>, Recorded> recorded_;
+  int64_t data_generation_ = 0;
+  bool records_;
+  int64_t replays_ = 0;
 };
 
 }  // namespace warploom

@@ -155,6 +155,10 @@ class Session:
     def train_next(self, count: int) -> None:
         """The next `count` rows of the order: gather, forward, loss, backward, update; no wait."""
     def evaluate_next(self, count: int, slot: str = "test") -> None: ...
+    @property
+    def replays(self) -> int:
+        """How many steps were a replay of a recorded one (on cuda, a CUDA graph); the environment variable WARPLOOM_RECORD=0 turns
+        that off."""
     def synchronize(self) -> None: ...
     # Parameters and state
     def get_parameter(self, name: str) -> Array: ...
