@@ -157,6 +157,24 @@ def test_refused_work_raises_the_reason(core: Any, target: Target) -> None:
         assert why in str(error.value)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("target", by_target())
+def test_small_gradients_keep_their_bits(core: Any, target: Target, precision: str) -> None:
+    """The gradient of a mean over a batch lies below the smallest fp16. A power of two more or less must not change a digit."""
+    case = precise(conv((2, 32, 7, 9), 40, 3, pad=1), precision)
+    if not takes(target, case):
+        pytest.skip("a version without tensor cores")
+    t = make_inputs(case, "floats")
+    for scale in (2.0**-40, 2.0**40):
+        for entry, other, output, shape in (
+            ("conv2d_backward_input", "w", "dx", (2, 32, 7, 9)),
+            ("conv2d_backward_weight", "x", "dw", (40, 32, 3, 3)),
+        ):
+            plain = _call(core, target, case, entry, {"dy": t["dy"], other: t[other]}, output, shape)
+            scaled = _call(core, target, case, entry, {"dy": t["dy"] * np.float32(scale), other: t[other]}, output, shape)
+            np.testing.assert_array_equal(scaled, plain * np.float32(scale))
+
+
 # ---- Values that are not numbers must not disappear ----
 
 

@@ -15,12 +15,18 @@
 
 namespace warploom::v5 {
 
+// The pooling epilogue and the loads of single elements need more registers together than four blocks leave.
 template <class Tile, bool kFast, bool kPool>
-__global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void conv2d_forward_kernel(
-    ImplicitGemm g, Epilogue epilogue, const float* __restrict__ x,  // [N, H, W, C_in]
-    const float* __restrict__ w,                                     // [KH, KW, C_in/groups, C_out]
-    unsigned char* __restrict__ saved,                               // [N, OH/2, OW/2, C_out] or null
-    float* __restrict__ y) {                                         // [N, OH, OW, C_out]
+__global__ __launch_bounds__(
+    Tile::kThreads,
+    kPool && !kFast
+        ? (Tile::kBlocksPerMultiprocessor + 2) / 2
+        : Tile::
+              kBlocksPerMultiprocessor) void conv2d_forward_kernel(ImplicitGemm g, Epilogue epilogue,
+                                                                   const float* __restrict__ x,  // [N, H, W, C_in]
+                                                                   const float* __restrict__ w,  // [KH, KW, C_in/groups, C_out]
+                                                                   unsigned char* __restrict__ saved,  // [N, OH/2, OW/2, C_out] or null
+                                                                   float* __restrict__ y) {            // [N, OH, OW, C_out]
   implicit_gemm<Tile, false, kFast, kPool>(g, x, w, epilogue, nullptr, saved, y);
 }
 
