@@ -1,9 +1,4 @@
-// gradient_scale.cuh (v5): the power of two that brings a gradient into the range of fp16: its largest magnitude to 2^14 ... 2^15
-// Layout: dy [count], any order; scale one float.
-// One block reduces a run of dy to its largest magnitude; a last block takes the maximum of the runs and makes the scale.
-// Why: the gradient of a mean over a batch is about 1e-6, fp16 ends at 6e-8. Other engines multiply the loss by a constant and skip
-//   steps that overflow; a scale per tensor, undone in the sums' epilogue, is exact and never overflows. Bottleneck: memory.
-// Preconditions: workspace of kScaleBytes. A gradient of zeros, infinities or NaN is left as it is.
+// gradient_scale.cuh (v5): the scale of a gradient whose operands are fp16, for the kernels that load it (gradient_scale.cu).
 #pragma once
 
 #include "../common/portable.cuh"
