@@ -157,8 +157,7 @@ class Session:
     def evaluate_next(self, count: int, slot: str = "test") -> None: ...
     @property
     def replays(self) -> int:
-        """How many steps were a replay of a recorded one (on cuda, a CUDA graph); the environment variable WARPLOOM_RECORD=0 turns
-        that off."""
+        """How many steps were a replay of a recorded one (on cuda, a CUDA graph); WARPLOOM_RECORD=0 turns that off."""
     def synchronize(self) -> None: ...
     # Parameters and state
     def get_parameter(self, name: str) -> Array: ...
