@@ -297,6 +297,7 @@ struct Entry {
 struct OpTable {
   const char* version = "";
   const char* summary = "";
+  const char* float32_from = "";  // the version whose float32 convolutions it takes over; "": it has its own
   Layout layout = Layout::nchw;
   WeightLayout weight_layout = WeightLayout::oihw;
 #define WL_OP(name, Args) Entry<Args> name;

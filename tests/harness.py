@@ -48,7 +48,7 @@ class Target:
 
 
 # What a version's algorithms promise; a version that is not named promises exactness.
-PROMISES: dict[str, dict[str, Any]] = {"cpu": {"exact": False, "factor": 16.0, "local": False}, "v5": {"inherits": "v2"}}
+PROMISES: dict[str, dict[str, Any]] = {"cpu": {"exact": False, "factor": 16.0, "local": False}}
 
 
 def targets(core: Any) -> list[Target]:
@@ -59,7 +59,8 @@ def targets(core: Any) -> list[Target]:
         if library["usable"]:
             for name in library["versions"]:
                 v = layouts[name]
-                target = Target(library["kind"], name, v["layout"], v["weight_layout"], **PROMISES.get(name, {}))
+                promises = {"inherits": v["float32_from"]} | PROMISES.get(name, {})
+                target = Target(library["kind"], name, v["layout"], v["weight_layout"], **promises)
                 if target not in found:  # several libraries may serve one kind; the first usable one does
                     found.append(target)
     return found

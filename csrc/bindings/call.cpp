@@ -336,6 +336,7 @@ py::list versions() {
         py::dict d;
         d["name"] = t.version;
         d["summary"] = t.summary;
+        d["float32_from"] = t.float32_from;
         d["layout"] = name_of(t.layout);
         d["weight_layout"] = name_of(t.weight_layout);
         d["kinds"] = py::list();

@@ -12,6 +12,7 @@ const OpTable& table() {
     v.summary =
         "NHWC: implicit GEMM on tensor cores (bf16, fp16, tf32), bias, activation and pool in the epilogue, upsample and "
         "unpooling in the loads";
+    v.float32_from = "v2";
     v.conv2d_forward = conv2d_forward();
     v.conv2d_backward_input = conv2d_backward_input();
     v.conv2d_backward_weight = conv2d_backward_weight();

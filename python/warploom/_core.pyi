@@ -20,7 +20,8 @@ def libraries() -> list[dict[str, Any]]:
     memory_bytes."""
 
 def versions() -> list[dict[str, Any]]:
-    """Every version any library holds: {"name", "summary", "layout": "nchw"|"nhwc", "weight_layout", "kinds": [device kinds]}."""
+    """Every version any library holds: {"name", "summary", "layout": "nchw"|"nhwc", "weight_layout", "kinds": [device kinds],
+    "float32_from": the version whose float32 convolutions it takes over, or ""}."""
 
 def entries() -> list[dict[str, Any]]:
     """Every operation: {"name", "tensors": [{"name", "role": "in"|"out"|"inout", "optional": bool}], "attributes": [names]}."""

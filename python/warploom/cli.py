@@ -26,6 +26,10 @@ VersionOption = Annotated[
     str, typer.Option("--version", help="Kernel version: auto, cpu, v1, v2, ... (see `warploom versions`).")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, emulated or emulated:checked.")]
+PrecisionOption = Annotated[
+    str,
+    typer.Option("--precision", help="fp32, fp32-exact (no Winograd and its like), or on tensor cores tf32, bf16, fp16 (v5)."),
+]
 ModelArgument = Annotated[str, typer.Argument(help="A model's name, or a .safetensors file of one.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images in a step.")]
 
@@ -84,8 +88,9 @@ def _compile(model: Model, config: RunConfig) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", errors.FallbackWarning)  # said by shout() instead
         model.compile(
-            config.make_optimizer(), config.make_losses(), config.version, config.device, config.batch_size, config.seed
-        )
+            config.make_optimizer(), config.make_losses(), config.version, config.device, config.batch_size, config.seed,
+            config.precision,
+        )  # fmt: skip
     if model.engine.note:
         shout(model.engine.note)
 
@@ -100,6 +105,7 @@ def train(
     context: typer.Context,
     version: VersionOption = "auto",
     device: DeviceOption = "auto",
+    precision: PrecisionOption = RunConfig.precision,
     model: Annotated[str, typer.Option("--model", help=f"One of: {', '.join(models.BY_NAME)}.")] = RunConfig.model,
     settings: Annotated[
         list[str] | None,
@@ -137,6 +143,7 @@ def train(
         model=model, arguments=parse_arguments(settings or []), data=data, data_dir=absolute(data_dir) if data_dir else None,
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, schedule=schedule, seed=seed, limit=limit, version=version, device=device,
+        precision=precision,
     )  # fmt: skip
     if config.data not in ("auto", "cifar10", "patches"):
         config.data = absolute(config.data)
@@ -170,7 +177,7 @@ def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> Run
 
 
 def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
-    hardware.resolve(config.version, config.device)  # what cannot run is said before data are read
+    hardware.resolve(config.version, config.device, precision=config.precision)  # what cannot run is said before data are read
     config = config.resolve()
     schedule = config.make_schedule()
     model = config.make_model()

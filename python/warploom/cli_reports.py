@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from warploom import files, hardware, losses, models, optim
-from warploom.cli import BatchOption, DeviceOption, ModelArgument, VersionOption, app
+from warploom.cli import BatchOption, DeviceOption, ModelArgument, PrecisionOption, VersionOption, app
 from warploom.engine import Engine
 from warploom.engine import lower as lower_model
 from warploom.model import Model
@@ -34,11 +34,14 @@ def load_network(name: str) -> Model:
     return files.load_model(name) if name.endswith(".safetensors") or Path(name).is_file() else models.get(name)
 
 
-def _plan(model: Model, version: str, device: str, batch_size: int) -> Engine:
-    choice = hardware.resolve(version, device, kernels_first=True)  # nothing runs: any device that has the version will do
+def _plan(model: Model, version: str, device: str, batch_size: int, precision: str) -> Engine:
+    choice = hardware.resolve(
+        version, device, kernels_first=True, precision=precision
+    )  # nothing runs: any device that has the version will do
     lowered = lower_model(model.name, model.inputs, model.outputs, model.calls)
     objective = losses.get("mse", len(model.outputs))
-    return Engine(lowered, choice, losses=objective, optimizer=optim.SGD(), batch_size=batch_size, plan_only=True)
+    options: dict[str, Any] = {"batch_size": batch_size, "precision": precision, "plan_only": True}
+    return Engine(lowered, choice, losses=objective, optimizer=optim.SGD(), **options)
 
 
 def human(size: float) -> str:
@@ -92,11 +95,12 @@ def memory(
     batch_size: BatchOption = 64,
     version: VersionOption = "auto",
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
     as_json: JsonOption = False,
 ) -> None:
     """Bytes a training step needs, by category, from the plan: nothing is allocated."""
     network = load_network(model)
-    engine = _plan(network, version, device, batch_size)
+    engine = _plan(network, version, device, batch_size, precision)
     report = engine.memory(batch_size)
     if as_json:
         print(json.dumps(report, indent=2))
@@ -114,11 +118,12 @@ def explain(
     batch_size: BatchOption = 64,
     version: VersionOption = "auto",
     device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
     as_json: JsonOption = False,
 ) -> None:
     """The steps of a training step in order: kernel entry and algorithm, what was fused, which fusions were refused and why."""
     network = load_network(model)
-    engine = _plan(network, version, device, batch_size)
+    engine = _plan(network, version, device, batch_size, precision)
     steps, refusals = engine.explain(batch_size), engine.refusals(batch_size)
     if as_json:
         print(json.dumps({"steps": steps, "refusals": refusals}, indent=2))

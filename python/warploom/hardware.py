@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypedDict
 from warploom import _core
 from warploom.errors import ArgumentError, DeviceError, UnsupportedError
 
+PRECISIONS = ("fp32", "fp32-exact", "tf32", "bf16", "fp16")
 KINDS = ("cpu", "cuda", "emulated", "emulated:checked")
 _NOT_BUILT = {
     "cpu": "this build has no cpu kernel set",
@@ -114,10 +115,11 @@ def layouts(version: str) -> tuple[str, str]:
     raise UnsupportedError(f"this build has no version {version!r}")
 
 
-def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool = False) -> Choice:
+def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool = False, precision: str = "fp32") -> Choice:
     """Device and version from what was asked for.
 
-    device "auto": cuda if one is usable, else cpu. version "auto": the newest that the device runs. A version asked for by name
+    device "auto": cuda if one is usable, else cpu. version "auto": the newest that the device runs; in float32, the newest with
+    float32 convolutions of its own. A version asked for by name
     with device "auto" and no usable cuda falls back with a note: to the cpu kernel set (training at a usable speed), or with
     kernels_first to that version's own kernels on the emulated device (single operations). What else is not there raises.
     """
@@ -125,20 +127,22 @@ def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool 
     known = {v["name"]: v["kinds"] for v in _versions()}
     if not isinstance(version, str) or (version != "auto" and version not in known):
         raise ArgumentError(f"unknown version {version!r}; expected one of auto, {', '.join(sorted(known))}")
+    if precision not in PRECISIONS:
+        raise ArgumentError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|emulated(:checked)?", device):
         raise ArgumentError(f"unknown device {device!r}; expected one of auto, cpu, cuda, cuda:N, emulated, emulated:checked")
     if device != "auto":
-        return _named(version, device, here, known)
+        return _named(version, device, here, known, precision)
 
     cuda = next((d for d in here if d["kind"] == "cuda" and d["usable"]), None)
     if version == "cpu" or (cuda is None and version == "auto"):
-        return _named(version, "cpu", here, known)
+        return _named(version, "cpu", here, known, precision)
     if cuda is not None:
-        return _named(version, cuda["name"], here, known)
+        return _named(version, cuda["name"], here, known, precision)
     why = next(d["why"] for d in here if d["kind"] == "cuda")
     if kernels_first:
-        return _named(version, "emulated", here, known)
-    choice = _named("cpu", "cpu", here, known)
+        return _named(version, "emulated", here, known, precision)
+    choice = _named("cpu", "cpu", here, known, precision)
     note = (
         f"version {version} needs a CUDA device, and none is usable here ({why}); the cpu kernel set runs in its place. "
         f"With device emulated the {version} kernels themselves run, slowly"
@@ -146,7 +150,7 @@ def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool 
     return Choice(choice.device, choice.versions, note)
 
 
-def _named(version: str, device: str, here: list[Device], known: dict[str, list[str]]) -> Choice:
+def _named(version: str, device: str, here: list[Device], known: dict[str, list[str]], precision: str) -> Choice:
     kind = device.split(":")[0] if device.startswith("cuda") else device
     rows = [d for d in here if d["kind"] == kind]
     if not any(d["usable"] for d in rows):
@@ -165,7 +169,11 @@ def _named(version: str, device: str, here: list[Device], known: dict[str, list[
         return Choice(name, [version], "")
     if not row["versions"]:
         raise DeviceError(f"device {device} has no kernel set in this build")
-    return Choice(name, row["versions"][::-1], "")
+    newest_first = row["versions"][::-1]
+    if precision in ("fp32", "fp32-exact"):
+        borrows = {v["name"]: bool(v["float32_from"]) for v in _versions()}
+        newest_first.sort(key=lambda v: borrows[v])
+    return Choice(name, newest_first, "")
 
 
 def memory_bytes(device: str) -> int:

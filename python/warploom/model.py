@@ -21,8 +21,6 @@ from warploom.graph import Tensor, calls_between, calls_to, check_name, given_te
 from warploom.layers import Latent, Layer
 from warploom.layers.base import Parameter
 
-PRECISIONS = ("fp32", "fp32-exact", "tf32", "bf16", "fp16")
-
 
 @dataclass(frozen=True)
 class Compiled:
@@ -111,12 +109,10 @@ class Model(Explained):
         """
         batch_size = _arrays.positive(batch_size, "batch_size")
         seed = _arrays.positive(seed, "seed", minimum=0)
-        if precision not in PRECISIONS:
-            raise ArgumentError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+        choice = hardware.resolve(version, device, precision=precision)
         chosen = optim.get(optimizer)
         objective, targets = losses.resolve(loss, self.output_names)
         wanted_by(objective, targets, [t.shape for t in self.outputs])  # before the core, which knows no names
-        choice = hardware.resolve(version, device)
         self._compiled = None  # in case the next line raises
         engine = self._bind(
             choice, losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True, precision=precision

@@ -32,6 +32,7 @@ class RunConfig:
     limit: int | None = None
     version: str = "auto"
     device: str = "auto"
+    precision: str = "fp32"
     fingerprint: str = ""  # of the training data, once loaded
 
     @property
