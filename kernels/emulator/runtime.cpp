@@ -74,7 +74,7 @@ class EmulatedDevice final : public Device {
   }
   void begin_call(const char* op, const std::vector<Region>& regions) override { emulator::memory_begin_call(op, regions); }
   void end_call() override { emulator::memory_end_call(); }
-  bool checks() const override { return emulator::kChecked; }
+  bool checks() const override { return emulator::kNamesCalls; }
 
  private:
   DeviceInfo info_;
