@@ -81,6 +81,8 @@ CPU_ALGORITHMS = {
     "upsample25": True,
     "winograd2": False,
     "winograd4": False,
+    "strided25": False,
+    "strided36": False,
 }
 
 
