@@ -24,10 +24,12 @@ from cpu_sides import BATCHES, MODES, THREADS, Side
 from machine import about_run, cpu_name
 
 ROOT = Path(__file__).resolve().parent.parent
-# Relative. A sum that rounds the other way at a ReLU or a maximum moves gradients by 1e-5, and by more behind a batch norm.
-GRADIENTS = {"cifar10_autoencoder": 1e-4}
-OTHERS = 2e-3
-LOSS = 1e-5
+# Relative to eager PyTorch. A sum that rounds the other way at a ReLU or a maximum moves gradients by 1e-5, behind a batch norm by
+# more, and many batch norms, one after another, by percents: PyTorch's channels_last mode is 5 % from float64 on dsresnet. For the
+# other modes the bound only finds what is plainly wrong. benchmarks/cpu_accuracy.py measures accuracy.
+GRADIENTS = {"cifar10_autoencoder": 1e-4, "liae_ud": 1e-3}
+BEHIND_NORMS, OTHER_MODES = 2e-2, 0.2
+LOSS = 1e-4
 MEBIBYTE = 1 << 20
 
 
@@ -45,7 +47,8 @@ def agree(name: str, ours: Side, theirs: Side, mode: str, when: str) -> float:
     """Gives the other side our weights; how far the gradients are apart."""
     theirs.call("load", ours.call("state")[1])
     apart = difference(ours.call("gradients")[1], theirs.call("gradients")[1])
-    if mode != "bf16" and not apart <= GRADIENTS.get(name, OTHERS):
+    bound = GRADIENTS.get(name, BEHIND_NORMS) if mode == "eager" else OTHER_MODES
+    if mode != "bf16" and not apart <= bound:
         raise RuntimeError(f"gradients differ by {apart:.2e} {when} timing: the times are worth nothing")
     return apart
 

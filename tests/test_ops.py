@@ -74,6 +74,7 @@ def test_case(core: Any, target: Target, case: Case, fills: tuple[str, ...]) -> 
 # for few shapes only. Those that only reorder sums are exact for whole numbers.
 CPU_ALGORITHMS = {
     "im2col": True,
+    "rows": True,
     "depthwise": True,
     "direct": True,
     "columns": True,

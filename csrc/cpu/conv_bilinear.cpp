@@ -4,8 +4,9 @@
 // U), and the outputs of a tile are put together, biased, activated and pooled in registers. Backward: the gradient goes through
 // the adjoint of the last step (dM), then dV = dM U^T, whose adjoint transform adds up to dx, and dU = V^T dM, from which dw
 // follows. V, M, dM stand as [position][channel block][tile][16]. Rows of tiles pass in chunks, whatever image they are of, so
-// that V and M stay in the last-level cache; V is computed again for the gradient, which costs less than keeping it. Nothing
-// depends on the number of threads: tasks own tiles, or a position's whole product.
+// that V and M stay in the last-level cache; V is computed again for the gradient, which costs less than keeping it. With few
+// channels the products are small beside V and M: then a worker takes its chunk through all steps, in its own cache. Nothing
+// depends on the number of threads: tasks own tiles, or a position's whole product, or a part of the images.
 #include <type_traits>
 
 #include "conv.h"
@@ -15,6 +16,9 @@ namespace warploom::cpu {
 namespace {
 
 constexpr int64_t kChunkBytes = 12 << 20;  // of V and M
+// Where a worker goes through all steps alone: of V and M, and of the weights (backward also of their gradient) beside them.
+constexpr int64_t kOwnChunkBytes = 384 << 10, kOwnWeightBytes = 640 << 10, kOwnGradientBytes = 256 << 10;
+constexpr int64_t kOwnParts = 16;  // of the images, each with a gradient of its own
 
 template <class S>
 class Bilinear {
@@ -30,35 +34,47 @@ class Bilinear {
     PB_ = ceil_div(C_, kBlock), CB_ = kPhases * PB_, NB_ = ceil_div(N_, kBlock);
     K_ = kPhases == 1 ? C_ : CB_ * kBlock;
     tile_rows_ = int64_t(c.s.N) * TH_;
-    rows_ = std::clamp<int64_t>(kChunkBytes / (TW_ * PP * (CB_ + NB_) * kBlock * 4), 1, tile_rows_);
+    const int64_t row_bytes = TW_ * PP * (CB_ + NB_) * kBlock * 4, weight_bytes = PP * packed_size(K_, N_) * 4;
+    own_ = row_bytes <= 2 * kOwnChunkBytes && weight_bytes <= (backward ? kOwnGradientBytes : kOwnWeightBytes) &&
+           (!backward || c.s.N >= 4);
+    rows_ = std::clamp<int64_t>((own_ ? kOwnChunkBytes : kChunkBytes) / row_bytes, 1, tile_rows_);
     if (rows_ > TH_) rows_ = rows_ / TH_ * TH_;
     const int64_t chunks = ceil_div(tile_rows_, rows_);
     rows_ = ceil_div(tile_rows_, chunks);  // chunks of nearly equal size
     if (rows_ > TH_) rows_ = round_up(rows_, TH_);
+    parts_ = own_ && backward ? std::min<int64_t>(kOwnParts, c.s.N) : 1;
     tiles_ = (rows_ + (S::kBorrow >= 0 ? 1 : 0)) * TW_;
     v_stride_ = CB_ * tiles_ * kBlock + kSkew, m_stride_ = NB_ * tiles_ * kBlock + kSkew;
     const bool need_V = !backward || c.want_dw || c.want_dx;
-    V_ = need_V ? ws.take(PP * v_stride_) : nullptr;
-    M_ = ws.take(PP * m_stride_);
+    const int64_t copies = own_ ? thread_count() : 1;
+    V_ = need_V ? ws.take(copies * PP * v_stride_) : nullptr;
+    M_ = ws.take(copies * PP * m_stride_);
     zeros_ = ws.take(std::max(CB_, NB_) * kBlock);
     if (!backward || c.want_dx) U_ = ws.take(backward ? PP * packed_size(N_, K_) : PP * packed_size(K_, N_));
     if (!backward) return;
     if (c.want_dx) turned_ = ws.take(int64_t(taps()) * C_ * N_);
-    if (c.want_dw) dU_ = ws.take(PP * CB_ * kBlock * NB_ * kBlock);
+    if (c.want_dw) dU_ = ws.take(parts_ * gradient_size());
     if (c.want_db) db_parts_ = ws.take(tile_rows_ * N_);
   }
 
   void forward() {
     std::fill(zeros_, zeros_ + std::max(CB_, NB_) * kBlock, 0.0f);
     transform_weights<true>(c_.w);
+    if (own_)
+      return parallel_blocks(tile_rows_, rows_, [&](int64_t q0, int64_t q1, int worker) {
+        Bilinear mine = of_worker(worker);
+        const int64_t last = mine.last_needed(q1), tiles = (last - q0) * TW_;
+        for (int64_t q = q0; q < last; ++q) mine.transform_input(q, (q - q0) * TW_);
+        for (int64_t p = 0; p < PP; ++p) mine.product(p, 0, tiles);
+        for (int64_t q = q0; q < q1; ++q)
+          mine.with_pool([&](auto pool) { mine.template transform_output<pool>(q, (q - q0) * TW_); });
+      });
     for (int64_t q0 = 0; q0 < tile_rows_; q0 += rows_) {
-      const int64_t q1 = std::min(tile_rows_, q0 + rows_);
-      const int64_t last = S::kBorrow >= 0 && q1 % TH_ != 0 ? q1 + 1 : q1;  // a row more where the next one is borrowed from
+      const int64_t q1 = std::min(tile_rows_, q0 + rows_), last = last_needed(q1);
       parallel(last - q0, [&](int64_t q, int) { transform_input(q0 + q, q * TW_); });
       const int64_t tiles = (last - q0) * TW_, parts = row_parts();
       parallel(PP * parts, [&](int64_t task, int) {
-        const int64_t p = task / parts, part = task % parts;
-        multiply(tiles * part / parts, tiles * (part + 1) / parts, K_, N_, V(p), U_ + p * packed_size(K_, N_), M(p), false);
+        product(task / parts, tiles * (task % parts) / parts, tiles * (task % parts + 1) / parts);
       });
       parallel(q1 - q0, [&](int64_t q, int) { with_pool([&](auto pool) { transform_output<pool>(q0 + q, q * TW_); }); });
     }
@@ -70,38 +86,80 @@ class Bilinear {
       turn_weights();
       transform_weights<false>(turned_);
     }
-    for (int64_t q0 = 0; q0 < tile_rows_; q0 += rows_) {
-      const int64_t q1 = std::min(tile_rows_, q0 + rows_), tiles = (q1 - q0) * TW_;
-      parallel(q1 - q0, [&](int64_t q, int) {
-        if (c_.want_dw) transform_input(q0 + q, q * TW_);
-        with_pool([&](auto pool) { transform_gradient<pool>(q0 + q, q * TW_); });
-      });
-      const int64_t parts = row_parts();
-      if (c_.want_dw) {
-        parallel(PP * parts, [&](int64_t task, int) {
-          const int64_t p = task / parts, part = task % parts;
-          float* dU = dU_ + p * CB_ * kBlock * NB_ * kBlock;
-          multiply_transposed(0, tiles, CB_ * part / parts * kBlock, CB_ * (part + 1) / parts * kBlock, NB_ * kBlock, V(p),
-                              constM(p), {dU, NB_ * kBlock, kBlock}, q0 != 0);
-          if (parts == 1 && c_.want_dx) multiply(0, tiles, N_, K_, constM(p), U_ + p * packed_size(N_, K_), dV(p), false);
-        });
-      }
-      if (!c_.want_dx) continue;
-      if (parts > 1 || !c_.want_dw)
-        parallel(PP * parts, [&](int64_t task, int) {
-          const int64_t p = task / parts, part = task % parts;
-          multiply(tiles * part / parts, tiles * (part + 1) / parts, N_, K_, constM(p), U_ + p * packed_size(N_, K_), dV(p),
-                   false);
-        });
-      const int64_t n0 = q0 / TH_, n1 = ceil_div(q1, TH_), strips = ceil_div(PB_, kStrip);
-      parallel((n1 - n0) * strips,
-               [&](int64_t task, int) { transform_back(n0 + task / strips, task % strips * kStrip, q0, q1); });
-    }
+    if (own_)
+      parallel(parts_, [&](int64_t part, int worker) { of_worker(worker).backward_part(part); });
+    else
+      for (int64_t q0 = 0; q0 < tile_rows_; q0 += rows_) backward_chunk(q0, std::min(tile_rows_, q0 + rows_));
     if (c_.want_dw) finish_weights();
     if (c_.want_db) sum_parts(db_parts_, tile_rows_, N_, c_.db, N_);
   }
 
  private:
+  // All steps of a part of the images, by one worker.
+  void backward_part(int64_t part) {
+    const int64_t begin = c_.s.N * part / parts_ * TH_, end = c_.s.N * (part + 1) / parts_ * TH_;
+    for (int64_t q0 = begin; q0 < end; q0 += rows_) {
+      const int64_t q1 = std::min(end, q0 + rows_), tiles = (q1 - q0) * TW_;
+      for (int64_t q = q0; q < q1; ++q) {
+        if (c_.want_dw) transform_input(q, (q - q0) * TW_);
+        with_pool([&](auto pool) { transform_gradient<pool>(q, (q - q0) * TW_); });
+      }
+      for (int64_t p = 0; p < PP; ++p) {
+        if (c_.want_dw) weight_product(part, p, 0, CB_, tiles, q0 != begin);
+        if (c_.want_dx) input_product(p, 0, tiles);
+      }
+      if (!c_.want_dx) continue;
+      for (int64_t n = q0 / TH_; n < ceil_div(q1, TH_); ++n)
+        for (int64_t block = 0; block < PB_; block += kStrip) transform_back(n, block, q0, q1);
+    }
+  }
+
+  // Every step of a chunk by all workers.
+  void backward_chunk(int64_t q0, int64_t q1) {
+    const int64_t tiles = (q1 - q0) * TW_, parts = row_parts();
+    parallel(q1 - q0, [&](int64_t q, int) {
+      if (c_.want_dw) transform_input(q0 + q, q * TW_);
+      with_pool([&](auto pool) { transform_gradient<pool>(q0 + q, q * TW_); });
+    });
+    if (c_.want_dw)
+      parallel(PP * parts, [&](int64_t task, int) {
+        const int64_t p = task / parts, part = task % parts;
+        weight_product(0, p, CB_ * part / parts, CB_ * (part + 1) / parts, tiles, q0 != 0);
+        if (parts == 1 && c_.want_dx) input_product(p, 0, tiles);
+      });
+    if (!c_.want_dx) return;
+    if (parts > 1 || !c_.want_dw)
+      parallel(PP * parts, [&](int64_t task, int) {
+        input_product(task / parts, tiles * (task % parts) / parts, tiles * (task % parts + 1) / parts);
+      });
+    const int64_t n0 = q0 / TH_, n1 = ceil_div(q1, TH_), strips = ceil_div(PB_, kStrip);
+    parallel((n1 - n0) * strips, [&](int64_t task, int) { transform_back(n0 + task / strips, task % strips * kStrip, q0, q1); });
+  }
+
+  // The three products of position p.
+  void product(int64_t p, int64_t tile0, int64_t tile1) const {
+    multiply(tile0, tile1, K_, N_, V(p), U_ + p * packed_size(K_, N_), M(p), false);
+  }
+  void input_product(int64_t p, int64_t tile0, int64_t tile1) const {
+    multiply(tile0, tile1, N_, K_, constM(p), U_ + p * packed_size(N_, K_), dV(p), false);
+  }
+  void weight_product(int64_t part, int64_t p, int64_t block0, int64_t block1, int64_t tiles, bool accumulate) const {
+    float* dU = dU_ + part * gradient_size() + p * CB_ * kBlock * NB_ * kBlock;
+    multiply_transposed(0, tiles, block0 * kBlock, block1 * kBlock, NB_ * kBlock, V(p), constM(p), {dU, NB_ * kBlock, kBlock},
+                        accumulate);
+  }
+
+  // This one with the worker's own V and M.
+  Bilinear of_worker(int worker) const {
+    Bilinear mine = *this;
+    if (V_) mine.V_ += worker * PP * v_stride_;
+    mine.M_ += worker * PP * m_stride_;
+    return mine;
+  }
+  int64_t gradient_size() const { return PP * CB_ * kBlock * NB_ * kBlock; }
+  // A row of tiles more where the next one is borrowed from.
+  int64_t last_needed(int64_t q1) const { return S::kBorrow >= 0 && q1 % TH_ != 0 ? q1 + 1 : q1; }
+
   // f(pool) with the pool as a constant; why_not() lets no other through, and none at all where products are borrowed.
   template <class F>
   void with_pool(F&& f) {
@@ -168,27 +226,32 @@ class Bilinear {
   // dw = G^T dU G
   void finish_weights() {
     const int64_t wide = NB_ * kBlock, size = CB_ * kBlock * wide;
+    if (parts_ > 1)
+      parallel_blocks(gradient_size(), 4096, [&](int64_t begin, int64_t end, int) {
+        sum_parts(dU_ + begin, parts_, gradient_size(), dU_ + begin, end - begin);
+      });
     parallel_blocks(C_, 4, [&](int64_t k0, int64_t k1, int) {
       for (int64_t k = k0; k < k1; ++k)
         for (int phase = 0; phase < kPhases; ++phase)
           for (int64_t n = 0; n < N_; n += kWidth) {
             const int part = static_cast<int>(std::min<int64_t>(kWidth, N_ - n));
             const float* from = dU_ + (phase * PB_ * kBlock + k) * wide + n;
-            apply_2d<MatrixGt<S>>(
-                [&](int i, int j) __attribute__((always_inline)) { return load(from + (i * P + j) * size); },
-                [&](int i, int j, vf v) __attribute__((always_inline)) {
-                  tap(phase, i, j, [&](int64_t t) {
-                    store_part(c_.dw + (t * C_ + k) * N_ + n, v, part);
-                    return v;
-                  });
-                });
+            apply_2d<MatrixGt<S>>([&](int i, int j) __attribute__((always_inline)) { return load(from + (i * P + j) * size); },
+                                  [&](int i, int j, vf v) __attribute__((always_inline)) {
+                                    tap(phase, i, j, [&](int64_t t) {
+                                      store_part(c_.dw + (t * C_ + k) * N_ + n, v, part);
+                                      return v;
+                                    });
+                                  });
           }
     });
   }
 
   // The source row and column of a tile's first element, of phase 0.
   int patch_row(int tile) const { return S::kUp == 2 ? tile * S::kInStep - 1 : S::kStride * tile * S::kInStep - c_.s.pad_top; }
-  int patch_column(int tile) const { return S::kUp == 2 ? tile * S::kInStep - 1 : S::kStride * tile * S::kInStep - c_.s.pad_left; }
+  int patch_column(int tile) const {
+    return S::kUp == 2 ? tile * S::kInStep - 1 : S::kStride * tile * S::kInStep - c_.s.pad_left;
+  }
 
   // V of tile row q (numbered over all images), its tiles from `tile` on.
   __attribute__((noinline)) void transform_input(int64_t q, int64_t tile) {
@@ -338,12 +401,12 @@ class Bilinear {
           for (int k = first; k < last; k += kWidth) {
             const int part = std::min(kWidth, last - k);
             const float* from = V_ + (phase * PB_ + k / kBlock) * tiles_ * kBlock + tile * kBlock + k % kBlock;
-            apply_2d<MatrixBt<S>>(
-                [&](int i, int j) __attribute__((always_inline)) { return load(from + (i * P + j) * v_stride_); },
-                [&](int i, int j, vf v) __attribute__((always_inline)) {
-                  float* pixel = to[i * S::kIn + j];
-                  if (pixel) store_part(pixel + k, load_part(pixel + k, part) + v, part);
-                });
+            apply_2d<MatrixBt<S>>([&](int i, int j)
+                                      __attribute__((always_inline)) { return load(from + (i * P + j) * v_stride_); },
+                                  [&](int i, int j, vf v) __attribute__((always_inline)) {
+                                    float* pixel = to[i * S::kIn + j];
+                                    if (pixel) store_part(pixel + k, load_part(pixel + k, part) + v, part);
+                                  });
           }
         }
     }
@@ -351,8 +414,10 @@ class Bilinear {
 
   const Conv& c_;
   int C_, N_, TH_, TW_;
+  bool own_;              // a worker goes through all steps alone
   int64_t PB_, CB_, NB_;  // blocks of channels: of a phase, of V, of M
   int64_t K_;             // channels that a product runs over
+  int64_t parts_;
   int64_t tile_rows_, rows_, tiles_, v_stride_, m_stride_;
   float *V_ = nullptr, *M_ = nullptr, *zeros_ = nullptr, *U_ = nullptr, *turned_ = nullptr, *dU_ = nullptr, *db_parts_ = nullptr;
 };
@@ -377,7 +442,8 @@ std::string why_not(const Conv& c) {
 template <class S>
 double cost(const Conv& c) {
   const double tiles = double(c.s.N) * ceil_div(c.s.OH, S::kOut) * ceil_div(c.s.OW, S::kOut);
-  const double C = S::kStride * S::kStride * static_cast<double>(round_up(c.s.C_in, kBlock)), N = static_cast<double>(round_up(c.s.C_out, kBlock));
+  const double C = S::kStride * S::kStride * static_cast<double>(round_up(c.s.C_in, kBlock)),
+               N = static_cast<double>(round_up(c.s.C_out, kBlock));
   return tiles * S::kProducts * S::kProducts * (C * N + 12 * (C + N)) + 2 * S::kProducts * S::kProducts * C * N;
 }
 template <class S>

@@ -272,7 +272,7 @@ std::string why_not(const Conv& c) {
 // The products, and the time of gathering every row of patches.
 double cost(const Conv& c) {
   const double rows = double(c.s.N) * c.s.OH * c.s.OW, depth = double(c.s.KH) * c.s.KW * c.cg() * c.s.groups;
-  return rows * depth * (static_cast<double>(round_up(c.ng(), kPanel)) + 12);
+  return rows * depth * (panel_columns(c.ng()) + 12);
 }
 
 }  // namespace
