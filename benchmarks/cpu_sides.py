@@ -32,6 +32,10 @@ def memory(field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
+def percentiles(values: list[float]) -> dict[str, float]:
+    return dict(zip(("p10", "median", "p90"), (round(float(np.percentile(values, p)), 3) for p in (10, 50, 90)), strict=True))
+
+
 def optimizer_of(name: str) -> tuple[str, dict[str, Any]]:
     from warploom import models
 
@@ -73,6 +77,12 @@ def warploom_side(name: str, batch: int, _: str) -> Calls:
     optimizer = getattr(wl.optim, kind)(**arguments)
     model.compile(optimizer, objective.make_losses(), version="cpu", device="cpu", batch_size=batch, seed=3)
     shapes = [t.shape for t in model.inputs]
+
+    def time_encode(images: Any) -> float:
+        started = time.perf_counter()
+        model.encode(images)
+        return 1e3 * (time.perf_counter() - started)
+
     x, y = batch_of(name, batch, shapes, model.engine.session.target_shapes(), model.outputs[0].shape[0])
     return {
         "state": model.state_dict,
@@ -81,7 +91,8 @@ def warploom_side(name: str, batch: int, _: str) -> Calls:
         "shapes": lambda: (shapes, model.engine.session.target_shapes(), model.outputs[0].shape[0]),
         "planned": lambda: model.memory(batch)["total"],
         "growth": lambda: memory("VmHWM") - before,
-        "encode": lambda images: model.encode(images).shape,
+        "encode": model.encode,
+        "time_encode": time_encode,
     }
 
 
@@ -150,7 +161,12 @@ def torch_side(name: str, batch: int, mode: str, shapes: Any) -> Calls:
 
 def serve(side: str, arguments: tuple[Any, ...], pipe: Any) -> None:
     try:
-        calls = (warploom_side if side == "warploom" else torch_side)(*arguments)
+        if side == "torch_encoder":
+            from cpu_layers import torch_encoder
+
+            calls = torch_encoder(*arguments)
+        else:
+            calls = (warploom_side if side == "warploom" else torch_side)(*arguments)
         pipe.send("ready")
         while (request := pipe.recv()) is not None:
             name, values = request

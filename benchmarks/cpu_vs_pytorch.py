@@ -2,6 +2,7 @@
 
     python benchmarks/cpu_vs_pytorch.py                                       all networks, at their usual batch
     python benchmarks/cpu_vs_pytorch.py --models cifar10_autoencoder --batch 16 64 256 --pairs 15 --out results.jsonl
+    python benchmarks/cpu_vs_pytorch.py --layers | --encode [--out ...]       the CIFAR-10 layers one by one; encoding 60,000 images
     python benchmarks/cpu_vs_pytorch.py --table results.jsonl                 the Markdown table of docs/cpu.md
 
 Every mode of PyTorch first takes a few steps beside ours; the fastest two then alternate with ours, step by step, each in a
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cpu_sides import BATCHES, MODES, THREADS, Side
+from cpu_sides import BATCHES, MODES, THREADS, Side, percentiles
 from machine import about_run, cpu_name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,10 +32,6 @@ GRADIENTS = {"cifar10_autoencoder": 1e-4, "liae_ud": 1e-3}
 BEHIND_NORMS, OTHER_MODES = 2e-2, 0.2
 LOSS = 1e-4
 MEBIBYTE = 1 << 20
-
-
-def percentiles(values: list[float]) -> dict[str, float]:
-    return dict(zip(("p10", "median", "p90"), (round(float(np.percentile(values, p)), 3) for p in (10, 50, 90)), strict=True))
 
 
 def difference(mine: dict[str, Any], his: dict[str, Any]) -> float:
@@ -171,11 +168,25 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--brief", type=int, default=3, help="pairs with every mode, to find the fastest two")
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
+    parser.add_argument("--layers", action="store_true", help="instead: the layers of the CIFAR-10 autoencoder")
+    parser.add_argument("--encode", action="store_true", help="instead: encode --images images to the latent features")
+    parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--out", type=Path, help="JSON lines are appended here")
     parser.add_argument("--table", type=Path, help="print the table of these results and stop")
     options = parser.parse_args()
     if options.table:
         print(table(options.table))
+        return 0
+    if options.layers or options.encode:
+        from cpu_layers import encode, layers
+
+        about = about_run(ROOT) | {"cpu": cpu_name(), "load": round(os.getloadavg()[0], 2), "threads": THREADS}
+        found = [r for batch in options.batch or [64] for r in layers(batch, 3 * options.pairs)] if options.layers else []
+        if options.encode:
+            found += encode(options.images, 1000, options.modes, options.pairs)
+        if options.out:
+            with options.out.open("a") as file:
+                file.writelines(json.dumps(r | about) + "\n" for r in found)
         return 0
     failed = False
     for name in options.models:

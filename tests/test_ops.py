@@ -75,6 +75,7 @@ def test_case(core: Any, target: Target, case: Case, fills: tuple[str, ...]) -> 
 CPU_ALGORITHMS = {
     "im2col": True,
     "rows": True,
+    "pointwise": True,
     "depthwise": True,
     "direct": True,
     "columns": True,

@@ -37,7 +37,7 @@ struct Algorithm {
   void (*backward)(const Conv&, Carver& ws, bool run);
 };
 extern const Algorithm kIm2col, kDepthwise, kWinograd4, kWinograd2, kUpsample9, kUpsample25, kStrided25, kStrided36, kColumns,
-    kDirect, kRows;
+    kDirect, kRows, kPointwise;
 
 // ---- Pieces ----
 

@@ -438,13 +438,16 @@ std::string why_not(const Conv& c) {
   return "";
 }
 
-// Multiply-adds of the products, and a dozen multiply-adds' time for every element transformed.
+// Multiply-adds of the products, and the time of a dozen for every element transformed, twice as many where it goes through the last
+// cache; of some more for a transformed weight, which is written and read once, from memory where they are many.
 template <class S>
 double cost(const Conv& c) {
   const double tiles = double(c.s.N) * ceil_div(c.s.OH, S::kOut) * ceil_div(c.s.OW, S::kOut);
-  const double C = S::kStride * S::kStride * static_cast<double>(round_up(c.s.C_in, kBlock)),
-               N = static_cast<double>(round_up(c.s.C_out, kBlock));
-  return tiles * S::kProducts * S::kProducts * (C * N + 12 * (C + N)) + 2 * S::kProducts * S::kProducts * C * N;
+  const double C = S::kStride * S::kStride * static_cast<double>(round_up(c.s.C_in, kBlock));
+  const double N = static_cast<double>(round_up(c.s.C_out, kBlock)), weights = S::kProducts * S::kProducts * C * N;
+  const double element = 4 * weights <= kOwnWeightBytes ? 12 : 24;
+  const double weight = 4 * weights <= kChunkBytes ? 16 : 4 * weights <= 4 * kChunkBytes ? 48 : 100;
+  return tiles * S::kProducts * S::kProducts * (C * N + element * (C + N)) + weights * weight;
 }
 template <class S>
 void forward(const Conv& c, Carver& ws, bool run) {

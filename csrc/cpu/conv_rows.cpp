@@ -281,10 +281,11 @@ std::string why_not(const Conv& c) {
   return "";
 }
 
-// The products, copying the band, and finishing the outputs.
+// The products, copying the band, finishing the outputs, and packing the weights.
 double cost(const Conv& c) {
   const double pixels = double(c.s.N) * c.s.OH * c.s.OW;
-  return pixels * (double(c.s.KH) * c.s.KW * c.s.C_in * panel_columns(c.s.C_out) + 12.0 * (c.s.C_in + c.s.C_out));
+  return pixels * (double(c.s.KH) * c.s.KW * c.s.C_in * panel_columns(c.s.C_out) + 12.0 * (c.s.C_in + c.s.C_out)) +
+         48.0 * c.s.KH * c.s.KW * c.s.C_in * c.s.C_out;
 }
 
 }  // namespace

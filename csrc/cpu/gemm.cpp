@@ -2,11 +2,13 @@
 //
 // One row of A is broadcast against the two vectors of a panel row, or the one that a last panel may have; the sums of a tile stay
 // in registers over the whole of K. The strides of a blocked A are constants of the code, so that every address is base +
-// displacement. K may come in runs, a distance apart.
+// displacement. K may come in runs, a distance apart. After every kChain steps the sums go to C and start anew: short sums round less.
 #include "gemm.h"
 
 namespace warploom::cpu {
 namespace {
+
+constexpr int64_t kChain = 128;
 
 // What a tile needs to know of K and A beside the address of its first row.
 struct Depth {
@@ -46,12 +48,27 @@ __attribute__((noinline)) void tile(const Depth& depth, const float* a, const fl
       for (int v = 0; v < V; ++v) sum[i][v] += x * bv[v];
     }
   };
+  int64_t steps = 0;
+  bool add = false;
+  auto put = [&]() __attribute__((always_inline)) {
+#pragma GCC unroll 14
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) {
+        float* to = c + i * c_row + v * second;
+        const int part = columns - v * kWidth;
+        store_part(to, add ? load_part(to, part) + sum[i][v] : sum[i][v], part);
+        sum[i][v] = vf{};
+      }
+    add = true, steps = 0;
+  };
 #pragma GCC unroll 1
   for (int64_t run = 0; run < depth.runs; ++run, a += depth.stride) {
 #pragma GCC unroll 5
     for (int q = 0; q < kBases; ++q) base[q] = a + 3 * q * row;
     int64_t k = 0;
-    for (; k + kBlock <= K; k += kBlock) {
+    for (; k + kBlock <= K; k += kBlock, steps += kBlock) {
+      if (steps >= kChain) put();
 #pragma GCC unroll 16
       for (int j = 0; j < kBlock; ++j) step(j);
       b += kBlock * kPanel;
@@ -60,14 +77,9 @@ __attribute__((noinline)) void tile(const Depth& depth, const float* a, const fl
     }
 #pragma GCC unroll 1
     for (int j = 0; j < K - k; ++j) step(j);
-    b += (K - k) * kPanel;
+    b += (K - k) * kPanel, steps += K - k;
   }
-#pragma GCC unroll 14
-  for (int i = 0; i < R; ++i) {
-    float* to = c + i * c_row;
-    store_part(to, sum[i][0], columns);
-    if constexpr (V == 2) store_part(to + second, sum[i][1], columns - kWidth);
-  }
+  put();
 }
 
 // The tile of `rows` rows out of kTileRows instances.
