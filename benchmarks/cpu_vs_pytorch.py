@@ -86,7 +86,7 @@ def compare(name: str, batch: int, modes: list[str], pairs: int, brief: int) -> 
         growth = ours.call("growth")[1]
         for mode in modes:
             try:
-                side, apart = opened(name, batch, mode, ours, shapes, 2)
+                side, apart = opened(name, batch, mode, ours, shapes, 2 if mode == "compile" else 1)
             except RuntimeError as error:
                 if "differ" in str(error):
                     raise

@@ -50,7 +50,7 @@ class Bilinear {
     V_ = need_V ? ws.take(copies * PP * v_stride_) : nullptr;
     M_ = ws.take(copies * PP * m_stride_);
     zeros_ = ws.take(std::max(CB_, NB_) * kBlock);
-    if (!backward || c.want_dx) U_ = ws.take(backward ? PP * packed_size(N_, K_) : PP * packed_size(K_, N_));
+    if (!backward || c.want_dx) U_ = ws.take(PP * (backward ? weight_size(N_, K_) : weight_size(K_, N_)));
     if (!backward) return;
     if (c.want_dx) turned_ = ws.take(int64_t(taps()) * C_ * N_);
     if (c.want_dw) dU_ = ws.take(parts_ * gradient_size());
@@ -138,13 +138,13 @@ class Bilinear {
 
   // The three products of position p.
   void product(int64_t p, int64_t tile0, int64_t tile1) const {
-    multiply(tile0, tile1, K_, N_, V(p), U_ + p * packed_size(K_, N_), M(p), false);
+    multiply(tile0, tile1, K_, N_, V(p), U_ + p * weight_size(K_, N_), M(p), false);
   }
   void input_product(int64_t p, int64_t tile0, int64_t tile1) const {
-    multiply(tile0, tile1, N_, K_, constM(p), U_ + p * packed_size(N_, K_), dV(p), false);
+    multiply(tile0, tile1, N_, K_, constM(p), U_ + p * weight_size(N_, K_), dV(p), false);
   }
   void weight_product(int64_t part, int64_t p, int64_t block0, int64_t block1, int64_t tiles, bool accumulate) const {
-    float* dU = dU_ + part * gradient_size() + p * CB_ * kBlock * NB_ * kBlock;
+    float* dU = dU_ + part * gradient_size() + p * (gradient_size() / PP);
     multiply_transposed(0, tiles, block0 * kBlock, block1 * kBlock, NB_ * kBlock, V(p), constM(p), {dU, NB_ * kBlock, kBlock},
                         accumulate);
   }
@@ -156,7 +156,9 @@ class Bilinear {
     mine.M_ += worker * PP * m_stride_;
     return mine;
   }
-  int64_t gradient_size() const { return PP * CB_ * kBlock * NB_ * kBlock; }
+  // Of a position's weights; of all positions' gradients.
+  static int64_t weight_size(int64_t K, int64_t N) { return packed_size(K, N) + kSkew; }
+  int64_t gradient_size() const { return PP * (CB_ * kBlock * NB_ * kBlock + kSkew); }
   // A row of tiles more where the next one is borrowed from.
   int64_t last_needed(int64_t q1) const { return S::kBorrow >= 0 && q1 % TH_ != 0 ? q1 + 1 : q1; }
 
@@ -192,7 +194,7 @@ class Bilinear {
   template <bool kForward>
   void transform_weights(const float* w) {
     const int64_t K = kForward ? C_ : N_, N = kForward ? N_ : C_, deep = kForward ? K_ : N_, columns = kForward ? N_ : K_;
-    const int64_t wide = round_up(columns, kPanel), size = packed_size(deep, columns), each = PB_ * kBlock;
+    const int64_t wide = round_up(columns, kPanel), size = weight_size(deep, columns), each = PB_ * kBlock;
     parallel_blocks(deep, 4, [&](int64_t k0, int64_t k1, int) {
       for (int64_t k = k0; k < k1; ++k)
         for (int64_t n = 0; n < wide; n += kWidth) {
@@ -225,7 +227,7 @@ class Bilinear {
 
   // dw = G^T dU G
   void finish_weights() {
-    const int64_t wide = NB_ * kBlock, size = CB_ * kBlock * wide;
+    const int64_t wide = NB_ * kBlock, size = gradient_size() / PP;
     if (parts_ > 1)
       parallel_blocks(gradient_size(), 4096, [&](int64_t begin, int64_t end, int) {
         sum_parts(dU_ + begin, parts_, gradient_size(), dU_ + begin, end - begin);

@@ -17,7 +17,7 @@ void forward(const Conv& c, Carver& ws, bool run) {
   float* packed = ws.take(packed_size(C, N));
   float* scratch = ws.take(thread_count() * kForwardRows * N16);
   if (!run) return;
-  parallel(ceil_div(N, kPanel), [&](int64_t panel, int) { pack_panel(c.w, N, 1, C, 0, C, N, panel, packed); });
+  pack_rows(c.w, C, N, packed);
   parallel_blocks(pixels, kForwardRows, [&](int64_t begin, int64_t end, int worker) {
     const View x = {c.x + begin * C, C, kBlock};
     if (!c.bias && c.f.activation == Activation::none)

@@ -68,7 +68,7 @@ class Forward {
   }
   void run() {
     const auto& s = c_.s;
-    parallel(ceil_div(N_, kPanel), [&](int64_t panel, int) { pack_panel(c_.w, N_, 1, K_, 0, K_, N_, panel, packed_); });
+    pack_rows(c_.w, K_, N_, packed_);
     const int64_t bands = ceil_div(s.OH, band_);
     parallel(s.N * bands, [&](int64_t task, int worker) {
       const int64_t n = task / bands;

@@ -144,6 +144,14 @@ void pack_panel(const float* source, int64_t stride_k, int64_t stride_n, int64_t
         to[j * kPanel + n] = n < columns ? source[j * stride_k + n * stride_n] : 0.0f;
 }
 
+void pack_rows(const float* source, int64_t K, int64_t N, float* packed) {
+  constexpr int64_t kRowsAtOnce = 32;
+  parallel_blocks(K, kRowsAtOnce, [&](int64_t begin, int64_t end, int) {
+    for (int64_t panel = 0; panel < ceil_div(N, kPanel); ++panel)
+      pack_panel(source + begin * N, N, 1, K, begin, end - begin, N, panel, packed);
+  });
+}
+
 namespace {
 
 void multiply_tiles(int64_t m0, int64_t m1, const Depth& depth, int64_t N, const float* A, const float* packed,

@@ -38,6 +38,9 @@ constexpr int64_t packed_size(int64_t K, int64_t N) { return K * round_up(N, kPa
 void pack_panel(const float* source, int64_t stride_k, int64_t stride_n, int64_t K, int64_t k0, int64_t rows, int64_t N,
                 int64_t panel, float* packed);
 
+// All of a row-major B [K, N], some rows at a time, so that B is read from end to end.
+void pack_rows(const float* source, int64_t K, int64_t N, float* packed);
+
 // C[m0..m1, 0..N] = A * B; C's columns up to the next multiple of 16 may be written (with zeros) unless `exact`.
 void multiply(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, const float* packed, const MutableView& C, bool exact);
 
