@@ -272,10 +272,11 @@ std::string why_not(const Conv& c) {
   if (c.f.pool > 15) return "a folded max pool larger than 15 is not supported: its argmax is one byte";
   return "";
 }
-// The products, and the time of gathering every row of patches and of packing the weights.
+// The products, and the time of gathering every row of patches, of finishing it, and of packing the weights.
 double cost(const Conv& c) {
   const double rows = double(c.s.N) * c.s.OH * c.s.OW, depth = double(c.s.KH) * c.s.KW * c.cg() * c.s.groups;
-  return rows * depth * (panel_columns(c.ng()) + 12) + 48 * depth * c.ng();
+  const double taps = double(c.s.KH) * c.s.KW * c.s.groups;
+  return rows * (depth * (panel_columns(c.ng()) + 12) + 40 * taps + 12 * c.s.C_out) + 48 * depth * c.ng();
 }
 
 }  // namespace

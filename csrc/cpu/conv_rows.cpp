@@ -281,11 +281,12 @@ std::string why_not(const Conv& c) {
   return "";
 }
 
-// The products, copying the band, finishing the outputs, and packing the weights.
+// The products, copying the band, finishing the outputs, and packing the weights, which every row of outputs reads again.
 double cost(const Conv& c) {
-  const double pixels = double(c.s.N) * c.s.OH * c.s.OW;
-  return pixels * (double(c.s.KH) * c.s.KW * c.s.C_in * panel_columns(c.s.C_out) + 12.0 * (c.s.C_in + c.s.C_out)) +
-         48.0 * c.s.KH * c.s.KW * c.s.C_in * c.s.C_out;
+  const double lines = double(c.s.N) * c.s.OH, weights = double(c.s.KH) * c.s.KW * c.s.C_in * c.s.C_out;
+  const double reading = 4 * weights <= kGradientBytes ? 2 : 16;
+  return lines * c.s.OW * (double(c.s.KH) * c.s.KW * c.s.C_in * panel_columns(c.s.C_out) + 12.0 * (c.s.C_in + c.s.C_out)) +
+         weights * (48 + reading * lines);
 }
 
 }  // namespace
