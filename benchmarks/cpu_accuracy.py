@@ -1,10 +1,11 @@
 """How far the cpu kernel set's float32 is from float64, and how far PyTorch's float32 is: every algorithm, and every network.
 
-    python benchmarks/cpu_accuracy.py [--out results.jsonl]      measure
-    python benchmarks/cpu_accuracy.py --table results.jsonl      the Markdown tables of docs/cpu.md
+    python benchmarks/cpu_accuracy.py [--networks dsresnet ...] [--draws 5] [--out results.jsonl]
 
-Errors are L2, relative: of the output, of dx and of dw for a layer; of all outputs and of all gradients as one vector for a network,
-the median over some draws of weights and images. Layers are the zoo's, on maps of at most 32 pixels a side and at most 256 channels.
+Errors are L2, relative: of the output, of dx and of dw for a layer; of all outputs and of all gradients as one vector for a
+network, the median over some draws of weights and images. Layers are the zoo's, on maps of at most 32 pixels a side and with at
+most 256 channels.
+benchmarks/cpu_tables.py puts the results into docs/cpu.md.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def layer_errors(layer: tuple[Any, ...]) -> list[dict[str, Any]]:
     name, c_in, c_out, kernel, stride, pad, size, groups, up = layer
     rng = np.random.default_rng(7)
     small = rng.standard_normal((2, c_in, size // up, size // up)).astype(np.float32)
-    w = (rng.standard_normal((c_out, c_in // groups, kernel, kernel)) / np.sqrt(c_in * kernel * kernel / groups)).astype(np.float32)
+    w = (rng.standard_normal((c_out, c_in // groups, kernel, kernel)) / np.sqrt(c_in * kernel * kernel / groups)).astype(
+        np.float32
+    )
     case = conv((2, c_in, size, size), c_out, kernel, stride=stride, pad=pad, groups=groups)
     case = fused(case, upsample=up) if up > 1 else case
     a = case.attributes
@@ -82,7 +85,11 @@ def layer_errors(layer: tuple[Any, ...]) -> list[dict[str, Any]]:
     found = [("PyTorch", torch_run(torch.float32))]
     target = Target("cpu", "cpu", "nhwc", "hwio", False)
     given = {k: to_version(k, v, target) for k, v in (("x", small), ("w", w), ("dy", dy))}
-    entries = (("conv2d_forward", "xw", "y", dy), ("conv2d_backward_input", ("dy", "w"), "dx", small), ("conv2d_backward_weight", ("dy", "x"), "dw", w))
+    entries = (
+        ("conv2d_forward", "xw", "y", dy),
+        ("conv2d_backward_input", ("dy", "w"), "dx", small),
+        ("conv2d_backward_weight", ("dy", "x"), "dw", w),
+    )
     chosen = ""
     for algorithm in ("", *ALGORITHMS):
         os.environ["WARPLOOM_CPU_CONV"] = algorithm
@@ -96,7 +103,9 @@ def layer_errors(layer: tuple[Any, ...]) -> list[dict[str, Any]]:
     del os.environ["WARPLOOM_CPU_CONV"]
     records = [{"algorithm": n, "errors": [error(g, r) for g, r in zip(got, right, strict=True)]} for n, got in found]
     own = next(r for r in records if r["algorithm"] == "")
-    chosen = next((r["algorithm"] for r in records if r["algorithm"] not in ("", "PyTorch") and r["errors"] == own["errors"]), "?")
+    chosen = next(
+        (r["algorithm"] for r in records if r["algorithm"] not in ("", "PyTorch") and r["errors"] == own["errors"]), "?"
+    )
     return [r | {"layer": name, "chosen": r["algorithm"] == chosen} for r in records if r["algorithm"]]
 
 
@@ -130,7 +139,11 @@ def network_errors(name: str, draws: int) -> dict[str, Any]:
         rng = np.random.default_rng(draw)
         x = [as_floats(smooth_images(BATCH, t.shape, seed=draw + i)) for i, t in enumerate(model.inputs)]
         shapes = model.engine.session.target_shapes()
-        y = x if objective.data == "images" else [as_floats(smooth_images(BATCH, s if len(s) == 3 else (1, *s), seed=50 + i)) for i, s in enumerate(shapes)]
+        y = (
+            x
+            if objective.data == "images"
+            else [as_floats(smooth_images(BATCH, s if len(s) == 3 else (1, *s), seed=50 + i)) for i, s in enumerate(shapes)]
+        )
         if objective.data == "segmentation":
             y = [rng.integers(0, model.outputs[0].shape[0], (BATCH, *shapes[0]))]
         if objective.data == "composites":
@@ -153,33 +166,15 @@ def network_errors(name: str, draws: int) -> dict[str, Any]:
         outputs = [predicted] if len(right[0]) == 1 else predicted
         gradients = model.gradients(x, None if objective.data == "images" else y)
         row = []
-        for mine, his, exact in ((outputs, theirs[0], right[0]), *[([d[k] for k in right[1]] for d in (gradients, theirs[1], right[1]))]):
+        for mine, his, exact in (
+            (outputs, theirs[0], right[0]),
+            *[([d[k] for k in right[1]] for d in (gradients, theirs[1], right[1]))],
+        ):
             truth = flat(exact)
             row += [error(flat(mine), truth), error(flat(his), truth)]
         rows.append(row)
     median = [float(v) for v in np.median(rows, axis=0)]
     return {"network": name, "arguments": arguments, "draws": draws, "outputs": median[:2], "gradients": median[2:]}
-
-
-def tables(path: Path) -> str:
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    last = max(r["when"] for r in records)
-    records = [r for r in records if r["when"] == last]
-    lines = ["| layer | algorithm | output | dx | dw |", "|-|-|-|-|-|"]
-    for layer in dict.fromkeys(r["layer"] for r in records if "layer" in r):
-        of_layer = [r for r in records if r.get("layer") == layer]
-        own = next(r["errors"] for r in of_layer if r["algorithm"] == "PyTorch")
-        for i, r in enumerate(of_layer):
-            cells = [f"{1e7 * e:.2f}" + (f" ({e / o:.1f}×)" if r["algorithm"] != "PyTorch" else "") for e, o in zip(r["errors"], own, strict=True)]
-            name = f"**{r['algorithm']}**" if r["chosen"] else r["algorithm"]
-            lines.append(f"| {layer if i == 0 else ''} | {name} | {' | '.join(cells)} |")
-    lines += ["", "| network | output: ours / PyTorch | ratio | gradients: ours / PyTorch | ratio |", "|-|-|-|-|-|"]
-    for r in (r for r in records if "network" in r):
-        cells = []
-        for mine, his in (r["outputs"], r["gradients"]):
-            cells += [f"{mine:.1e} / {his:.1e}", f"{mine / his:.2f}"]
-        lines.append(f"| {r['network']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def main() -> int:
@@ -189,18 +184,17 @@ def main() -> int:
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--out", type=Path, help="JSON lines are appended here")
-    parser.add_argument("--table", type=Path, help="print the tables of these results and stop")
     options = parser.parse_args()
-    if options.table:
-        print(tables(options.table))
-        return 0
     about = about_run(ROOT) | {"cpu": cpu_name(), "benchmark": "cpu_accuracy"}
     records = [r for layer in LAYERS for r in layer_errors(layer)]
     for r in records:
-        print(f"{r['layer']:30} {r['algorithm']:12} {' '.join(f'{e:.2e}' for e in r['errors'])}{'  <- chosen' if r['chosen'] else ''}")
+        errors = " ".join(f"{e:.2e}" for e in r["errors"])
+        print(f"{r['layer']:30} {r['algorithm']:12} {errors}{'  <- chosen' if r['chosen'] else ''}")
     for name in options.networks:
         records.append(network_errors(name, options.draws))
-        print(name, *(f"{k} {records[-1][k][0]:.2e} PyTorch {records[-1][k][1]:.2e}" for k in ("outputs", "gradients")), flush=True)
+        print(
+            name, *(f"{k} {records[-1][k][0]:.2e} PyTorch {records[-1][k][1]:.2e}" for k in ("outputs", "gradients")), flush=True
+        )
     if options.out:
         with options.out.open("a") as file:
             file.writelines(json.dumps(r | about) + "\n" for r in records)

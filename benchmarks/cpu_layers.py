@@ -1,4 +1,4 @@
-"""The layers of the CIFAR-10 autoencoder on the cpu kernel set, one by one, against the FMA peak of the same moment; and encoding.
+"""The layers of the CIFAR-10 autoencoder on the cpu kernel set, one by one, against the FMA peak of that moment; and encoding.
 
 Called by cpu_vs_pytorch.py (--layers, --encode). A layer runs as the network runs it, with what is folded in; dx and dw are timed
 apart, though the network asks for both at once. FLOPs are given as a plain convolution would spend them (nominal) and as the
@@ -64,7 +64,17 @@ class Peak:
         self.folder = tempfile.TemporaryDirectory()
         source, library = Path(self.folder.name) / "fma.cpp", Path(self.folder.name) / "fma.so"
         source.write_text(FMA)
-        command = ["c++", "-O3", "-march=native", "-mprefer-vector-width=512", "-shared", "-fPIC", str(source), "-o", str(library)]
+        command = [
+            "c++",
+            "-O3",
+            "-march=native",
+            "-mprefer-vector-width=512",
+            "-shared",
+            "-fPIC",
+            str(source),
+            "-o",
+            str(library),
+        ]
         subprocess.run(command, check=True, capture_output=True)
         self.function = ctypes.CDLL(str(library)).fma_rate
         self.function.restype, self.function.argtypes = ctypes.c_double, [ctypes.c_double]
@@ -155,11 +165,6 @@ def layer_row(r: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} | {100 * rates[1] / r['peak_gflops']:.0f} % of {r['peak_gflops']:.0f} |"
 
 
-def layer_table(records: list[dict[str, Any]]) -> str:
-    head = "| layer | algorithm | direction | ms | GFLOP/s nominal | GFLOP/s executed | share of the FMA peak of that moment |"
-    return "\n".join([head, "|-|-|-|-|-|-|-|", *(layer_row(r) for r in records)])
-
-
 def encode(total: int, chunk: int, modes: list[str], shared: int) -> list[dict[str, Any]]:
     """All images through the encoder in chunks; on some chunks PyTorch's modes take turns with ours."""
     images = np.random.default_rng(2).random((chunk, 3, 32, 32), dtype=np.float32)
@@ -193,7 +198,8 @@ def encode(total: int, chunk: int, modes: list[str], shared: int) -> list[dict[s
                 "pairs": len(pairs),
             })  # fmt: skip
             q = records[-1]["ratio"]
-            print(f"encode {total} images: {sum(mine) / 1e3:.1f} s; torch {mode}: ratio {q['median']:.2f} ({q['p10']:.2f}-{q['p90']:.2f})", flush=True)
+            ratio = f"{q['median']:.2f} ({q['p10']:.2f}-{q['p90']:.2f})"
+            print(f"encode {total} images: {sum(mine) / 1e3:.1f} s; torch {mode}: ratio {ratio}", flush=True)
         return records
     finally:
         for side in (ours, *sides.values()):

@@ -7,6 +7,7 @@ liae_ud: PyTorch has no AdaBelief, so both sides use Adam.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing as mp
 import os
 import sys
@@ -202,8 +203,6 @@ class Side:
         return self.receive()  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             self.pipe.send(None)
-        except OSError:
-            pass
         self.process.join(10)

@@ -1,14 +1,13 @@
 """A training step of every network on the cpu kernel set and in PyTorch, alternating step by step in one run.
 
-    python benchmarks/cpu_vs_pytorch.py                                       all networks, at their usual batch
+    python benchmarks/cpu_vs_pytorch.py                                      all networks, at their usual batch
     python benchmarks/cpu_vs_pytorch.py --models cifar10_autoencoder --batch 16 64 256 --pairs 15 --out results.jsonl
     python benchmarks/cpu_vs_pytorch.py --layers | --encode [--out ...]       the CIFAR-10 layers one by one; encoding 60,000 images
-    python benchmarks/cpu_vs_pytorch.py --table results.jsonl                 the Markdown table of docs/cpu.md
 
 Every mode of PyTorch first takes a few steps beside ours; the fastest two then alternate with ours, step by step, each in a
-process of its own with as many threads as ours. Before the timing losses and all gradients are compared, afterwards the losses,
-and once more all gradients of the weights as they are then. What is reported is the median of pairwise ratios: on a shared machine
-absolute times are noise.
+process of its own with as many threads as ours. Before the timing all gradients are compared, afterwards the losses and once more
+all gradients, of the weights as they are then. What is reported is the median of pairwise ratios: on a shared machine absolute
+times are noise. benchmarks/cpu_tables.py puts the results into docs/cpu.md.
 """
 
 from __future__ import annotations
@@ -26,12 +25,11 @@ from machine import about_run, cpu_name
 
 ROOT = Path(__file__).resolve().parent.parent
 # Relative to eager PyTorch. A sum that rounds the other way at a ReLU or a maximum moves gradients by 1e-5, behind a batch norm by
-# more, and many batch norms, one after another, by percents: PyTorch's channels_last mode is 5 % from float64 on dsresnet. For the
-# other modes the bound only finds what is plainly wrong. benchmarks/cpu_accuracy.py measures accuracy.
+# more, behind many of them by percents: PyTorch's channels_last mode is 5 % from float64 on dsresnet. For modes other than eager
+# the bound only finds what is plainly wrong. benchmarks/cpu_accuracy.py measures accuracy.
 GRADIENTS = {"cifar10_autoencoder": 1e-4, "liae_ud": 1e-3}
 BEHIND_NORMS, OTHER_MODES = 2e-2, 0.2
 LOSS = 1e-4
-MEBIBYTE = 1 << 20
 
 
 def difference(mine: dict[str, Any], his: dict[str, Any]) -> float:
@@ -119,7 +117,9 @@ def compare(name: str, batch: int, modes: list[str], pairs: int, brief: int) -> 
             losses = ours.call("step")[1], side.call("step")[1]
             records[mode]["loss_difference"] = abs(losses[0] / losses[1] - 1)
             if mode != "bf16" and not records[mode]["loss_difference"] <= LOSS:
-                raise RuntimeError(f"losses differ by {records[mode]['loss_difference']:.2e} after timing: the times are worth nothing")
+                raise RuntimeError(
+                    f"losses differ by {records[mode]['loss_difference']:.2e} after timing: the times are worth nothing"
+                )
             side.call("load", ours.call("state")[1])
         best = min(sides, key=lambda m: records[m]["ratio"]["median"])
         records[best]["fastest"] = True
@@ -129,36 +129,11 @@ def compare(name: str, batch: int, modes: list[str], pairs: int, brief: int) -> 
             side.close()
 
 
-def table(path: Path) -> str:
-    """One row per network and batch: the latest measurement of each."""
-    latest: dict[tuple[str, int], dict[str, Any]] = {}
-    modes: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
-    for line in path.read_text().splitlines():
-        r = json.loads(line)
-        if r["benchmark"] != "cpu_vs_pytorch":
-            continue
-        key = (r["model"], r["batch"])
-        if modes.get(key) and next(iter(modes[key].values()))["when"] != r["when"]:
-            modes[key] = {}
-        modes.setdefault(key, {})[r["mode"]] = r
-        if r.get("fastest"):
-            latest[key] = r
-    head = ["network", "batch", "ours, ms", "PyTorch's fastest, ms", "mode", "ratio (p10–p90)", "other modes", "memory: ours / PyTorch"]
-    rows = []
-    for key, r in latest.items():
-        others = [f"{m} {v['ratio']['median']:.1f}×" if "ratio" in v else f"{m} skipped" for m, v in modes[key].items() if m != r["mode"]]
-        q = r["ratio"]
-        rows.append([
-            r["model"], str(r["batch"]), f"{r['warploom_ms']['median']:,.0f}", f"{r['torch_ms']['median']:,.0f}", r["mode"],
-            f"**{q['median']:.2f}×** ({q['p10']:.2f}–{q['p90']:.2f})", ", ".join(others),
-            f"{r['warploom_growth'] / MEBIBYTE:,.0f} / {r['torch_growth'] / MEBIBYTE:,.0f} MiB",
-        ])  # fmt: skip
-    first = next(iter(latest.values()))
-    lines = [" | ".join(head), "|".join("-" * len(head)), *(" | ".join(row) for row in rows)]
-    text = "\n".join(f"|{line}|" if i == 1 else f"| {line} |" for i, line in enumerate(lines))
-    loads = [r["load"] for r in latest.values()]
-    note = f"{first['cpu']}, {first['threads']} threads, PyTorch {first['torch']}, {first['when'][:10]}; "
-    return text + f"\n\n{note}load average of the shared machine {min(loads):.1f} to {max(loads):.1f}."
+def said(r: dict[str, Any]) -> str:
+    mine, his, q = r["warploom_ms"]["median"], r["torch_ms"]["median"], r["ratio"]
+    text = f"{r['model']} {r['batch']:4} {r['mode']:14} {his:9.1f} ms  ours {mine:9.1f} ms  "
+    text += f"ratio {q['median']:.2f} ({q['p10']:.2f}-{q['p90']:.2f}) of {r['pairs']}"
+    return text + ("  <- fastest" if r.get("fastest") else "")
 
 
 def main() -> int:
@@ -172,11 +147,7 @@ def main() -> int:
     parser.add_argument("--encode", action="store_true", help="instead: encode --images images to the latent features")
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--out", type=Path, help="JSON lines are appended here")
-    parser.add_argument("--table", type=Path, help="print the table of these results and stop")
     options = parser.parse_args()
-    if options.table:
-        print(table(options.table))
-        return 0
     if options.layers or options.encode:
         from cpu_layers import encode, layers
 
@@ -200,11 +171,7 @@ def main() -> int:
                 continue
             for r in records:
                 if "ratio" in r:
-                    print(
-                        f"{name} {batch:4} {r['mode']:14} {r['torch_ms']['median']:9.1f} ms  ours {r['warploom_ms']['median']:9.1f} ms  "
-                        f"ratio {r['ratio']['median']:.2f} ({r['ratio']['p10']:.2f}-{r['ratio']['p90']:.2f}) of {r['pairs']}"
-                        f"{'  <- fastest' if r.get('fastest') else ''}", flush=True
-                    )  # fmt: skip
+                    print(said(r), flush=True)
                 if options.out:
                     with options.out.open("a") as file:
                         file.write(json.dumps(r | about) + "\n")
