@@ -2,7 +2,7 @@
 
     python benchmarks/cpu_vs_pytorch.py                                      all networks, at their usual batch
     python benchmarks/cpu_vs_pytorch.py --models cifar10_autoencoder --batch 16 64 256 --pairs 15 --out results.jsonl
-    python benchmarks/cpu_vs_pytorch.py --layers | --encode [--out ...]       the CIFAR-10 layers one by one; encoding 60,000 images
+    python benchmarks/cpu_vs_pytorch.py --layers | --encode [--out ...]      the CIFAR-10 layers one by one; 60,000 encoded
 
 Every mode of PyTorch first takes a few steps beside ours; the fastest two then alternate with ours, step by step, each in a
 process of its own with as many threads as ours. Before the timing all gradients are compared, afterwards the losses and once more
@@ -24,7 +24,7 @@ from cpu_sides import BATCHES, MODES, THREADS, Side, percentiles
 from machine import about_run, cpu_name
 
 ROOT = Path(__file__).resolve().parent.parent
-# Relative to eager PyTorch. A sum that rounds the other way at a ReLU or a maximum moves gradients by 1e-5, behind a batch norm by
+# Relative to eager PyTorch. Sums that round the other way at a ReLU or a maximum move gradients by 1e-5, behind a batch norm by
 # more, behind many of them by percents: PyTorch's channels_last mode is 5 % from float64 on dsresnet. For modes other than eager
 # the bound only finds what is plainly wrong. benchmarks/cpu_accuracy.py measures accuracy.
 GRADIENTS = {"cifar10_autoencoder": 1e-4, "liae_ud": 1e-3}
