@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from cases import (
     Case,
     activation,
     conv,
+    fused,
     mse,
     pool,
     precise,
@@ -122,6 +124,8 @@ def test_case(core: Any, target: Target, case: Case, fills: tuple[str, ...]) -> 
 # for few shapes only. Those that only reorder sums are exact for whole numbers.
 CPU_ALGORITHMS = {
     "im2col": True,
+    "rows": True,
+    "pointwise": True,
     "depthwise": True,
     "direct": True,
     "columns": True,
@@ -129,7 +133,32 @@ CPU_ALGORITHMS = {
     "upsample25": True,
     "winograd2": False,
     "winograd4": False,
+    "strided25": False,
+    "strided36": False,
 }
+
+
+def _cpu_grid() -> Iterator[Case]:
+    """What decides how an algorithm of the cpu kernel set goes about its work, on odd sizes: small or many weights, few or many
+    images, every kind of kernel that has an algorithm of its own."""
+    kinds = ((3, 1, 1), (1, 1, 0), (3, 2, 1), (4, 2, 1), (5, 2, 2))
+    for kernel, stride, pad in kinds:
+        for c in (1, 3, 16, 17):
+            yield conv((1, c, 5, 7), 18 - c, kernel, stride=stride, pad=pad)
+        yield conv((5, 7, 5, 7), 18, kernel, stride=stride, pad=pad)  # images enough for parts of them
+        yield conv((17, 2, 2, 2), 3, kernel, stride=stride, pad=pad)
+        yield conv((1, 4, 33, 31), 16, kernel, stride=stride, pad=pad)
+        yield conv((2, 72, 9, 7), 72, kernel, stride=stride, pad=pad)  # weights too many for a worker's own cache
+    for size, c_in, c_out in ((1, 3, 4), (2, 20, 7), (6, 72, 72)):
+        for n in (1, 5):
+            yield fused(conv((n, c_in, 2 * size, 4 * size), c_out, 3, pad=1), activation="leaky_relu", slope=0.25, upsample=2)
+            yield fused(conv((n, c_in, 4 * size, 2 * size), c_out, 3, pad=1), activation="relu", pool=2)
+            yield fused(conv((n, c_in, 5, 7), c_out, 4, stride=2, pad=1), activation="sigmoid")
+    yield conv((1, 160, 5, 5), 100, 3, pad=1)  # a gradient of the weights too large to keep in parts
+    yield conv((2, 300, 3, 5), 20, 1)  # sums longer than a chain
+
+
+CPU_GRID = list(_cpu_grid())
 
 
 @pytest.mark.parametrize(("algorithm", "exact"), CPU_ALGORITHMS.items())
@@ -138,7 +167,7 @@ def test_cpu_algorithm(core: Any, monkeypatch: pytest.MonkeyPatch, algorithm: st
     target = next(t for t in TARGETS if t.version == "cpu")
     target = replace(target, exact=exact)
     ran = 0
-    for case in SMALL:
+    for case in [*SMALL, *CPU_GRID]:
         if case.family == "conv2d":
             ran += len(check(core, target, case, ("integers", "floats") if exact else ("floats",), twice=False))
     assert ran >= 8, f"the case list hardly tests {algorithm}: {ran} entries ran"

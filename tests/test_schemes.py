@@ -24,14 +24,17 @@ def fraction(text: str) -> Fraction:
 class Scheme:
     """One struct of schemes.h: y = A [(G g) * (B x)]."""
 
-    def __init__(self, body: str) -> None:
+    def __init__(self, body: str, text: str) -> None:
         numbers = dict(re.findall(r"(k\w+) = (-?\d+)", body))
         self.up, self.inputs, self.step = int(numbers["kUp"]), int(numbers["kIn"]), int(numbers["kInStep"])
+        self.taps, self.stride = int(numbers["kTaps"]), int(numbers["kStride"])
         self.products, self.outputs, self.borrow = int(numbers["kProducts"]), int(numbers["kOut"]), int(numbers["kBorrow"])
-        self.b, self.g, self.a = (self._matrix(body, name) for name in "BGA")
+        self.b, self.g, self.a = (self._matrix(body, name, text) for name in "BGA")
 
     @staticmethod
-    def _matrix(body: str, name: str) -> Rows:
+    def _matrix(body: str, name: str, file: str) -> Rows:
+        if borrowed := re.search(rf"auto {name} = (\w+)::{name};", body):  # another scheme's
+            body = re.findall(rf"struct {borrowed[1]} \{{(.*?)\n\}};", file, re.DOTALL)[0]
         shape, text = re.findall(rf"Matrix<(\d+, \d+)> {name} = {{(.*?)}};", body, re.DOTALL)[0]
         rows = [[fraction(item) for item in row.split(",")] for row in re.findall(r"{([^{}]+)}", text)]
         count, width = map(int, shape.split(","))
@@ -53,9 +56,9 @@ class Scheme:
         return [sum((c * v for c, v in zip(row, m, strict=True)), Fraction()) for row in self.a]
 
     def plain(self, x: list[Fraction], g: list[Fraction]) -> list[Fraction]:
-        """The definition: the correlation of x, or of its upsample, with three taps."""
+        """The definition: the correlation of x, or of its upsample, with the taps."""
         if self.up == 1:
-            return [sum((g[k] * x[o + k] for k in range(3)), Fraction()) for o in range(self.outputs)]
+            return [sum((g[k] * x[o + k] for k in range(self.taps)), Fraction()) for o in range(self.outputs)]
         # x[0] is the small pixel before the tile's first: output 0 is the first large pixel of small pixel 1.
         large = [x[i // self.up] for i in range(self.up * len(x))]
         return [sum((g[k] * large[self.up + o + k - 1] for k in range(3)), Fraction()) for o in range(self.outputs)]
@@ -64,7 +67,7 @@ class Scheme:
 def schemes() -> dict[str, Scheme]:
     text = re.sub(r"//[^\n]*", "", HEADER.read_text())
     bodies = re.findall(r"struct (\w+) \{\s*static constexpr const char\* name = \"(\w+)\";(.*?)\n\};", text, re.DOTALL)
-    return {name: Scheme(body) for _, name, body in bodies}
+    return {name: Scheme(body, text) for _, name, body in bodies}
 
 
 SCHEMES = schemes()
@@ -75,7 +78,20 @@ def unit(length: int, at: int) -> list[Fraction]:
 
 
 def test_every_scheme_is_read() -> None:
-    assert set(SCHEMES) == {"winograd4", "winograd2", "upsample9", "upsample25"}
+    assert set(SCHEMES) == {"winograd4", "winograd2", "upsample9", "upsample25", "strided25", "strided36"}
+
+
+@pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if scheme.stride == 2])
+def test_stride_two_splits_into_even_and_odd(name: str) -> None:
+    """A correlation of stride two is the sum of those of the even and of the odd elements with every other tap."""
+    s = SCHEMES[name]
+    for kernel in range(1, 2 * s.taps + 1):
+        length = 2 * (s.outputs + s.taps)
+        for i, k in product(range(length), range(kernel)):
+            x, g = unit(length, i), unit(2 * s.taps, k)
+            split = [s.tile(x[phase::2], g[phase::2]) for phase in (0, 1)]
+            plain = [sum((g[t] * x[2 * o + t] for t in range(kernel)), Fraction()) for o in range(s.outputs)]
+            assert [a + b for a, b in zip(*split, strict=True)] == plain
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -83,8 +99,8 @@ def test_scheme_is_an_exact_identity(name: str) -> None:
     """Both sides are linear in x and in g, so equality on all pairs of unit vectors is equality everywhere."""
     s = SCHEMES[name]
     length = s.inputs + s.step
-    for i, k in product(range(length), range(3)):
-        x, g = unit(length, i), unit(3, k)
+    for i, k in product(range(length), range(s.taps)):
+        x, g = unit(length, i), unit(s.taps, k)
         assert s.tile(x, g) == s.plain(x, g), f"{name}: wrong for x[{i}], g[{k}]"
 
 
@@ -96,14 +112,18 @@ def test_a_changed_coefficient_breaks_the_identity(name: str) -> None:
         row = matrix[len(matrix) // 2]
         at = next(i for i, c in enumerate(row) if c)
         row[at] += Fraction(1, 1000)
-        pairs = ((unit(length, i), unit(3, k)) for i, k in product(range(length), range(3)))
+        pairs = ((unit(length, i), unit(s.taps, k)) for i, k in product(range(length), range(s.taps)))
         assert any(s.tile(x, g) != s.plain(x, g) for x, g in pairs)
         row[at] -= Fraction(1, 1000)
 
 
 @pytest.mark.parametrize(
-    ("name", "products"), [("winograd4", (36, 16)), ("winograd2", (16, 4)), ("upsample9", (9, 4)), ("upsample25", (25, 16))]
-)
+    ("name", "products"),
+    [
+        ("winograd4", (36, 16)), ("winograd2", (16, 4)), ("upsample9", (9, 4)), ("upsample25", (25, 16)), ("strided25", (25, 16)),
+        ("strided36", (36, 16)),
+    ],
+)  # fmt: skip
 def test_products_per_output(name: str, products: tuple[int, int]) -> None:
     """In two dimensions: products of a tile, and outputs of a tile."""
     s = SCHEMES[name]

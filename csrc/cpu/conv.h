@@ -36,7 +36,8 @@ struct Algorithm {
   void (*forward)(const Conv&, Carver& ws, bool run);
   void (*backward)(const Conv&, Carver& ws, bool run);
 };
-extern const Algorithm kIm2col, kDepthwise, kWinograd4, kWinograd2, kUpsample9, kUpsample25, kColumns, kDirect;
+extern const Algorithm kIm2col, kDepthwise, kWinograd4, kWinograd2, kUpsample9, kUpsample25, kStrided25, kStrided36, kColumns,
+    kDirect, kRows, kPointwise;
 
 // ---- Pieces ----
 

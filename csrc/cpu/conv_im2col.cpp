@@ -48,10 +48,13 @@ void forward(const Conv& c, Carver& ws, bool run) {
   float* scratch = ws.take(thread_count() * rows * (K16 + N16));
   if (!run) return;
   const int64_t panels = ceil_div(N, kPanel);
-  parallel(groups * panels, [&](int64_t task, int) {
-    const int64_t g = task / panels;
-    pack_panel(c.w + g * N, c.s.C_out, 1, K, 0, K, N, task % panels, packed + g * packed_size(K, N));
-  });
+  if (groups == 1)
+    pack_rows(c.w, K, N, packed);
+  else
+    parallel(groups * panels, [&](int64_t task, int) {
+      const int64_t g = task / panels;
+      pack_panel(c.w + g * N, c.s.C_out, 1, K, 0, K, N, task % panels, packed + g * packed_size(K, N));
+    });
   std::vector<Gather> gathers;
   for (int g = 0; g < groups; ++g) gathers.push_back(forward_gather(c, g)), gathers.back().pool = c.f.pool;
   const int64_t all = c.s.N * gathers[0].rows_per_image();
@@ -269,10 +272,11 @@ std::string why_not(const Conv& c) {
   if (c.f.pool > 15) return "a folded max pool larger than 15 is not supported: its argmax is one byte";
   return "";
 }
-// The products, and the time of gathering every row of patches.
+// The products, and the time of gathering every row of patches, of finishing it, and of packing the weights.
 double cost(const Conv& c) {
   const double rows = double(c.s.N) * c.s.OH * c.s.OW, depth = double(c.s.KH) * c.s.KW * c.cg() * c.s.groups;
-  return rows * depth * (static_cast<double>(round_up(c.ng(), kPanel)) + 12);
+  const double taps = double(c.s.KH) * c.s.KW * c.s.groups;
+  return rows * (depth * (panel_columns(c.ng()) + 12) + 40 * taps + 12 * c.s.C_out) + 48 * depth * c.ng();
 }
 
 }  // namespace

@@ -1,94 +1,93 @@
 // gemm.cpp - register tiles: 14 x 32 (AVX-512), 6 x 16 (AVX2), 6 x 8 (others) for A * B; 8 x 32, 8 x 8, 8 x 4 for A^T * B.
 //
-// One row of A is broadcast against the two vectors of a panel row; the sums of a tile stay in registers over the whole of K. The
-// strides of a blocked A are constants of the code, so that every address is base + displacement.
+// One row of A is broadcast against the two vectors of a panel row, or the one that a last panel may have; the sums of a tile stay
+// in registers over the whole of K. The strides of a blocked A are constants of the code, so that every address is base +
+// displacement. K may come in runs, a distance apart. After every kChain steps the sums go to C and start anew: short sums round less.
 #include "gemm.h"
 
 namespace warploom::cpu {
 namespace {
 
-using Tile = void (*)(int64_t K, const float* a, int64_t row, int64_t block, const float* b, float* c, int64_t c_row,
-                      int64_t c_block, int columns);
+constexpr int64_t kChain = 128;
 
-// kRow: A's row stride where it is known (16), 0 where it is not.
-template <int R, int kRow>
-__attribute__((noinline)) void tile(int64_t K, const float* a, int64_t row_, int64_t block, const float* b, float* c,
-                                    int64_t c_row, int64_t c_block, int columns) {
-  const int64_t row = kRow ? kRow : row_;
+// What a tile needs to know of K and A beside the address of its first row.
+struct Depth {
+  int64_t K, row, block;  // of a run
+  int64_t runs, stride;
+};
+using Tile = void (*)(const Depth& depth, const float* a, const float* b, float* c, int64_t c_row, int64_t c_block, int columns);
+
+// kRow: A's row stride where it is known (16), 0 where it is not. V: vectors of the panel that are there.
+template <int R, int kRow, int V>
+__attribute__((noinline)) void tile(const Depth& depth, const float* a, const float* b, float* c, int64_t c_row, int64_t c_block,
+                                    int columns) {
+  const int64_t row = kRow ? kRow : depth.row, K = depth.K;
   constexpr int kBases = (R + 2) / 3;
-  vf sum[R][2];
+  vf sum[R][V];
 #pragma GCC unroll 14
-  for (int i = 0; i < R; ++i) sum[i][0] = sum[i][1] = vf{};
-  // Three rows share a base pointer: base, base + row and base + 2 * row are all addressing modes.
-  const float* base[kBases];
-#pragma GCC unroll 5
-  for (int q = 0; q < kBases; ++q) base[q] = a + 3 * q * row;
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) sum[i][v] = vf{};
   // The sums are written at the end, so their lines may come meanwhile; likewise the rows of the tile below, which is next.
   const int64_t second = kWidth == kBlock ? c_block : kWidth;  // a row's second vector may stand in the next block of columns
 #pragma GCC unroll 14
-  for (int i = 0; i < R; ++i) __builtin_prefetch(c + i * c_row, 1), __builtin_prefetch(c + i * c_row + second, 1);
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) __builtin_prefetch(c + i * c_row + v * second, 1);
+  // Three rows share a base pointer: base, base + row and base + 2 * row are all addressing modes.
+  const float* base[kBases];
   auto step = [&](int j) __attribute__((always_inline)) {
     if (kRow && j < R) __builtin_prefetch(base[j / 3] + (j % 3 + R) * row);
-    const vf b0 = load(b + j * kPanel), b1 = load(b + j * kPanel + kWidth);
+    vf bv[V];
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) bv[v] = load(b + j * kPanel + v * kWidth);
 #pragma GCC unroll 14
     for (int i = 0; i < R; ++i) {
       const vf x = broadcast(base[i / 3][i % 3 * row + j]);
-      sum[i][0] += x * b0;
-      sum[i][1] += x * b1;
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) sum[i][v] += x * bv[v];
     }
   };
-  int64_t k = 0;
-  for (; k + kBlock <= K; k += kBlock) {
-#pragma GCC unroll 16
-    for (int j = 0; j < kBlock; ++j) step(j);
-    b += kBlock * kPanel;
-#pragma GCC unroll 5
-    for (int q = 0; q < kBases; ++q) base[q] += block;
-  }
-#pragma GCC unroll 1
-  for (int j = 0; j < K - k; ++j) step(j);
+  int64_t steps = 0;
+  bool add = false;
+  auto put = [&]() __attribute__((always_inline)) {
 #pragma GCC unroll 14
-  for (int i = 0; i < R; ++i) {
-    float* to = c + i * c_row;
-    store_part(to, sum[i][0], columns);
-    if (columns > kWidth) store_part(to + second, sum[i][1], columns - kWidth);
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) {
+        float* to = c + i * c_row + v * second;
+        const int part = columns - v * kWidth;
+        store_part(to, add ? load_part(to, part) + sum[i][v] : sum[i][v], part);
+        sum[i][v] = vf{};
+      }
+    add = true, steps = 0;
+  };
+#pragma GCC unroll 1
+  for (int64_t run = 0; run < depth.runs; ++run, a += depth.stride) {
+#pragma GCC unroll 5
+    for (int q = 0; q < kBases; ++q) base[q] = a + 3 * q * row;
+    int64_t k = 0;
+    for (; k + kBlock <= K; k += kBlock, steps += kBlock) {
+      if (steps >= kChain) put();
+#pragma GCC unroll 16
+      for (int j = 0; j < kBlock; ++j) step(j);
+      b += kBlock * kPanel;
+#pragma GCC unroll 5
+      for (int q = 0; q < kBases; ++q) base[q] += depth.block;
+    }
+#pragma GCC unroll 1
+    for (int j = 0; j < K - k; ++j) step(j);
+    b += (K - k) * kPanel, steps += K - k;
   }
+  put();
 }
 
-template <int kRow>
+// The tile of `rows` rows out of kTileRows instances.
+template <int kRow, int V, int R = kTileRows>
 Tile tile_of(int rows) {
-  switch (rows) {
-    case 1:
-      return tile<1, kRow>;
-    case 2:
-      return tile<2, kRow>;
-    case 3:
-      return tile<3, kRow>;
-    case 4:
-      return tile<4, kRow>;
-    case 5:
-      return tile<5, kRow>;
-#if defined(__AVX512F__)
-    case 6:
-      return tile<6, kRow>;
-    case 7:
-      return tile<7, kRow>;
-    case 8:
-      return tile<8, kRow>;
-    case 9:
-      return tile<9, kRow>;
-    case 10:
-      return tile<10, kRow>;
-    case 11:
-      return tile<11, kRow>;
-    case 12:
-      return tile<12, kRow>;
-    case 13:
-      return tile<13, kRow>;
-#endif
-    default:
-      return tile<kTileRows, kRow>;
-  }
+  if constexpr (R > 1)
+    if (rows < R) return tile_of<kRow, V, R - 1>(rows);
+  return tile<R, kRow, V>;
 }
 
 constexpr int kRows = 8;  // of a transposed tile
@@ -145,11 +144,21 @@ void pack_panel(const float* source, int64_t stride_k, int64_t stride_n, int64_t
         to[j * kPanel + n] = n < columns ? source[j * stride_k + n * stride_n] : 0.0f;
 }
 
-void multiply(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, const float* packed, const MutableView& C,
-              bool exact) {
+void pack_rows(const float* source, int64_t K, int64_t N, float* packed) {
+  constexpr int64_t kRowsAtOnce = 32;
+  parallel_blocks(K, kRowsAtOnce, [&](int64_t begin, int64_t end, int) {
+    for (int64_t panel = 0; panel < ceil_div(N, kPanel); ++panel)
+      pack_panel(source + begin * N, N, 1, K, begin, end - begin, N, panel, packed);
+  });
+}
+
+namespace {
+
+void multiply_tiles(int64_t m0, int64_t m1, const Depth& depth, int64_t N, const float* A, const float* packed,
+                    const MutableView& C, bool exact) {
   const int64_t rows = m1 - m0;
   if (rows <= 0) return;
-  const int64_t tiles = ceil_div(rows, kTileRows), panels = ceil_div(N, kPanel);
+  const int64_t tiles = ceil_div(rows, kTileRows), panels = ceil_div(N, kPanel), panel_size = depth.runs * depth.K * kPanel;
   constexpr int64_t kTilesAtOnce = 8;  // their rows of A stay in the second-level cache while the panels pass
   for (int64_t first = 0; first < tiles; first += kTilesAtOnce)
     for (int64_t p = 0; p < panels; ++p) {
@@ -158,10 +167,23 @@ void multiply(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, const
       for (int64_t t = first; t < std::min(tiles, first + kTilesAtOnce); ++t) {
         const int64_t begin = m0 + rows * t / tiles, end = m0 + rows * (t + 1) / tiles;  // tiles of nearly equal height
         const int height = static_cast<int>(end - begin);
-        const Tile run = A.row == kBlock ? tile_of<kBlock>(height) : tile_of<0>(height);
-        run(K, A.data + begin * A.row, A.row, A.block, packed + p * K * kPanel, C.at(begin, p * kPanel), C.row, C.block, columns);
+        const bool blocks = depth.row == kBlock && depth.runs == 1;
+        const Tile run = columns > kWidth ? (blocks ? tile_of<kBlock, 2>(height) : tile_of<0, 2>(height))
+                                          : (blocks ? tile_of<kBlock, 1>(height) : tile_of<0, 1>(height));
+        run(depth, A + begin * depth.row, packed + p * panel_size, C.at(begin, p * kPanel), C.row, C.block, columns);
       }
     }
+}
+
+}  // namespace
+
+void multiply(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, const float* packed, const MutableView& C,
+              bool exact) {
+  multiply_tiles(m0, m1, {K, A.row, A.block, 1, 0}, N, A.data, packed, C, exact);
+}
+
+void multiply_runs(int64_t m1, const Runs& A, int64_t N, const float* packed, const MutableView& C) {
+  multiply_tiles(0, m1, {A.length, A.row, kBlock, A.count, A.stride}, N, A.data, packed, C, false);
 }
 
 void multiply_transposed(int64_t t0, int64_t t1, int64_t k0, int64_t k1, int64_t N, const View& A, const View& B,

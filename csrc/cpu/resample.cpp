@@ -2,6 +2,8 @@
 //
 // NHWC: vectors run over channels; one task is one row of the output. Backward passes gather: a task owns a row of dx and adds
 // what reaches it in a fixed order, so overlapping windows need no atomics.
+#include <vector>
+
 #include "common.h"
 #include "entries.h"
 
@@ -78,6 +80,9 @@ Between bilinear_source(int o, int scale, int size) {
 void upsample_forward(const UpsampleForward& a, const Context&) {
   const auto& s = a.s;
   const int OH = s.H * s.scale_h, OW = s.W * s.scale_w;
+  std::vector<Between> columns;
+  if (a.mode != UpsampleMode::nearest)
+    for (int ow = 0; ow < OW; ++ow) columns.push_back(bilinear_source(ow, s.scale_w, s.W));
   parallel(int64_t(s.N) * OH, [&](int64_t task, int) {
     const float* image = a.x.ptr() + task / OH * s.H * s.W * s.C;
     const int oh = static_cast<int>(task % OH);
@@ -91,7 +96,7 @@ void upsample_forward(const UpsampleForward& a, const Context&) {
     }
     const Between v = bilinear_source(oh, s.scale_h, s.H);
     for (int ow = 0; ow < OW; ++ow) {
-      const Between u = bilinear_source(ow, s.scale_w, s.W);
+      const Between u = columns[static_cast<size_t>(ow)];
       const float* corner[4] = {image + (int64_t(v.low) * s.W + u.low) * s.C, image + (int64_t(v.low) * s.W + u.high) * s.C,
                                 image + (int64_t(v.high) * s.W + u.low) * s.C, image + (int64_t(v.high) * s.W + u.high) * s.C};
       for (int c = 0; c < s.C; c += kWidth) {
@@ -104,37 +109,60 @@ void upsample_forward(const UpsampleForward& a, const Context&) {
   });
 }
 
+namespace {
+
+// The outputs of one axis that an input reaches, and its weight in each.
+struct Reach {
+  int output;
+  float weight;
+};
+std::vector<std::vector<Reach>> reaches(int size, int scale, bool nearest) {
+  std::vector<std::vector<Reach>> found(static_cast<size_t>(size));
+  for (int o = 0; o < size * scale; ++o) {
+    const Between b = nearest ? Between{o / scale, o / scale, 0.0f} : bilinear_source(o, scale, size);
+    if (b.low == b.high) {
+      found[static_cast<size_t>(b.low)].push_back({o, 1.0f});
+      continue;
+    }
+    if (b.t != 1.0f) found[static_cast<size_t>(b.low)].push_back({o, 1.0f - b.t});
+    if (b.t != 0.0f) found[static_cast<size_t>(b.high)].push_back({o, b.t});
+  }
+  return found;
+}
+
+}  // namespace
+
+// Rows first: a row of dx is the weighted sum of some rows of dy, whose pixels are then added up along it.
 void upsample_backward(const UpsampleBackward& a, const Context&) {
   const auto& s = a.s;
   const int OH = s.H * s.scale_h, OW = s.W * s.scale_w;
   const bool nearest = a.mode == UpsampleMode::nearest;
-  auto weight = [&](int o, int i, int scale, int size) {  // of input i in output o
-    if (nearest) return o / scale == i ? 1.0f : 0.0f;
-    const Between b = bilinear_source(o, scale, size);
-    return (b.low == i ? 1 - b.t : 0.0f) + (b.high == i ? b.t : 0.0f);
-  };
-  const int reach_h = nearest ? 0 : s.scale_h, reach_w = nearest ? 0 : s.scale_w;
+  const auto rows = reaches(s.H, s.scale_h, nearest), columns = reaches(s.W, s.scale_w, nearest);
+  const int64_t length = int64_t(OW) * s.C;
   parallel(int64_t(s.N) * s.H, [&](int64_t task, int) {
-    const int64_t n = task / s.H;
-    const int h = static_cast<int>(task % s.H);
-    const int first_h = std::max(0, h * s.scale_h - reach_h), last_h = std::min(OH, (h + 1) * s.scale_h + reach_h);
-    for (int w = 0; w < s.W; ++w) {
-      const int first_w = std::max(0, w * s.scale_w - reach_w), last_w = std::min(OW, (w + 1) * s.scale_w + reach_w);
+    const float* image = a.dy.ptr() + task / s.H * OH * length;
+    static thread_local std::vector<float> sums;
+    sums.resize(static_cast<size_t>(length));
+    float* sum = sums.data();
+    bool add = false;
+    for (const Reach& r : rows[static_cast<size_t>(task % s.H)]) {
+      const float* from = image + r.output * length;
+      for (int64_t i = 0; i < length; i += kWidth) {
+        const int part = static_cast<int>(std::min<int64_t>(kWidth, length - i));
+        const vf v = r.weight * load_part(from + i, part);
+        store_part(sum + i, add ? load_part(sum + i, part) + v : v, part);
+      }
+      add = true;
+    }
+    float* to = a.dx.ptr() + task * s.W * s.C;
+    for (int w = 0; w < s.W; ++w, to += s.C)
       for (int c = 0; c < s.C; c += kWidth) {
         const int part = std::min(kWidth, s.C - c);
         vf total{};
-        for (int oh = first_h; oh < last_h; ++oh) {
-          const float v = weight(oh, h, s.scale_h, s.H);
-          if (v == 0) continue;
-          for (int ow = first_w; ow < last_w; ++ow) {
-            const float u = weight(ow, w, s.scale_w, s.W);
-            if (u == 0) continue;
-            total += (v * u) * load_part(a.dy.ptr() + ((n * OH + oh) * OW + ow) * s.C + c, part);
-          }
-        }
-        store_part(a.dx.ptr() + (task * s.W + w) * s.C + c, total, part);
+        for (const Reach& r : columns[static_cast<size_t>(w)])
+          total += r.weight * load_part(sum + int64_t(r.output) * s.C + c, part);
+        store_part(to + c, total, part);
       }
-    }
   });
 }
 

@@ -1,11 +1,13 @@
 // schemes.h - bilinear convolution schemes: three small matrices each, from which all transforms are generated.
 //
-// In one dimension a scheme computes kOut outputs y from a patch x of kIn inputs and the three taps g of a filter by kProducts
+// In one dimension a scheme computes kOut outputs y from a patch x of kIn inputs and the kTaps taps g of a filter by kProducts
 // multiplications:  y = A [ (G g) * (B x) ].  In two dimensions the matrices act on rows and on columns, and the product of two
 // numbers becomes, over channels, one matrix product per pair of positions. Patches start kInStep apart. The gradients are the
 // exact adjoints: transpose every matrix.
 //
 // kUp = 2 means that a nearest upsample by two stands before the convolution: x is the small image, y the large one.
+// kStride = 2: the convolution has stride two. Even and odd rows and columns of x make four images of half the size, each convolved
+// with every other tap at stride one; their products are added before A. Kernels of up to 2 kTaps fit.
 // kBorrow >= 0: the last column of A takes that product of the *next* tile, which has computed it anyway.
 #pragma once
 
@@ -30,7 +32,7 @@ struct Matrix {
 // over that polynomial's value at p, A's column the powers of p.
 struct WinogradF4 {
   static constexpr const char* name = "winograd4";
-  static constexpr int kUp = 1, kIn = 6, kInStep = 4, kProducts = 6, kOut = 4, kBorrow = -1;
+  static constexpr int kTaps = 3, kStride = 1, kUp = 1, kIn = 6, kInStep = 4, kProducts = 6, kOut = 4, kBorrow = -1;
   static constexpr Matrix<6, 6> B = {{{81.0f / 64, 0, -45.0f / 16, 0, 1, 0},
                                       {0, -27.0f / 16, -9.0f / 4, 3.0f / 4, 1, 0},
                                       {0, 27.0f / 16, -9.0f / 4, -3.0f / 4, 1, 0},
@@ -52,7 +54,7 @@ struct WinogradF4 {
 // Winograd F(2, 3) at 0, 1, -1 and infinity: for maps too small to fill tiles of four.
 struct WinogradF2 {
   static constexpr const char* name = "winograd2";
-  static constexpr int kUp = 1, kIn = 4, kInStep = 2, kProducts = 4, kOut = 2, kBorrow = -1;
+  static constexpr int kTaps = 3, kStride = 1, kUp = 1, kIn = 4, kInStep = 2, kProducts = 4, kOut = 2, kBorrow = -1;
   static constexpr Matrix<4, 4> B = {{{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}}};
   static constexpr Matrix<4, 3> G = {{{1, 0, 0}, {0.5f, 0.5f, 0.5f}, {0.5f, -0.5f, 0.5f}, {0, 0, 1}}};
   static constexpr Matrix<2, 4> A = {{{1, 1, 1, 0}, {0, 1, -1, 1}}};
@@ -63,7 +65,7 @@ struct WinogradF2 {
 //   y[2i + 1] = S x[i] + g2 (x[i+1] - x[i])
 struct Upsample9 {
   static constexpr const char* name = "upsample9";
-  static constexpr int kUp = 2, kIn = 3, kInStep = 1, kProducts = 3, kOut = 2, kBorrow = -1;
+  static constexpr int kTaps = 3, kStride = 1, kUp = 2, kIn = 3, kInStep = 1, kProducts = 3, kOut = 2, kBorrow = -1;
   static constexpr Matrix<3, 3> B = {{{1, -1, 0}, {0, 1, 0}, {0, -1, 1}}};
   static constexpr Matrix<3, 3> G = {{{1, 0, 0}, {1, 1, 1}, {0, 0, 1}}};
   static constexpr Matrix<2, 3> A = {{{1, 1, 0}, {0, 1, 1}}};
@@ -74,10 +76,36 @@ struct Upsample9 {
 //   y[2i + 3] = (g0 + g1) (x[i+1] - x[i+2]) + S x[i+2]
 struct Upsample25 {
   static constexpr const char* name = "upsample25";
-  static constexpr int kUp = 2, kIn = 4, kInStep = 2, kProducts = 5, kOut = 4, kBorrow = 1;
+  static constexpr int kTaps = 3, kStride = 1, kUp = 2, kIn = 4, kInStep = 2, kProducts = 5, kOut = 4, kBorrow = 1;
   static constexpr Matrix<5, 4> B = {{{1, -1, 0, 0}, {0, 1, 0, 0}, {0, -1, 1, 0}, {0, -1, 1, 0}, {0, 0, 1, -1}}};
   static constexpr Matrix<5, 3> G = {{{1, 0, 0}, {1, 1, 1}, {0, 0, 1}, {0, 1, 1}, {1, 1, 0}}};
   static constexpr Matrix<4, 6> A = {{{1, 1, 0, 0, 0, 0}, {0, 1, 1, 0, 0, 0}, {0, 1, 0, 1, 0, 0}, {0, 0, 0, 0, 1, 1}}};
+};
+
+// Stride two, kernels of 5 and 6: Winograd F(4, 3) on the four images.
+struct Strided36 {
+  static constexpr const char* name = "strided36";
+  static constexpr int kTaps = 3, kStride = 2, kUp = 1, kIn = 6, kInStep = 4, kProducts = 6, kOut = 4, kBorrow = -1;
+  static constexpr auto B = WinogradF4::B;
+  static constexpr auto G = WinogradF4::G;
+  static constexpr auto A = WinogradF4::A;
+};
+
+// Stride two, kernels of 2 to 4: Winograd F(4, 2) at 1/2, -1/2, 5/4, -5/4 and infinity on the four images.
+struct Strided25 {
+  static constexpr const char* name = "strided25";
+  static constexpr int kTaps = 2, kStride = 2, kUp = 1, kIn = 5, kInStep = 4, kProducts = 5, kOut = 4, kBorrow = -1;
+  static constexpr Matrix<5, 5> B = {{{-25.0f / 32, -25.0f / 16, 1.0f / 2, 1, 0},
+                                      {25.0f / 32, -25.0f / 16, -1.0f / 2, 1, 0},
+                                      {-5.0f / 16, -1.0f / 4, 5.0f / 4, 1, 0},
+                                      {5.0f / 16, -1.0f / 4, -5.0f / 4, 1, 0},
+                                      {25.0f / 64, 0, -29.0f / 16, 0, 1}}};
+  static constexpr Matrix<5, 2> G = {
+      {{-16.0f / 21, -8.0f / 21}, {16.0f / 21, -8.0f / 21}, {32.0f / 105, 8.0f / 21}, {-32.0f / 105, 8.0f / 21}, {0, 1}}};
+  static constexpr Matrix<4, 5> A = {{{1, 1, 1, 1, 0},
+                                      {1.0f / 2, -1.0f / 2, 5.0f / 4, -5.0f / 4, 0},
+                                      {1.0f / 4, 1.0f / 4, 25.0f / 16, 25.0f / 16, 0},
+                                      {1.0f / 8, -1.0f / 8, 125.0f / 64, -125.0f / 64, 1}}};
 };
 
 // The adjoint of A as a map from the outputs a tile's products reach: with a borrowed product, one output before the tile too.

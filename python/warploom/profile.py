@@ -12,7 +12,8 @@ import numpy as np
 from warploom import counters, errors, hardware, losses, optim
 from warploom.counters import Kernel, Line, Parting
 from warploom.engine import Engine, lower
-from warploom.model import PRECISIONS, Model
+from warploom.hardware import PRECISIONS
+from warploom.model import Model
 from warploom.summary import Summary
 
 DIRECTIONS = ("forward", "backward_input", "backward_weight", "backward_bias", "backward")

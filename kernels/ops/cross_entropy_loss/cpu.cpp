@@ -1,7 +1,8 @@
 // cross_entropy_loss on the host: lanes are pixels, so that maximum, sum and choice of the label need no step across lanes.
 //
-// Where the classes of a pixel lie side by side (inner == 1), a vector of pixels is turned round into a scratch buffer first and
-// the gradient back. Sums are per task and in order: the same bits for any number of threads.
+// Where the classes of a pixel lie side by side (inner == 1), few of them are turned round into a scratch buffer first and the
+// gradient back; where they fill vectors, lanes are classes instead. Sums are per task and in order: the same bits for any number of
+// threads.
 #include <cfloat>
 
 #include "csrc/cpu/entries.h"
@@ -83,6 +84,43 @@ double pixels_of(const CrossEntropyLoss& a, const Labels& labels, const float* x
   return total;
 }
 
+WL_INLINE float maximum(vf v) {
+  float t[kWidth];
+  store(t, v);
+  for (int half = kWidth / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) t[i] = t[i + half] > t[i] ? t[i + half] : t[i];
+  return t[0];
+}
+
+// The loss of one pixel whose classes stand side by side, whole vectors of them; its gradient where g is given.
+double pixel_of(const CrossEntropyLoss& a, int32_t label, bool ignored, float weight, const float* x, float* g, float factor) {
+  vf most = broadcast(-FLT_MAX);
+  for (int64_t c = 0; c < a.C; c += kWidth) {
+    const vf v = load(x + c);
+    most = v > most ? v : most;
+  }
+  const float largest = maximum(most);
+  vf sums{};
+  for (int64_t c = 0; c < a.C; c += kWidth) {
+    const vf e = exp(load(x + c) - largest);
+    sums += e;
+    if (g) store(g + c, e);
+  }
+  const float total = sum(sums);
+  if (g) {
+    const float share = weight * factor, each = share * (1.0f / total);
+    if (ignored) {
+      for (int64_t c = 0; c < a.C; c += kWidth) store(g + c, vf{});
+    } else {
+      for (int64_t c = 0; c < a.C; c += kWidth) store(g + c, load(g + c) * each);
+      if (label >= 0) g[label] -= share;
+    }
+  }
+  if (ignored) return 0.0;
+  const float chosen = label >= 0 ? x[label] : __builtin_nanf("");
+  return static_cast<double>(weight * ((largest - chosen) + log(broadcast(total))[0]));
+}
+
 // A task is a run of pixels of one outer index, or of rows where inner is 1.
 struct Tasks {
   int64_t runs, run, per_outer;  // number of tasks, pixels of one, tasks per outer index
@@ -117,6 +155,12 @@ void run(const CrossEntropyLoss& a, const Context& context) {
       if (a.inner > 1) {
         const int64_t at = outer * a.C * a.inner + s;
         total += pixels_of(a, labels, a.prediction.ptr() + at, grad ? grad + at : nullptr, a.inner, n, factor);
+        continue;
+      }
+      if (a.C % kWidth == 0 && a.C >= 2 * kWidth) {
+        for (int k = 0; k < n; ++k)
+          total += pixel_of(a, labels.label[k], labels.ignored[k] != 0, labels.weight[k], a.prediction.ptr() + (s + k) * a.C,
+                            grad ? grad + (s + k) * a.C : nullptr, factor);
         continue;
       }
       float* turned = scratch + worker * a.C * kWidth;
