@@ -79,11 +79,7 @@ __device__ __forceinline__ void load_matrices(uint32_t (&r)[kCount], const void*
   static_assert(kCount == 1 || kCount == 2 || kCount == 4, "ldmatrix takes x1, x2, x4");
 #if !defined(__CUDACC__)
   typedef uint64_t Row __attribute__((vector_size(16), may_alias));
-  Row mine = {0, 0};
-  if (emulator::lane_number() < 8 * kCount) {
-    emulator::require_shared(row, "ldmatrix");
-    mine = *static_cast<const Row*>(row);
-  }
+  const Row mine = *static_cast<const Row*>(emulator::matrix_row(row, 8 * kCount));
   constexpr auto op = kTransposed ? emulator::TensorOp::load_matrices_transposed : emulator::TensorOp::load_matrices;
   const emulator::Registers4 got = emulator::warp_load_matrices(op, kCount, mine[0], mine[1]);
   for (int i = 0; i < kCount; ++i) r[i] = got.r[i];

@@ -12,17 +12,18 @@
 #include <cstdlib>
 
 #include "atomics_hooks.h"
+#include "source_lines.h"
 
 namespace warploom {
 namespace emulator {
-
-extern uintptr_t library_base;  // faults.cpp
 
 namespace {
 
 enum class Kind { read, write, atomic };
 
-inline uint32_t code_offset(const void* pc) { return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(pc) - library_base); }
+inline uint32_t code_offset(const void* pc) {
+  return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(pc) - library_place.base);
+}
 
 [[noreturn]] __attribute__((noinline, cold)) void found(Fault::Kind kind, uintptr_t address, size_t bytes, Kind access,
                                                         const void* pc) {
@@ -281,12 +282,9 @@ inline __attribute__((always_inline)) void access(const void* pointer, size_t by
   elsewhere<kind>(c, f, address, bytes, pc);
 }
 
-uintptr_t library_low = 0, library_high = 0;
-bool in_library(uintptr_t address) { return address >= library_low && address < library_high; }
+bool in_library(uintptr_t address) { return address >= library_place.low && address < library_place.high; }
 
 }  // namespace
-
-void set_library(uintptr_t low, uintptr_t high) { library_low = low, library_high = high; }
 
 void begin_releases(uint64_t serial) {
   if (!releases.time) {
@@ -339,52 +337,17 @@ void fenced() {
 }  // namespace emulator
 }  // namespace warploom
 
-// ---- The names GCC calls ----
-#define WL_CALLBACK extern "C" __attribute__((visibility("hidden"), used)) void
-using warploom::emulator::access;
-using warploom::emulator::Kind;
-#define WL_ACCESS(n)                                                                                                       \
-  WL_CALLBACK __tsan_read##n(void* p) { access<Kind::read, true>(p, n, __builtin_return_address(0)); }                     \
-  WL_CALLBACK __tsan_write##n(void* p) { access<Kind::write, true>(p, n, __builtin_return_address(0)); }                   \
-  WL_CALLBACK __tsan_unaligned_read##n(void* p) { access<Kind::read, false>(p, n, __builtin_return_address(0)); }          \
-  WL_CALLBACK __tsan_unaligned_write##n(void* p) { access<Kind::write, false>(p, n, __builtin_return_address(0)); }        \
-  WL_CALLBACK __tsan_volatile_read##n(void* p) {                                                                           \
-    warploom::emulator::volatile_access<Kind::read, n>(p, __builtin_return_address(0));                                    \
-  }                                                                                                                        \
-  WL_CALLBACK __tsan_volatile_write##n(void* p) {                                                                          \
-    warploom::emulator::volatile_access<Kind::write, n>(p, __builtin_return_address(0));                                   \
-  }                                                                                                                        \
-  WL_CALLBACK __tsan_unaligned_volatile_read##n(void* p) { access<Kind::read, false>(p, n, __builtin_return_address(0)); } \
-  WL_CALLBACK __tsan_unaligned_volatile_write##n(void* p) { access<Kind::write, false>(p, n, __builtin_return_address(0)); }
-
 namespace warploom {
 namespace emulator {
 namespace {
-// A loop that waits for another thread's store reads a volatile: let the other one run.
-template <Kind kind, size_t n>
-void volatile_access(const void* p, const void* pc) {
-  access<kind, true>(p, n, pc);
-  Fiber* f = current_fiber();
-  if (f && kind == Kind::read && (f->checks->budget & 63u) == 0) nap();
-}
+using Caller = const void*;
+inline bool time_for_others(const Fiber* f) { return (f->checks->budget & 63u) == 0; }
 }  // namespace
 }  // namespace emulator
 }  // namespace warploom
+#define WL_CALLER __builtin_return_address(0)
+#include "callbacks.h"
 
-WL_ACCESS(1)
-WL_ACCESS(2)
-WL_ACCESS(4)
-WL_ACCESS(8)
-WL_ACCESS(16)
-WL_CALLBACK __tsan_read_range(void* p, size_t n) {
-  if (n) access<Kind::read, false>(p, n, __builtin_return_address(0));
-}
-WL_CALLBACK __tsan_write_range(void* p, size_t n) {
-  if (n) access<Kind::write, false>(p, n, __builtin_return_address(0));
-}
-WL_CALLBACK __tsan_vptr_update(void**, void*) {}
-WL_CALLBACK __tsan_init() {}
-WL_CALLBACK __tsan_func_exit() {}
 WL_CALLBACK __tsan_func_entry(void*) {
   using namespace warploom::emulator;
   const Fiber* f = current_fiber();
@@ -392,37 +355,6 @@ WL_CALLBACK __tsan_func_entry(void*) {
   const uintptr_t here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
   const uintptr_t low = reinterpret_cast<uintptr_t>(f->stack_low);
   if (here < low + 16 * 1024 || here > low + kStackBytes) found(Fault::stack, here, 0, Kind::write, __builtin_return_address(0));
-}
-namespace warploom {
-namespace emulator {
-// Declared in cuda.h for kernels only.
-void checked_copy(void* to, const void* from, size_t bytes);
-void checked_fill(void* to, int byte, size_t bytes);
-void checked_copy(void* to, const void* from, size_t bytes) {
-  if (bytes) {
-    access<Kind::read, false>(from, bytes, __builtin_return_address(0));
-    access<Kind::write, false>(to, bytes, __builtin_return_address(0));
-  }
-  ::memmove(to, from, bytes);
-}
-void checked_fill(void* to, int byte, size_t bytes) {
-  if (bytes) access<Kind::write, false>(to, bytes, __builtin_return_address(0));
-  ::memset(to, byte, bytes);
-}
-}  // namespace emulator
-}  // namespace warploom
-// Clang turns the memory functions of instrumented code into these.
-extern "C" __attribute__((visibility("hidden"), used)) void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
-  warploom::emulator::checked_copy(to, from, bytes);
-  return to;
-}
-extern "C" __attribute__((visibility("hidden"), used)) void* __tsan_memmove(void* to, const void* from, size_t bytes) {
-  warploom::emulator::checked_copy(to, from, bytes);
-  return to;
-}
-extern "C" __attribute__((visibility("hidden"), used)) void* __tsan_memset(void* to, int byte, size_t bytes) {
-  warploom::emulator::checked_fill(to, byte, bytes);
-  return to;
 }
 WL_CALLBACK __ubsan_handle_out_of_bounds(void* data, unsigned long index) {
   using namespace warploom::emulator;
@@ -451,33 +383,4 @@ WL_CALLBACK __ubsan_handle_out_of_bounds(void* data, unsigned long index) {
   if ((d->index->info & 1u) && width < 64) f.index_value = static_cast<unsigned long>(static_cast<int32_t>(index));
   raise_fault(f);
 }
-
-// std::atomic and static variables with constructors. Kernels have CUDA's atomics; these are for launchers, and unchecked.
-#define WL_ATOMIC(bits, T)                                                                                                       \
-  extern "C" __attribute__((visibility("hidden"), used)) T __tsan_atomic##bits##_load(const volatile T* p, int) {                \
-    return __atomic_load_n(p, __ATOMIC_SEQ_CST);                                                                                 \
-  }                                                                                                                              \
-  WL_CALLBACK __tsan_atomic##bits##_store(volatile T* p, T v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); }                 \
-  extern "C" __attribute__((visibility("hidden"), used)) T __tsan_atomic##bits##_exchange(volatile T* p, T v, int) {             \
-    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                                                          \
-  }                                                                                                                              \
-  extern "C" __attribute__((visibility("hidden"), used)) T __tsan_atomic##bits##_fetch_add(volatile T* p, T v, int) {            \
-    return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                                                           \
-  }                                                                                                                              \
-  extern "C" __attribute__((visibility("hidden"), used)) T __tsan_atomic##bits##_fetch_sub(volatile T* p, T v, int) {            \
-    return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST);                                                                           \
-  }                                                                                                                              \
-  extern "C" __attribute__((visibility("hidden"), used)) bool __tsan_atomic##bits##_compare_exchange_strong(volatile T* p, T* e, \
-                                                                                                            T v, int, int) {     \
-    return __atomic_compare_exchange_n(p, e, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                                      \
-  }                                                                                                                              \
-  extern "C" __attribute__((visibility("hidden"), used)) bool __tsan_atomic##bits##_compare_exchange_weak(volatile T* p, T* e,   \
-                                                                                                          T v, int, int) {       \
-    return __atomic_compare_exchange_n(p, e, v, true, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                                       \
-  }
-WL_ATOMIC(8, unsigned char)
-WL_ATOMIC(16, unsigned short)
-WL_ATOMIC(32, unsigned)
-WL_ATOMIC(64, unsigned long)
-WL_CALLBACK __tsan_atomic_thread_fence(int) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 #endif

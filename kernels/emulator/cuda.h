@@ -2,8 +2,7 @@
 //
 // common/portable.cuh includes it where nvcc is not the compiler. Words are CUDA's and mean what they mean there; WL_SHARED,
 // WL_DYNAMIC_SHARED and launch() replace the three pieces of syntax that are not C++. Each block runs on one OS thread; its
-// threads are fibers that change places only at barriers and warp operations (scheduler.cpp). WARPLOOM_EMULATOR_CHECKED selects
-// the build whose every memory access is watched (checks.cpp).
+// threads are fibers that change places only at barriers and warp operations (scheduler.cpp).
 #pragma once
 
 #include <cmath>
@@ -14,6 +13,11 @@
 
 #include "../device.h"
 #include "vector_types.h"
+
+// Two builds have a function of theirs called before every access: checked (checks.cpp) and counting (counting.cpp).
+#if defined(WARPLOOM_EMULATOR_CHECKED) || defined(WARPLOOM_EMULATOR_COUNTING)
+#define WARPLOOM_EMULATOR_INSTRUMENTED 1
+#endif
 
 #define __global__
 #define __device__
@@ -27,7 +31,7 @@ namespace warploom {
 namespace emulator {
 
 // Where a barrier or warp operation stands in the source. Empty in the fast build, so that nothing is passed.
-#if defined(WARPLOOM_EMULATOR_CHECKED)
+#if defined(WARPLOOM_EMULATOR_INSTRUMENTED)
 struct Site {
   const char* file;
   int line;
@@ -52,10 +56,10 @@ struct BlockIdentity {
 extern __thread Identity* current_identity __attribute__((tls_model("initial-exec"), visibility("hidden")));
 extern __thread BlockIdentity current_block __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
-// A load that the instrumentation of the checked build does not see.
+// A load that the instrumentation does not see.
 template <class T>
 inline __attribute__((always_inline)) T own(const T& value) {
-#if !defined(WARPLOOM_EMULATOR_CHECKED)
+#if !defined(WARPLOOM_EMULATOR_INSTRUMENTED)
   return value;
 #else
   static_assert(sizeof(T) == 4 || sizeof(T) == 8, "4 or 8 bytes");
@@ -68,7 +72,7 @@ inline __attribute__((always_inline)) T own(const T& value) {
   else
     asm("ldr %0, %1" : "=r"(result) : "m"(value));
 #else
-#error "the checked emulator knows x86-64 and aarch64"
+#error "the instrumented builds of the emulator know x86-64 and aarch64"
 #endif
   return result;
 #endif
@@ -149,23 +153,23 @@ constexpr int warpSize = 32;
 #define WL_DYNAMIC_SHARED(T, name) T* name = static_cast<T*>(::warploom::emulator::dynamic_shared())
 #define WL_UNROLL
 
-#if defined(WARPLOOM_EMULATOR_CHECKED) && !defined(WARPLOOM_EMULATOR_RUNTIME)
-// The instrumentation does not see these: kernels, which live in this namespace, get ones that are checked.
+#if defined(WARPLOOM_EMULATOR_INSTRUMENTED) && !defined(WARPLOOM_EMULATOR_RUNTIME)
+// The instrumentation does not see these: kernels, which live in this namespace, get ones that are announced.
 namespace warploom {
 namespace emulator {
-void checked_copy(void* to, const void* from, size_t bytes);
-void checked_fill(void* to, int byte, size_t bytes);
+void announced_copy(void* to, const void* from, size_t bytes);
+void announced_fill(void* to, int byte, size_t bytes);
 }  // namespace emulator
 inline void* memcpy(void* to, const void* from, size_t bytes) {
-  emulator::checked_copy(to, from, bytes);
+  emulator::announced_copy(to, from, bytes);
   return to;
 }
 inline void* memmove(void* to, const void* from, size_t bytes) {
-  emulator::checked_copy(to, from, bytes);
+  emulator::announced_copy(to, from, bytes);
   return to;
 }
 inline void* memset(void* to, int byte, size_t bytes) {
-  emulator::checked_fill(to, byte, bytes);
+  emulator::announced_fill(to, byte, bytes);
   return to;
 }
 }  // namespace warploom

@@ -46,6 +46,8 @@ struct Fiber : Identity {  // a stack, and the thread that is on it
   struct CheckState* checks = nullptr;
   uint64_t shared_tag = 0, global_tag = 0;  // who it is, and when: see checks.h
   int64_t started_ns = 0;
+#elif defined(WARPLOOM_EMULATOR_COUNTING)
+  struct Lane* counted = nullptr;  // where what it does is written down; null while its block is not counted
 #endif
 };
 
@@ -145,6 +147,8 @@ struct Worker {
   unsigned long owner = 0;  // the OS thread whose thread-local addresses the fibers may have cached
 #if defined(WARPLOOM_EMULATOR_CHECKED)
   struct CheckState* checks = nullptr;
+#elif defined(WARPLOOM_EMULATOR_COUNTING)
+  struct CountState* counts = nullptr;
 #endif
 };
 
@@ -175,11 +179,18 @@ void forget_copies(Fiber* fiber);  // a new thread begins on this stack
 int worker_count();
 std::string emulator_threads_problem();
 
-// checks.cpp; in the fast build these are nothing
 #if defined(WARPLOOM_EMULATOR_CHECKED)
 constexpr bool kChecked = true;
+constexpr const char* kKind = "emulated:checked";
+constexpr const char* kDescription = "emulated, checked, on ";
+#elif defined(WARPLOOM_EMULATOR_COUNTING)
+constexpr bool kChecked = false;
+constexpr const char* kKind = "emulated:counting";
+constexpr const char* kDescription = "emulated, counting, on ";
 #else
 constexpr bool kChecked = false;
+constexpr const char* kKind = "emulated";
+constexpr const char* kDescription = "emulated on ";
 #endif
 
 }  // namespace emulator

@@ -20,7 +20,7 @@ namespace {
 }
 
 int print_site(char* text, size_t size, const Site& site) {
-#if defined(WARPLOOM_EMULATOR_CHECKED)
+#if defined(WARPLOOM_EMULATOR_INSTRUMENTED)
   if (site.file) return snprintf(text, size, " at %s:%d", short_path(site.file), site.line);
 #else
   (void)site, (void)text, (void)size;

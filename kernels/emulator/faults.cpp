@@ -1,57 +1,13 @@
-// faults.cpp - the words of a fault: which buffer, how far off, who else, and the source line of a code address.
-//
-// Composed after the block has been given up, on the worker's own stack. Lines come from addr2line (binutils, which comes with
-// the compiler); it is started only when there is something to report.
+// faults.cpp - the words of a fault: which buffer, how far off, who else, and where in the source. Composed after the block has been
+// given up, on the worker's own stack.
 #if defined(WARPLOOM_EMULATOR_CHECKED)
-#include <cxxabi.h>
-#include <dlfcn.h>
-#include <link.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <cstdio>
-#include <cstdlib>
 
 #include "checks.h"
-
-extern char** environ;
+#include "source_lines.h"
 
 namespace warploom {
 namespace emulator {
-
-uintptr_t library_base = 0;
-void set_library(uintptr_t low, uintptr_t high);
-[[noreturn]] void abandon(Worker& w);
-
-namespace {
-std::string library_path;
-void marker() {}
-}  // namespace
-
-void find_library() {
-  if (library_base) return;
-  Dl_info info;
-  if (!dladdr(reinterpret_cast<void*>(&marker), &info)) return;
-  library_path = info.dli_fname;
-  library_base = reinterpret_cast<uintptr_t>(info.dli_fbase);
-  dl_iterate_phdr(
-      [](dl_phdr_info* i, size_t, void*) {
-        uintptr_t low = ~uintptr_t(0), high = 0;
-        bool here = false;
-        for (int k = 0; k < i->dlpi_phnum; ++k) {
-          if (i->dlpi_phdr[k].p_type != PT_LOAD) continue;
-          const uintptr_t start = i->dlpi_addr + i->dlpi_phdr[k].p_vaddr, end = start + i->dlpi_phdr[k].p_memsz;
-          low = start < low ? start : low;
-          high = end > high ? end : high;
-          const uintptr_t self = reinterpret_cast<uintptr_t>(&marker);
-          here = here || (self >= start && self < end);
-        }
-        if (here) set_library(low, high);
-        return here ? 1 : 0;
-      },
-      nullptr);
-}
 
 void raise_fault(const Fault& fault) {
   Worker& w = *current_worker;
@@ -74,88 +30,6 @@ void raise_text(uintptr_t pc, const char* format, ...) {
 }
 
 namespace {
-
-std::string shortened(std::string path) {
-  for (size_t up; (up = path.find("/../")) != std::string::npos && up > 0;) {
-    const size_t folder = path.rfind('/', up - 1);
-    path.erase(folder == std::string::npos ? 0 : folder + 1, up + 4 - (folder == std::string::npos ? 0 : folder + 1));
-  }
-  const size_t kernels = path.rfind("/kernels/");
-  if (kernels != std::string::npos) return path.substr(kernels + 1);
-  const size_t slash = path.rfind('/');
-  const size_t before = slash == std::string::npos || slash == 0 ? std::string::npos : path.rfind('/', slash - 1);
-  return before == std::string::npos ? path : path.substr(before + 1);
-}
-
-std::string run_addr2line(uintptr_t offset) {
-  char address[32];
-  snprintf(address, sizeof(address), "0x%zx", static_cast<size_t>(offset));
-  const char* arguments[] = {"addr2line", "-C", "-f", "-i", "-e", library_path.c_str(), address, nullptr};
-  int ends[2];
-  if (pipe(ends) != 0) return "";
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_adddup2(&actions, ends[1], 1);
-  posix_spawn_file_actions_addopen(&actions, 2, "/dev/null", 1, 0);
-  posix_spawn_file_actions_addclose(&actions, ends[0]);
-  pid_t child = 0;
-  const int failed = posix_spawnp(&child, "addr2line", &actions, nullptr, const_cast<char**>(arguments), environ);
-  posix_spawn_file_actions_destroy(&actions);
-  close(ends[1]);
-  std::string output;
-  char buffer[1024];
-  ssize_t n;
-  while (!failed && (n = read(ends[0], buffer, sizeof(buffer))) > 0) output.append(buffer, static_cast<size_t>(n));
-  close(ends[0]);
-  if (!failed) waitpid(child, nullptr, 0);
-  return output;
-}
-
-// "kernels/v1/conv.cu:12 (conv2d_forward_kernel)": the innermost frame that is a kernel's own code, not these headers'.
-std::string source_line(uintptr_t pc) {
-  if (!pc) return "";
-  const uintptr_t offset = pc - library_base - 1;  // a return address: the call ends before it
-  const std::string output = run_addr2line(offset);
-  std::string best;
-  for (size_t at = 0; at < output.size();) {
-    size_t end = output.find('\n', at);
-    if (end == std::string::npos) break;
-    std::string function = output.substr(at, end - at);
-    size_t end2 = output.find('\n', end + 1);
-    if (end2 == std::string::npos) end2 = output.size();
-    std::string line = output.substr(end + 1, end2 - end - 1);
-    at = end2 + 1;
-    if (line.compare(0, 2, "??") == 0 || line.compare(0, 2, ":?") == 0) continue;
-    const size_t note = line.find(" (discriminator");
-    if (note != std::string::npos) line.resize(note);
-    const size_t parenthesis = function.find('(');
-    if (parenthesis != std::string::npos) function.resize(parenthesis);
-    const size_t space = function.rfind(' ');
-    if (space != std::string::npos && function.find('<') == std::string::npos) function = function.substr(space + 1);
-    if (function.compare(0, 10, "warploom::") == 0) function.erase(0, 10);
-    line = shortened(line);
-    const std::string text = line + " (" + function + ")";
-    if (best.empty()) best = text;
-    const bool own_header =
-        (line.find("kernels/emulator/") != std::string::npos && line.find("/selftest/") == std::string::npos) ||
-        line.find("kernels/common/tensor_core.cuh") != std::string::npos ||  // wrappers of one instruction
-        line.find("kernels/common/async_copy.cuh") != std::string::npos;
-    if (!own_header && line.find("/include/c++/") == std::string::npos) return text;
-  }
-  if (!best.empty()) return best;
-  Dl_info info;
-  char text[64];
-  if (dladdr(reinterpret_cast<void*>(pc), &info) && info.dli_sname) {
-    int status = 0;
-    char* name = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
-    snprintf(text, sizeof(text), "+0x%zx", static_cast<size_t>(pc - reinterpret_cast<uintptr_t>(info.dli_saddr)));
-    const std::string result = std::string(name ? name : info.dli_sname) + text;
-    free(name);
-    return result + " (no source line: addr2line of binutils is missing)";
-  }
-  snprintf(text, sizeof(text), "offset 0x%zx", static_cast<size_t>(offset));
-  return text + std::string(" of ") + shortened(library_path) + " (no source line: addr2line of binutils is missing)";
-}
 
 std::string at(const Fault& f) {
   if (f.site.file) return " at " + shortened(f.site.file) + ":" + std::to_string(f.site.line);
@@ -244,7 +118,7 @@ std::string other_party(const Worker& w, const Fault& f) {
             std::to_string(f.other_block / g.x / g.y) + "), ";
   }
   text += thread_name(w, f.other_thread) + (f.other_many ? " and others" : "");
-  const std::string line = source_line(f.other_pc + library_base);
+  const std::string line = source_line(f.other_pc + library_place.base);
   return line.empty() ? text : text + " at " + line;
 }
 

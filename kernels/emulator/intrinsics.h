@@ -62,6 +62,8 @@ inline T unpack(uint64_t value) {
   else
     return bits<T>(static_cast<uint8_t>(value));
 }
+// A choice without a branch, which the counting build would take for the kernel's own.
+inline __attribute__((always_inline)) int choose(bool first, int a, int b) { return b ^ ((a ^ b) & -static_cast<int>(first)); }
 inline int lane_number() { return static_cast<int>(own(own(current_identity)->number) & 31u); }
 
 // Atomics stand in the runtime: the checked build must not take them for plain accesses.
@@ -118,21 +120,21 @@ template <class T>
 inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, WL_SITE) {
   namespace e = ::warploom::emulator;
   const int lane = e::lane_number(), from = lane - static_cast<int>(delta & 31u);
-  const int source = from >= (lane & ~(width - 1)) ? from : lane;
+  const int source = e::choose(from >= (lane & ~(width - 1)), from, lane);
   return e::unpack<T>(e::warp_rendezvous(e::WarpOp::shuffle, mask, e::pack(value), static_cast<unsigned>(source), site));
 }
 template <class T>
 inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, WL_SITE) {
   namespace e = ::warploom::emulator;
   const int lane = e::lane_number(), from = lane + static_cast<int>(delta & 31u);
-  const int source = from <= (lane | (width - 1)) ? from : lane;
+  const int source = e::choose(from <= (lane | (width - 1)), from, lane);
   return e::unpack<T>(e::warp_rendezvous(e::WarpOp::shuffle, mask, e::pack(value), static_cast<unsigned>(source), site));
 }
 template <class T>
 inline T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32, WL_SITE) {
   namespace e = ::warploom::emulator;
   const int lane = e::lane_number(), from = lane ^ (lane_mask & 31);
-  const int source = from <= (lane | (width - 1)) ? from : lane;
+  const int source = e::choose(from <= (lane | (width - 1)), from, lane);
   return e::unpack<T>(e::warp_rendezvous(e::WarpOp::shuffle, mask, e::pack(value), static_cast<unsigned>(source), site));
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate, WL_SITE) {

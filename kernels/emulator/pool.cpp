@@ -84,6 +84,7 @@ void work(Worker& w, Launch& launch) {
     const uint64_t end = first + launch.claim < launch.blocks ? first + launch.claim : launch.blocks;
     for (uint64_t block = first; block < end; ++block) {
       if (block > launch.failed_block.load(std::memory_order_relaxed)) return;
+      if (!hooks::block_wanted(w, block)) continue;
       run_block(w, block);
       if (!w.failed) continue;
       const std::lock_guard<std::mutex> hold(launch.failure_lock);
@@ -96,6 +97,7 @@ void work(Worker& w, Launch& launch) {
       w.exception = nullptr;
     }
   }
+  hooks::launch_ends(w);
 }
 
 class Pool {

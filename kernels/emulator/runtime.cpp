@@ -33,7 +33,7 @@ std::string cpu_name() {
 class EmulatedDevice final : public Device {
  public:
   EmulatedDevice() {
-    info_.name = std::string(emulator::kChecked ? "emulated, checked, on " : "emulated on ") + cpu_name();
+    info_.name = emulator::kDescription + cpu_name();
     info_.compute_major = 9;
     info_.compute_minor = 0;
     info_.multiprocessors = emulator::worker_count();
@@ -106,7 +106,7 @@ class EmulatedDevice final : public Device {
 
 }  // namespace
 
-const char* runtime_kind() { return emulator::kChecked ? "emulated:checked" : "emulated"; }
+const char* runtime_kind() { return emulator::kKind; }
 
 int runtime_count(std::string* why) {
   std::string problem = emulator::emulator_threads_problem();

@@ -83,6 +83,7 @@ void complete(Worker& w, Warp& warp, int index);
 void end_thread(Worker& w, Fiber* self) {
   Warp& warp = *self->warp;
   warp.exited |= 1u << self->lane;
+  hooks::thread_ends(w, self);
   --w.live;
   w.naps = 0;
   if (w.arrived && w.arrived == w.live) {

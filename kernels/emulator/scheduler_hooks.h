@@ -1,4 +1,5 @@
-// scheduler_hooks.h - where the scheduler tells the checks what happens. The fast build compiles all of them to nothing.
+// scheduler_hooks.h - where the scheduler tells the checks, or the counters, what happens. The fast build compiles all of them to
+// nothing.
 #pragma once
 
 #include "engine.h"
@@ -28,30 +29,54 @@ void copy_issued(void* shared, const void* global, size_t bytes, size_t source_b
 void copy_landed(void* shared, size_t bytes, const void* caller);
 #else
 constexpr size_t kRedZone = 0;
-inline void launch_begins(Worker&) {}
-inline void block_begins(Worker&) {}
 inline void shared_opened(Worker&, size_t, size_t) {}
-inline void thread_begins(Worker&, Fiber*) {}
-inline void barrier_reached(Worker&, Fiber*, Site) {}
 inline void barrier_without(Worker&, Fiber*) {}
-inline void barrier_released(Worker&) {}
 inline void barrier_passed(Worker&, Fiber*) {}
-inline void warp_completed(Worker&, Warp&, const Rendezvous&) {}
 inline void warp_passed(Worker&, Fiber*) {}
 inline void failed_at(Worker&, Site) {}
-inline void copy_issued(void*, const void*, size_t, size_t, const void*) {}
 inline void copy_landed(void*, size_t, const void*) {}
+#endif
+
+#if defined(WARPLOOM_EMULATOR_COUNTING)
+bool block_wanted(Worker& w, uint64_t block);  // else it is left out
+void launch_begins(Worker& w);
+void launch_ends(Worker& w);  // not on a fiber
+void block_begins(Worker& w);
+void thread_begins(Worker& w, Fiber* self);
+void thread_ends(Worker& w, Fiber* self);
+void barrier_reached(Worker& w, Fiber* self, Site site);
+void barrier_released(Worker& w);
+void warp_completed(Worker& w, Warp& warp, const Rendezvous& r);
+void copy_issued(void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller);
+#else
+inline bool block_wanted(Worker&, uint64_t) { return true; }
+inline void launch_ends(Worker&) {}
+inline void thread_ends(Worker&, Fiber*) {}
+#endif
+
+#if !defined(WARPLOOM_EMULATOR_INSTRUMENTED)
+inline void launch_begins(Worker&) {}
+inline void block_begins(Worker&) {}
+inline void thread_begins(Worker&, Fiber*) {}
+inline void barrier_reached(Worker&, Fiber*, Site) {}
+inline void barrier_released(Worker&) {}
+inline void warp_completed(Worker&, Warp&, const Rendezvous&) {}
+inline void copy_issued(void*, const void*, size_t, size_t, const void*) {}
 #endif
 
 }  // namespace hooks
 
-// What launches and errors need from the checks.
+// What workers, launches and errors need from the checks and from the counters.
 #if defined(WARPLOOM_EMULATOR_CHECKED)
 void prepare_checks(Worker& w);           // once per worker
 void launch_opens(const Launch& launch);  // on the launching thread, before any block
 std::string fault_location(Worker& w);    // " at file.cu:12 (function)"; not on a fiber
 #else
+#if defined(WARPLOOM_EMULATOR_COUNTING)
+void prepare_checks(Worker& w);
+#else
 inline void prepare_checks(Worker&) {}
+#endif
 inline void launch_opens(const Launch&) {}
 inline std::string fault_location(Worker&) { return ""; }
 #endif

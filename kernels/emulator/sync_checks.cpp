@@ -6,12 +6,12 @@
 #include <cstdlib>
 
 #include "checks.h"
+#include "source_lines.h"
 
 namespace warploom {
 namespace emulator {
 
 void begin_releases(uint64_t serial);
-void find_library();
 
 void prepare_checks(Worker& w) {
   find_library();

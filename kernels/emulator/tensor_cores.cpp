@@ -119,6 +119,13 @@ Accumulators4 warp_multiply(TensorOp op, uint64_t a01, uint64_t a23, uint64_t b0
   return mine.c;
 }
 
+const void* matrix_row(const void* row, int lanes) {
+  alignas(16) static const char zeros[16] = {};
+  if (static_cast<int>(current_fiber()->number & 31u) >= lanes) return zeros;
+  require_shared(row, "ldmatrix");
+  return row;
+}
+
 Registers4 warp_load_matrices(TensorOp op, int count, uint64_t row_low, uint64_t row_high, Site site) {
   LoadOperands mine = {{row_low, row_high}, count, {}};
   warp_rendezvous(static_cast<WarpOp>(op), 0xffffffffu, reinterpret_cast<uint64_t>(&mine), 0, site);

@@ -26,6 +26,9 @@ struct Accumulators4 {
 Accumulators4 warp_multiply(TensorOp op, uint64_t a01, uint64_t a23, uint64_t b01, Accumulators4 c, WL_SITE);
 Registers4 warp_load_matrices(TensorOp op, int count, uint64_t row_low, uint64_t row_high, WL_SITE);
 void require_shared(const void* address, const char* what);  // fails where it is not shared memory
+// What this lane of an ldmatrix reads: `row`, or a row of zeros where only the first `lanes` lanes name one. Without a branch in the
+// kernel, which the counting build would take for the kernel's own.
+const void* matrix_row(const void* row, int lanes);
 
 // cp.async (async_copies.cpp): what was copied lands in shared memory when the thread waits for it, not before.
 void async_copy(void* shared, const void* global, int bytes, int source_bytes);
