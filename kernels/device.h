@@ -63,7 +63,7 @@ class WL_EXPORT Device {
   virtual void forget(int /*recording*/) noexcept {}
   virtual void begin_call(const char* /*op*/, const std::vector<Region>& /*regions*/) {}
   virtual void end_call() {}
-  virtual bool checks() const { return false; }
+  virtual bool checks() const { return false; }  // wants begin_call() and end_call()
 };
 
 struct DeviceLibrary {

@@ -32,7 +32,8 @@ LoadedLibrary load(const std::string& path) {
   LoadedLibrary l;
   l.path = path;
   const std::string stem = path.substr(path.rfind('/') + 1, path.size() - path.rfind('/') - 4);
-  l.kind = stem == "checked" ? "emulated:checked" : stem.substr(0, stem.find('_'));  // until the library itself says
+  // Until the library itself says.
+  l.kind = stem == "checked" || stem == "counting" ? "emulated:" + stem : stem.substr(0, stem.find('_'));
   void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!handle) {
     const char* e = dlerror();

@@ -17,7 +17,7 @@ struct LoadedLibrary {
   bool usable() const { return library && devices > 0; }
 };
 
-// A device opened by name ("cpu", "cuda", "cuda:1", "emulated", "emulated:checked") and the tables of its library.
+// A device opened by name ("cpu", "cuda", "cuda:1", "emulated", "emulated:checked", ...) and the tables of its library.
 struct OpenDevice {
   std::string name;
   std::shared_ptr<Device> device;

@@ -1,6 +1,8 @@
 // count_report.cpp - what was counted, added up over blocks and launches, told by kernel and source line as JSON; and the C function
 // through which counting is switched on and the report fetched (warploom_counters).
 #if defined(WARPLOOM_EMULATOR_COUNTING)
+#include <fnmatch.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -9,6 +11,7 @@
 #include <vector>
 
 #include "counting.h"
+#include "memory.h"
 #include "source_lines.h"
 #include "tensor_cores.h"
 
@@ -19,19 +22,21 @@ CountOrders count_orders;
 
 namespace {
 
+thread_local std::string call_of_this_thread;
+
 struct Shape {
   unsigned x, y, z;
   bool operator<(const Shape& o) const { return std::tie(x, y, z) < std::tie(o.x, o.y, o.z); }
 };
 
 struct KernelKey {
-  std::string name;
+  std::string call, name;
   uintptr_t function;
   Shape grid, block;
   size_t dynamic_shared;
   bool operator<(const KernelKey& o) const {
-    return std::tie(name, function, grid, block, dynamic_shared) <
-           std::tie(o.name, o.function, o.grid, o.block, o.dynamic_shared);
+    return std::tie(call, name, function, grid, block, dynamic_shared) <
+           std::tie(o.call, o.name, o.function, o.grid, o.block, o.dynamic_shared);
   }
 };
 
@@ -90,14 +95,22 @@ void add(KernelTotals& to, const KernelTotals& from) {
 
 }  // namespace
 
+void name_call(const char* op) { call_of_this_thread = op; }
+
+void launch_opens(Launch& launch) {
+  launch.call = call_of_this_thread;
+  launch.counted =
+      count_orders.on && (count_orders.calls.empty() || fnmatch(count_orders.calls.c_str(), launch.call.c_str(), 0) == 0);
+}
+
 void add_counts(Worker& w) {
   CountState& c = *w.counts;
   const LaunchRequest& r = *w.launch->request;
-  if (!count_orders.on) return;
+  if (!w.launch->counted) return;
   Whole& all = whole();
   const std::lock_guard<std::mutex> hold(all.lock);
-  Kernel& k =
-      all.kernels[KernelKey{r.name, reinterpret_cast<uintptr_t>(r.kernel), shape(r.grid), shape(r.block), r.shared_bytes}];
+  Kernel& k = all.kernels[KernelKey{w.launch->call, r.name, reinterpret_cast<uintptr_t>(r.kernel), shape(r.grid), shape(r.block),
+                                    r.shared_bytes}];
   if (k.launches.empty()) k.order = w.launch->serial;
   k.launches[w.launch->serial] = 1;
   add(k.totals, c.totals);
@@ -245,6 +258,7 @@ void put(Json& j, const KernelKey& key, const Kernel& k, const Lines& lines) {
   const KernelTotals& t = k.totals;
   const uint64_t blocks = uint64_t(key.grid.x) * key.grid.y * key.grid.z * k.launches.size();
   j.open('{');
+  j.string("call", key.call);
   j.string("kernel", key.name);
   j.number("launches", k.launches.size());
   j.shape("grid", key.grid);
@@ -370,8 +384,8 @@ struct FromEnvironment {  // WARPLOOM_COUNT_BLOCKS: count from the start, so man
 }  // namespace emulator
 }  // namespace warploom
 
-// "start BLOCKS", "start BLOCKS skip": forgets what was counted, and counts that many blocks of each launch (0: all); "skip": the
-// others do not run. "stop". "report": the counts as JSON. Not while a kernel runs.
+// "start BLOCKS run|skip CALLS": forgets what was counted, and counts that many blocks of each launch (0: all) of the operations that
+// match the pattern CALLS; "skip": what is not counted does not run. "stop". "report": the counts as JSON. Not while a kernel runs.
 extern "C" WL_EXPORT const char* warploom_counters(const char* order) {
   using namespace warploom::emulator;
   static std::string answer;
@@ -380,8 +394,10 @@ extern "C" WL_EXPORT const char* warploom_counters(const char* order) {
   if (words.compare(0, 6, "start ") == 0) {
     const std::lock_guard<std::mutex> hold(whole().lock);
     whole().kernels.clear();
+    const size_t mode = words.find(' ', 6), calls = mode == std::string::npos ? mode : words.find(' ', mode + 1);
     count_orders.blocks = strtoull(words.c_str() + 6, nullptr, 10);
-    count_orders.skip_rest = words.find(" skip") != std::string::npos;
+    count_orders.skip_rest = mode != std::string::npos && words.compare(mode + 1, 4, "skip") == 0;
+    count_orders.calls = calls == std::string::npos ? "" : words.substr(calls + 1);
     count_orders.on = true;
   } else if (words == "stop") {
     count_orders.on = false;

@@ -112,7 +112,7 @@ namespace hooks {
 
 bool block_wanted(Worker& w, uint64_t block) {
   CountState& c = *w.counts;
-  c.counting = block_counted(block, w.launch->blocks);
+  c.counting = w.launch->counted && block_counted(block, w.launch->blocks);
   return c.counting || !count_orders.on || !count_orders.skip_rest;
 }
 

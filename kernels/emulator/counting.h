@@ -149,12 +149,12 @@ void make_lockstep(CountState& c);
 struct CountOrders {
   bool on = false;
   uint64_t blocks = 0;     // of each launch, spread over the grid; 0: all
-  bool skip_rest = false;  // blocks that are not counted are not run either
+  bool skip_rest = false;  // what is not counted is not run either
+  std::string calls;       // of operations that match this pattern ("conv2.*"); empty: of all
 };
 extern CountOrders count_orders __attribute__((visibility("hidden")));
 inline bool block_counted(uint64_t block, uint64_t blocks) {
   const uint64_t wanted = count_orders.blocks;
-  if (!count_orders.on) return false;
   if (wanted == 0 || blocks <= wanted) return true;
   // One of each of `wanted` equal stretches, at another place in each: a fixed step would always meet the same column of the grid.
   const uint64_t stretch = block * wanted / blocks;

@@ -114,6 +114,10 @@ struct Launch {
   std::string failure;
   std::exception_ptr exception;
   uint64_t serial = 0;
+#if defined(WARPLOOM_EMULATOR_COUNTING)
+  std::string call;      // the operation it belongs to: "conv2.conv2d_forward"
+  bool counted = false;  // as was asked for
+#endif
 };
 
 struct Worker {
@@ -181,14 +185,17 @@ std::string emulator_threads_problem();
 
 #if defined(WARPLOOM_EMULATOR_CHECKED)
 constexpr bool kChecked = true;
+constexpr bool kNamesCalls = true;  // wants to hear which operation launches belong to
 constexpr const char* kKind = "emulated:checked";
 constexpr const char* kDescription = "emulated, checked, on ";
 #elif defined(WARPLOOM_EMULATOR_COUNTING)
 constexpr bool kChecked = false;
+constexpr bool kNamesCalls = true;
 constexpr const char* kKind = "emulated:counting";
 constexpr const char* kDescription = "emulated, counting, on ";
 #else
 constexpr bool kChecked = false;
+constexpr bool kNamesCalls = false;
 constexpr const char* kKind = "emulated";
 constexpr const char* kDescription = "emulated on ";
 #endif

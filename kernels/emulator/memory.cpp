@@ -35,8 +35,13 @@ void* memory_allocate(int64_t bytes, const std::string& what) {
 void memory_release(void* data) noexcept { free(data); }
 void memory_touch(const void*, int64_t, bool, const char*) {}
 void memory_copied(void*, const void*, int64_t) {}
+#if defined(WARPLOOM_EMULATOR_COUNTING)
+void memory_begin_call(const char* op, const std::vector<Region>&) { name_call(op); }
+void memory_end_call() { name_call(""); }
+#else
 void memory_begin_call(const char*, const std::vector<Region>&) {}
 void memory_end_call() {}
+#endif
 #endif
 
 }  // namespace emulator

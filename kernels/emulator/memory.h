@@ -16,6 +16,9 @@ void memory_release(void* data) noexcept;
 // The checked build throws if [data, data + bytes) is not inside one allocation; `write` marks it as written.
 void memory_touch(const void* data, int64_t bytes, bool write, const char* action);
 void memory_copied(void* to, const void* from, int64_t bytes);
+#if defined(WARPLOOM_EMULATOR_COUNTING)
+void name_call(const char* op);  // count_report.cpp: what this OS thread launches from now on belongs to it
+#endif
 void memory_begin_call(const char* op, const std::vector<Region>& regions);
 void memory_end_call();
 

@@ -96,7 +96,7 @@ class EmulatedDevice final : public Device {
     if (recorder_.keep([this] { end_call(); })) return;
     emulator::memory_end_call();
   }
-  bool checks() const override { return emulator::kChecked; }
+  bool checks() const override { return emulator::kNamesCalls; }
 
  private:
   emulator::Recorder recorder_;

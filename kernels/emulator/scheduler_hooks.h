@@ -74,10 +74,11 @@ std::string fault_location(Worker& w);    // " at file.cu:12 (function)"; not on
 #else
 #if defined(WARPLOOM_EMULATOR_COUNTING)
 void prepare_checks(Worker& w);
+void launch_opens(Launch& launch);
 #else
 inline void prepare_checks(Worker&) {}
-#endif
 inline void launch_opens(const Launch&) {}
+#endif
 inline std::string fault_location(Worker&) { return ""; }
 #endif
 

@@ -16,8 +16,8 @@ class GraphError(ValueError): ...  # malformed graph or mismatched shapes; the t
 
 def libraries() -> list[dict[str, Any]]:
     """Device libraries beside the package: {"kind", "path", "usable": bool, "why": str, "devices": [info], "versions": [names]}.
-    kind is "cpu", "cuda", "emulated" or "emulated:checked"; info holds name, compute_major, compute_minor, multiprocessors,
-    memory_bytes."""
+    kind is "cpu", "cuda", "emulated", "emulated:checked" or "emulated:counting"; info holds name, compute_major, compute_minor,
+    multiprocessors, memory_bytes."""
 
 def versions() -> list[dict[str, Any]]:
     """Every version any library holds: {"name", "summary", "layout": "nchw"|"nhwc", "weight_layout", "kinds": [device kinds]}."""

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple, TypedDict
 from warploom import _core
 from warploom.errors import ArgumentError, DeviceError, UnsupportedError
 
-KINDS = ("cpu", "cuda", "emulated", "emulated:checked")
+KINDS = ("cpu", "cuda", "emulated", "emulated:checked", "emulated:counting")
 _NOT_BUILT = {
     "cpu": "this build has no cpu kernel set",
     "cuda": "this build has no cuda library, because no nvcc was found when it was built; put nvcc on the PATH and install again",
     "emulated": "this build has no emulated device",
     "emulated:checked": "this build has no checked emulated device",
+    "emulated:counting": "this build has no counting emulated device (it was configured with WARPLOOM_COUNTING=OFF)",
 }
 
 
@@ -106,6 +107,11 @@ def versions() -> list[Version]:
     return sorted(rows, key=lambda row: row["name"] == "cpu")
 
 
+def library_path(kind: str) -> str:
+    """The file of the device library that serves a kind of device; "" where there is none."""
+    return next((str(library["path"]) for library in _libraries() if library["kind"] == kind and library["usable"]), "")
+
+
 def layouts(version: str) -> tuple[str, str]:
     """(activation layout, weight layout) of a version."""
     for v in _versions():
@@ -125,8 +131,8 @@ def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool 
     known = {v["name"]: v["kinds"] for v in _versions()}
     if not isinstance(version, str) or (version != "auto" and version not in known):
         raise ArgumentError(f"unknown version {version!r}; expected one of auto, {', '.join(sorted(known))}")
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|emulated(:checked)?", device):
-        raise ArgumentError(f"unknown device {device!r}; expected one of auto, cpu, cuda, cuda:N, emulated, emulated:checked")
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|emulated(:checked|:counting)?", device):
+        raise ArgumentError(f"unknown device {device!r}; expected one of auto, cpu, cuda, cuda:N, {', '.join(KINDS[2:])}")
     if device != "auto":
         return _named(version, device, here, known)
 
