@@ -1,30 +1,40 @@
 // Maths    columns[(c, kh, kw), pixel] = map[c, pixel * step + base + sign * (kh, kw)], zero outside (im2col).
 // Layout   map [N, C, H, W]; columns [C * KH * KW, stride], pixels of several images side by side.
-// Owns     A thread owns four neighbouring columns (one if a row of pixels is no multiple of four) of all taps of a channel: the
-//          decoding of the columns is paid once, the map's values come from L1 after the first tap, the stores are float4.
+// Owns     A thread owns one column of all taps of a few channels: its place in the map is worked out once, and neighbouring threads
+//          read and write neighbouring elements. (Four columns a thread, stored as a float4, would load 16 bytes apart: four times the
+//          sectors.)
 // Bound    memory: the writes. The window of columns is sized so that the matrix multiplication finds it in L2.
-// Needs    window.first a multiple of 4 for the vector path.
+// Needs    fewer than 2^31 elements an image.
 #include "../common/fast_divisor.cuh"
-#include "../common/vector.cuh"
 #include "unfold.h"
 
 namespace warploom::v4 {
 
+constexpr int kUnfoldThreads = 128, kUnfoldChannels = 4;  // a thread's channels
+
+// Places of columns in the maps, from the window's first one on.
+struct ColumnPlaces {
+  int64_t first_image;
+  int first_pixel;  // in that image
+  FastDivisor area, width;
+};
+
 // map: [N, C, H, W]; columns: [C * KH * KW, stride]
-template <int Vec>
-__global__ void unfold_kernel(Unfold u, const float* __restrict__ map, int64_t first, int count, int64_t stride,
+__global__ void unfold_kernel(Unfold u, ColumnPlaces places, const float* __restrict__ map, int count, int64_t stride,
                               float* __restrict__ columns) {
-  const int64_t item = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (item * Vec >= stride) return;
-  const int column = static_cast<int>(item * Vec);
+  const int64_t column = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (column >= stride) return;
+  const int64_t from_first = places.first_pixel + column;
   const int pixels = u.OH * u.OW;
-  const int64_t j = first + column;
-  const int64_t n = j / pixels;
-  const int pixel = static_cast<int>(j - n * pixels), oh = pixel / u.OW, ow = pixel - oh * u.OW;
+  const int image =
+      from_first < 0x7fffffff ? places.area.quotient(static_cast<int>(from_first)) : static_cast<int>(from_first / pixels);
+  const int pixel = static_cast<int>(from_first - int64_t(image) * pixels);
+  const int oh = places.width.quotient(pixel), ow = pixel - oh * u.OW;
   const int h0 = oh * u.step_h + u.base_h, w0 = ow * u.step_w + u.base_w;
-  const bool exists = column < count;  // with Vec == 4 count is a multiple of 4
+  const bool exists = column < count;
+  const float* const maps = map + (places.first_image + image) * u.C * (int64_t(u.H) * u.W);
   for (int c = blockIdx.y; c < u.C; c += gridDim.y) {
-    const float* const plane = map + (n * u.C + c) * (int64_t(u.H) * u.W);
+    const float* const plane = maps + c * (int64_t(u.H) * u.W);
     float* to = columns + int64_t(c) * u.KH * u.KW * stride + column;
     for (int kh = 0; kh < u.KH; ++kh) {
       const int h = h0 + u.sign * kh;
@@ -32,24 +42,18 @@ __global__ void unfold_kernel(Unfold u, const float* __restrict__ map, int64_t f
       const float* const row = plane + int64_t(h) * u.W;
       for (int kw = 0; kw < u.KW; ++kw, to += stride) {
         const int w = w0 + u.sign * kw;
-        float v[Vec];
-        WL_UNROLL
-        for (int i = 0; i < Vec; ++i) {
-          const int at = w + i * u.step_w;
-          v[i] = row_inside && at >= 0 && at < u.W ? row[at] : 0.0f;
-        }
-        copy_vector<Vec>(to, v);
+        *to = row_inside && w >= 0 && w < u.W ? row[w] : 0.0f;
       }
     }
   }
 }
 
 void unfold(const Unfold& u, const float* map, const Window& window, float* columns, const Context& context) {
-  const bool vector = u.OW % 4 == 0 && window.first % 4 == 0 && window.count % 4 == 0 && aligned16(columns);
-  const int threads = 256, vec = vector ? 4 : 1;
-  const dim3 grid(blocks_for(window.stride() / vec, threads), std::min(u.C, 65535));
-  launch(context, "unfold", vector ? unfold_kernel<4> : unfold_kernel<1>, grid, dim3(threads), 0, u, map, window.first,
-         window.count, window.stride(), columns);
+  const ColumnPlaces places = {window.first / u.pixels(), static_cast<int>(window.first % u.pixels()),
+                               FastDivisor(static_cast<int>(u.pixels())), FastDivisor(u.OW)};
+  const dim3 grid(blocks_for(window.stride(), kUnfoldThreads),
+                  std::min(static_cast<int>(blocks_for(u.C, kUnfoldChannels)), 65535));
+  launch(context, "unfold", unfold_kernel, grid, dim3(kUnfoldThreads), 0, u, places, map, window.count, window.stride(), columns);
 }
 
 }  // namespace warploom::v4
