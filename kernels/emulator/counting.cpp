@@ -7,16 +7,27 @@
 #include <cstdlib>
 
 #include "atomics_hooks.h"
+#include "memory.h"
 #include "source_lines.h"
 #include "tensor_cores.h"
 
 namespace warploom {
 namespace emulator {
 
-void* grow(void* data, size_t bytes) {
-  void* const grown = realloc(data, bytes);
-  if (!grown) fail("the counting emulated device has no memory left for what the threads do: choose a smaller problem");
-  return grown;
+namespace {
+std::atomic<size_t> grown_bytes{0};
+size_t most_bytes = 0;  // of the machine's memory, for what threads have done since their warps last met
+}  // namespace
+
+void* grow(void* data, size_t before, size_t bytes) {
+  void* const grown = grown_bytes.fetch_add(bytes - before) + bytes - before <= most_bytes ? realloc(data, bytes) : nullptr;
+  if (grown) return grown;
+  grown_bytes.fetch_sub(bytes - before);
+  fail(
+      "does more between two barriers than the counting emulated device can keep in %zu MiB until the lanes of its warp meet: "
+      "choose "
+      "a smaller batch or problem",
+      most_bytes >> 20);
 }
 
 namespace {
@@ -33,13 +44,6 @@ inline void write_down(Lane& lane, uintptr_t pc, Mark mark) {
   lane.codes.push(code);
   lane.hash = (lane.hash ^ code) * 0x9e3779b97f4a7c15ull;
   lane.hash ^= lane.hash >> 32;
-}
-
-__attribute__((noinline, cold)) void too_much(const CountState& c) {
-  fail(
-      "has %llu events between two barriers, more than can be kept to group the lanes of a warp: choose a smaller problem or "
-      "batch",
-      static_cast<unsigned long long>(c.limit));
 }
 
 // Which function: stacks grow downwards. A frame below the top one is a call, one above it a return.
@@ -64,6 +68,13 @@ inline void write_access(Lane& lane, uint64_t access) {
   lane.hash ^= Access::kind(access) * 0xff51afd7ed558ccdull;
 }
 
+template <class T>
+inline void swap(Grown<T>& a, Grown<T>& b) {
+  const Grown<T> c = a;
+  a = b;
+  b = c;
+}
+
 inline bool left_out(const CountState& c, uintptr_t address) {
   return address - c.stacks_low < c.stacks_bytes || address - library_place.low < library_place.high - library_place.low ||
          address - c.parameters < c.parameter_bytes;
@@ -81,7 +92,6 @@ inline void access_lane(Lane& lane, uintptr_t address, size_t bytes, Caller call
     write_access(lane, Access::pack(address + done, part, action, shared));
     lane.hash ^= part;
   }
-  if (__builtin_expect(lane.codes.size > c.limit, 0)) too_much(c);
 }
 
 template <Kind kind, bool aligned>
@@ -98,6 +108,7 @@ inline bool time_for_others(const Fiber* f) { return f->counted && (f->counted->
 
 void prepare_checks(Worker& w) {
   find_library();
+  most_bytes = static_cast<size_t>(physical_memory()) / 4;
   auto* c = new CountState;
   c->worker = &w;
   c->shared_base = reinterpret_cast<uintptr_t>(w.shared);
@@ -120,7 +131,6 @@ void launch_begins(Worker& w) {
   CountState& c = *w.counts;
   c.parameters = reinterpret_cast<uintptr_t>(w.launch->request->parameters);
   c.parameter_bytes = w.launch->request->parameter_bytes;
-  c.limit = (uint64_t(1) << 26) / (w.threads < 32 ? 32 : w.threads < 256 ? w.threads : 256);
 }
 
 void launch_ends(Worker& w) { add_counts(w); }
@@ -143,7 +153,15 @@ void thread_ends(Worker& w, Fiber* self) {
   CountState& c = *w.counts;
   if (!c.counting) return;
   if (w.static_bytes > c.totals.static_shared) c.totals.static_shared = w.static_bytes;
-  if (self->warp->exited == 0xffffffffu) replay_warp(c, self->number >> 5);
+  if (self->warp->exited != 0xffffffffu) return;
+  const unsigned warp = self->number >> 5, next = warp + 1 < (w.threads + 31) / 32 ? warp + 1 : 0;
+  replay_warp(c, warp);
+  // The warps of a kernel without barriers run one after another: one warp's memory serves them all.
+  for (unsigned l = 0; l < 32 && next != warp; ++l) {
+    Lane &mine = c.lanes[warp * 32 + l], &other = c.lanes[next * 32 + l];
+    if (other.codes.capacity < mine.codes.capacity && !other.codes.size) swap(mine.codes, other.codes);
+    if (other.accesses.capacity < mine.accesses.capacity && !other.accesses.size) swap(mine.accesses, other.accesses);
+  }
 }
 
 void barrier_reached(Worker&, Fiber*, Site) {}
@@ -201,6 +219,5 @@ WL_CALLBACK __sanitizer_cov_trace_pc() {
   Lane& lane = *f->counted;
   come_to(lane, __builtin_frame_address(0));
   write_down(lane, reinterpret_cast<uintptr_t>(__builtin_return_address(0)), Mark::block);
-  if (__builtin_expect(lane.codes.size > lane.state->limit, 0)) too_much(*lane.state);
 }
 #endif

@@ -24,13 +24,13 @@ struct Grown {
     data[size++] = value;
   }
 };
-void* grow(void* data, size_t bytes);
+void* grow(void* data, size_t before, size_t bytes);  // counted against a limit: see counting.cpp
 template <class T>
 __attribute__((noinline)) void Grown<T>::reserve(uint32_t wanted) {
   if (wanted <= capacity) return;
   uint32_t next = capacity ? 2 * capacity : 64;
   while (next < wanted) next *= 2;
-  data = static_cast<T*>(grow(data, next * sizeof(T)));
+  data = static_cast<T*>(grow(data, capacity * sizeof(T), next * sizeof(T)));
   capacity = next;
 }
 
@@ -112,7 +112,7 @@ struct CountTable {
     T* const old = rows;
     const uint32_t before = capacity;
     capacity = capacity ? 2 * capacity : 256;
-    rows = static_cast<T*>(grow(nullptr, capacity * sizeof(T)));
+    rows = static_cast<T*>(grow(nullptr, 0, capacity * sizeof(T)));
     memset(static_cast<void*>(rows), 0, capacity * sizeof(T));
     for (uint32_t i = 0; i < before; ++i)
       if (old[i].key) *find(old[i].key) = old[i];
@@ -131,7 +131,6 @@ struct CountState {  // one per worker
   Lane lanes[kMaxThreads];
   uintptr_t shared_base = 0, stacks_low = 0, stacks_bytes = 0, parameters = 0, parameter_bytes = 0;
   bool counting = false;  // this block
-  uint64_t limit = 0;     // events a block may write down between two meetings
   CountTable<SiteCounts> sites;
   CountTable<BlockCounts> blocks;
   KernelTotals totals;

@@ -69,7 +69,8 @@ std::string next_line(const std::string& text, size_t* at) {
 
 bool of_the_emulator(const std::string& file) {
   return (file.find("kernels/emulator/") != std::string::npos && file.find("/selftest/") == std::string::npos) ||
-         file.find("kernels/common/tensor_core.cuh") != std::string::npos ||  // wrappers of one instruction
+         file.find("kernels/common/vector.cuh") != std::string::npos ||  // wrappers of one instruction
+         file.find("kernels/common/tensor_core.cuh") != std::string::npos ||
          file.find("kernels/common/async_copy.cuh") != std::string::npos || file.find("/include/c++/") != std::string::npos;
 }
 

@@ -57,16 +57,17 @@ def show(result: Profile, lines: int) -> None:
     from rich.console import Console
 
     terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else max(150, shutil.get_terminal_size().columns), highlight=False)
+    console = Console(width=None if terminal else max(190, shutil.get_terminal_size().columns), highlight=False)
     precision = "" if result.precision == "fp32" else f", {result.precision}"
-    console.print(f"[bold]{result.model}, version {result.version}, batch {result.batch_size}{precision}[/bold]")
+    calls = {k.call for k in result.kernels}
+    of = f": {calls.pop()}" if len(calls) == 1 else ""
+    console.print(f"[bold]{result.model}, version {result.version}, batch {result.batch_size}{precision}{of}[/bold]")
     console.print(_kernel_table(result))
     if lines and (hottest := result.hottest(lines)):
         console.print(_line_table(hottest))
-    partings = sorted(((k, p) for k in result.kernels for p in k.partings), key=lambda item: -item[1].divergent)[: lines // 2]
-    for k, p in partings:
+    for name, p in result.partings(lines // 2):
         share = f"{p.divergent:,} of {p.branches:,} branches ({p.divergent / p.branches:.0%})"
-        console.print(f"lanes part before {p.place} ({k.name}): {share}")
+        console.print(f"lanes part before {p.place} ({name}): {share}")
     counted, there = sum(k.blocks_counted for k in result.kernels), sum(k.blocks for k in result.kernels)
     console.print(
         f"counted in {counted:,} of {there:,} blocks; x ideal: sectors or wavefronts over the fewest that would do; bytes/FLOP: "
@@ -84,7 +85,8 @@ def _kernel_table(result: Profile) -> object:
     from rich.table import Table
 
     table = Table(header_style="bold")
-    for name in ("operation", "kernel"):
+    several = len({k.call for k in result.kernels}) > 1
+    for name in ("operation", "kernel") if several else ("kernel",):
         table.add_column(name, overflow="fold")
     columns = (
         "grid", "block", "global\nrequests", "sectors\n/request", "x ideal", "shared\nrequests", "wavefronts\n/request",
@@ -96,7 +98,8 @@ def _kernel_table(result: Profile) -> object:
         device, shared = k.total("global"), k.total("shared")
         per_flop = result.bytes_per_flop(k)
         table.add_row(
-            k.call, k.name + _extras(k), _shape(k.grid) + (f"\n{k.launches} launches" if k.launches > 1 else ""), _shape(k.block),
+            *((k.call,) if several else ()), k.name + _extras(k),
+            _shape(k.grid) + (f"\n{k.launches} launches" if k.launches > 1 else ""), _shape(k.block),
             f"{device.requests:,}", f"{device.per_request:.2f}", _marked(k.coalescing, f"{k.coalescing:.2f}", 1.1, 2.0),
             f"{shared.requests:,}" if shared.requests else "", f"{shared.per_request:.2f}" if shared.requests else "",
             _marked(k.conflicts, f"{k.conflicts:.2f}", 1.001, 1.5) if shared.requests else "",
@@ -108,32 +111,30 @@ def _kernel_table(result: Profile) -> object:
 
 def _extras(k: Kernel) -> str:
     parts = [f"{count:,} mma {name}" for name, count in k.matrix_multiplies.items()]
-    parts += [
-        f"{count:,} {name}"
-        for name, count in (("ldmatrix", k.matrix_loads), ("shuffles", k.shuffles), ("votes", k.votes))
-        if count
-    ]
-    if k.barriers:
-        parts.append(f"{k.barriers / max(k.blocks_counted, 1):,.0f} barriers a block")
+    counts = {"ldmatrix": k.matrix_loads, "shuffles": k.shuffles, "votes": k.votes}
+    parts += [f"{count:,} {name}" for name, count in counts.items() if count]
+    barriers = round(k.barriers / max(k.blocks_counted, 1))
+    if barriers:
+        parts.append(f"{barriers:,} barrier{'s' if barriers != 1 else ''} a block")
     shared = k.static_shared + k.dynamic_shared
     if shared:
         parts.append(f"{bytes_text(shared)} shared")
     return "".join(f"\n[dim]{part}[/dim]" for part in parts)
 
 
-def _line_table(hottest: list[tuple[Kernel, Line]]) -> object:
+def _line_table(hottest: list[tuple[str, Line]]) -> object:
     from rich.table import Table
 
     table = Table(header_style="bold", title="source lines that move most", title_justify="left")
-    for name in ("line", "kernel", "access"):
-        table.add_column(name, overflow="fold")
-    for name in ("requests", "active\nlanes", "sectors or wavefronts\n/request", "x ideal"):
-        table.add_column(name, justify="right")
-    for k, line in hottest:
+    for column in ("line", "kernel", "access"):
+        table.add_column(column, overflow="fold")
+    for column in ("requests", "active\nlanes", "sectors or wavefronts\n/request", "x ideal"):
+        table.add_column(column, justify="right")
+    for name, line in hottest:
         t = line.traffic
         fine = 1.1 if line.space == "global" else 1.001
         table.add_row(
-            line.place, k.name, f"{line.space} {line.action}, {line.access_bytes} bytes", f"{t.requests:,}", f"{t.active:.0%}",
+            line.place, name, f"{line.space} {line.action}, {line.access_bytes} bytes", f"{t.requests:,}", f"{t.active:.0%}",
             f"{t.per_request:.2f}", _marked(t.ratio, f"{t.ratio:.2f}", fine, 2.0),
         )  # fmt: skip
     return table

@@ -3,14 +3,14 @@
 import fnmatch
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from warploom import counters, errors, hardware, losses, optim
-from warploom.counters import Kernel, Line
+from warploom.counters import Kernel, Line, Parting
 from warploom.engine import Engine, lower
 from warploom.model import PRECISIONS, Model
 from warploom.summary import Summary
@@ -35,11 +35,29 @@ class Profile:
         flops = self.flops.get(kernel.call, 0)
         return kernel.global_bytes / flops if flops else None
 
-    def hottest(self, count: int) -> list[tuple[Kernel, Line]]:
-        """Source lines that move most: device sectors and shared wavefronts, which cost an SM about the same time."""
-        found = [(k, line) for k in self.kernels for line in k.lines]
-        weight = {id(k): k.blocks / max(k.blocks_counted, 1) for k in self.kernels}
-        return sorted(found, key=lambda item: -item[1].traffic.moved * weight[id(item[0])])[:count]
+    def hottest(self, count: int) -> list[tuple[str, Line]]:
+        """(kernel, line) of the source lines that move most: device sectors and shared wavefronts, scaled to all blocks."""
+        found: dict[tuple[str, ...], tuple[float, Line]] = {}
+        for k in self.kernels:
+            for line in k.lines:
+                key = (k.name, line.place, line.space, line.action, str(line.access_bytes))
+                weight, same = found.get(key, (0.0, None))
+                moved = line.traffic.moved * k.blocks / max(k.blocks_counted, 1)
+                merged = replace(line, traffic=same.traffic + line.traffic) if same else line
+                found[key] = (weight + moved, merged)
+        order = sorted(found.items(), key=lambda item: -item[1][0])
+        return [(key[0], line) for key, (_, line) in order[:count]]
+
+    def partings(self, count: int) -> list[tuple[str, Parting]]:
+        """(kernel, branch) where lanes part most often."""
+        found: dict[tuple[str, str], Parting] = {}
+        for k in self.kernels:
+            for p in k.partings:
+                same = found.get((k.name, p.place))
+                more = (same.branches, same.divergent) if same else (0, 0)
+                found[k.name, p.place] = replace(p, branches=p.branches + more[0], divergent=p.divergent + more[1])
+        order = sorted(found.items(), key=lambda item: -item[1].divergent)
+        return [(key[0], p) for key, p in order[:count]]
 
     def record(self) -> dict[str, Any]:
         """JSON-able: the device's counts and what follows from them."""
