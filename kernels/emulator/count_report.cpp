@@ -131,9 +131,7 @@ void add_counts(Worker& w) {
       add_successor(to, from.next);
     }
   }
-  c.totals = KernelTotals();
-  c.sites.clear();
-  c.blocks.clear();
+  forget_counts(c);
 }
 
 namespace {

@@ -131,6 +131,7 @@ void launch_begins(Worker& w) {
   CountState& c = *w.counts;
   c.parameters = reinterpret_cast<uintptr_t>(w.launch->request->parameters);
   c.parameter_bytes = w.launch->request->parameter_bytes;
+  if (c.totals.blocks_counted) forget_counts(c);  // of a launch that was given up
 }
 
 void launch_ends(Worker& w) { add_counts(w); }

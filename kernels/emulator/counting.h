@@ -137,6 +137,12 @@ struct CountState {  // one per worker
   struct Lockstep* lockstep = nullptr;
 };
 
+inline void forget_counts(CountState& c) {
+  c.totals = KernelTotals();
+  c.sites.clear();
+  c.blocks.clear();
+}
+
 // requests.cpp: one access of the lanes in `mask`; accesses[lane] points at what the lane wrote down.
 void count_access(CountState& c, uint32_t code, unsigned mask, const uint64_t* const (&accesses)[32]);
 // lockstep.cpp

@@ -19,6 +19,7 @@ namespace {
 
 constexpr int kMaxDepth = 12;   // of nested loops
 constexpr int kMaxWords = 128;  // of a position
+constexpr uint32_t kRecentEdges = 512;
 
 struct Node {  // a basic block that occurs in this replay
   uint32_t code;
@@ -64,7 +65,8 @@ struct Cursor {
 struct Lockstep {
   Cursor lanes[32];
   Grown<Node> nodes;
-  Grown<uint64_t> edges;  // source << 32 | target
+  Grown<uint64_t> edges;                // source << 32 | target
+  uint64_t recent_edges[kRecentEdges];  // most are repetitions
   Grown<Loop> loops;
   CountTable<BlockCounts> index;  // code -> node, in `visits`
   Visit visits[32 * kMaxFrames + 1];
@@ -152,12 +154,12 @@ uint32_t node_of(Lockstep& s, uint32_t code) {
 void collect_graph(Lockstep& s, const Lane* lanes, unsigned mask) {
   s.index.clear();
   s.nodes.size = s.edges.size = s.loops.size = 0;
+  memset(s.recent_edges, 0xff, sizeof(s.recent_edges));
   for (unsigned rest = mask; rest; rest &= rest - 1) {
     const Lane& lane = lanes[__builtin_ctz(rest)];
     int32_t at[kMaxFrames];
     int depth = lane.at_frames;
     for (int d = 0; d < depth; ++d) at[d] = lane.at_block[d] ? static_cast<int32_t>(node_of(s, lane.at_block[d])) : -1;
-    uint64_t last = ~uint64_t(0);
     for (uint32_t i = 0; i < lane.codes.size; ++i) {
       const uint32_t code = lane.codes[i];
       if (mark_of(code) == Mark::enter) {
@@ -170,19 +172,10 @@ void collect_graph(Lockstep& s, const Lane* lanes, unsigned mask) {
         at[depth - 1] = node;
         if (before < 0) continue;
         const uint64_t edge = static_cast<uint64_t>(before) << 32 | static_cast<uint32_t>(node);
-        if (edge == last) continue;
-        last = edge;
+        uint64_t& recent = s.recent_edges[(static_cast<uint32_t>(before) * 31u + static_cast<uint32_t>(node)) % kRecentEdges];
+        if (recent == edge) continue;
+        recent = edge;
         s.edges.push(edge);
-        if (s.edges.size >= 4096) {  // mostly repetitions: keep one of each
-          qsort(s.edges.data, s.edges.size, sizeof(uint64_t), [](const void* a, const void* b) {
-            const uint64_t x = *static_cast<const uint64_t*>(a), y = *static_cast<const uint64_t*>(b);
-            return x < y ? -1 : x > y;
-          });
-          uint32_t kept = 0;
-          for (uint32_t k = 0; k < s.edges.size; ++k)
-            if (k == 0 || s.edges[k] != s.edges[k - 1]) s.edges[kept++] = s.edges[k];
-          s.edges.size = kept;
-        }
       }
     }
   }
