@@ -116,7 +116,7 @@ def tables(rows: list[Row]) -> str:
     batch = rows[0]["batch"]
     return "\n".join(
         [
-            f"Counted on the emulated device at batch {batch} (`benchmarks/emulator_counters.py`): counts, not times. First "
+            f"Counted on the emulated device at batch {batch} (`benchmarks/emulator_counters.py`): counts, not times. First table: "
             "32-byte sectors asked for over the fewest that hold the bytes, then shared-memory wavefronts over those without "
             "bank conflicts, over all kernels of an operation.",
             "",
@@ -178,8 +178,8 @@ def main() -> int:
             for row in count(version, precision, options.batch, min(options.blocks, 1) if version == "v1" else options.blocks):
                 rows.append(row | about)
                 print(f"{version} {precision} {row['layer']} {row['direction']} {row['kernel']}: {cell([row])}", flush=True)
-        rows.sort(key=lambda r: (r["version"], r["precision"]))
-        options.results.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            rows.sort(key=lambda r: (r["version"], r["precision"]))
+            options.results.write_text("".join(json.dumps(row) + "\n" for row in rows))  # an interrupted run keeps what it has
     if options.results == RESULTS:
         write_tables(rows)
     for sentence in (bad := unclean(rows, options.require_clean)):

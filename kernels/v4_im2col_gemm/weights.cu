@@ -15,7 +15,7 @@ constexpr int kTurnThreads = 256, kTurn = 32;
 struct TurnTile {
   int64_t o;
   int i0, rows, t0, taps;  // rows of I from i0 on, taps from t0 on
-  int pitch;               // of a row in shared memory: odd, so that a column of it lies in different banks
+  bool padded;             // a step along I must not stay in a few of the 32 banks of shared memory
 
   __device__ __forceinline__ TurnTile(int I, int all_taps) {
     const int across = (I + kTurn - 1) / kTurn, along = (all_taps + kTurn - 1) / kTurn;
@@ -26,7 +26,11 @@ struct TurnTile {
     o = rest / along;
     rows = I - i0 < kTurn ? I - i0 : kTurn;
     taps = all_taps - t0 < kTurn ? all_taps - t0 : kTurn;
-    pitch = taps | 1;
+    padded = taps % 2 == 0;
+  }
+  __device__ __forceinline__ int place(int i, int t) const {
+    const int e = i * taps + t;
+    return padded ? e + e / 32 : e;
   }
 };
 inline unsigned turn_blocks(int64_t O, int I, int taps) {
@@ -39,12 +43,12 @@ __global__ void turn_weights_kernel(int I, int taps, const float* __restrict__ w
   const TurnTile part(I, taps);
   for (int e = threadIdx.x; e < part.rows * part.taps; e += kTurnThreads) {
     const int i = e / part.taps, t = e - i * part.taps;
-    tile[i * part.pitch + t] = w[(part.o * I + part.i0 + i) * taps + part.t0 + t];
+    tile[part.place(i, t)] = w[(part.o * I + part.i0 + i) * taps + part.t0 + t];
   }
   __syncthreads();
   for (int e = threadIdx.x; e < kTurn * part.taps; e += kTurnThreads) {
     const int t = e / kTurn, i = e % kTurn;
-    if (i < part.rows) to[(part.o * taps + part.t0 + t) * I + part.i0 + i] = tile[i * part.pitch + t];
+    if (i < part.rows) to[(part.o * taps + part.t0 + t) * I + part.i0 + i] = tile[part.place(i, t)];
   }
 }
 
@@ -68,12 +72,12 @@ __global__ void sum_turned_gradient_kernel(int count, int I, int taps, int split
   for (int e = threadIdx.x; e < kTurn * part.taps; e += kTurnThreads) {
     const int t = e / kTurn, i = e % kTurn;
     if (i >= part.rows) continue;
-    tile[i * part.pitch + t] = sum_splits(partial, (part.o * taps + part.t0 + t) * I + part.i0 + i, splits, count);
+    tile[part.place(i, t)] = sum_splits(partial, (part.o * taps + part.t0 + t) * I + part.i0 + i, splits, count);
   }
   __syncthreads();
   for (int e = threadIdx.x; e < part.rows * part.taps; e += kTurnThreads) {
     const int i = e / part.taps, t = e - i * part.taps;
-    dw[(part.o * I + part.i0 + i) * taps + part.t0 + t] = tile[i * part.pitch + t];
+    dw[(part.o * I + part.i0 + i) * taps + part.t0 + t] = tile[part.place(i, t)];
   }
 }
 
