@@ -425,9 +425,16 @@ py::list versions() {
   return list;
 }
 
+std::string counters(const std::string& order) {
+  for (const LoadedLibrary& l : loaded_libraries())
+    if (l.usable() && l.counters) return l.counters(order.c_str());
+  throw DeviceError("no device of this build counts; build with -DWARPLOOM_COUNTING=ON");
+}
+
 }  // namespace
 
 void bind_call(py::module_& m) {
+  m.def("counters", &counters, py::arg("order"));
   m.def("libraries", &libraries);
   m.def("versions", &versions);
   m.def("entries", &entries);

@@ -53,6 +53,7 @@ LoadedLibrary load(const std::string& path) {
   }
   using InteropExport = const Interop* (*)();
   if (const auto interop = reinterpret_cast<InteropExport>(dlsym(handle, "warploom_interop"))) l.interop = interop();
+  l.counters = reinterpret_cast<const char* (*)(const char*)>(dlsym(handle, "warploom_counters"));
   l.library = library;
   l.kind = library->kind;
   l.devices = library->count(&l.why);

@@ -12,8 +12,9 @@ namespace warploom {
 
 struct LoadedLibrary {
   std::string path, kind;
-  const DeviceLibrary* library = nullptr;  // nullptr: could not be loaded, `why` says why
-  const Interop* interop = nullptr;        // nullptr: its memory is not shared with other libraries
+  const DeviceLibrary* library = nullptr;                // nullptr: could not be loaded, `why` says why
+  const Interop* interop = nullptr;                      // nullptr: its memory is not shared with other libraries
+  const char* (*counters)(const char* order) = nullptr;  // of the counting emulated device: see kernels/emulator/count_report.cpp
   int devices = 0;
   std::string why;  // why there is no usable device
   bool usable() const { return library && devices > 0; }

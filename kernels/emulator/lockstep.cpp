@@ -8,6 +8,8 @@
 // The lanes at the lowest position go first, all of them at once. So lanes that parted meet again where their paths do: behind an if,
 // after `continue`, at a loop's end when their trip counts differ. That is what a GPU's compiler arranges too (reconvergence at the
 // immediate postdominator). Only paths that were taken count: a rare early exit that nobody took keeps nobody apart.
+//
+// Long because the graph, its order and the replay share their state and are one algorithm.
 #if defined(WARPLOOM_EMULATOR_COUNTING)
 #include <cstdlib>
 

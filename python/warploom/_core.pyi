@@ -89,6 +89,9 @@ def libraries() -> list[dict[str, Any]]:
     kind is "cpu", "cuda", "emulated", "emulated:checked" or "emulated:counting"; info holds name, compute_major, compute_minor,
     multiprocessors, memory_bytes."""
 
+def counters(order: str) -> str:
+    """What the counting emulated device is told ("start BLOCKS run|skip CALLS", "stop") and answers ("report": JSON)."""
+
 def versions() -> list[dict[str, Any]]:
     """Every version any library holds: {"name", "summary", "layout": "nchw"|"nhwc", "weight_layout", "kinds": [device kinds],
     "float32_from": the version whose float32 convolutions it takes over, or ""}."""

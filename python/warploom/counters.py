@@ -8,15 +8,13 @@
 docs/emulator.md says what each number means.
 """
 
-import ctypes
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from warploom import hardware
+from warploom import _core, hardware
 from warploom.errors import ArgumentError, DeviceError
 
 DEVICE = "emulated:counting"
@@ -166,19 +164,11 @@ def _place(row: dict[str, Any]) -> str:
     return f"{row['file']}:{row['line']}" if row["line"] else str(row["file"])
 
 
-@cache
-def _library() -> Any:
+def _order(words: str) -> str:
     rows = [row for row in hardware.devices() if row["kind"] == DEVICE]
     if not rows or not rows[0]["usable"]:
         raise DeviceError(f"device {DEVICE} is not usable: {rows[0]['why'] if rows else 'this build has none'}")
-    library = ctypes.CDLL(hardware.library_path(DEVICE))  # the one that the core has loaded
-    library.warploom_counters.argtypes = [ctypes.c_char_p]
-    library.warploom_counters.restype = ctypes.c_char_p
-    return library
-
-
-def _order(words: str) -> str:
-    return str(_library().warploom_counters(words.encode()).decode())
+    return _core.counters(words)
 
 
 class Counts:

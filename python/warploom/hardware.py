@@ -108,11 +108,6 @@ def versions() -> list[Version]:
     return sorted(rows, key=lambda row: row["name"] == "cpu")
 
 
-def library_path(kind: str) -> str:
-    """The file of the device library that serves a kind of device; "" where there is none."""
-    return next((str(library["path"]) for library in _libraries() if library["kind"] == kind and library["usable"]), "")
-
-
 def layouts(version: str) -> tuple[str, str]:
     """(activation layout, weight layout) of a version."""
     for v in _versions():
