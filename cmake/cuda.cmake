@@ -45,7 +45,8 @@ set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
 enable_language(CUDA)
 set(WARPLOOM_HAS_CUDA ON)
 
-add_library(warploom_cuda MODULE ${WARPLOOM_KERNEL_SOURCES} ${PROJECT_SOURCE_DIR}/kernels/common/runtime_cuda.cu)
+add_library(warploom_cuda MODULE ${WARPLOOM_KERNEL_SOURCES} ${PROJECT_SOURCE_DIR}/kernels/common/runtime_cuda.cu
+            ${PROJECT_SOURCE_DIR}/kernels/common/interop_cuda.cu)
 target_link_libraries(warploom_cuda PRIVATE warploom_options)
 set_target_properties(warploom_cuda PROPERTIES OUTPUT_NAME cuda CUDA_VISIBILITY_PRESET hidden)
 string(REPLACE ";" ", " architectures "${CMAKE_CUDA_ARCHITECTURES}")

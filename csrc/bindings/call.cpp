@@ -1,7 +1,8 @@
 // call.cpp - one entry of one version, straight from Python: what the eager ops, the tests and the benchmarks use.
 //
-// Buffers are flat arrays in the version's own layouts. With guard=True every output starts as 0xFF bytes (NaN) between guard
-// bands, so that a missed element or a write past the end shows on any device.
+// Buffers are flat arrays in the version's own layouts: NumPy's, or arrays in the device's memory, which are read in place. With
+// guard=True every output starts as 0xFF bytes (NaN) between guard bands, so that a missed element or a write past the end shows
+// on any device.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -10,6 +11,7 @@
 #include <map>
 #include <vector>
 
+#include "csrc/bindings/array.h"
 #include "csrc/bindings/attributes.h"
 #include "csrc/bindings/bindings.h"
 #include "csrc/core/device_memory.h"
@@ -20,6 +22,7 @@ namespace warploom {
 namespace {
 
 constexpr int64_t kGuardBytes = 512;
+constexpr uintptr_t kAlignment = 16;  // the widest access of a kernel; what comes from elsewhere may start anywhere
 constexpr int64_t kFlushBytes = int64_t(192) << 20;  // more than any GPU's L2 cache
 
 py::dtype numpy_dtype(DType t) {
@@ -42,8 +45,9 @@ struct Binding {
   const char* role;
   DType dtype;
   int64_t bytes;
-  DeviceMemory memory;
-  char* data;  // inside memory, after the front guard
+  DeviceMemory memory;  // empty: the data are read or written where Python has them
+  char* data;           // inside memory, after the front guard
+  py::object source;    // of an input; of an output that is written in place
 };
 
 // Allocates and fills a device buffer for every tensor of the struct and points the struct at it.
@@ -54,7 +58,14 @@ struct Binder {
   const std::set<std::string>* wanted;  // nullptr: every mandatory output
   int64_t saved_bytes;
   bool guard;
+  bool to_python;  // outputs are written straight into NumPy arrays where the device's memory is Python's
   std::list<Binding> bindings;
+
+  void require_dtype(const char* name, const py::dtype& got, DType wanted_type) const {
+    if (!got.equal(numpy_dtype(wanted_type)))
+      throw py::type_error(entry + ": input '" + name + "' must be " + py::str(numpy_dtype(wanted_type)).cast<std::string>() +
+                           ", not " + py::str(got).cast<std::string>());
+  }
 
   template <class T>
   void attr(const char*, T&) {}
@@ -62,22 +73,35 @@ struct Binder {
   void tensor(const char* name, B& field, DType dtype, int64_t count, bool optional) {
     const bool is_in = !std::is_same_v<std::decay_t<B>, Out>;
     int64_t bytes = count == kEntryDecides ? -1 : count * dtype_bytes(dtype);
-    py::array array;
+    py::object source;
+    const void* given = nullptr;
+    bool on_device = false;
     if (is_in) {
       if (!inputs.contains(name)) {
         if (optional) return;
         throw py::type_error(entry + " needs the input '" + name + "'");
       }
-      array = py::array::ensure(inputs[name], py::array::c_style);
-      if (!array) throw py::type_error(entry + ": input '" + std::string(name) + "' is not an array");
-      if (!array.dtype().is(numpy_dtype(dtype)) && !array.dtype().equal(numpy_dtype(dtype)))
-        throw py::type_error(entry + ": input '" + name + "' must be " + py::str(numpy_dtype(dtype)).cast<std::string>() +
-                             ", not " + py::str(array.dtype()).cast<std::string>());
-      if (bytes < 0) bytes = array.nbytes();
-      if (array.nbytes() != bytes)
+      source = inputs[name];
+      int64_t nbytes = 0;
+      if (py::isinstance<DeviceArray>(source)) {
+        const auto& a = source.cast<const DeviceArray&>();
+        on_device = true;
+        if (!a.target.same_device(target))
+          throw DeviceError(entry + ": input '" + name + "' lies on " + a.device() + ", but the call runs on " + target.name);
+        require_dtype(name, a.dtype(), dtype);
+        given = a.data, nbytes = a.bytes();
+      } else {
+        const py::array array = py::array::ensure(source, py::array::c_style);
+        if (!array) throw py::type_error(entry + ": input '" + std::string(name) + "' is not an array");
+        require_dtype(name, array.dtype(), dtype);
+        given = array.data(), nbytes = array.nbytes();
+        source = array;
+      }
+      if (bytes < 0) bytes = nbytes;
+      if (nbytes != bytes)
         throw py::value_error(entry + ": input '" + std::string(name) + "' must hold " +
                               std::to_string(bytes / dtype_bytes(dtype)) + " elements, not " +
-                              std::to_string(array.nbytes() / dtype_bytes(dtype)));
+                              std::to_string(nbytes / dtype_bytes(dtype)));
     } else {
       if (bytes < 0) bytes = saved_bytes;
       if (bytes == 0 && optional) return;
@@ -86,19 +110,39 @@ struct Binder {
         return;
       }
     }
-    const int64_t band = guard ? kGuardBytes : 0;
-    bindings.push_back(
-        {name, role_of<B>(), dtype, bytes, DeviceMemory(target.device, bytes + 2 * band, entry + "." + name), nullptr});
-    Binding& b = bindings.back();
-    b.data = b.memory.data() + band;
-    if (band) target.device->fill(b.memory.data(), 0xFF, bytes + 2 * band);
-    if (is_in) target.device->copy_in(b.data, array.data(), bytes);
+    const bool on_cpu = std::string(target.library->kind) == "cpu";  // whose memory is Python's
+    const bool aligned = reinterpret_cast<uintptr_t>(given) % kAlignment == 0;
+    bool in_place = !guard && !target.device->checks() && std::string(role_of<B>()) != "inout";
+    if (is_in) {
+      in_place = in_place && bytes > 0 && (on_cpu || (on_device && aligned));
+    } else {
+      in_place = in_place && on_cpu && to_python;
+    }
+    if (in_place) {
+      if (!is_in) {
+        py::array array(numpy_dtype(dtype), std::vector<py::ssize_t>{bytes / dtype_bytes(dtype)});
+        given = array.mutable_data();
+        source = array;
+      }
+      bindings.push_back({name, role_of<B>(), dtype, bytes, {}, static_cast<char*>(const_cast<void*>(given)), source});
+    } else {
+      const int64_t band = guard ? kGuardBytes : 0;
+      bindings.push_back({name, role_of<B>(), dtype, bytes, DeviceMemory(target.device, bytes + 2 * band, entry + "." + name),
+                          nullptr, is_in ? source : py::object()});
+      Binding& b = bindings.back();
+      b.data = b.memory.data() + band;
+      if (band) target.device->fill(b.memory.data(), 0xFF, bytes + 2 * band);
+      if (is_in && on_device) target.device->copy(b.data, given, bytes);
+      if (is_in && !on_device) target.device->copy_in(b.data, given, bytes);
+    }
+    const Binding& b = bindings.back();
     field.data = b.data;
     field.bytes = bytes;
   }
 };
 
 py::array read_back(Device& device, const Binding& b) {
+  if (!b.memory && std::string(b.role) == "out") return py::reinterpret_borrow<py::array>(b.source);
   py::array array(numpy_dtype(b.dtype), std::vector<py::ssize_t>{b.bytes / dtype_bytes(b.dtype)});
   device.copy_out(array.mutable_data(), b.data, b.bytes);
   return array;
@@ -121,14 +165,14 @@ void check_bands(Device& device, const char* data, int64_t bytes, const std::str
 template <class Args>
 py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std::string& version, const std::string& name,
                    const py::dict& attributes, const py::dict& inputs, const std::set<std::string>* outputs, bool guard,
-                   int repeat) {
+                   bool keep, int repeat) {
   Args args = read_attributes<Args>(attributes, name);
   if (!entry.run) throw UnsupportedError("version '" + version + "' has no " + name);
   if (entry.why_not) {
     const std::string why = entry.why_not(args);
     if (!why.empty()) throw UnsupportedError(version + " refuses " + name + ": " + why);
   }
-  Binder binder{target, name, inputs, outputs, entry.saved_bytes ? entry.saved_bytes(args) : 0, guard, {}};
+  Binder binder{target, name, inputs, outputs, entry.saved_bytes ? entry.saved_bytes(args) : 0, guard, !keep && repeat == 0, {}};
   Args::visit(args, binder);
   for (const auto& item : inputs) {
     const std::string key = item.first.cast<std::string>();
@@ -178,14 +222,16 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
   }
   for (const auto& b : binder.bindings) {
     if (std::string(b.role) == "in") continue;
-    result[b.name.c_str()] = read_back(device, b);
+    if (!keep) result[b.name.c_str()] = read_back(device, b);
   }
   if (guard) {
     const std::string who = version + " " + name;
     for (const auto& b : binder.bindings) {
       check_bands(device, b.data, b.bytes, who, b.name);
       if (std::string(b.role) == "in" &&
-          !same_bytes(read_back(device, b), py::array::ensure(inputs[b.name.c_str()], py::array::c_style)))
+          !same_bytes(
+              read_back(device, b),
+              py::array::ensure(py::isinstance<DeviceArray>(b.source) ? b.source.attr("numpy")() : b.source, py::array::c_style)))
         throw KernelFault(who + " changed its input '" + b.name + "'");
     }
     if (workspace_bytes > 0)
@@ -210,18 +256,26 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
         throw KernelFault(version + " " + name + " left other bits in '" + b.name + "' after being timed than before");
     result["milliseconds"] = py::array_t<double>(static_cast<py::ssize_t>(times.size()), times.data());
   }
+  for (auto& b : binder.bindings) {
+    if (!keep || std::string(b.role) == "in") continue;
+    char* data = b.data;
+    result[b.name.c_str()] =
+        DeviceArray::adopt(target, std::move(b.memory), data, element_type(b.dtype), {b.bytes / dtype_bytes(b.dtype)});
+  }
   return result;
 }
 
 py::dict call(const std::string& device, const std::string& version, const std::string& entry, const py::dict& attributes,
-              const py::dict& inputs, const std::optional<std::vector<std::string>>& outputs, bool guard, int repeat) {
+              const py::dict& inputs, const std::optional<std::vector<std::string>>& outputs, bool guard, int repeat, bool keep) {
+  if (keep && (guard || repeat)) throw py::value_error("keep=True is for plain calls: without guard and repeat");
   const OpenDevice target = open_device(device);
   const OpTable& table = target.table(version);
   const std::set<std::string> wanted =
       outputs ? std::set<std::string>(outputs->begin(), outputs->end()) : std::set<std::string>();
-#define WL_OP(name, Args) \
-  if (entry == #name)     \
-    return run_entry<Args>(target, table.name, version, entry, attributes, inputs, outputs ? &wanted : nullptr, guard, repeat);
+#define WL_OP(name, Args)                                                                                                    \
+  if (entry == #name)                                                                                                        \
+    return run_entry<Args>(target, table.name, version, entry, attributes, inputs, outputs ? &wanted : nullptr, guard, keep, \
+                           repeat);
 #include "kernels/ops.def"
 #undef WL_OP
   throw py::key_error("unknown operation '" + entry + "'; see entries()");
@@ -357,7 +411,7 @@ void bind_call(py::module_& m) {
   m.def("entries", &entries);
   m.def("why_not", &why_not, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"));
   m.def("call", &call, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"), py::arg("inputs"),
-        py::arg("outputs") = py::none(), py::arg("guard") = false, py::arg("repeat") = 0);
+        py::arg("outputs") = py::none(), py::arg("guard") = false, py::arg("repeat") = 0, py::arg("keep") = false);
 }
 
 }  // namespace warploom

@@ -31,6 +31,7 @@ PYBIND11_MODULE(_core, m) {
       py::set_error(graph_error, e.what());
     }
   });
+  bind_array(m);
   bind_call(m);
   bind_graph(m);
   bind_session(m);

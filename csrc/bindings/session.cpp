@@ -1,11 +1,14 @@
-// session.cpp - Session for Python: checks arrays, releases the GIL while the device works.
+// session.cpp - Session for Python: checks arrays, releases the GIL while the device works. Arrays in the session's own device
+// memory are read in place; before a call returns that was given one, the device has finished with it.
 #include "csrc/train/session.h"
 
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <mutex>
 
+#include "csrc/bindings/array.h"
 #include "csrc/bindings/bindings.h"
 #include "csrc/core/names.h"
 #include "csrc/graph/op.h"
@@ -73,11 +76,12 @@ OptimizerSpec to_optimizer(const py::object& o) {
   return spec;
 }
 
-std::string shape_text(const py::array& a) {
+std::string shape_text(const Shape& shape) {
   std::string s = "(";
-  for (py::ssize_t i = 0; i < a.ndim(); i++) s += (i ? ", " : "") + std::to_string(a.shape(i));
+  for (size_t i = 0; i < shape.size(); i++) s += (i ? ", " : "") + std::to_string(shape[i]);
   return s + ")";
 }
+std::string shape_text(const py::array& a) { return shape_text(Shape(a.shape(), a.shape() + a.ndim())); }
 
 std::string expected_text(const Shape& shape) {
   std::string s = "(N";
@@ -85,10 +89,10 @@ std::string expected_text(const Shape& shape) {
   return s + ")";
 }
 
-DType dtype_of(const py::array& a, const std::string& what) {
-  if (a.dtype().equal(py::dtype::of<float>())) return DType::f32;
-  if (a.dtype().equal(py::dtype::of<uint8_t>())) return DType::u8;
-  throw py::type_error(what + " must be float32 or uint8, not " + py::str(a.dtype()).cast<std::string>());
+DType dtype_of(const py::dtype& t, const std::string& what) {
+  if (t.equal(py::dtype::of<float>())) return DType::f32;
+  if (t.equal(py::dtype::of<uint8_t>())) return DType::u8;
+  throw py::type_error(what + " must be float32 or uint8, not " + py::str(t).cast<std::string>());
 }
 
 py::array contiguous(const py::handle& h, const std::string& what) {
@@ -100,9 +104,42 @@ py::array contiguous(const py::handle& h, const std::string& what) {
   return a;
 }
 
-// Host arrays checked against the values they feed; `keep` holds them alive.
-std::vector<HostBatch> to_batches(const std::vector<Shape>& shapes, const std::vector<std::string>& names, const py::list& arrays,
-                                  const char* role, int batch, std::vector<py::array>& keep) {
+constexpr uintptr_t kAlignment = 16;  // the widest access of a kernel; what comes from elsewhere may start anywhere
+
+struct Source {  // an array from outside, as it will be read
+  py::object keep;
+  const void* data;
+  DType dtype;
+  Shape shape;
+  bool resident;
+};
+
+const DeviceArray& on_device(const py::handle& h, const OpenDevice& target, const std::string& what) {
+  const auto& a = h.cast<const DeviceArray&>();
+  if (!a.target.same_device(target))
+    throw DeviceError(what + " lies on " + a.device() + ", but the model runs on " + target.name + "; move it with .to('" +
+                      target.name + "')");
+  return a;
+}
+
+Source source_of(const py::handle& h, const OpenDevice& target, const std::string& what) {
+  if (py::isinstance<DeviceArray>(h)) {
+    const DeviceArray& a = on_device(h, target, what);
+    py::object keep = py::reinterpret_borrow<py::object>(h);
+    const bool whole = !target.device->checks() && reinterpret_cast<uintptr_t>(a.data) % kAlignment == 0;
+    if (!whole) keep = keep.attr("copy")();  // a part of another array: the device's own is aligned, and has bounds to check
+    const auto& used = keep.cast<const DeviceArray&>();
+    return {keep, used.data, dtype_of(a.dtype(), what), a.shape, true};
+  }
+  const py::array a = contiguous(h, what);
+  const bool on_cpu = std::string(target.library->kind) == "cpu";  // whose memory is Python's
+  return {a, a.data(), dtype_of(a.dtype(), what), {a.shape(), a.shape() + a.ndim()}, on_cpu};
+}
+
+// Arrays checked against the values they feed; `keep` holds them alive.
+std::vector<HostBatch> to_batches(const OpenDevice& target, const std::vector<Shape>& shapes,
+                                  const std::vector<std::string>& names, const py::list& arrays, const char* role, int batch,
+                                  std::vector<py::object>& keep) {
   if (arrays.size() != shapes.size())
     throw py::value_error("the model takes " + std::to_string(shapes.size()) + " " + role + " array(s), got " +
                           std::to_string(arrays.size()));
@@ -110,23 +147,22 @@ std::vector<HostBatch> to_batches(const std::vector<Shape>& shapes, const std::v
   for (size_t i = 0; i < shapes.size(); i++) {
     const std::string what = std::string(role) + " '" + names[i] + "'";
     const Shape& shape = shapes[i];
-    py::array a = contiguous(arrays[i], what);
-    bool same = a.ndim() == static_cast<py::ssize_t>(shape.size()) + 1;
-    for (size_t k = 0; same && k < shape.size(); k++) same = a.shape(static_cast<py::ssize_t>(k) + 1) == shape[k];
-    if (!same) throw py::value_error(what + " must have the shape " + expected_text(shape) + ", got " + shape_text(a));
-    if (a.shape(0) < 1) throw py::value_error(what + " is empty; a batch needs at least one sample");
-    if (batch > 0 && a.shape(0) != batch)
-      throw py::value_error(what + " holds " + std::to_string(a.shape(0)) + " samples, the other arrays hold " +
+    const Source a = source_of(arrays[i], target, what);
+    if (a.shape.size() != shape.size() + 1 || !std::equal(shape.begin(), shape.end(), a.shape.begin() + 1))
+      throw py::value_error(what + " must have the shape " + expected_text(shape) + ", got " + shape_text(a.shape));
+    if (a.shape[0] < 1) throw py::value_error(what + " is empty; a batch needs at least one sample");
+    if (batch > 0 && a.shape[0] != batch)
+      throw py::value_error(what + " holds " + std::to_string(a.shape[0]) + " samples, the other arrays hold " +
                             std::to_string(batch));
-    batch = static_cast<int>(a.shape(0));
-    out.push_back({a.data(), dtype_of(a, what), batch});
-    keep.push_back(a);
+    batch = static_cast<int>(a.shape[0]);
+    out.push_back({a.data, a.dtype, batch, a.resident});
+    keep.push_back(a.keep);
   }
   return out;
 }
 
 struct Batches {
-  std::vector<py::array> keep;
+  std::vector<py::object> keep;
   std::vector<HostBatch> inputs, targets;
   Batches(const Session& s, const py::list& in, const py::list& out) {
     const Graph& g = s.graph();
@@ -136,14 +172,19 @@ struct Batches {
       shapes.push_back(g.shape(v));
       names.push_back(g.values[static_cast<size_t>(v)].name);
     }
-    inputs = to_batches(shapes, names, in, "input", 0, keep);
+    inputs = to_batches(s.target(), shapes, names, in, "input", 0, keep);
     if (out.empty()) return;
     shapes = target_shapes(g, g.outputs, s.losses());
     names.clear();
     for (size_t t = 0; t < shapes.size(); t++) names.push_back(std::to_string(t));
     for (const LossSpec& l : s.losses())  // a target is known by the output it is compared with
       names[static_cast<size_t>(l.target)] = g.values[static_cast<size_t>(g.outputs[static_cast<size_t>(l.output)])].name;
-    targets = to_batches(shapes, names, out, "target", inputs.at(0).batch, keep);
+    targets = to_batches(s.target(), shapes, names, out, "target", inputs.at(0).batch, keep);
+  }
+  // Whether the device may still read what belongs to someone else after a step has been queued.
+  bool borrowed() const {
+    return std::any_of(inputs.begin(), inputs.end(), [](const HostBatch& b) { return b.resident; }) ||
+           std::any_of(targets.begin(), targets.end(), [](const HostBatch& b) { return b.resident; });
   }
 };
 
@@ -208,6 +249,21 @@ py::list explain(PySession& self, int batch, bool training) {
   return list;
 }
 
+// The outputs of a plan that has run, into arrays of the session's device.
+void write_outputs(PySession& s, const Plan& plan, const std::vector<int>& ids, int batch, const py::list& arrays) {
+  if (arrays.size() != ids.size())
+    throw py::value_error("out must hold " + std::to_string(ids.size()) + " array(s), not " + std::to_string(arrays.size()));
+  for (size_t i = 0; i < ids.size(); i++) {
+    const DeviceArray& a = on_device(arrays[i], s.session.target(), "out[" + std::to_string(i) + "]");
+    Shape shape = {batch};
+    for (const int64_t d : s.session.graph().shape(ids[i])) shape.push_back(d);
+    if (a.shape != shape || std::string(a.type->name) != "float32" || !a.writable)
+      throw py::value_error("out[" + std::to_string(i) + "] must be a writable float32 array of shape " + shape_text(shape));
+    guarded(s, [&](Session& x) { x.copy_output(plan, i, a.data); });
+  }
+  guarded(s, [](Session& x) { x.synchronize(); });
+}
+
 }  // namespace
 
 void bind_session(py::module_& m) {
@@ -260,7 +316,10 @@ void bind_session(py::module_& m) {
           "train_step",
           [](PySession& s, const py::list& inputs, const py::list& targets) {
             const Batches b(s.session, inputs, targets);
-            guarded(s, [&](Session& x) { x.train_step(b.inputs, b.targets, true); });
+            guarded(s, [&](Session& x) {
+              x.train_step(b.inputs, b.targets, true);
+              if (b.borrowed()) x.synchronize();
+            });
           },
           py::arg("inputs"), py::arg("targets"))
       .def("loss", [](PySession& s) { return guarded(s, [](Session& x) { return x.last_loss(); }); })
@@ -294,12 +353,15 @@ void bind_session(py::module_& m) {
           "evaluate_step",
           [](PySession& s, const py::list& inputs, const py::list& targets) {
             const Batches b(s.session, inputs, targets);
-            guarded(s, [&](Session& x) { x.evaluate_step(b.inputs, b.targets); });
+            guarded(s, [&](Session& x) {
+              x.evaluate_step(b.inputs, b.targets);
+              if (b.borrowed()) x.synchronize();
+            });
           },
           py::arg("inputs"), py::arg("targets"))
       .def(
           "predict",
-          [](PySession& s, const py::list& inputs, const std::optional<std::vector<int>>& values) {
+          [](PySession& s, const py::list& inputs, const std::optional<std::vector<int>>& values, const py::object& out_arrays) {
             const Batches b(s.session, inputs, py::list());
             const std::vector<int> wanted = values.value_or(std::vector<int>());
             for (const int v : wanted)
@@ -308,6 +370,10 @@ void bind_session(py::module_& m) {
             const Plan& plan = *guarded(s, [&](Session& x) { return &x.predict(b.inputs, wanted); });
             py::list out;
             const std::vector<int>& ids = wanted.empty() ? s.session.graph().outputs : wanted;
+            if (!out_arrays.is_none()) {
+              write_outputs(s, plan, ids, b.inputs[0].batch, out_arrays.cast<py::list>());
+              return out_arrays.cast<py::list>();
+            }
             for (size_t i = 0; i < ids.size(); i++) {
               std::vector<py::ssize_t> shape = {b.inputs[0].batch};
               for (const int64_t d : s.session.graph().shape(ids[i])) shape.push_back(d);
@@ -318,18 +384,15 @@ void bind_session(py::module_& m) {
             }
             return out;
           },
-          py::arg("inputs"), py::arg("values") = py::none())
+          py::arg("inputs"), py::arg("values") = py::none(), py::arg("out") = py::none())
       .def(
           "load_data",
-          [](PySession& s, const std::string& slot, const py::array& images) {
-            const py::array a = contiguous(images, "images");
-            if (a.ndim() < 2) throw py::value_error("images must have the shape (M, C, H, W), got " + shape_text(a));
-            const DType t = dtype_of(a, "images");
-            Shape shape;
-            for (py::ssize_t i = 1; i < a.ndim(); i++) shape.push_back(a.shape(i));
-            const void* data = a.data();
-            const int64_t count = a.shape(0);
-            guarded(s, [&](Session& x) { x.load_data(slot, data, t, shape, count); });
+          [](PySession& s, const std::string& slot, const py::object& images) {
+            const Source a = source_of(images, s.session.target(), "images");
+            if (a.shape.size() < 2) throw py::value_error("images must have the shape (M, C, H, W), got " + shape_text(a.shape));
+            guarded(s, [&](Session& x) {
+              x.load_data(slot, a.data, a.dtype, {a.shape.begin() + 1, a.shape.end()}, a.shape[0], a.resident);
+            });
           },
           py::arg("slot"), py::arg("images"))
       .def(

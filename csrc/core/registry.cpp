@@ -50,6 +50,8 @@ LoadedLibrary load(const std::string& path) {
     l.why = path + " was built for another version of warploom; reinstall the package";
     return l;
   }
+  using InteropExport = const Interop* (*)();
+  if (const auto interop = reinterpret_cast<InteropExport>(dlsym(handle, "warploom_interop"))) l.interop = interop();
   l.library = library;
   l.kind = library->kind;
   l.devices = library->count(&l.why);
@@ -123,7 +125,7 @@ OpenDevice open_device(const std::string& name) {
     }
     if (index >= l.devices)
       throw DeviceError("device '" + name + "' is not there: this machine has " + std::to_string(l.devices) + " usable GPU(s)");
-    OpenDevice d{name, std::shared_ptr<Device>(l.library->open(index)), l.library};
+    OpenDevice d{name, std::shared_ptr<Device>(l.library->open(index)), l.library, l.interop, index};
     (*opened)[name] = d;
     return d;
   }

@@ -6,12 +6,14 @@
 #include <vector>
 
 #include "kernels/device.h"
+#include "kernels/interop.h"
 
 namespace warploom {
 
 struct LoadedLibrary {
   std::string path, kind;
   const DeviceLibrary* library = nullptr;  // nullptr: could not be loaded, `why` says why
+  const Interop* interop = nullptr;        // nullptr: its memory is not shared with other libraries
   int devices = 0;
   std::string why;  // why there is no usable device
   bool usable() const { return library && devices > 0; }
@@ -22,6 +24,10 @@ struct OpenDevice {
   std::string name;
   std::shared_ptr<Device> device;
   const DeviceLibrary* library;
+  const Interop* interop = nullptr;
+  int index = 0;                                                         // among the devices of its library
+  bool on_host() const { return std::string(library->kind) != "cuda"; }  // Python can look into its memory
+  bool same_device(const OpenDevice& o) const { return library == o.library && index == o.index; }
   const OpTable& table(const std::string& version) const;  // throws UnsupportedError naming the versions there are
 };
 

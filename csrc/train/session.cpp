@@ -136,16 +136,25 @@ void Session::gather(const Plan& plan, Handle to, const Shape& shape, In images,
   invoke(*target_.device, table_, table_.gather_images, "gather_images", a);
 }
 
-// A host batch goes through the same kernel as resident data: staged, then gathered in the order 0, 1, 2, ...
-void Session::feed(const Plan& plan, Handle to, const Shape& shape, const HostBatch& batch, size_t staging) {
+const void* Session::stage(const void* host, int64_t bytes, size_t staging) {
   Device& device = *target_.device;
-  const int64_t bytes = plan.batch * count_of(shape) * dtype_bytes(batch.dtype);
   if (staging_.size() <= staging) staging_.resize(staging + 1);
   if (staging_[staging].bytes() < bytes) {
     device.synchronize();
     staging_[staging] = DeviceMemory();
     staging_[staging] = DeviceMemory(target_.device, bytes, "a batch from the host");
   }
+  device.copy_in(staging_[staging].data(), host, bytes);
+  return staging_[staging].data();
+}
+
+// A batch from outside goes through the same kernel as resident data: staged where it comes from the host, then gathered in the
+// order 0, 1, 2, ...
+void Session::feed(const Plan& plan, Handle to, const Shape& shape, const HostBatch& batch, size_t staging) {
+  Device& device = *target_.device;
+  const int64_t bytes = plan.batch * count_of(shape) * dtype_bytes(batch.dtype);
+  const void* source = batch.data;
+  if (!batch.resident) source = stage(batch.data, bytes, staging);
   const int64_t entries = staging_order_.bytes() / 4 - 1;
   if (entries < plan.batch) {
     device.synchronize();
@@ -155,9 +164,8 @@ void Session::feed(const Plan& plan, Handle to, const Shape& shape, const HostBa
     staging_order_ = DeviceMemory(target_.device, static_cast<int64_t>(order.size()) * 4, "a batch's order");
     device.copy_in(staging_order_.data(), order.data(), staging_order_.bytes());
   }
-  device.copy_in(staging_[staging].data(), batch.data, bytes);
-  gather(plan, to, shape, In{staging_[staging].data(), bytes}, plan.batch, batch.dtype,
-         In{staging_order_.data() + 4, int64_t(plan.batch) * 4}, plan.batch, In{staging_order_.data(), 4});
+  gather(plan, to, shape, In{source, bytes}, plan.batch, batch.dtype, In{staging_order_.data() + 4, int64_t(plan.batch) * 4},
+         plan.batch, In{staging_order_.data(), 4});
 }
 
 void Session::feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets) {
@@ -201,7 +209,13 @@ void Session::output(const Plan& p, size_t i, float* host) {
   target_.device->copy_out(host, address(p, h), p.buffers[static_cast<size_t>(h)].bytes);
 }
 
-void Session::load_data(const std::string& slot, const void* images, DType dtype, const Shape& shape, int64_t count) {
+void Session::copy_output(const Plan& p, size_t i, void* to) {
+  const Handle h = p.outputs.at(i);
+  target_.device->copy(to, address(p, h), p.buffers[static_cast<size_t>(h)].bytes);
+}
+
+void Session::load_data(const std::string& slot, const void* images, DType dtype, const Shape& shape, int64_t count,
+                        bool resident) {
   if (graph_.inputs.size() != 1)
     throw GraphError("data on the device needs a model with one input; feed batches with train_step");
   const Shape& expected = graph_.shape(graph_.inputs[0]);
@@ -214,7 +228,12 @@ void Session::load_data(const std::string& slot, const void* images, DType dtype
   data_.erase(slot);
   d.images = DeviceMemory(target_.device, std::max<int64_t>(bytes, 1), "the " + slot + " images");
   d.cursor = DeviceMemory(target_.device, 4, "the position in the " + slot + " images");
-  target_.device->copy_in(d.images.data(), images, bytes);
+  if (resident) {
+    target_.device->copy(d.images.data(), images, bytes);
+    target_.device->synchronize();
+  } else {
+    target_.device->copy_in(d.images.data(), images, bytes);
+  }
   d.generation = ++data_generation_;
   data_[slot] = std::move(d);
 }

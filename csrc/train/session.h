@@ -21,10 +21,11 @@
 
 namespace warploom {
 
-struct HostBatch {  // one host array: [N, ...] float32, or uint8 to be scaled by 1/255
+struct HostBatch {  // one array from outside: [N, ...] float32, or uint8 to be scaled by 1/255
   const void* data;
   DType dtype;
   int batch;
+  bool resident = false;  // in the device's own memory: read in place, and left alone until synchronize()
 };
 
 class Session {
@@ -51,9 +52,11 @@ class Session {
   // Runs the plan and returns it; outputs are read by output().
   const Plan& predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values);
   void output(const Plan& plan, size_t i, float* host);
+  void copy_output(const Plan& plan, size_t i, void* to);  // into the device's memory, in stream order
 
   // Data that stays on the device (the targets are the inputs).
-  void load_data(const std::string& slot, const void* images, DType dtype, const Shape& shape, int64_t count);
+  void load_data(const std::string& slot, const void* images, DType dtype, const Shape& shape, int64_t count,
+                 bool resident = false);
   void begin_epoch(const std::string& slot, const int32_t* order, int64_t rows);
   void run_next(const std::string& slot, int batch, bool training);
 
@@ -90,6 +93,7 @@ class Session {
   void replay_or_run(const PlanRequest& request, const std::string& purpose, const Data* data, const std::function<void()>& work);
   void run(const Plan& plan);
   void run_step(const Step& step);
+  const void* stage(const void* host, int64_t bytes, size_t staging);  // into device memory number `staging`
   void feed(const Plan& plan, Handle to, const Shape& shape, const HostBatch& batch, size_t staging);
   void feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets);
   void gather(const Plan& plan, Handle to, const Shape& shape, In images, int64_t images_count, DType dtype, In order,

@@ -16,7 +16,7 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-from warploom import callbacks, data, errors, layers, losses, models, ops, optim
+from warploom import callbacks, data, errors, interop, layers, losses, models, ops, optim
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -35,12 +35,14 @@ from warploom.errors import (
 from warploom.files import load_model as load
 from warploom.graph import Input, Tensor
 from warploom.hardware import devices, versions
+from warploom.interop import Array, asarray, from_dlpack
 from warploom.model import Model
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",
+    "Array",
     "Callback",
     "DTypeError",
     "DataError",
@@ -58,10 +60,13 @@ __all__ = [
     "Tensor",
     "UnsupportedError",
     "__version__",
+    "asarray",
     "callbacks",
     "data",
     "devices",
     "errors",
+    "from_dlpack",
+    "interop",
     "layers",
     "load",
     "losses",

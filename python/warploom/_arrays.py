@@ -8,6 +8,8 @@ import numpy as np
 
 from warploom._typing import Array, Floats, Shape
 from warploom.errors import ArgumentError, DataError, DTypeError
+from warploom.interop import Array as DeviceArray
+from warploom.interop import device_array, on_host
 from warploom.lazy import Lazy
 
 _CHUNK = 1 << 22  # elements looked at in one go, so that a check of a memory-mapped file stays small
@@ -22,24 +24,36 @@ def as_array(value: object, what: str) -> Array:
     """The value as an array, without guessing: NumPy arrays and what offers the array protocol (torch tensors, Pillow images)."""
     if isinstance(value, np.ndarray):
         return value
+    placed = device_array(value, what)
+    if placed is not None:
+        return on_host(placed, what)
     if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
         return np.asarray(value)
     raise DTypeError(f"{what} must be a NumPy array, not {type(value).__name__}")
 
 
 def float32(value: object, what: str, rank: int | None = None) -> Floats:
-    """The value as a C-contiguous float32 array of that rank."""
-    array = as_array(value, what)
+    """The value as a C-contiguous float32 array of that rank; an array that the caller has placed on a device stays there."""
+    array = cast(Array, value) if isinstance(value, DeviceArray) else as_array(value, what)
     if array.dtype != np.float32:
         raise DTypeError(f"{what} must be float32, not {array.dtype}; convert it with {what}.astype(numpy.float32)")
     if rank is not None and array.ndim != rank:
         raise ArgumentError(f"{what} must have {rank} dimensions, not {array.ndim} (its shape is {array.shape})")
-    return np.ascontiguousarray(array)
+    return cast(Floats, value) if isinstance(value, DeviceArray) else np.ascontiguousarray(array)
+
+
+def placed(value: object, what: str) -> object:
+    """What is fed to a model: an array on a device as it is, one on the host as NumPy sees it, anything else untouched."""
+    found = device_array(value, what)
+    if found is None:
+        return value
+    return found.numpy() if found.device == "cpu" else found
 
 
 def images(value: object, what: str, shape: Shape, whose: str) -> Array:
     """A float32 or uint8 array of one or more samples of that shape."""
-    array = cast(Array, value) if isinstance(value, Lazy) else as_array(value, what)
+    value = placed(value, what)
+    array = cast(Array, value) if isinstance(value, (Lazy, DeviceArray)) else as_array(value, what)
     if array.dtype != np.float32 and array.dtype != np.uint8:
         raise DTypeError(
             f"{what} has dtype {array.dtype}; {whose} takes float32, or uint8 images that are scaled by 1/255: "
@@ -59,8 +73,8 @@ def images(value: object, what: str, shape: Shape, whose: str) -> Array:
 
 
 def require_finite(array: Array, what: str) -> None:
-    """Raises DataError where a float array holds NaN or infinity. What is computed on demand is not looked at."""
-    if array.dtype.kind != "f" or isinstance(array, Lazy):
+    """Raises DataError where a float array holds NaN or infinity; not where it is computed on demand or lies on a device."""
+    if array.dtype.kind != "f" or isinstance(array, (Lazy, DeviceArray)):
         return
     per_row = max(1, math.prod(array.shape[1:]))
     rows = max(1, _CHUNK // per_row)

@@ -14,6 +14,76 @@ class KernelFault(DeviceError): ...  # found by the checked emulator
 class UnsupportedError(Error): ...  # a version refuses a shape; the text names the precondition
 class GraphError(ValueError): ...  # malformed graph or mismatched shapes; the text names the layer
 
+class DeviceArray:
+    """An array in a device's memory, dense and in C order; owned, or shared with whoever made it (exported as warploom.Array)."""
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def pointer(self) -> int: ...
+    @property
+    def writable(self) -> bool: ...
+    @property
+    def on_host(self) -> bool:
+        """Whether Python can look into its memory (cpu and the emulated devices)."""
+    def __len__(self) -> int: ...
+    def __float__(self) -> float: ...
+    def __getitem__(self, rows: int | slice) -> DeviceArray:
+        """A row, or rows one after the other: the same memory."""
+    def reshape(self, *shape: Any) -> DeviceArray:
+        """The same memory."""
+    def copy(self) -> DeviceArray: ...
+    def assign(self, source: DeviceArray | Array) -> None:
+        """Copies an array of the same shape and type into this one."""
+    def to(self, device: str) -> DeviceArray:
+        """Itself if it lies there, else a copy."""
+    def numpy(self) -> Array:
+        """A view where it lies on the host, else a copy."""
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array: ...
+    def __buffer__(self, flags: int) -> memoryview: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+
+def array_empty(shape: tuple[int, ...], dtype: Any, device: str) -> DeviceArray: ...
+def array_from_host(array: Array, device: str) -> DeviceArray:
+    """A copy on the device."""
+
+def array_on_host(array: Array, device: str = "cpu") -> DeviceArray:
+    """The same memory; the array must be in C order."""
+
+def array_borrowed(
+    device: str, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any], writable: bool, owner: object
+) -> DeviceArray:
+    """Memory that `owner` keeps alive."""
+
+def array_from_dlpack(capsule: object, device: str) -> DeviceArray: ...
+def device_of(pointer: int) -> str:
+    """ "cuda:N" for memory of that GPU, else ""."""
+
+def stream_of(device: str) -> int:
+    """The handle of the stream the device's work is put on; 0 for the host."""
+
+def wait_for(device: str, stream: int) -> None:
+    """The device's work from now on waits for what the stream has been given (1: the legacy default stream, 2: per thread)."""
+
 def libraries() -> list[dict[str, Any]]:
     """Device libraries beside the package: {"kind", "path", "usable": bool, "why": str, "devices": [info], "versions": [names]}.
     kind is "cpu", "cuda", "emulated" or "emulated:checked"; info holds name, compute_major, compute_minor, multiprocessors,
@@ -33,15 +103,17 @@ def call(
     version: str,
     entry: str,
     attributes: dict[str, Any],
-    inputs: dict[str, Array],
+    inputs: dict[str, Any],
     outputs: list[str] | None = None,
     guard: bool = False,
     repeat: int = 0,
-) -> dict[str, Array]:
+    keep: bool = False,
+) -> dict[str, Any]:
     """One entry of one version, raw: buffers in the version's own layouts, flat. Returns every requested output (all mandatory
     ones by default) and every updated inout as flat arrays. guard=True: outputs and workspace start as NaN between guard bands,
     which are checked afterwards, and inputs must be unchanged (KernelFault). repeat>0: runs that many times more, on a GPU with a
-    cold L2 cache, adds "milliseconds": f64[repeat], and checks that the outputs kept their bits (KernelFault)."""
+    cold L2 cache, adds "milliseconds": f64[repeat], and checks that the outputs kept their bits (KernelFault). Inputs may be
+    DeviceArrays of that device, which are read in place. keep=True: the results stay on the device, as DeviceArrays."""
 
 class Graph:
     def __init__(self, name: str = "model") -> None: ...
@@ -129,7 +201,8 @@ class Session:
     def refusals(self, batch: int, training: bool) -> list[str]:
         """Fusions that the version refused, a sentence each."""
     def set_optimizer(self, **hyper: float) -> None: ...
-    # Data from the host, one batch at a time: float32, or uint8 (scaled by 1/255 on the device).
+    # Data from outside, one batch at a time: float32, or uint8 (scaled by 1/255 on the device). DeviceArrays of the session's
+    # device are read in place.
     # targets == []: reconstruct the inputs.
     def train_step(self, inputs: list[Array], targets: list[Array]) -> None:
         """One step; no wait. loss() waits."""
@@ -146,8 +219,9 @@ class Session:
     def gradients(self, inputs: list[Array], targets: list[Array], eval_mode: bool = False) -> dict[str, Array]:
         """eval_mode: normalisations use their running statistics, which stay; else the batch's, which move them."""
     def evaluate_step(self, inputs: list[Array], targets: list[Array]) -> None: ...
-    def predict(self, inputs: list[Array], values: list[int] | None = None) -> list[Array]:
-        """The graph's outputs, or the given values of it (only what they need is computed)."""
+    def predict(self, inputs: list[Array], values: list[int] | None = None, out: list[DeviceArray] | None = None) -> list[Any]:
+        """The graph's outputs, or the given values of it (only what they need is computed); into `out`, arrays of the
+        session's device, if given."""
     # Data that lives on the device (reconstruction: target == input)
     def load_data(self, slot: str, images: Array) -> None:
         """uint8 (scaled by 1/255 on the device) or float32 [M, C, H, W]; slot "train" or "test"."""

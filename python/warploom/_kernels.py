@@ -7,9 +7,11 @@ import numpy as np
 from warploom import _core, hardware
 from warploom._typing import Array
 from warploom.errors import UnsupportedError
+from warploom.interop import Array as DeviceArray
 
 _ACTIVATION_AXES = {"nchw": (0, 1, 2, 3), "nhwc": (0, 2, 3, 1)}
 _WEIGHT_AXES = {"oihw": (0, 1, 2, 3), "ohwi": (0, 2, 3, 1), "hwio": (2, 3, 1, 0)}
+_IN_ORDER, _CHANNELS_LAST = (0, 1, 2, 3), (0, 2, 3, 1)
 
 
 class Kernels:
@@ -43,7 +45,9 @@ class Kernels:
         weights: tuple[str, ...] = (),
         version: str | None = None,
     ) -> list[Array]:
-        """Runs an entry. `outputs` gives the NCHW (or OIHW, if named in `weights`) shape of each wanted output."""
+        """Runs an entry. `outputs` gives the NCHW (or OIHW, if named in `weights`) shape of each wanted output.
+
+        Where an input lies on the device, the outputs do too, and layouts are converted there."""
         version = version or self.pick(entry, attributes)
         layout, weight_layout = hardware.layouts(version)
 
@@ -52,6 +56,10 @@ class Kernels:
                 return tuple(range(rank))
             return _WEIGHT_AXES[weight_layout] if name in weights else _ACTIVATION_AXES[layout]
 
+        if any(isinstance(a, DeviceArray) for a in inputs.values()):
+            given = {name: self._to_version(version, a, axes(name, a.ndim)) for name, a in inputs.items()}
+            kept = _core.call(self.device, version, entry, attributes, given, list(outputs), keep=True)
+            return [self._from_version(version, kept[name], shape, axes(name, len(shape))) for name, shape in outputs.items()]
         flat = {name: np.ascontiguousarray(a.transpose(axes(name, a.ndim))).reshape(-1) for name, a in inputs.items()}
         raw = _core.call(self.device, version, entry, attributes, flat, list(outputs))
         result = []
@@ -60,3 +68,35 @@ class Kernels:
             array = raw[name].reshape([shape[i] for i in order])
             result.append(np.ascontiguousarray(array.transpose(np.argsort(order))))
         return result
+
+    # On the device: every layout is the plain one with an axis moved to the end, once or twice.
+    def _to_version(self, version: str, array: Any, order: tuple[int, ...]) -> Any:
+        if not isinstance(array, DeviceArray):
+            return np.ascontiguousarray(array.transpose(order)).reshape(-1)
+        if order == _CHANNELS_LAST:
+            return self._turn(version, array, (array.shape[0], array.shape[1], array.size), True)
+        if len(order) == 4 and order != _IN_ORDER:  # hwio
+            o, i = array.shape[:2]
+            return self._turn(version, self._turn(version, array, (o, i, array.size), True), (1, o, array.size), True)
+        return array.reshape(-1)
+
+    def _from_version(self, version: str, flat: Any, shape: tuple[int, ...], order: tuple[int, ...]) -> Any:
+        if order == _CHANNELS_LAST:
+            flat = self._turn(version, flat, (shape[0], shape[1], flat.size), False)
+        elif len(order) == 4 and order != _IN_ORDER:
+            plain = self._turn(version, flat, (1, shape[0], flat.size), False)
+            flat = self._turn(version, plain, (shape[0], shape[1], flat.size), False)
+        return flat.reshape(shape)
+
+    def _turn(self, version: str, array: Any, sizes: tuple[int, int, int], last: bool) -> Any:
+        """[N, C, rest] to [N, rest, C] (last) or back, of elements of 32 bits."""
+        n, c, size = sizes
+        ends = ("nchw", "nhwc") if last else ("nhwc", "nchw")
+        attributes = {"N": n, "C": c, "H": 1, "W": size // (n * c), "from": ends[0], "to": ends[1]}
+        floats = array
+        if array.dtype != np.float32:  # the bits are moved, whatever they mean
+            floats = _core.array_borrowed(array.device, array.pointer, (size,), np.dtype(np.float32), True, array)
+        turned = _core.call(self.device, version, "layout_convert", attributes, {"x": floats.reshape(-1)}, ["y"], keep=True)["y"]
+        if array.dtype != np.float32:
+            turned = _core.array_borrowed(array.device, turned.pointer, (size,), array.dtype, True, turned)
+        return turned

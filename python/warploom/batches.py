@@ -9,6 +9,7 @@ import numpy as np
 from warploom import _arrays
 from warploom._typing import Array, Shape
 from warploom.errors import ArgumentError, DataError, DTypeError
+from warploom.interop import Array as DeviceArray
 from warploom.lazy import Lazy
 
 if TYPE_CHECKING:
@@ -124,7 +125,10 @@ def _image(value: Any, name: str, target: Target) -> Array:
 
 def _labels(value: Any, name: str, target: Target) -> Array:
     """Class numbers as signed integers, so that nothing takes them for pixels."""
-    array = _arrays.as_array(value, name)
+    given = _arrays.placed(value, name)
+    if isinstance(given, DeviceArray):  # not looked at: a label that is no class makes the loss NaN
+        return _arrays.images(given, name, target.shape or (), f"{target.reader} from a device")
+    array = _arrays.as_array(given, name)
     if array.dtype.kind not in "iu":
         raise DTypeError(
             f"{name} has dtype {array.dtype}; {target.reader} takes class numbers: convert it with {name}.astype(numpy.int32)"
@@ -156,7 +160,9 @@ def batch(model: "Model", x: Arrays, y: Arrays | None) -> tuple[list[Array], lis
 
 
 def to_host(array: Array) -> Array:
-    """What the core takes: contiguous float32 or uint8 pixels; labels as float32 class numbers."""
+    """What the core takes: contiguous float32 or uint8 pixels, labels as float32 class numbers; or what lies on a device."""
+    if isinstance(array, DeviceArray):
+        return array
     return np.ascontiguousarray(array if array.dtype in (np.float32, np.uint8) else array.astype(np.float32))
 
 

@@ -11,6 +11,7 @@ from warploom._typing import Array, Floats
 from warploom.errors import GraphError, UnsupportedError
 from warploom.graph import Call, Tensor
 from warploom.hardware import Choice
+from warploom.interop import Array as DeviceArray
 
 if TYPE_CHECKING:
     from warploom.layers.base import Parameter
@@ -165,10 +166,11 @@ class Engine:
             self.session.set_parameter(name, value)
         return gradients
 
-    def predict(self, inputs: list[Array], wanted: Sequence[Tensor]) -> list[Floats]:
-        """The values of those tensors of the network; what they do not need is not computed."""
+    def predict(self, inputs: list[Array], wanted: Sequence[Tensor], out: list[DeviceArray] | None = None) -> list[Any]:
+        """The values of those tensors of the network, into `out` if given; what they do not need is not computed."""
         self.sync()
-        return self.session.predict([np.ascontiguousarray(a) for a in inputs], [self._values[id(t)] for t in wanted])
+        given = [a if isinstance(a, DeviceArray) else np.ascontiguousarray(a) for a in inputs]
+        return self.session.predict(given, [self._values[id(t)] for t in wanted], out)
 
     def memory(self, batch_size: int) -> dict[str, int]:
         return self.session.memory(batch_size, self.training)

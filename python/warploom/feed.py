@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from warploom._typing import Array
 from warploom.batches import is_lazy, to_host
 from warploom.engine import Engine
-from warploom.errors import OutOfMemoryError
+from warploom.errors import ArgumentError, OutOfMemoryError
 from warploom.hardware import memory_bytes
+from warploom.interop import Array as DeviceArray
 from warploom.lazy import Lazy
 
 Order = NDArray[np.int32]
@@ -41,7 +42,7 @@ class DeviceFeed:
 
     def __init__(self, engine: Engine, slot: str, images: Array) -> None:
         self._session, self._slot = engine.session, slot
-        self._session.load_data(slot, np.ascontiguousarray(images))
+        self._session.load_data(slot, images if isinstance(images, DeviceArray) else np.ascontiguousarray(images))
 
     def begin(self, order: Order, epoch: int = 0) -> None:
         self._session.begin_epoch(self._slot, order)
@@ -129,4 +130,10 @@ def make_feed(engine: Engine, slot: str, inputs: list[Array], targets: list[Arra
                 return DeviceFeed(engine, slot, inputs[0])
             except OutOfMemoryError:  # others use the device too: less was free than it has
                 pass
+    for array in (*inputs, *targets):
+        if isinstance(array, DeviceArray):
+            raise ArgumentError(
+                f"data on {array.device} can be trained on whole where the target is the input and they fit beside the plan; "
+                "else pass arrays on the host (x.numpy()), or batches of your own to train_step()"
+            )
     return StreamFeed(engine, inputs, targets, batch_size)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from warploom import _arrays, hardware, losses, optim, training
+from warploom import _arrays, _core, hardware, losses, optim, training
 from warploom import state as state_dicts
 from warploom._typing import Array, Floats
 from warploom.batches import Arrays, batch, inputs_of, pairs, wanted_by
@@ -18,6 +18,7 @@ from warploom.engine import Engine, lower
 from warploom.errors import ArgumentError, FallbackWarning, GraphError, StateError
 from warploom.explain import Explained
 from warploom.graph import Tensor, calls_between, calls_to, check_name, given_tensors, name_everything
+from warploom.interop import Array as DeviceArray
 from warploom.layers import Latent, Layer
 from warploom.layers.base import Parameter
 
@@ -229,7 +230,10 @@ class Model(Explained):
 
     # Inference
     def predict(self, x: Arrays, *, batch_size: int | None = None) -> Any:
-        """The outputs for x: an array, or a list of arrays if the model has several outputs."""
+        """The outputs for x: an array, or a list of arrays if the model has several outputs.
+
+        For arrays on a GPU (PyTorch, CuPy, warploom.Array) the outputs are warploom.Arrays there; nothing is copied to the host.
+        """
         results = self._run(inputs_of(self, x, "x"), self.outputs, batch_size)
         return results[0] if len(results) == 1 else results
 
@@ -240,11 +244,21 @@ class Model(Explained):
     def _run(self, inputs: list[Array], wanted: Sequence[Tensor], batch_size: int | None) -> list[Floats]:
         size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
         rows = len(inputs[0])
+        if any(isinstance(a, DeviceArray) for a in inputs):
+            return self._run_on_device(inputs, wanted, rows, size)
         results = [np.empty((rows, *t.shape), np.float32) for t in wanted]
         for start in range(0, rows, size):
             part = self.engine.predict([a[start : start + size] for a in inputs], wanted)
             for whole, piece in zip(results, part, strict=True):
                 whole[start : start + len(piece)] = piece
+        return results
+
+    def _run_on_device(self, inputs: list[Array], wanted: Sequence[Tensor], rows: int, size: int) -> list[Any]:
+        device = self.engine.device
+        results = [_core.array_empty((rows, *t.shape), "float32", device) for t in wanted]
+        for start in range(0, rows, size):
+            part = slice(start, min(start + size, rows))
+            self.engine.predict([a[part] for a in inputs], wanted, [whole[part] for whole in results])
         return results
 
     def _require_latent(self) -> Tensor:

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import numpy as np
-
 from warploom._arrays import float32, pair, positive, require
 from warploom._arrays import padding as sides
 from warploom._kernels import Kernels
 from warploom._typing import Array, Floats, Shape, Sizes
-from warploom.ops.pointwise import add
+from warploom.ops._placed import placed
 
 
 def _conv_attributes(x: Shape, w: Shape, stride: Sizes, padding: Sizes, groups: int, what: str = "conv2d") -> dict[str, Any]:
@@ -43,6 +41,7 @@ def _bias(bias: object, channels: int) -> Floats | None:
     return b
 
 
+@placed
 def conv2d(
     x: Array, weight: Array, bias: Array | None = None, *, stride: Sizes = 1, padding: Sizes = 0, groups: int = 1,
     version: str = "auto", device: str = "auto",
@@ -58,6 +57,7 @@ def conv2d(
     return Kernels(version, device).call("conv2d_forward", a, inputs, {"y": shape}, weights=("w",))[0]
 
 
+@placed
 def conv2d_backward(
     dy: Array, x: Array, weight: Array, *, stride: Sizes = 1, padding: Sizes = 0, groups: int = 1,
     version: str = "auto", device: str = "auto",
@@ -110,6 +110,7 @@ def _transposed(x: Shape, w: Shape, stride: Sizes, padding: Sizes, output_paddin
     return _conv_attributes((n, o_group * groups, oh, ow), w, (sh, sw), (top, bottom, left, right), groups, what)
 
 
+@placed
 def conv_transpose2d(
     x: Array, weight: Array, bias: Array | None = None, *, stride: Sizes = 1, padding: Sizes = 0, output_padding: Sizes = 0,
     groups: int = 1, version: str = "auto", device: str = "auto",
@@ -118,12 +119,16 @@ def conv_transpose2d(
     x, weight = float32(x, "x", 4), float32(weight, "weight", 4)
     a = _transposed(x.shape, weight.shape, stride, padding, output_padding, groups)
     b = _bias(bias, a["C_in"])
-    y = _conv_backward_input(Kernels(version, device), a, x, weight)
+    kernels = Kernels(version, device)
+    y = _conv_backward_input(kernels, a, x, weight)
     if b is None:
         return y
-    return add(y, np.ascontiguousarray(np.broadcast_to(b[:, None, None], y.shape)), version=version, device=device)
+    view = {"outer": y.shape[0], "C": y.shape[1], "inner": y.shape[2] * y.shape[3]}
+    flat = kernels.call("bias_activation", view, {"x": y.reshape(-1), "bias": b}, {"y": (y.size,)})[0]
+    return flat.reshape(y.shape)
 
 
+@placed
 def conv_transpose2d_backward(
     dy: Array, x: Array, weight: Array, *, stride: Sizes = 1, padding: Sizes = 0, output_padding: Sizes = 0, groups: int = 1,
     version: str = "auto", device: str = "auto",
@@ -141,17 +146,20 @@ def conv_transpose2d_backward(
     return dx, dw, _conv_backward_bias(kernels, per_channel, dy)
 
 
+@placed
 def linear(x: Array, weight: Array, bias: Array | None = None, *, version: str = "auto", device: str = "auto") -> Floats:
     """y = x weightᵀ + bias; x [N, I], weight [O, I]."""
     x, weight = float32(x, "x", 2), float32(weight, "weight", 2)
-    y = conv2d(x[:, :, None, None], weight[:, :, None, None], bias, version=version, device=device)
+    y = conv2d(x.reshape(*x.shape, 1, 1), weight.reshape(*weight.shape, 1, 1), bias, version=version, device=device)
     return y.reshape(y.shape[:2])
 
 
+@placed
 def linear_backward(
     dy: Array, x: Array, weight: Array, *, version: str = "auto", device: str = "auto"
 ) -> tuple[Floats, Floats, Floats]:
     """(dx, dweight, dbias) of linear."""
-    dy, x, weight = (float32(v, what, 2)[:, :, None, None] for v, what in ((dy, "dy"), (x, "x"), (weight, "weight")))
+    dy, x, weight = (float32(v, what, 2) for v, what in ((dy, "dy"), (x, "x"), (weight, "weight")))
+    dy, x, weight = (v.reshape(*v.shape, 1, 1) for v in (dy, x, weight))
     dx, dw, db = conv2d_backward(dy, x, weight, version=version, device=device)
     return dx.reshape(dx.shape[:2]), dw.reshape(dw.shape[:2]), db

@@ -9,6 +9,8 @@ from warploom._arrays import as_array, float32, number, positive, require
 from warploom._kernels import Kernels
 from warploom._typing import Array, Floats
 from warploom.errors import DTypeError
+from warploom.interop import Array as DeviceArray
+from warploom.ops._placed import placed
 
 
 def _pair_of(name: str, prediction: Array, target: Array) -> tuple[Floats, Floats]:
@@ -27,12 +29,14 @@ def _run(
     return float(loss[0]), grad.reshape(prediction.shape)
 
 
+@placed
 def l1_loss(prediction: Array, target: Array, *, version: str = "auto", device: str = "auto") -> tuple[float, Floats]:
     """(mean of |prediction - target| over all elements, its gradient; 0 where they are equal)."""
     prediction, target = _pair_of("l1_loss", prediction, target)
     return _run("pointwise_loss", {"count": prediction.size, "kind": "l1"}, prediction, {"target": target}, version, device)
 
 
+@placed
 def rmse_loss(
     prediction: Array, target: Array, *, eps: float = 0.0, version: str = "auto", device: str = "auto"
 ) -> tuple[float, Floats]:
@@ -42,20 +46,23 @@ def rmse_loss(
     return _run("rmse_loss", a, prediction, {"target": target}, version, device)
 
 
+@placed
 def bce_with_logits_loss(logits: Array, target: Array, *, version: str = "auto", device: str = "auto") -> tuple[float, Floats]:
     """(mean binary cross-entropy of sigmoid(logits) and targets between 0 and 1, its gradient by the logits)."""
     logits, target = float32(logits, "logits"), float32(target, "target")
     require(logits.shape == target.shape, f"bce_with_logits_loss: logits have shape {logits.shape}, target {target.shape}")
     require(logits.size > 0, "bce_with_logits_loss: the arrays are empty")
-    low, high = float(target.min()), float(target.max())
-    require(
-        not (low < 0.0 or high > 1.0),
-        f"bce_with_logits_loss: targets must lie between 0 and 1, but lie between {low:g} and {high:g}",
-    )
+    if isinstance(target, np.ndarray):  # what lies on a device is not looked at
+        low, high = float(target.min()), float(target.max())
+        require(
+            not (low < 0.0 or high > 1.0),
+            f"bce_with_logits_loss: targets must lie between 0 and 1, but lie between {low:g} and {high:g}",
+        )
     a = {"count": logits.size, "kind": "bce_with_logits"}
     return _run("pointwise_loss", a, logits, {"target": target}, version, device)
 
 
+@placed
 def dice_loss(
     prediction: Array, target: Array, *, smooth: float = 1e-6, version: str = "auto", device: str = "auto"
 ) -> tuple[float, Floats]:
@@ -67,6 +74,7 @@ def dice_loss(
     return _run("dice_loss", a, prediction, {"target": target}, version, device)
 
 
+@placed
 def cross_entropy_loss(
     logits: Array, labels: Array, *, weight: Array | None = None, ignore_index: int = -100,
     version: str = "auto", device: str = "auto",
@@ -74,11 +82,13 @@ def cross_entropy_loss(
     """(softmax cross-entropy of logits (N, C, ...) and whole-number labels (N, ...), its gradient by the logits).
 
     The mean over the pixels is weighted by `weight[label]`, one number per class; pixels labelled ignore_index do not count.
-    As in PyTorch, the value is NaN where nothing counts."""
+    As in PyTorch, the value is NaN where nothing counts. Labels on a device are float32 class numbers, not looked at:
+    one that is no class makes the value NaN."""
     logits = float32(logits, "logits")
-    labels = as_array(labels, "labels")
+    on_device = isinstance(labels, DeviceArray)
+    labels = float32(labels, "labels") if on_device else as_array(labels, "labels")
     require(logits.ndim >= 2, f"cross_entropy_loss: logits must have shape (N, C, ...), not {logits.shape}")
-    if labels.dtype.kind not in "iu":
+    if not on_device and labels.dtype.kind not in "iu":
         raise DTypeError(f"labels must hold whole numbers, not {labels.dtype}; convert them with labels.astype(numpy.int64)")
     n, c = logits.shape[:2]
     expected = (n, *logits.shape[2:])
@@ -89,7 +99,7 @@ def cross_entropy_loss(
     require(logits.size > 0, "cross_entropy_loss: the arrays are empty")
     ignored = positive(ignore_index, "ignore_index", minimum=-(2**31))
     require(-(2**24) <= ignored <= 2**24, f"ignore_index must lie between -16777216 and 16777216, not {ignored}")
-    wrong = ((labels < 0) | (labels >= c)) & (labels != ignored)
+    wrong = np.zeros(0, bool) if on_device else ((labels < 0) | (labels >= c)) & (labels != ignored)
     if wrong.any():
         at = tuple(np.argwhere(wrong)[0].tolist())
         require(
@@ -97,7 +107,7 @@ def cross_entropy_loss(
             f"cross_entropy_loss: label {labels[at]} at index {at} is no class: the logits have {c} (0 to {c - 1}), "
             f"and ignore_index is {ignored}",
         )
-    others: dict[str, Array] = {"target": labels.astype(np.float32)}
+    others: dict[str, Array] = {"target": labels if on_device else labels.astype(np.float32)}
     if weight is not None:
         others["class_weight"] = float32(weight, "weight")
         require(
@@ -108,6 +118,7 @@ def cross_entropy_loss(
     return _run("cross_entropy_loss", a, logits, others, version, device)
 
 
+@placed
 def ssim_loss(
     prediction: Array, target: Array, *, window: int = 11, sigma: float = 1.5, data_range: float = 1.0,
     version: str = "auto", device: str = "auto",

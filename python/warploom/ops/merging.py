@@ -10,6 +10,7 @@ from warploom._kernels import Kernels
 from warploom._typing import Array, Floats, Shape
 from warploom.errors import ArgumentError
 from warploom.hardware import layouts
+from warploom.ops._placed import placed
 
 _MOST = 8  # arrays of one call
 
@@ -31,6 +32,7 @@ def _checked(shapes: Sequence[Shape], axis: int, what: str) -> int:
     return at
 
 
+@placed
 def concat(arrays: Sequence[Array], axis: int = 1, *, version: str = "auto", device: str = "auto") -> Floats:
     """The arrays one after the other along an axis."""
     if not isinstance(arrays, (list, tuple)) or not arrays:
@@ -48,9 +50,10 @@ def concat(arrays: Sequence[Array], axis: int = 1, *, version: str = "auto", dev
         else:
             joined = np.empty(shape, np.float32)
         parts.insert(0, joined)
-    return parts[0].copy() if parts[0] is arrays[0] else parts[0]
+    return parts[0].copy() if len(arrays) == 1 else parts[0]
 
 
+@placed
 def concat_backward(
     dy: Array, sizes: Sequence[int], axis: int = 1, *, version: str = "auto", device: str = "auto"
 ) -> list[Floats]:
@@ -77,6 +80,7 @@ def _product(a: Shape, b: Shape, what: str) -> dict[str, int]:
     return {"outer": a[0], "C": a[1], "inner": math.prod(a[2:]), "b_channels": b[1]}
 
 
+@placed
 def multiply(a: Array, b: Array, *, version: str = "auto", device: str = "auto") -> Floats:
     """a * b, of equal shapes, or b a mask with one channel."""
     a, b = float32(a, "a"), float32(b, "b")
@@ -87,6 +91,7 @@ def multiply(a: Array, b: Array, *, version: str = "auto", device: str = "auto")
     return Kernels(version, device).call("multiply_forward", attributes, inputs, {"y": (a.size,)})[0].reshape(a.shape)
 
 
+@placed
 def multiply_backward(dy: Array, a: Array, b: Array, *, version: str = "auto", device: str = "auto") -> tuple[Floats, Floats]:
     """(da, db) of multiply; the db of a mask is summed over the channels."""
     dy, a, b = float32(dy, "dy"), float32(a, "a"), float32(b, "b")
@@ -100,6 +105,7 @@ def multiply_backward(dy: Array, a: Array, b: Array, *, version: str = "auto", d
     return da.reshape(a.shape), db.reshape(b.shape)
 
 
+@placed
 def depth_to_space(x: Array, block_size: int = 2, *, order: str = "dcr", version: str = "auto", device: str = "auto") -> Floats:
     """block_size² channels become one channel of a larger map; order "dcr" (block-major) or "crd" (PyTorch's pixel_shuffle)."""
     x = float32(x, "x", 4)
@@ -109,6 +115,7 @@ def depth_to_space(x: Array, block_size: int = 2, *, order: str = "dcr", version
     return _depth_to_space(x, (n, deep // (b * b), h, w), b, order, False, version, device)
 
 
+@placed
 def depth_to_space_backward(
     dy: Array, block_size: int = 2, *, order: str = "dcr", version: str = "auto", device: str = "auto"
 ) -> Floats:
@@ -135,6 +142,7 @@ def _depth_to_space(
     return kernels.call("depth_to_space", a, {"x": x}, {"y": shape}, version=chosen)[0]
 
 
+@placed
 def flatten(x: Array, *, version: str = "auto", device: str = "auto") -> Floats:
     """All axes but the first become one; the numbers stay where they are."""
     x = float32(x, "x")
@@ -143,6 +151,7 @@ def flatten(x: Array, *, version: str = "auto", device: str = "auto") -> Floats:
     return x.reshape(len(x), math.prod(x.shape[1:]))
 
 
+@placed
 def flatten_backward(dy: Array, x_shape: Shape, *, version: str = "auto", device: str = "auto") -> Floats:
     """dx of flatten for an x of that shape."""
     dy = float32(dy, "dy")

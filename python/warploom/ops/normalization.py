@@ -8,6 +8,8 @@ from warploom._arrays import float32, number, require
 from warploom._kernels import Kernels
 from warploom._typing import Array, Floats
 from warploom.hardware import layouts
+from warploom.interop import Array as DeviceArray
+from warploom.ops._placed import placed
 
 
 def _views(kernels: Kernels, shape: tuple[int, ...], entry: str) -> tuple[str, dict[str, Any]]:
@@ -24,6 +26,7 @@ def _vector(value: object, channels: int, what: str) -> Floats:
     return array
 
 
+@placed
 def batch_norm(
     x: Array, gamma: Array | None, beta: Array | None, running_mean: Array, running_var: Array, *, training: bool = False,
     momentum: float = 0.1, eps: float = 1e-5, version: str = "auto", device: str = "auto",
@@ -48,10 +51,19 @@ def batch_norm(
     wanted = {"y": x.shape, "running_mean": (channels,), "running_var": (channels,)}
     y, *moved = kernels.call("batch_norm_forward", a, inputs, wanted if training else {"y": x.shape}, version=chosen)
     for value, new in zip(running.values(), moved, strict=False):
-        np.copyto(value, new)
+        _move(value, new)
     return y
 
 
+def _move(value: Any, new: Any) -> None:
+    """value[...] = new, wherever the two lie."""
+    if isinstance(value, DeviceArray):
+        value.assign(new)
+    else:
+        np.copyto(value, new.numpy() if isinstance(new, DeviceArray) else new)
+
+
+@placed
 def batch_norm_backward(
     dy: Array, x: Array, gamma: Array | None, running_mean: Array, running_var: Array, *, training: bool = False,
     eps: float = 1e-5, version: str = "auto", device: str = "auto",
@@ -61,28 +73,46 @@ def batch_norm_backward(
     require(dy.shape == x.shape, f"batch_norm_backward: dy has shape {dy.shape}, but x has shape {x.shape}")
     require(x.size > 0, f"batch_norm_backward: x {x.shape} must not be empty")
     channels = x.shape[1]
-    if training:
+    inputs: dict[str, Any] = {"dy": dy, "x": x}
+    mean: Any
+    variance: Any
+    small = number(eps, "eps", 0.0)
+    kernels = Kernels(version, device)
+    if training and isinstance(x, DeviceArray):
+        inputs["mean"], inputs["inv_std"] = _statistics(kernels, x, small)
+    elif training:
         mean, variance = x.mean((0, 2, 3), dtype=np.float64), x.var((0, 2, 3), dtype=np.float64)
     else:
         mean, variance = (_vector(v, channels, w) for v, w in ((running_mean, "running_mean"), (running_var, "running_var")))
-    inv_std = 1.0 / np.sqrt(variance.astype(np.float64) + number(eps, "eps", 0.0))
-    inputs: dict[str, Array] = {
-        "dy": dy, "x": x, "mean": mean.astype(np.float32), "inv_std": inv_std.astype(np.float32),
-    }  # fmt: skip
+    if "mean" not in inputs:
+        inputs["mean"] = mean if isinstance(mean, DeviceArray) else mean.astype(np.float32)
+        on_host = variance.numpy() if isinstance(variance, DeviceArray) else variance
+        inputs["inv_std"] = (1.0 / np.sqrt(on_host.astype(np.float64) + small)).astype(np.float32)
     if gamma is not None:
         inputs["gamma"] = _vector(gamma, channels, "gamma")
-    kernels = Kernels(version, device)
     chosen, view = _views(kernels, x.shape, "batch_norm_backward")
     shapes = {"dx": x.shape, "dgamma": (channels,), "dbeta": (channels,)}
     dx, dgamma, dbeta = kernels.call("batch_norm_backward", {**view, "training": int(training)}, inputs, shapes, version=chosen)
     return dx, dgamma, dbeta
 
 
+def _statistics(kernels: Kernels, x: Floats, eps: float) -> list[Array]:
+    """Mean and 1 / standard deviation of each channel, on the device where x lies: by the forward entry."""
+    channels = x.shape[1]
+    chosen, view = _views(kernels, x.shape, "batch_norm_forward")
+    unused = {name: np.zeros(channels, np.float32) for name in ("running_mean", "running_var")}
+    wanted: dict[str, tuple[int, ...]] = {"y": x.shape, "mean": (channels,), "inv_std": (channels,)}
+    a = {**view, "training": 1, "eps": eps}
+    return kernels.call("batch_norm_forward", a, {"x": x, **unused}, wanted, version=chosen)[1:]
+
+
+@placed
 def rms_norm(x: Array, *, eps: float = 1e-6, version: str = "auto", device: str = "auto") -> Floats:
     """x / sqrt(mean(x²) + eps), the mean over everything but the first axis."""
     return _rms_norm(x, eps, Kernels(version, device))[0]
 
 
+@placed
 def rms_norm_backward(dy: Array, x: Array, *, eps: float = 1e-6, version: str = "auto", device: str = "auto") -> Floats:
     """dx of rms_norm."""
     dy = float32(dy, "dy")

@@ -7,6 +7,7 @@ import numpy as np
 from warploom._arrays import float32, number, require
 from warploom._kernels import Kernels
 from warploom._typing import Array, Floats
+from warploom.ops._placed import placed
 
 
 def _activation(kind: str, x: Array, slope: float, version: str, device: str) -> Floats:
@@ -28,21 +29,25 @@ def _activation_backward(kind: str, dy: Array, y: Array, slope: float, what: str
     return Kernels(version, device).call("activation_backward", a, inputs, {"dx": (dy.size,)})[0].reshape(dy.shape)
 
 
+@placed
 def relu(x: Array, *, version: str = "auto", device: str = "auto") -> Floats:
     """max(x, 0)."""
     return _activation("relu", x, 0.0, version, device)
 
 
+@placed
 def relu_backward(dy: Array, x: Array, *, version: str = "auto", device: str = "auto") -> Floats:
     """dx of relu; x may be its input or its output."""
     return _activation_backward("relu", dy, x, 0.0, "x", version, device)
 
 
+@placed
 def leaky_relu(x: Array, negative_slope: float = 0.01, *, version: str = "auto", device: str = "auto") -> Floats:
     """x where positive, else negative_slope * x."""
     return _activation("leaky_relu", x, number(negative_slope, "negative_slope", 0.0), version, device)
 
 
+@placed
 def leaky_relu_backward(
     dy: Array, x: Array, negative_slope: float = 0.01, *, version: str = "auto", device: str = "auto"
 ) -> Floats:
@@ -50,17 +55,20 @@ def leaky_relu_backward(
     return _activation_backward("leaky_relu", dy, x, number(negative_slope, "negative_slope", 0.0), "x", version, device)
 
 
+@placed
 def sigmoid(x: Array, *, version: str = "auto", device: str = "auto") -> Floats:
     """1 / (1 + exp(-x))."""
     return _activation("sigmoid", x, 0.0, version, device)
 
 
+@placed
 def sigmoid_backward(dy: Array, x: Array, *, version: str = "auto", device: str = "auto") -> Floats:
     """dx of sigmoid for its input x."""
     y = sigmoid(x, version=version, device=device)
     return _activation_backward("sigmoid", dy, y, 0.0, "x", version, device)
 
 
+@placed
 def mse_loss(prediction: Array, target: Array, *, version: str = "auto", device: str = "auto") -> tuple[float, Floats]:
     """(mean of (prediction - target)² over all elements, its gradient by the prediction)."""
     prediction, target = float32(prediction, "prediction"), float32(target, "target")
@@ -73,6 +81,7 @@ def mse_loss(prediction: Array, target: Array, *, version: str = "auto", device:
     return float(loss[0]), grad.reshape(prediction.shape)
 
 
+@placed
 def add(a: Array, b: Array, *, version: str = "auto", device: str = "auto") -> Floats:
     """a + b, of equal shapes."""
     a, b = float32(a, "a"), float32(b, "b")
@@ -83,6 +92,7 @@ def add(a: Array, b: Array, *, version: str = "auto", device: str = "auto") -> F
     return Kernels(version, device).call("add", {"count": a.size}, inputs, {"y": (a.size,)})[0].reshape(a.shape)
 
 
+@placed
 def add_backward(dy: Array, a: Array, b: Array, *, version: str = "auto", device: str = "auto") -> tuple[Floats, Floats]:
     """(da, db) of add: dy goes to both as it is."""
     dy = float32(dy, "dy")

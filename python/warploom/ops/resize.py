@@ -9,6 +9,8 @@ from warploom._kernels import Kernels
 from warploom._typing import Array, Floats, Shape, Sizes
 from warploom.errors import DTypeError
 from warploom.hardware import layouts
+from warploom.interop import Array as DeviceArray
+from warploom.ops._placed import placed
 
 
 def _pool_attributes(x: Shape, kernel: tuple[int, int], stride: tuple[int, int], what: str = "max_pool2d") -> dict[str, Any]:
@@ -22,6 +24,7 @@ def _pool_attributes(x: Shape, kernel: tuple[int, int], stride: tuple[int, int],
     }  # fmt: skip
 
 
+@placed
 def max_pool2d(
     x: Array, kernel_size: Sizes, *, stride: Sizes | None = None, version: str = "auto", device: str = "auto"
 ) -> tuple[Floats, Array]:
@@ -34,13 +37,15 @@ def max_pool2d(
     return y, index
 
 
+@placed
 def max_pool2d_backward(
     dy: Array, index: Array, shape: Shape, *, kernel_size: Sizes | None = None, stride: Sizes | None = None,
     version: str = "auto", device: str = "auto",
 ) -> Floats:  # fmt: skip
     """dx of max_pool2d for an input of `shape`. The windows are read off the index where kernel_size is not given."""
     dy = float32(dy, "dy", 4)
-    index = as_array(index, "index")
+    on_device = isinstance(index, DeviceArray)
+    index = index if on_device else as_array(index, "index")
     if index.dtype.kind not in "iu":
         raise DTypeError(f"index must hold integers, as max_pool2d returns them, not {index.dtype}")
     require(index.shape == dy.shape, f"index has shape {index.shape}, but dy has shape {dy.shape}")
@@ -50,8 +55,13 @@ def max_pool2d_backward(
     )
     planes = int(shape[2]) * int(shape[3])
     require(
-        bool(((index >= 0) & (index < planes)).all()), f"index must lie between 0 and {planes - 1} (rows x columns of the input)"
+        on_device or bool(((index >= 0) & (index < planes)).all()),
+        f"index must lie between 0 and {planes - 1} (rows x columns of the input)",
     )
+    require(
+        not on_device or kernel_size is not None, "max_pool2d_backward: pass kernel_size, for an index on a device is not read"
+    )
+    require(not on_device or index.dtype == np.int32, f"index must be int32, as max_pool2d returns it, not {index.dtype}")
     if kernel_size is not None:
         kernel = pair(kernel_size, "kernel_size")
         steps = kernel if stride is None else pair(stride, "stride")
@@ -65,10 +75,11 @@ def max_pool2d_backward(
         (a["OH"], a["OW"]) == dy.shape[2:],
         f"max_pool2d_backward: these windows give {a['OH']}x{a['OW']} outputs, dy has {dy.shape}",
     )
-    inputs = {"dy": dy, "index": np.ascontiguousarray(index, dtype=np.int32)}
+    inputs = {"dy": dy, "index": index if on_device else np.ascontiguousarray(index, dtype=np.int32)}
     return Kernels(version, device).call("max_pool2d_backward", a, inputs, {"dx": tuple(shape)})[0]
 
 
+@placed
 def avg_pool2d(
     x: Array, kernel_size: Sizes, *, stride: Sizes | None = None, version: str = "auto", device: str = "auto"
 ) -> Floats:
@@ -80,6 +91,7 @@ def avg_pool2d(
     return _in_layout(Kernels(version, device), "avg_pool2d_forward", a, {"x": x}, {"y": shape})
 
 
+@placed
 def avg_pool2d_backward(
     dy: Array, shape: Shape, kernel_size: Sizes, *, stride: Sizes | None = None, version: str = "auto", device: str = "auto"
 ) -> Floats:
@@ -118,6 +130,7 @@ def _upsample_attributes(x: Shape, scale: tuple[int, int], mode: str) -> dict[st
     return {"N": n, "C": c, "H": h, "W": w, "scale_h": scale[0], "scale_w": scale[1], "mode": mode}
 
 
+@placed
 def upsample(x: Array, scale_factor: Sizes = 2, *, mode: str = "nearest", version: str = "auto", device: str = "auto") -> Floats:
     """Enlarges by whole factors; mode "nearest", or "bilinear" with half-pixel centres (PyTorch's align_corners=False)."""
     x = float32(x, "x", 4)
@@ -127,6 +140,7 @@ def upsample(x: Array, scale_factor: Sizes = 2, *, mode: str = "nearest", versio
     return Kernels(version, device).call("upsample_forward", a, {"x": x}, {"y": (n, c, h * sh, w * sw)})[0]
 
 
+@placed
 def upsample_backward(dy: Array, shape: Shape, *, mode: str = "nearest", version: str = "auto", device: str = "auto") -> Floats:
     """dx of upsample for an input of `shape`."""
     dy = float32(dy, "dy", 4)
