@@ -1,6 +1,6 @@
 """What can be known about the kernels without a GPU: registers, local memory, occupancy, the instructions of the hottest loop.
 
-Reads the machine code of every registered version, either from a CMake build that has compiled it (--build) or compiled here, one
+Reads the machine code of every registered version and of the operations they share, either from a CMake build that has compiled it (--build) or compiled here, one
 file and architecture at a time; compiled files are kept in build/static-report and reused while their sources stay the same.
 Prints one line of JSON per kernel and architecture. Exit status 1 if a hot kernel (conv, gemm, correlate, weight_gradient) uses
 local memory, which is where spilled registers go.
@@ -8,6 +8,8 @@ local memory, which is where spilled registers go.
     python benchmarks/static_report.py                                                 # JSON lines
     python benchmarks/static_report.py --build build --markdown docs/static-report.md  # from a build; tables too
     python benchmarks/static_report.py --version v4 --arch 90a --kernel sgemm
+
+The package must be importable (PYTHONPATH=python in a checkout that is built in place).
 """
 
 from __future__ import annotations
@@ -18,11 +20,8 @@ import json
 import os
 import re
 import shlex
-import shutil
-import struct
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -30,30 +29,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from warploom import cubin, kernels
+from warploom.errors import StateError
+
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "build" / "static-report"
 HOT = re.compile(r"conv|gemm|correlate|weight_gradient")
-
-
-@dataclass(frozen=True)
-class Multiprocessor:
-    """Limits of one multiprocessor (CUDA programming guide, "Technical Specifications per Compute Capability")."""
-
-    threads: int
-    blocks: int
-    shared_bytes: int
-    registers: int = 65536
-
-
-MULTIPROCESSORS = {
-    "75": Multiprocessor(1024, 16, 64 << 10),
-    "80": Multiprocessor(2048, 32, 164 << 10),
-    "86": Multiprocessor(1536, 16, 100 << 10),
-    "89": Multiprocessor(1536, 24, 100 << 10),
-    "90": Multiprocessor(2048, 32, 228 << 10),
-    "100": Multiprocessor(2048, 32, 228 << 10),
-    "120": Multiprocessor(1536, 24, 100 << 10),
-}
 
 
 @dataclass
@@ -67,6 +48,9 @@ class Loop:
     sts: int = 0
     ldg: int = 0
     other: int = 0
+    flops: int = 0  # of a warp, once through the loop
+    shared_bytes: int = 0  # that a warp reads from shared memory
+    global_bytes: int = 0  # that a warp reads from global memory
 
     @property
     def fma_share(self) -> float:
@@ -75,6 +59,10 @@ class Loop:
     @property
     def loads_per_fma(self) -> float:
         return (self.lds + self.ldg) / self.fma if self.fma else 0.0
+
+    @property
+    def bytes_per_flop(self) -> float:
+        return self.shared_bytes / self.flops if self.flops else 0.0
 
 
 @dataclass
@@ -98,60 +86,11 @@ class ReportError(RuntimeError):
     """A sentence for the user."""
 
 
-def find_tool(name: str) -> str:
-    """A CUDA tool from PATH, the usual toolkit folder, or the compiler wheels of PyPI."""
-    wheels = Path(sysconfig.get_paths()["purelib"]) / "nvidia"
-    places = [Path("/usr/local/cuda/bin"), *sorted(wheels.glob("cu*/bin"))]
-    found = shutil.which(name) or next((str(p / name) for p in places if (p / name).is_file()), None)
-    if found is None:
-        raise ReportError(f"{name} was not found on the PATH; install the CUDA toolkit, or: pip install nvidia-cuda-{name}")
-    return found
-
-
 def versions() -> list[tuple[str, Path]]:
-    """(name, folder) of every line in kernels/versions.def."""
+    """(name, folder) of every line in kernels/versions.def, and of the operations that all versions share."""
     text = (ROOT / "kernels" / "versions.def").read_text()
-    return [(m[1], ROOT / "kernels" / m[2]) for m in re.finditer(r"^WL_VERSION\((\w+),\s*(\w+),", text, re.MULTILINE)]
-
-
-def occupancy(r: Report) -> float:
-    """Resident threads over the most a multiprocessor can hold; static shared memory only."""
-    limits = MULTIPROCESSORS[re.sub(r"\D", "", r.arch)]
-    warps = -(-r.threads // 32)
-    registers = -(-r.registers * 32 // 256) * 256 * warps  # given out in units of 256 per warp
-    blocks = min(limits.blocks, limits.threads // (warps * 32), limits.registers // max(registers, 1))
-    reserve = 0 if r.arch.startswith("7") else 1024  # what every block gives up to the system
-    if r.shared_bytes + reserve:
-        blocks = min(blocks, limits.shared_bytes // (r.shared_bytes + reserve))
-    return blocks * warps * 32 / limits.threads
-
-
-def launch_bounds(cubin: bytes) -> dict[str, int]:
-    """Threads per block that __launch_bounds__ states, by mangled kernel name: attribute 5 of the .nv.info.NAME sections."""
-    sections = struct.unpack_from("<Q", cubin, 0x28)[0]
-    entry_size, count, names_index = struct.unpack_from("<HHH", cubin, 0x3A)
-    headers = [struct.unpack_from("<IIQQQQ", cubin, sections + i * entry_size) for i in range(count)]
-    names = headers[names_index][4]
-    bounds: dict[str, int] = {}
-    for name_at, _kind, _flags, _address, offset, size in headers:
-        start = names + name_at
-        name = cubin[start : cubin.index(b"\0", start)].decode()
-        if not name.startswith(".nv.info."):
-            continue
-        at, end = offset, offset + size
-        while at + 4 <= end:
-            form, attribute, length = struct.unpack_from("<BBH", cubin, at)
-            if form == 4 and attribute == 5 and length == 12:
-                x, y, z = struct.unpack_from("<III", cubin, at + 4)
-                bounds[name.removeprefix(".nv.info.")] = x * y * z
-            at += 4 + (length if form == 4 else 0)
-    return bounds
-
-
-def resources(listing: str) -> dict[str, tuple[int, int, int]]:
-    """(registers, stack bytes, static shared bytes) by mangled kernel name, from `cuobjdump -res-usage`."""
-    found = re.finditer(r"^ *Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+)", listing, re.MULTILINE)
-    return {m[1]: (int(m[2]), int(m[3]), int(m[4])) for m in found}
+    own = [(m[1], ROOT / "kernels" / m[2]) for m in re.finditer(r"^WL_VERSION\((\w+),\s*(\w+),", text, re.MULTILINE)]
+    return [*own, (kernels.SHARED, ROOT / "kernels" / "ops")]
 
 
 INSTRUCTION = re.compile(r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)(.*?);")
@@ -165,11 +104,37 @@ def functions(sass: str) -> Iterator[tuple[str, list[tuple[int, str, str]]]]:
         yield name.strip(), [(int(m[1], 16), m[2], m[3]) for m in matches if m]
 
 
+TENSOR = {"HMMA", "HGMMA", "IMMA", "UTCHMMA"}
+
+
 def multiply_adds(opcodes: Iterable[str]) -> tuple[int, str]:
-    tensor = [o for o in opcodes if o.split(".")[0] in {"HMMA", "HGMMA", "IMMA", "UTCHMMA"}]
+    kinds = [o.split(".")[0] for o in opcodes]
+    tensor = [k for k in kinds if k in TENSOR]
     if tensor:
-        return len(tensor), tensor[0].split(".")[0]
-    return sum(o.split(".")[0] in {"FFMA", "FFMA2"} for o in opcodes), "FFMA"
+        return len(tensor), tensor[0]
+    return sum(k in {"FFMA", "FFMA2"} for k in kinds), "FFMA"
+
+
+def flops_of(opcode: str) -> int:
+    """Of a warp: HMMA.16816 multiplies 16 x 8 by 16, HGMMA.64x128x16 does so for the four warps of a group."""
+    kind = opcode.split(".")[0]
+    if kind in {"FFMA", "FFMA2"}:
+        return 2 * 32 * (2 if kind == "FFMA2" else 1)
+    if shape := re.search(r"\.(\d+)x(\d+)x(\d+)", opcode):
+        return 2 * int(shape[1]) * int(shape[2]) * int(shape[3]) // 4
+    if shape := re.search(r"\.(16|8)8(16|32|8|4)\b", opcode):
+        return 2 * int(shape[1]) * 8 * int(shape[2])
+    return 0
+
+
+def bytes_of(opcode: str) -> int:
+    """Read by a warp: LDS.128 takes 16 bytes a thread, LDSM.16.M88.4 four matrices of 8 x 8 halves."""
+    if opcode.startswith("LDSM"):
+        matrices = re.search(r"\.([124])$", opcode)
+        return 128 * (int(matrices[1]) if matrices else 1)
+    width = re.search(r"\.(128|64|U8|S8|U16|S16|8|16)\b", opcode)
+    bits = {"U8": 8, "S8": 8, "U16": 16, "S16": 16}.get(width[1], 0) or int(width[1]) if width else 32
+    return 32 * bits // 8
 
 
 def hottest_loop(code: list[tuple[int, str, str]]) -> Loop:
@@ -185,35 +150,18 @@ def hottest_loop(code: list[tuple[int, str, str]]) -> Loop:
     if not inner:
         return Loop()
     ops = max((ops for _, ops in inner), key=lambda o: multiply_adds(o)[0])
-    ops = [o.split(".")[0] for o in ops if o != "NOP"]
+    full = [o for o in ops if o != "NOP"]
+    ops = [o.split(".")[0] for o in full]
     fma, kind = multiply_adds(ops)
     loop = Loop(instructions=len(ops), fma=fma, fma_kind=kind)
     loop.lds = sum(o in {"LDS", "LDSM"} for o in ops)
     loop.sts = ops.count("STS")
     loop.ldg = sum(o in {"LDG", "LDGSTS", "LD"} for o in ops)
+    loop.flops = sum(flops_of(o) for o, k in zip(full, ops, strict=True) if k == kind or k == "FFMA2")
+    loop.shared_bytes = sum(bytes_of(o) for o, k in zip(full, ops, strict=True) if k in {"LDS", "LDSM"})
+    loop.global_bytes = sum(bytes_of(o) for o, k in zip(full, ops, strict=True) if k in {"LDG", "LDGSTS", "LD"})
     loop.other = loop.instructions - loop.fma - loop.lds - loop.sts - loop.ldg
     return loop
-
-
-def demangle(names: list[str]) -> dict[str, str]:
-    tool = shutil.which("c++filt") or shutil.which("cu++filt")
-    if not tool or not names:
-        return {n: n for n in names}
-    lines = subprocess.run([tool], input="\n".join(names), capture_output=True, text=True, check=True).stdout.splitlines()
-    return dict(zip(names, lines, strict=True))
-
-
-def short_name(demangled: str) -> str:
-    """Without return type, parameters and namespaces: sgemm_kernel<GemmTile<128, ...>, true, false, 4, 4>."""
-    text = demangled.replace("(anonymous namespace)::", "").removeprefix("void ")
-    text = re.sub(r"\((?:int|bool|unsigned int|warploom::\w+)\)", "", text)  # casts in template arguments
-    depth = 0
-    for i, c in enumerate(text):
-        depth += (c == "<") - (c == ">")
-        if c == "(" and depth == 0:
-            text = text[:i]
-            break
-    return re.sub(r"\b[a-z_]\w*::", "", text)
 
 
 def includes(source: Path, seen: dict[Path, None]) -> dict[Path, None]:
@@ -232,17 +180,17 @@ def compile_here(source: Path, arch: str, toolkit: str) -> Path:
     key = hashlib.sha256(" ".join([toolkit, *flags]).encode())
     for file in includes(source, {}):
         key.update(file.read_bytes())
-    cubin = KEPT / f"{source.parent.name}-{source.stem}-sm_{arch}-{key.hexdigest()[:16]}.cubin"
-    if cubin.is_file():
-        return cubin
+    kept = KEPT / f"{source.parent.name}-{source.stem}-sm_{arch}-{key.hexdigest()[:16]}.cubin"
+    if kept.is_file():
+        return kept
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch) / "kernels.cubin"
-        command = [find_tool("nvcc"), *flags, f"-I{ROOT}", str(source), "-o", str(fresh)]
+        command = [kernels.find_tool("nvcc"), *flags, f"-I{ROOT}", str(source), "-o", str(fresh)]
         compiled = subprocess.run(command, capture_output=True, text=True, check=False)
         if compiled.returncode:
             raise ReportError(f"nvcc could not compile {source.relative_to(ROOT)} for sm_{arch}:\n{compiled.stderr.strip()}")
-        keep(cubin, fresh.read_bytes())
-    return cubin
+        keep(kept, fresh.read_bytes())
+    return kept
 
 
 def built_objects(build: Path) -> dict[Path, Path]:
@@ -270,7 +218,7 @@ def built_cubins(source: Path, objects: dict[Path, Path], folder: Path) -> dict[
             f"the build holds no up-to-date object of {source.relative_to(ROOT)}; build the target warploom_cuda first"
         )
     folder.mkdir()
-    tool = find_tool("cuobjdump")
+    tool = kernels.find_tool("cuobjdump")
     taken = subprocess.run([tool, "-xelf", "all", str(built.resolve())], cwd=folder, capture_output=True, text=True, check=False)
     if taken.returncode:
         raise ReportError(f"cuobjdump could not read {built}: {taken.stderr.strip()}")
@@ -285,37 +233,33 @@ def keep(file: Path, content: bytes) -> None:
     unfinished.replace(file)
 
 
-def disassembly(cubin: Path) -> str:
-    """What cuobjdump shows of resources and code; kept too, for the disassembler takes a second to start."""
-    kept = KEPT / f"{hashlib.sha256(cubin.read_bytes()).hexdigest()[:24]}.sass"
+def disassembly(file: Path) -> str:
+    """What cuobjdump shows of the code; kept too, for the disassembler takes a second to start."""
+    kept = KEPT / f"{hashlib.sha256(file.read_bytes()).hexdigest()[:24]}.sass"
     if not kept.is_file():
-        command = [find_tool("cuobjdump"), "-res-usage", "-sass", str(cubin)]
+        command = [kernels.find_tool("cuobjdump"), "-sass", str(file)]
         shown = subprocess.run(command, capture_output=True, text=True, check=False)
         if shown.returncode:
-            raise ReportError(f"cuobjdump could not disassemble {cubin.name}: {shown.stderr.strip()}")
+            raise ReportError(f"cuobjdump could not disassemble {file.name}: {shown.stderr.strip()}")
         keep(kept, shown.stdout.encode())
     return kept.read_text()
 
 
-def report_cubin(version: str, source: Path, arch: str, cubin: Path) -> list[Report]:
-    listing = disassembly(cubin)
-    code = dict(functions(listing))
-    used = resources(listing)
-    bounds = launch_bounds(cubin.read_bytes())
-    names = demangle(list(used))
+def report_cubin(version: str, source: Path, arch: str, file: Path) -> list[Report]:
+    code = dict(functions(disassembly(file)))
+    entries = {e.symbol: (kernels.short_name(cubin.demangle(e.symbol)), e) for e in cubin.entries(file.read_bytes())}
     reports = []
-    for mangled in sorted(used, key=lambda name: names[name]):
-        registers, stack, shared = used[mangled]
-        if int(re.sub(r"\D", "", arch)) >= 90:  # there the tool counts what every block gives up to the system
-            shared = max(shared - 1024, 0)
-        r = Report(version, str(source.relative_to(ROOT)), short_name(names[mangled]), arch, registers, stack)
-        r.shared_bytes = shared
-        if mangled in bounds:
-            r.threads, r.threads_assumed = bounds[mangled], False
-        r.occupancy = round(occupancy(r), 3)
-        r.hot = bool(HOT.search(r.kernel))
-        r.local_accesses = sum(opcode.split(".")[0] in {"STL", "LDL"} for _, opcode, _ in code.get(mangled, []))
-        r.loop = hottest_loop(code.get(mangled, []))
+    for name, e in sorted(entries.values(), key=lambda row: row[0]):
+        r = Report(version, str(source.relative_to(ROOT)), name, arch, e.registers, e.stack_bytes)
+        reserved = cubin.SYSTEM_SHARED if int(re.sub(r"\D", "", arch)) >= 90 else 0
+        r.shared_bytes = max(e.shared_bytes - reserved, 0)
+        if e.max_threads:
+            r.threads, r.threads_assumed = e.max_threads, False
+        r.occupancy = round(kernels.occupancy(arch, r.threads, r.registers, r.shared_bytes), 3)
+        r.hot = bool(HOT.search(r.kernel)) and version != kernels.SHARED
+        instructions = code.get(e.symbol, [])
+        r.local_accesses = sum(opcode.split(".")[0] in {"STL", "LDL"} for _, opcode, _ in instructions)
+        r.loop = hottest_loop(instructions)
         reports.append(r)
     return reports
 
@@ -323,6 +267,7 @@ def report_cubin(version: str, source: Path, arch: str, cubin: Path) -> list[Rep
 def as_json(r: Report) -> str:
     row = asdict(r)
     row["loop"] |= {"fma_share": round(r.loop.fma_share, 3), "loads_per_fma": round(r.loop.loads_per_fma, 3)}
+    row["loop"] |= {"bytes_per_flop": round(r.loop.bytes_per_flop, 4)}
     return json.dumps(row)
 
 
@@ -344,6 +289,8 @@ def markdown(reports: list[Report], archs: list[str], command: str, how: str, to
         "- **FMA share**: multiply-adds over all instructions of the hottest loop, which is the innermost loop with the most of",
         "  them (FFMA; tensor core instructions where there are any). Branches in it that are rarely taken count in full.",
         "- **Loads per FMA**: shared and global load instructions over multiply-adds, in the same loop.",
+        "- **Bytes per FLOP**: what a warp reads from shared memory over its multiplications and additions, in the same loop. (A warp's",
+        "  32 threads often read the same bytes, which then move once.)",
     ]
 
     def row(group: list[Report], cell: Callable[[Report], str]) -> str:
@@ -360,20 +307,23 @@ def markdown(reports: list[Report], archs: list[str], command: str, how: str, to
                     kernels.setdefault((r.file, r.kernel), []).append(r)
             if not kernels:
                 continue
-            loop = " FMA share | Loads per FMA |" if hot else ""
+            loop = " FMA share | Loads per FMA | Bytes per FLOP |" if hot else ""
             lines += ["", f"### {heading}", "", "| Kernel | File | Threads | Shared | Registers | Local | Occupancy |" + loop]
-            lines += ["|-|-|-|-|-|-|-|" + ("-|-|" if hot else "")]
+            lines += ["|-|-|-|-|-|-|-|" + ("-|-|-|" if hot else "")]
             for (file, kernel), group in kernels.items():
                 cells = [
                     f"`{kernel}`",
-                    Path(file).name,
+                    Path(file).name
+                    if version != kernels.SHARED
+                    else file.removeprefix("kernels/ops/").removesuffix("/kernels.cu"),
                     row(group, lambda r: f"{r.threads}\\*" if r.threads_assumed else str(r.threads)),
                 ]
                 cells += [row(group, lambda r: str(r.shared_bytes)), row(group, lambda r: str(r.registers))]
                 cells += [row(group, lambda r: str(r.stack_bytes)), row(group, lambda r: f"{r.occupancy:.0%}")]
                 if hot:
-                    cells += [row(group, lambda r: f"{r.loop.fma_share:.1%}" if r.loop.fma else "-")]
+                    cells += [row(group, lambda r: f"{r.loop.fma_share:.1%} {r.loop.fma_kind}" if r.loop.fma else "-")]
                     cells += [row(group, lambda r: f"{r.loop.loads_per_fma:.3f}" if r.loop.fma else "-")]
+                    cells += [row(group, lambda r: f"{r.loop.bytes_per_flop:.3f}" if r.loop.shared_bytes else "-")]
                 lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -410,15 +360,20 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="files at a time")
     options = parser.parse_args()
     try:
-        unknown = [a for a in options.arch if re.sub(r"\D", "", a) not in MULTIPROCESSORS]
+        unknown = [a for a in options.arch if re.sub(r"\D", "", a) not in kernels.MULTIPROCESSORS]
         if unknown:
-            raise ReportError(f"no limits are known for sm_{unknown[0]}; known: {', '.join(MULTIPROCESSORS)}")
-        wanted = [(v, s) for v, folder in versions() if v in options.version for s in sorted(folder.glob("*.cu"))]
+            raise ReportError(f"no limits are known for sm_{unknown[0]}; known: {', '.join(kernels.MULTIPROCESSORS)}")
+        wanted = [
+            (v, s)
+            for v, folder in versions()
+            if v in options.version
+            for s in sorted([*folder.glob("*.cu"), *folder.glob("*/*.cu")])
+        ]
         # For the caption the release, for the reuse of compiled files the whole text, build number included.
-        toolkit = subprocess.run([find_tool("nvcc"), "--version"], capture_output=True, text=True, check=True).stdout
+        toolkit = subprocess.run([kernels.find_tool("nvcc"), "--version"], capture_output=True, text=True, check=True).stdout
         reports = collect(wanted, options.arch, options.build, options.jobs, toolkit)
         reports = [r for r in reports if options.kernel in r.kernel]
-    except ReportError as error:
+    except (ReportError, StateError) as error:
         print(f"static_report: {error}", file=sys.stderr)
         return 2
     if not reports:

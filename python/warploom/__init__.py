@@ -16,7 +16,7 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-from warploom import callbacks, data, errors, interop, layers, losses, models, ops, optim
+from warploom import callbacks, data, errors, interop, kernels, layers, losses, models, ops, optim
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -67,6 +67,7 @@ __all__ = [
     "errors",
     "from_dlpack",
     "interop",
+    "kernels",
     "layers",
     "load",
     "losses",

@@ -116,7 +116,7 @@ def _attributes(cubin: bytes, section: _Section | None) -> list[tuple[int, bytes
 
 @cache
 def demangle(symbol: str) -> str:
-    """A C++ name as it was written, by the C++ runtime that the extension is linked with; the symbol itself where there is none."""
+    """A C++ name as it was written, by the C++ runtime; the symbol itself where there is none."""
     try:
         runtime = ctypes.CDLL("libstdc++.so.6")
     except OSError:
