@@ -1,9 +1,9 @@
 """What can be known about the kernels without a GPU: registers, local memory, occupancy, the instructions of the hottest loop.
 
-Reads the machine code of every registered version and of the operations they share, either from a CMake build that has compiled it (--build) or compiled here, one
-file and architecture at a time; compiled files are kept in build/static-report and reused while their sources stay the same.
-Prints one line of JSON per kernel and architecture. Exit status 1 if a hot kernel (conv, gemm, correlate, weight_gradient) uses
-local memory, which is where spilled registers go.
+Reads the machine code of every registered version and of the operations they share, either from a CMake build that has compiled
+it (--build) or compiled here, one file and architecture at a time; compiled files are kept in build/static-report and reused while
+their sources stay the same. Prints one line of JSON per kernel and architecture. Exit status 1 if a hot kernel (conv, gemm,
+correlate, weight_gradient) uses local memory, which is where spilled registers go.
 
     python benchmarks/static_report.py                                                 # JSON lines
     python benchmarks/static_report.py --build build --markdown docs/static-report.md  # from a build; tables too
@@ -289,8 +289,8 @@ def markdown(reports: list[Report], archs: list[str], command: str, how: str, to
         "- **FMA share**: multiply-adds over all instructions of the hottest loop, which is the innermost loop with the most of",
         "  them (FFMA; tensor core instructions where there are any). Branches in it that are rarely taken count in full.",
         "- **Loads per FMA**: shared and global load instructions over multiply-adds, in the same loop.",
-        "- **Bytes per FLOP**: what a warp reads from shared memory over its multiplications and additions, in the same loop. (A warp's",
-        "  32 threads often read the same bytes, which then move once.)",
+        "- **Bytes per FLOP**: what a warp reads from shared memory over its multiplications and additions, in the same loop.",
+        "  (The 32 threads of a warp often read the same bytes, which then move once.)",
     ]
 
     def row(group: list[Report], cell: Callable[[Report], str]) -> str:
@@ -313,9 +313,7 @@ def markdown(reports: list[Report], archs: list[str], command: str, how: str, to
             for (file, kernel), group in kernels.items():
                 cells = [
                     f"`{kernel}`",
-                    Path(file).name
-                    if version != kernels.SHARED
-                    else file.removeprefix("kernels/ops/").removesuffix("/kernels.cu"),
+                    file.split("/")[-2 if version == kernels.SHARED else -1],
                     row(group, lambda r: f"{r.threads}\\*" if r.threads_assumed else str(r.threads)),
                 ]
                 cells += [row(group, lambda r: str(r.shared_bytes)), row(group, lambda r: str(r.registers))]
@@ -363,12 +361,8 @@ def main() -> int:
         unknown = [a for a in options.arch if re.sub(r"\D", "", a) not in kernels.MULTIPROCESSORS]
         if unknown:
             raise ReportError(f"no limits are known for sm_{unknown[0]}; known: {', '.join(kernels.MULTIPROCESSORS)}")
-        wanted = [
-            (v, s)
-            for v, folder in versions()
-            if v in options.version
-            for s in sorted([*folder.glob("*.cu"), *folder.glob("*/*.cu")])
-        ]
+        places = [(v, folder) for v, folder in versions() if v in options.version]
+        wanted = [(v, f) for v, folder in places for f in sorted([*folder.glob("*.cu"), *folder.glob("*/*.cu")])]
         # For the caption the release, for the reuse of compiled files the whole text, build number included.
         toolkit = subprocess.run([kernels.find_tool("nvcc"), "--version"], capture_output=True, text=True, check=True).stdout
         reports = collect(wanted, options.arch, options.build, options.jobs, toolkit)
