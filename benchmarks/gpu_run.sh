@@ -16,6 +16,7 @@ out=$(cd "$out" && pwd)
 cd "$(dirname "$0")/.." || exit 2
 root=$PWD
 results=$out/results.jsonl
+results=${results#"$root"/} # in the records' commands
 rm -f "$results" "$out"/*.log "$out/report.md"
 started=$SECONDS
 total=${WARPLOOM_GPU_SECONDS:-525}
@@ -98,10 +99,24 @@ fi
 # ---- Fast ----
 if [ $rehearse = 1 ]; then
   step "compare versions" 400 benchmark.log "python3 benchmarks/compare_versions.py --device emulated --repeat 1 --batch 2 --seconds 300 \
-    --cases conv_2x3x9x9_to8 conv_1x32x12x12_to32_k3x3_s1_p1 pool_2x3x4x6_k2x2_s2.2 --out $results" 
+    --cases conv_1x4x33x31_to3_k3x3_s1_p1 pool_2x3x4x6_k2x2_s2.2 --step off --ceilings H100 --out $results"
+  step "shared operations" 200 benchmark.log "python3 benchmarks/compare_versions.py --device emulated --repeat 1 --seconds 120 --step off \
+    --cases shared --elements 2048 --versions v1 v4 --ceilings H100 --out $results"
+  step "whole step" 400 benchmark.log "python3 benchmarks/compare_versions.py --device emulated --repeat 1 --batch 2 --seconds 200 \
+    --step only --precisions fp32 bf16 --ceilings H100 --out $results"
 else
   step "training step against PyTorch" 60 benchmark.log "python3 benchmarks/compare_versions.py --device cuda --step only --seconds 50 --out $results"
   step "operations against PyTorch" 100 benchmark.log "python3 benchmarks/compare_versions.py --device cuda --step off --seconds 90 --out $results"
+  step "shared operations" 30 benchmark.log "python3 benchmarks/compare_versions.py --device cuda --step off --cases shared --torch off --seconds 25 --out $results"
+  if python3 -c 'import pycuda' 2>/dev/null; then
+    step "tuning with PyCUDA" 40 tune.log "python3 benchmarks/tune_kernel.py sgemm --out $out/tune.jsonl && python3 benchmarks/tune_kernel.py conv2d --out $out/tune.jsonl"
+  else
+    outcome+=("tuning with PyCUDA | left out: not installed")
+  fi
+fi
+
+if [ $rehearse = 1 ]; then
+  step "tuning, dry" 200 tune.log "python3 benchmarks/tune_kernel.py sgemm --dry-run --tiles 64x64x8x8x8x6"
 fi
 
 # ---- A training run a version ----
@@ -118,15 +133,21 @@ done
 if [ $rehearse = 0 ] && command -v ncu >/dev/null; then
   for version in $versions; do
     step "ncu $version" 30 ncu.log "ncu --clock-control none --section SpeedOfLight --section Occupancy --section MemoryWorkloadAnalysis \
-      --kernel-name 'regex:conv|gemm' --launch-count 3 python3 tests/harness.py cuda $version conv_64x256x16x16_to128_k3x3_s1_p1 conv2d_forward floats"
+      --kernel-name 'regex:conv|gemm|correlate|weight_gradient' --launch-count 3 python3 tests/harness.py cuda $version conv_64x256x16x16_to128_k3x3_s1_p1 conv2d_forward floats"
   done
 else
   outcome+=("ncu | left out: $([ $rehearse = 1 ] && echo 'a rehearsal' || echo 'not installed')")
 fi
 
+# ---- With the time that is left ----
+if [ $rehearse = 0 ]; then
+  step "torch.compile" 200 benchmark.log "python3 benchmarks/compare_versions.py --device cuda --step only --ways compile --precisions fp32 --versions v4 --out $results"
+fi
+
 # ---- One page ----
 {
-  python3 benchmarks/report.py "$results" 2>/dev/null || printf '# Benchmark report\n\nNo results: see benchmark.log.\n'
+  [ $rehearse = 0 ] || printf '**A rehearsal on the emulated device: nothing on this page was measured on a GPU, and no time here means anything.**\n\n'
+  python3 benchmarks/report.py "$results" --png "$out/roofline.png" 2>/dev/null || printf '# Benchmark report\n\nNo results: see benchmark.log.\n'
   printf '\n## Training runs (the last epoch of each; seconds for 50,000 images are extrapolated)\n\n| version | device | train loss | images/s | s for 50,000 |\n|-|-|-|-|-|\n'
   for version in $versions; do
     [ -s "$runs/$version.json" ] && python3 - "$runs/$version.json" <<'PY'

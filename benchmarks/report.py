@@ -1,6 +1,6 @@
 """A one-page Markdown report from the JSON lines of compare_versions.py.
 
-python benchmarks/report.py results.jsonl [more.jsonl] > report.md
+python benchmarks/report.py results.jsonl [more.jsonl] > report.md     with --png FILE a roofline chart too
 """
 
 from __future__ import annotations
@@ -38,30 +38,45 @@ def cell(record: Record | None) -> str:
 
 
 def share(record: Record) -> str:
+    """Of the time that the device's ceilings allow (roofline.py), or of its fp32 peak where only that is known."""
+    if record.get("roofline_ms") and record.get("measured"):
+        return f"{100 * record['roofline_ms'] / record['milliseconds']:.0f} %"
     if not record.get("peak_gflops") or not record.get("gflops"):
         return ""
-    return f"{100 * record['gflops'] / record['peak_gflops']:.0f} %"
+    return f"{100 * record['gflops'] / record['peak_gflops']:.0f} % of fp32"
+
+
+def least(group: list[Record]) -> str:
+    """The estimate for the layer in float32, and what bounds it."""
+    known = next((r for r in group if r.get("roofline_ms") and r.get("precision", "fp32") == "fp32"), None)
+    return f"{known['roofline_ms']:.4f}, {known['bound']}" if known else ""
+
+
+def column(record: Record) -> str:
+    precision = record.get("precision", "fp32")
+    return str(record["version"]) if precision == "fp32" or precision in record["version"] else f"{record['version']} {precision}"
 
 
 def operations(records: list[Record]) -> str:
-    """A row per layer and direction: every version, and the fastest fp32 run of PyTorch."""
+    """A row per layer and direction: every version, the estimate, and the fastest fp32 run of PyTorch."""
     ops = [r for r in records if r["kind"] == "op"]
-    versions = list(dict.fromkeys(r["version"] for r in ops if not r["version"].startswith("torch")))
+    versions = list(dict.fromkeys(column(r) for r in ops if not r["version"].startswith("torch")))
     keys = list(dict.fromkeys((r["layer"] or r["case"], r["entry"]) for r in ops))
     rows = []
     for key in keys:
         group = [r for r in ops if (r["layer"] or r["case"], r["entry"]) == key]
-        own = {r["version"]: r for r in group}
+        own = {column(r): r for r in group}
         timed = [r for r in group if "milliseconds" in r and not r["version"].startswith("torch")]
+        timed = [r for r in timed if r.get("precision", "fp32") == "fp32"]  # beside PyTorch's float32
         rivals = [r for r in group if "milliseconds" in r and r["version"].startswith("torch") and r["precision"] == "fp32"]
         rival = min(rivals, key=lambda r: r["milliseconds"], default=None)
         best = min(timed, key=lambda r: r["milliseconds"], default=None)
         ratio = f"{rival['milliseconds'] / best['milliseconds']:.2f}" if rival and best else ""
         row = [key[0], DIRECTIONS.get(key[1], key[1]), *(cell(own.get(v)) for v in versions)]
-        rows.append([*row, share(best) if best else "", cell(rival), ratio])
+        rows.append([*row, least(group), share(best) if best else "", cell(rival), ratio])
     if not rows:
         return ""
-    header = ["layer", "direction", *versions, "best: share of fp32 peak", "torch fp32, fastest", "torch / best"]
+    header = ["layer", "direction", *versions, "at least (fp32)", "best fp32: share of it", "torch fp32, fastest", "torch / best"]
     return "## Operations (median ms)\n\n" + table(header, rows)
 
 
@@ -69,24 +84,31 @@ def steps(records: list[Record]) -> str:
     rows = []
     for r in [r for r in records if r["kind"] == "step"]:
         if "milliseconds" not in r:
-            rows.append([r["version"], "", cell(r), "", "", "", r.get("wrong") or r.get("refused", "")])
+            rows.append([column(r), "", cell(r), "", "", "", "", r.get("wrong") or r.get("refused", "")])
             continue
         memory = r.get("planned_bytes") or r.get("peak_bytes") or 0
         epoch = 50_000 / r["images_per_second"]
+        estimate = f"{r['roofline_ms']:.3f}" if r.get("roofline_ms") else ""
         numbers = [
             f"{r['milliseconds']:.3f}",
+            estimate,
             f"{r['p10']:.3f}-{r['p90']:.3f}",
             f"{r['images_per_second']:,.0f}",
             f"{epoch:.2f} s",
         ]
-        rows.append([r["version"], str(r["batch"]), *numbers, f"{memory / 1e6:.0f} MB" if memory else ""])
+        rows.append([column(r), str(r["batch"]), *numbers, f"{memory / 1e6:.0f} MB" if memory else ""])
     if not rows:
         return ""
-    header = ["version", "batch", "ms a step", "p10-p90", "images/s", "50,000 images (extrapolated)", "memory"]
+    about = ["version", "batch", "ms a step", "at least (plain convolutions)", "p10-p90", "images/s"]
+    header = [*about, "50,000 images (extrapolated)", "memory"]
     return "## Training step of the CIFAR-10 autoencoder\n\n" + table(header, rows)
 
 
 def main(paths: list[str]) -> int:
+    png = None
+    if "--png" in paths:
+        at = paths.index("--png")
+        png, paths = Path(paths[at + 1]), paths[:at] + paths[at + 2 :]
     if not paths:
         print(__doc__)
         return 2
@@ -115,6 +137,11 @@ def main(paths: list[str]) -> int:
         + "; ".join(f"{r['version']} {r['layer'] or r['case']} {r['entry']}: {r['wrong']}" for r in wrong[:8])
     )
     parts += [section for section in (steps(records), operations(records)) if section]
+    if png is not None:
+        import roofline
+
+        if roofline.chart(records, png):
+            parts.append(f"![Measured times under the device's ceilings]({png.name})")
     print("\n\n".join(parts))
     return 0
 

@@ -1,9 +1,9 @@
 """What can be known about the kernels without a GPU: registers, local memory, occupancy, the instructions of the hottest loop.
 
 Reads the machine code of every registered version and of the operations they share, either from a CMake build that has compiled
-it (--build) or compiled here, one file and architecture at a time; compiled files are kept in build/static-report and reused while
-their sources stay the same. Prints one line of JSON per kernel and architecture. Exit status 1 if a hot kernel (conv, gemm,
-correlate, weight_gradient) uses local memory, which is where spilled registers go.
+it (--build) or compiled here, one file and architecture at a time; compiled files are kept in build/static-report and reused
+while their sources stay the same. Prints one line of JSON per kernel and architecture. Exit status 1 if a hot kernel (conv,
+gemm, correlate, weight_gradient) uses local memory, which is where spilled registers go.
 
     python benchmarks/static_report.py                                                 # JSON lines
     python benchmarks/static_report.py --build build --markdown docs/static-report.md  # from a build; tables too

@@ -297,6 +297,27 @@ std::string why_not(const std::string& device, const std::string& version, const
   throw py::key_error("unknown operation '" + entry + "'; see entries()");
 }
 
+template <class Args>
+py::dict needs_of(const Entry<Args>& entry, const py::dict& attributes, const std::string& name) {
+  const Args args = read_attributes<Args>(attributes, name);
+  const std::string why = !entry.run ? "this version has no " + name : entry.why_not ? entry.why_not(args) : "";
+  if (!why.empty()) throw UnsupportedError(why);
+  py::dict d;
+  d["workspace"] = entry.workspace_bytes ? entry.workspace_bytes(args) : 0;
+  d["saved"] = entry.saved_bytes ? entry.saved_bytes(args) : 0;
+  d["algorithm"] = entry.algorithm ? entry.algorithm(args) : "";
+  return d;
+}
+
+py::dict needs(const std::string& device, const std::string& version, const std::string& entry, const py::dict& attributes) {
+  const OpTable& table = open_device(device).table(version);
+#define WL_OP(name, Args) \
+  if (entry == #name) return needs_of<Args>(table.name, attributes, entry);
+#include "kernels/ops.def"
+#undef WL_OP
+  throw py::key_error("unknown operation '" + entry + "'; see entries()");
+}
+
 struct Describer {
   py::list tensors, attributes;
   template <class T>
@@ -410,6 +431,7 @@ void bind_call(py::module_& m) {
   m.def("versions", &versions);
   m.def("entries", &entries);
   m.def("why_not", &why_not, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"));
+  m.def("needs", &needs, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"));
   m.def("call", &call, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"), py::arg("inputs"),
         py::arg("outputs") = py::none(), py::arg("guard") = false, py::arg("repeat") = 0, py::arg("keep") = false);
 }
