@@ -1,0 +1,111 @@
+"""Writes the table of versions in README.md: what each is, from kernels/versions.def; how fast, from benchmarks/results alone.
+
+python docs/make_version_table.py            rewrites the table
+python docs/make_version_table.py --check    fails where it is out of date
+
+A time counts if its record says that it was measured (never on the emulator), that the results agreed with a reference before and
+after, and on which device; the newest record wins. What no record tells is "not measured".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE, RESULTS = ROOT / "README.md", ROOT / "benchmarks/results"
+BEGIN, END = "<!-- table: made by docs/make_version_table.py -->", "<!-- end of the table -->"
+BATCH = 64
+NOTHING = "not measured"
+Record = dict[str, Any]
+
+
+def read(folder: Path) -> list[Record]:
+    """Every record, oldest first."""
+    records = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text().splitlines():
+            if line.strip():
+                records.append(json.loads(line) | {"file": path.name})
+    return sorted(records, key=lambda r: str(r.get("when", "")))
+
+
+def versions() -> list[tuple[str, str, str, str]]:
+    """(name, summary, layout, devices)."""
+    text = (ROOT / "kernels/versions.def").read_text()
+    rows = []
+    for name, summary in re.findall(r'^WL_VERSION\((\w+),\s*\w+,\s*"(.*)"\)', text, re.MULTILINE):
+        layout = "NCHW" if "NCHW" in summary else "NHWC"
+        idea = re.sub(r"^(naive )?(NHWC|NCHW): ", r"\1", summary).replace("naive ", "naive: ")
+        rows.append((name, idea, layout, "cuda, emulated"))
+    host = "the host's own kernels: vector extensions, all cores, fused layers, fewer products by algebra"
+    return [*rows, ("cpu", host, "NHWC", "cpu")]
+
+
+def is_step(r: Record) -> bool:
+    return (
+        r.get("kind") == "step" and bool(r.get("measured")) and bool(r.get("verified_before")) and bool(r.get("verified_after"))
+        and r.get("batch") == BATCH and "milliseconds" in r and str(r.get("device", "")).startswith("cuda")
+    )  # fmt: skip
+
+
+def on_gpus(records: list[Record]) -> dict[str, dict[str, str]]:
+    """GPU -> version -> its step's time, by precision."""
+    newest: dict[tuple[str, str, str], Record] = {}
+    for r in records:
+        if is_step(r) and not str(r["version"]).startswith("torch"):
+            newest[str(r["device_name"]), str(r["version"]), str(r.get("precision", "fp32"))] = r
+    found: dict[str, dict[str, list[str]]] = {}
+    for (gpu, version, precision), r in newest.items():
+        cell = f"{r['milliseconds']:.2f} ms" + ("" if precision == "fp32" else f" ({precision})")
+        found.setdefault(gpu, {}).setdefault(version, []).append(cell)
+    return {gpu: {version: ", ".join(cells) for version, cells in rows.items()} for gpu, rows in found.items()}
+
+
+def on_cpu(records: list[Record]) -> str:
+    """The cpu kernel set's step, and how it compares with PyTorch's fastest mode in the same run."""
+    ours = {"benchmark": "cpu_vs_pytorch", "model": "cifar10_autoencoder", "batch": BATCH}
+    own = [r for r in records if all(r.get(k) == v for k, v in ours.items()) and "ratio" in r]
+    if not own:
+        return NOTHING
+    run = [r for r in own if r["when"] == own[-1]["when"]]
+    best = min(run, key=lambda r: r["ratio"]["median"])
+    time, ratio = best["warploom_ms"]["median"], best["ratio"]["median"]
+    return f"{time:.0f} ms: {ratio:.1f} times as fast as PyTorch's {best['mode']} mode"
+
+
+def table(records: list[Record]) -> str:
+    gpus = on_gpus(records)
+    columns = list(gpus) or ["a GPU"]
+    heads = ["version", "what it is", "layout", "runs on", *(f"training step on {gpu}" for gpu in columns), "on a CPU"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "-|" * len(heads)]
+    for name, summary, layout, devices in versions():
+        times = [gpus.get(gpu, {}).get(name, NOTHING) if name != "cpu" else "-" for gpu in columns]
+        cells = [f"`{name}`", summary, layout, devices, *times, on_cpu(records) if name == "cpu" else "-"]
+        lines.append(f"| {' | '.join(cells)} |")
+    note = (
+        f"Medians of the CIFAR-10 autoencoder's whole training step, batch {BATCH}, float32 unless said otherwise, "
+        "from `benchmarks/results`."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def page(folder: Path = RESULTS) -> str:
+    before, begin, rest = PAGE.read_text().partition(BEGIN)
+    assert begin, f"README.md lacks the line {BEGIN}"
+    return f"{before}{BEGIN}\n\n{table(read(folder))}\n\n{END}{rest.partition(END)[2]}"
+
+
+def main() -> int:
+    made = page()
+    if "--check" in sys.argv:
+        return 0 if made == PAGE.read_text() else 1
+    PAGE.write_text(made)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
