@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,8 +61,7 @@ GPUS = {
 
 def ceilings(name: str) -> Ceilings | None:
     """Of the GPU with that name, or one that contains it."""
-    words = name.replace("NVIDIA", "").split()
-    return next((c for known, c in GPUS.items() if known in name or known in words), None)
+    return next((c for known, c in GPUS.items() if re.search(rf"\b{known}\b", name)), None)
 
 
 def measured_ceilings(device: str) -> Ceilings | None:
