@@ -91,7 +91,10 @@ def test_the_report_marks_what_was_not_measured(tmp_path: Path, capsys: pytest.C
     assert (tmp_path / "roofline.png").read_bytes()[:4] == b"\x89PNG"
     results.write_text(json.dumps(timed | {"measured": False}) + "\n")
     assert report.main([str(results), "--png", str(tmp_path / "none.png")]) == 0
-    assert "Nothing here was measured on a GPU" in capsys.readouterr().out
+    page = capsys.readouterr().out
+    assert "Nothing here was measured on a GPU" in page
+    assert "| conv2 | forward | right |" in page
+    assert "2.000" not in page
     assert not (tmp_path / "none.png").exists()
 
 
