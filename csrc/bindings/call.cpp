@@ -3,12 +3,15 @@
 // Buffers are flat arrays in the version's own layouts: NumPy's, or arrays in the device's memory, which are read in place. With
 // guard=True every output starts as 0xFF bytes (NaN) between guard bands, so that a missed element or a write past the end shows
 // on any device.
+#include <cxxabi.h>
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <list>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "csrc/bindings/array.h"
@@ -431,6 +434,15 @@ void bind_call(py::module_& m) {
   m.def("versions", &versions);
   m.def("entries", &entries);
   m.def("why_not", &why_not, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"));
+  m.def(
+      "demangle",
+      [](const std::string& symbol) {
+        int status = -1;
+        const std::unique_ptr<char, void (*)(void*)> text(abi::__cxa_demangle(symbol.c_str(), nullptr, nullptr, &status),
+                                                          std::free);
+        return text && status == 0 ? std::string(text.get()) : symbol;
+      },
+      py::arg("symbol"));
   m.def("needs", &needs, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"));
   m.def("call", &call, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"), py::arg("inputs"),
         py::arg("outputs") = py::none(), py::arg("guard") = false, py::arg("repeat") = 0, py::arg("keep") = false);

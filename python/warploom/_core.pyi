@@ -98,6 +98,9 @@ def entries() -> list[dict[str, Any]]:
 def why_not(device: str, version: str, entry: str, attributes: dict[str, Any]) -> str:
     """ "" if the version takes the operation with these attributes, else one sentence."""
 
+def demangle(symbol: str) -> str:
+    """A C++ name as it was written; the symbol itself if it is none."""
+
 def needs(device: str, version: str, entry: str, attributes: dict[str, Any]) -> dict[str, Any]:
     """{"workspace": bytes, "saved": bytes kept from forward for backward, "algorithm": which of several ways, or ""}."""
 

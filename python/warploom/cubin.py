@@ -1,9 +1,11 @@
 """What a compiled CUDA file (a cubin, which is an ELF file) says of its kernels. Needs neither a GPU nor the toolkit."""
 
-import ctypes
 import struct
 from dataclasses import dataclass
-from functools import cache
+
+from warploom._core import demangle
+
+__all__ = ["SYSTEM_SHARED", "CubinError", "Entry", "Parameter", "demangle", "entries"]
 
 _MAX_THREADS, _PARAMETER, _REGISTERS, _FRAME = 0x05, 0x17, 0x2F, 0x11  # attributes of the .nv.info sections
 _HAS_VALUE = 4  # their form: a length and that many bytes follow
@@ -112,21 +114,3 @@ def _attributes(cubin: bytes, section: _Section | None) -> list[tuple[int, bytes
             found.append((attribute, cubin[at + 4 : at + 4 + length]))
         at += 4 + (length if form == _HAS_VALUE else 0)
     return found
-
-
-@cache
-def demangle(symbol: str) -> str:
-    """A C++ name as it was written, by the C++ runtime; the symbol itself where there is none."""
-    try:
-        runtime = ctypes.CDLL("libstdc++.so.6")
-    except OSError:
-        return symbol
-    runtime.__cxa_demangle.restype = ctypes.c_void_p
-    status = ctypes.c_int(-1)
-    text = runtime.__cxa_demangle(symbol.encode(), None, None, ctypes.byref(status))
-    if not text or status.value:
-        return symbol
-    try:
-        return ctypes.string_at(text).decode()
-    finally:
-        ctypes.CDLL(None).free(ctypes.c_void_p(text))

@@ -8,7 +8,6 @@
 Kernels come as cubins: built with the package by -DWARPLOOM_CUBINS=ON, or here from one file by compile().
 """
 
-import ctypes
 import os
 import re
 import shutil
@@ -141,8 +140,6 @@ def _bytes_of(value: Any, size: int, what: str) -> bytes:
         return bytes(value)
     if isinstance(value, np.generic):
         return value.tobytes()
-    if isinstance(value, ctypes.Structure):
-        return ctypes.string_at(ctypes.addressof(value), ctypes.sizeof(value))
     if isinstance(value, (bool, int, float)):
         kinds = {1: "?", 2: "<e", 4: "<f4", 8: "<f8"} if isinstance(value, float) else {1: "<i1", 2: "<i2", 4: "<i4", 8: "<i8"}
         if size not in kinds:
@@ -160,6 +157,10 @@ def _bytes_of(value: Any, size: int, what: str) -> bytes:
         return array.pointer.to_bytes(8, "little")
     if hasattr(value, "__int__") and type(value).__module__.startswith("pycuda"):  # an allocation
         return int(value).to_bytes(8, "little")
+    try:
+        return bytes(memoryview(value))  # a ctypes structure, a NumPy record
+    except TypeError:
+        pass
     raise DTypeError(f"{what} must be a number, bytes, a struct or an array on a GPU, not {type(value).__name__}")
 
 
