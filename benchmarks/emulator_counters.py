@@ -116,7 +116,7 @@ def tables(rows: list[Row]) -> str:
     batch = rows[0]["batch"]
     return "\n".join(
         [
-            f"Counted on the emulated device at batch {batch} (`benchmarks/emulator_counters.py`): counts, not times. First table: "
+            f"Counted on the emulated device, batch {batch} (`benchmarks/emulator_counters.py`): counts, not times. First table: "
             "32-byte sectors asked for over the fewest that hold the bytes, then shared-memory wavefronts over those without "
             "bank conflicts, over all kernels of an operation.",
             "",

@@ -9,33 +9,14 @@
 // after `continue`, at a loop's end when their trip counts differ. That is what a GPU's compiler arranges too (reconvergence at the
 // immediate postdominator). Only paths that were taken count: a rare early exit that nobody took keeps nobody apart.
 #if defined(WARPLOOM_EMULATOR_COUNTING)
-#include <cstdlib>
-
-#include "counting.h"
+#include "flow_graph.h"
 
 namespace warploom {
 namespace emulator {
 namespace {
 
-constexpr int kMaxDepth = 12;   // of nested loops
 constexpr int kMaxWords = 128;  // of a position
-constexpr uint32_t kRecentEdges = 512;
 
-struct Node {  // a basic block that occurs in this replay
-  uint32_t code;
-  uint32_t first_edge;  // into edges, after they have been sorted by source
-  uint32_t edge_count;
-  uint16_t levels;                // loops around it
-  uint32_t place[kMaxDepth + 1];  // its place in the order, at each level
-  uint32_t loop[kMaxDepth + 1];   // loop[0] is none; loop[k] holds it at level k
-  uint32_t seen;                  // order of first visit
-  // Tarjan
-  uint32_t index, low;
-  bool on_stack;
-};
-struct Loop {
-  uint32_t header;
-};
 struct Visit {  // lanes that were in a basic block together, and have not all gone on
   uint32_t block, next;
   int lanes;
@@ -64,22 +45,15 @@ struct Cursor {
 
 struct Lockstep {
   Cursor lanes[32];
-  Grown<Node> nodes;
-  Grown<uint64_t> edges;                // source << 32 | target
-  uint64_t recent_edges[kRecentEdges];  // most are repetitions
-  Grown<Loop> loops;
-  CountTable<BlockCounts> index;  // code -> node, in `visits`
+  FlowGraph graph;
   Visit visits[32 * kMaxFrames + 1];
   int free_visits[32 * kMaxFrames + 1];
   int free_count;
-  Grown<uint32_t> stack, work, edge_at;
 };
 
 void make_lockstep(CountState& c) { c.lockstep = new Lockstep; }
 
 namespace {
-
-inline uint64_t block_key(uint32_t code) { return code | uint64_t(1) << 32; }
 
 void note_successor(CountState& c, uint32_t block, uint32_t next) {
   BlockCounts& counts = c.blocks(block_key(block));
@@ -137,143 +111,6 @@ void replay_together(CountState& c, Lane* lanes, unsigned mask) {
   }
 }
 
-// ---- The graph of what they did ----
-
-uint32_t node_of(Lockstep& s, uint32_t code) {
-  BlockCounts& row = s.index(block_key(code));
-  if (!row.visits) {
-    Node node = {};
-    node.code = code;
-    node.seen = s.nodes.size;
-    s.nodes.push(node);
-    row.visits = s.nodes.size;
-  }
-  return static_cast<uint32_t>(row.visits - 1);
-}
-
-void collect_graph(Lockstep& s, const Lane* lanes, unsigned mask) {
-  s.index.clear();
-  s.nodes.size = s.edges.size = s.loops.size = 0;
-  memset(s.recent_edges, 0xff, sizeof(s.recent_edges));
-  for (unsigned rest = mask; rest; rest &= rest - 1) {
-    const Lane& lane = lanes[__builtin_ctz(rest)];
-    int32_t at[kMaxFrames];
-    int depth = lane.at_frames;
-    for (int d = 0; d < depth; ++d) at[d] = lane.at_block[d] ? static_cast<int32_t>(node_of(s, lane.at_block[d])) : -1;
-    for (uint32_t i = 0; i < lane.codes.size; ++i) {
-      const uint32_t code = lane.codes[i];
-      if (mark_of(code) == Mark::enter) {
-        at[depth++] = -1;
-      } else if (mark_of(code) == Mark::leave) {
-        --depth;
-      } else if (mark_of(code) == Mark::block) {
-        const int32_t node = static_cast<int32_t>(node_of(s, code));
-        const int32_t before = at[depth - 1];
-        at[depth - 1] = node;
-        if (before < 0) continue;
-        const uint64_t edge = static_cast<uint64_t>(before) << 32 | static_cast<uint32_t>(node);
-        uint64_t& recent = s.recent_edges[(static_cast<uint32_t>(before) * 31u + static_cast<uint32_t>(node)) % kRecentEdges];
-        if (recent == edge) continue;
-        recent = edge;
-        s.edges.push(edge);
-      }
-    }
-  }
-  qsort(s.edges.data, s.edges.size, sizeof(uint64_t), [](const void* a, const void* b) {
-    const uint64_t x = *static_cast<const uint64_t*>(a), y = *static_cast<const uint64_t*>(b);
-    return x < y ? -1 : x > y;
-  });
-  uint32_t kept = 0;
-  for (uint32_t k = 0; k < s.edges.size; ++k)
-    if (k == 0 || s.edges[k] != s.edges[k - 1]) s.edges[kept++] = s.edges[k];
-  s.edges.size = kept;
-  for (uint32_t k = 0; k < kept; ++k) {
-    Node& from = s.nodes[static_cast<uint32_t>(s.edges[k] >> 32)];
-    if (!from.edge_count) from.first_edge = k;
-    ++from.edge_count;
-  }
-}
-
-// One level: the components of what is left when the edges back to the headers of the loops known so far are taken away. Returns
-// whether a loop was found.
-bool find_loops(Lockstep& s, int level) {
-  const uint32_t count = s.nodes.size;
-  s.stack.size = s.work.size = s.edge_at.size = 0;
-  s.edge_at.reserve(count);
-  uint32_t next_index = 0, components = 0;
-  bool found = false;
-  for (uint32_t i = 0; i < count; ++i) s.nodes[i].index = 0, s.nodes[i].on_stack = false;
-  // A node whose loops ended above this level is alone in its component, and is not looked at again.
-  auto inside = [&](uint32_t a, uint32_t b) {
-    const Node &x = s.nodes[a], &y = s.nodes[b];
-    return x.levels == level && y.levels == level && x.loop[level] == y.loop[level] &&
-           !(level > 0 && s.loops[x.loop[level] - 1].header == b);
-  };
-  for (uint32_t start = 0; start < count; ++start) {
-    if (s.nodes[start].index || s.nodes[start].levels != level) continue;
-    s.work.push(start);
-    while (s.work.size) {
-      const uint32_t v = s.work[s.work.size - 1];
-      Node& node = s.nodes[v];
-      if (!node.index) {
-        node.index = node.low = ++next_index;
-        node.on_stack = true;
-        s.stack.push(v);
-        s.edge_at[v] = 0;
-      }
-      bool deeper = false;
-      while (s.edge_at[v] < node.edge_count) {
-        const uint32_t target = static_cast<uint32_t>(s.edges[node.first_edge + s.edge_at[v]]);
-        ++s.edge_at[v];
-        if (!inside(v, target)) continue;
-        Node& to = s.nodes[target];
-        if (!to.index) {
-          s.work.push(target);
-          deeper = true;
-          break;
-        }
-        if (to.on_stack && to.index < node.low) node.low = to.index;
-      }
-      if (deeper) continue;
-      --s.work.size;
-      if (s.work.size) {
-        Node& parent = s.nodes[s.work[s.work.size - 1]];
-        if (node.low < parent.low) parent.low = node.low;
-      }
-      if (node.low != node.index) continue;
-      // A component. They come in reverse topological order.
-      uint32_t bottom = s.stack.size;
-      while (s.stack[bottom - 1] != v) --bottom;
-      --bottom;
-      const uint32_t size = s.stack.size - bottom;
-      bool loop = size > 1;
-      for (uint32_t e = 0; !loop && e < node.edge_count; ++e)
-        loop = static_cast<uint32_t>(s.edges[node.first_edge + e]) == v && inside(v, v);
-      uint32_t header = v;
-      for (uint32_t k = bottom; k < s.stack.size; ++k)
-        if (s.nodes[s.stack[k]].seen < s.nodes[header].seen) header = s.stack[k];
-      if (loop && level < kMaxDepth) {
-        s.loops.push(Loop{header});
-        found = true;
-      }
-      ++components;
-      for (uint32_t k = bottom; k < s.stack.size; ++k) {
-        Node& member = s.nodes[s.stack[k]];
-        member.on_stack = false;
-        member.place[level] = ~components;
-        if (loop && level < kMaxDepth) {
-          member.loop[level + 1] = s.loops.size;
-        }
-      }
-      s.stack.size = bottom;
-    }
-  }
-  for (uint32_t i = 0; i < count; ++i)
-    if (s.nodes[i].levels == level && level < kMaxDepth && s.nodes[i].loop[level + 1])
-      s.nodes[i].levels = static_cast<uint16_t>(level + 1);
-  return found;
-}
-
 // ---- Lane after lane through it ----
 
 void leave_visit(Lockstep& s, int visit) {
@@ -292,7 +129,7 @@ void write_words(Lockstep& s, Cursor& c) {
   if (f.node < 0) {
     c.words[n++] = 0;
   } else {
-    const Node& node = s.nodes[static_cast<uint32_t>(f.node)];
+    const Node& node = s.graph.nodes[static_cast<uint32_t>(f.node)];
     c.words[n++] = node.place[0];
     for (int level = 1; level <= node.levels; ++level) {
       c.words[n++] = c.iteration[node.loop[level] - 1];
@@ -305,18 +142,18 @@ void write_words(Lockstep& s, Cursor& c) {
 
 void go_to_block(Lockstep& s, Cursor& c, uint32_t code) {
   ReplayFrame& f = c.frame[c.depth - 1];
-  const uint32_t to = node_of(s, code);
-  const Node& node = s.nodes[to];
+  const uint32_t to = s.graph.node_of(code);
+  const Node& node = s.graph.nodes[to];
   for (int level = 1; level <= node.levels; ++level) {
     const uint32_t loop = node.loop[level];
     bool was_inside = false;
     if (f.node >= 0) {
-      const Node& before = s.nodes[static_cast<uint32_t>(f.node)];
+      const Node& before = s.graph.nodes[static_cast<uint32_t>(f.node)];
       was_inside = before.levels >= level && before.loop[level] == loop;
     }
     if (!was_inside)
       c.iteration[loop - 1] = 0;
-    else if (s.loops[loop - 1].header == to)
+    else if (s.graph.loops[loop - 1].header == to)
       ++c.iteration[loop - 1];
   }
   f.node = static_cast<int32_t>(to);
@@ -401,8 +238,7 @@ void count_visit(CountState& c, unsigned group) {
 
 void replay_apart(CountState& c, Lane* lanes, unsigned mask) {
   Lockstep& s = *c.lockstep;
-  collect_graph(s, lanes, mask);
-  for (int level = 0; find_loops(s, level) && level < kMaxDepth;) ++level;
+  s.graph.collect(lanes, mask);
 
   s.free_count = 0;
   for (int i = 32 * kMaxFrames; i >= 0; --i) s.free_visits[s.free_count++] = i;
@@ -416,12 +252,13 @@ void replay_apart(CountState& c, Lane* lanes, unsigned mask) {
     cursor.depth = 0;
     cursor.length = 0;
     cursor.done = false;
-    cursor.iteration.reserve(s.loops.size + 1);
-    for (uint32_t k = 0; k < s.loops.size; ++k) cursor.iteration[k] = 0;
+    cursor.iteration.reserve(s.graph.loops.size + 1);
+    for (uint32_t k = 0; k < s.graph.loops.size; ++k) cursor.iteration[k] = 0;
     for (int d = 0; d < lane.at_frames; ++d) {
       const int at = d ? cursor.frame[d - 1].words_end : 0;
       cursor.depth = d + 1;
-      cursor.frame[d] = ReplayFrame{lane.at_block[d] ? static_cast<int32_t>(node_of(s, lane.at_block[d])) : -1, 0, at, at, -1};
+      cursor.frame[d] =
+          ReplayFrame{lane.at_block[d] ? static_cast<int32_t>(s.graph.node_of(lane.at_block[d])) : -1, 0, at, at, -1};
       write_words(s, cursor);
     }
     // Lanes that came out of the last meeting at one place are together there.
@@ -470,7 +307,7 @@ void replay_apart(CountState& c, Lane* lanes, unsigned mask) {
     const Cursor& cursor = s.lanes[l];
     lanes[l].at_frames = cursor.depth;
     for (int d = 0; d < cursor.depth; ++d)
-      lanes[l].at_block[d] = cursor.frame[d].node < 0 ? 0 : s.nodes[static_cast<uint32_t>(cursor.frame[d].node)].code;
+      lanes[l].at_block[d] = cursor.frame[d].node < 0 ? 0 : s.graph.nodes[static_cast<uint32_t>(cursor.frame[d].node)].code;
   }
 }
 
