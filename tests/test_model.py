@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import warploom as wl
 from safetensors.numpy import save_file
-from warploom import hardware
+from warploom import _core, hardware
 from warploom.feed import DeviceFeed, StreamFeed, make_feed
 from warploom.training import Progress
 
@@ -354,9 +354,11 @@ def test_devices_and_versions() -> None:
 
 def test_resolution_of_device_and_version() -> None:
     have_cuda = any(d["usable"] for d in wl.devices() if d["kind"] == "cuda")
-    newest = [v["name"] for v in wl.versions() if v["name"] != "cpu"][-1]
+    names = [v["name"] for v in wl.versions() if v["name"] != "cpu"]
+    newest = [name for name in names if not {v["name"]: v["float32_from"] for v in _core.versions()}[name]][-1]
     assert hardware.resolve("cpu").device == "cpu"
-    assert hardware.resolve("auto", "emulated").version == newest
+    assert hardware.resolve("auto", "emulated").version == newest, "in float32, whoever has kernels of its own for it"
+    assert hardware.resolve("auto", "emulated", precision="bf16").version == names[-1]
     assert hardware.resolve().device == ("cuda:0" if have_cuda else "cpu")
     if not have_cuda:
         choice = hardware.resolve("v1")

@@ -195,3 +195,23 @@ def test_random_networks(core: Any, target: Target) -> None:
         judge(core, target, graph, seed, batch)
 
     check()
+
+
+REPEATED = [(op, operands) for op in ("add", "concat") for operands in ("vv", "vvv", "vvvv", "uvv", "vuv", "vvu", "uvuv")]
+
+
+@pytest.mark.parametrize(("op", "operands"), [*REPEATED, ("multiply", "vv")])
+@pytest.mark.parametrize(
+    "target", [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in TARGETS if t.version in ("cpu", "v1")]
+)
+def test_a_value_that_is_an_operand_several_times(core: Any, target: Target, op: str, operands: str) -> None:
+    """Its gradient is a sum whose parts are one buffer: nothing may be added in place while that is still to be read."""
+    graph = core.Graph("repeated")
+    x = graph.input("x", (3, 4, 5))
+    weights = [graph.parameter(name, (2, 3, 1, 1), init="uniform_fan_in", fan_in=3) for name in ("u.w", "v.w")]
+    u, v = (graph.node("conv2d", f"conv{i}", [x], [w], {})[0] for i, w in enumerate(weights))
+    [merged] = graph.node(op, "merged", [u if c == "u" else v for c in operands], [], {"axis": 1} if op == "concat" else {})
+    channels = graph.shape(merged)[0]
+    [y] = graph.node("conv2d", "last", [merged], [graph.parameter("p", (2, channels, 1, 1), init="uniform_fan_in", fan_in=4)], {})
+    graph.set_outputs([y])
+    judge(core, target, graph, 1, 2)

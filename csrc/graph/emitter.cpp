@@ -197,10 +197,11 @@ void Emitter::pass_gradient(int value, int output) {
   }
 }
 
-Out Emitter::rewrite_gradient(int output) {
-  if (!shared_gradient(output)) return out(gradients_.at(output));
-  return out(new_buffer(graph().values[static_cast<size_t>(output)].name + ".grad", value_bytes(output), Category::gradients));
+Out Emitter::new_gradient(int value) {
+  return out(new_buffer(graph().values[static_cast<size_t>(value)].name + ".grad", value_bytes(value), Category::gradients));
 }
+
+Out Emitter::rewrite_gradient(int output) { return shared_gradient(output) ? new_gradient(output) : out(gradients_.at(output)); }
 
 bool Emitter::take_gradient_slice(int value, int output, int64_t offset) {
   if (has_gradient(value) || shared_gradient(output)) return false;
@@ -222,16 +223,20 @@ Out Emitter::write_parameter_gradient(int parameter) {
 
 void Emitter::end_node(const Node& node) {
   for (const int v : node.outputs) gradients_.erase(v);
-  for (const Pending& p : pending_) {
+  for (size_t i = 0; i < pending_.size(); i++) {
+    const Pending& p = pending_[i];
     Add a;
     a.count = p.count;
     a.b = in(p.part);
     if (p.value < 0) {
       a.a = in(p.sum);
       a.y = out(p.sum);
-    } else {  // in place, unless another value has the same gradient
-      a.a = in(gradients_.at(p.value));
-      a.y = rewrite_gradient(p.value);
+    } else {  // in place, unless another value has the same gradient, or it is still to be added somewhere (add(v, v, v))
+      const Handle sum = gradients_.at(p.value);
+      const bool again = std::any_of(pending_.begin() + static_cast<std::ptrdiff_t>(i) + 1, pending_.end(),
+                                     [&](const Pending& later) { return later.part == sum; });
+      a.a = in(sum);
+      a.y = again ? new_gradient(p.value) : rewrite_gradient(p.value);
       gradients_[p.value] = untag(a.y.data);
     }
     call(table.add, "add", &node, a);

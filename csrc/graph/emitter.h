@@ -122,6 +122,7 @@ class Emitter {
   std::map<int, Handle> values_, gradients_, weights_, weight_gradients_;
   std::map<std::pair<std::string, std::string>, Handle> kept_;
   bool shared_gradient(int value) const;
+  Out new_gradient(int value);
   struct Pending {
     int value;  // -1: a parameter's gradient
     Handle sum, part;
