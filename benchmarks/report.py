@@ -51,7 +51,7 @@ def share(record: Record) -> str:
 def least(group: list[Record]) -> str:
     """The estimate for the layer in float32, and what bounds it."""
     known = next((r for r in group if r.get("roofline_ms") and r.get("precision", "fp32") == "fp32"), None)
-    return f"{known['roofline_ms']:.4f}, {known['bound']}" if known else ""
+    return f"{known['roofline_ms']:.3g}, {known['bound']}" if known else ""
 
 
 def column(record: Record) -> str:
