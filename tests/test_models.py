@@ -133,6 +133,12 @@ def test_names_are_pytorchs() -> None:
 def test_swap_shares_the_layers() -> None:
     small = {"resolution": 32, "ae_dims": 4, "e_dims": 2, "d_dims": 2, "d_mask_dims": 2}
     model = models.liae_ud(**small)
+    frozen = models.liae_ud(**small, warp=False)
+    still = [name for layer in frozen.layers for name in [str(layer.name)] if not layer.trainable]
+    assert still
+    assert all(name.startswith("inter_ab.") for name in still)
+    inter_ab = sum(v.size for k, v in frozen.state_dict().items() if k.startswith("inter_ab."))
+    assert frozen.count_parameters() - frozen.count_parameters(trainable_only=True) == inter_ab > 0
     swap = models.liae_swap(model)
     assert [t.shape for t in swap.outputs] == [(3, 32, 32), (1, 32, 32)]
     assert {id(layer) for layer in swap.layers if layer.parameters} < {id(layer) for layer in model.layers}

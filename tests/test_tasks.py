@@ -156,6 +156,14 @@ def test_people_with_different_counts_and_no_masks(tmp_path: Path) -> None:
     assert (y["dst_mask"][:] == 255).all()
 
 
+def test_faces_with_and_without_warps() -> None:
+    for warp in (True, False):
+        data = tasks.load("faces", "auto", SHAPE, targets=FACES, limit=4, warp=warp)
+        for part, bent in ((data.train, warp), (data.test, False)):
+            assert part.y is not None
+            assert np.array_equal(part.x[0][0:2], part.y[FACES.index("src_image")][0:2]) is not bent
+
+
 def test_warps() -> None:
     ramp = np.broadcast_to(np.linspace(0, 255, 64).astype(np.uint8), (3, 1, 64, 64)).copy()
     warped = Warped(ramp, 7, count=6)

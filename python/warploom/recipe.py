@@ -96,7 +96,7 @@ class RunConfig:
         objective = self.objective
         return tasks.load(
             objective.data, self.data, model.inputs[0].shape, targets=objective.targets, classes=model.outputs[0].shape[0],
-            data_dir=self.data_dir, seed=self.seed, limit=self.limit,
+            data_dir=self.data_dir, seed=self.seed, limit=self.limit, warp=bool(self.arguments.get("warp", True)),
         )  # fmt: skip
 
 

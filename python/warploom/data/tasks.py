@@ -81,10 +81,12 @@ def load(
     data_dir: str | Path | None = None,
     seed: int = 0,
     limit: int | None = None,
+    warp: bool = True,
 ) -> TaskData:
     """Data of that kind for a model whose inputs have that shape. source: "auto", or what data.load() takes, or a folder.
 
-    targets: the names of the target arrays of "faces", in order. classes: of "segmentation".
+    targets: the names of the target arrays of "faces", in order. classes: of "segmentation". warp: the training inputs
+    of "faces".
     """
     if kind not in KINDS:
         raise ArgumentError(f"unknown kind of data {kind!r}; expected one of {', '.join(KINDS)}")
@@ -113,7 +115,7 @@ def load(
     if kind == "segmentation" and classes <= paired.IGNORED:
         for arrays in (training, testing):
             arrays["labels"] = np.where(arrays["labels"] == paired.IGNORED, np.int16(-100), arrays["labels"])
-    parts = [_samples(kind, arrays, targets, seed, warp) for arrays, warp in ((training, True), (testing, False))]
+    parts = [_samples(kind, arrays, targets, seed, bent) for arrays, bent in ((training, warp), (testing, False))]
     return TaskData(name, kind, parts[0], parts[1], notes).limited(limit)
 
 

@@ -96,11 +96,13 @@ def liae_ud(
     e_dims: int = 64,
     d_dims: int = 64,
     d_mask_dims: int = 22,
+    warp: bool = True,
 ) -> Model:
     """The training network: images src and dst, 3x256x256 each -> src_image, src_mask, dst_image, dst_mask.
 
     145,343,339 parameters. mask=False leaves the masks out (138,122,124); inters=1 as well makes every code with the one inter
-    (86,706,828). See liae_swap for the network that a trained one is used as.
+    (86,706,828). warp=False is for the last stretch of a training, on images that are not warped: inter AB is frozen then, and
+    each person's own details go into the other parts. See liae_swap for the network that a trained one is used as.
     """
     if positive(resolution, "liae_ud: resolution") % 32:
         raise ArgumentError(f"liae_ud: resolution must be a multiple of 32, not {resolution}")
@@ -118,6 +120,8 @@ def liae_ud(
         *parts.decoder([ab, ab], dims[2], mask_dims, "src"),
         *parts.decoder([b, ab_of_dst], dims[2], mask_dims, "dst"),
     ]
+    for name, layer in parts.layers.items():
+        layer.trainable = warp or not name.startswith("inter_ab.")
     return Model(inputs, outputs, name="liae_ud")
 
 
