@@ -46,13 +46,20 @@ struct OperandTile {
 template <class T>
 constexpr bool kScaled = std::is_same<T, F16>::value;
 
+// Before sm_80 an mma is two and fragments live longer: fewer blocks, so that nothing is spilled.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+constexpr int blocks_per_multiprocessor(int wanted) { return wanted > 3 ? 3 : wanted; }
+#else
+constexpr int blocks_per_multiprocessor(int wanted) { return wanted; }
+#endif
+
 template <class Type, int kM, int kN, int kWarpsM, int kWarpsN, bool kAlongA, bool kAlongB, int kBlocks, bool kInRegisters>
 struct TensorTile {
   using T = Type;
   using A = OperandTile<T, kM, kAlongA>;
   using B = OperandTile<T, kN, kAlongB>;
   static constexpr int BM = kM, BN = kN, BK = A::kStepK;
-  static constexpr int kThreads = 32 * kWarpsM * kWarpsN, kBlocksPerMultiprocessor = kBlocks;
+  static constexpr int kThreads = 32 * kWarpsM * kWarpsN, kBlocksPerMultiprocessor = blocks_per_multiprocessor(kBlocks);
   static constexpr int WM = BM / kWarpsM, WN = BN / kWarpsN, MT = WM / 16, NT = WN / 8;
   static constexpr int kWarpColumns = kWarpsN;
   static constexpr bool kAlongKA = kAlongA, kAlongKB = kAlongB;
