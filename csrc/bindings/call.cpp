@@ -429,8 +429,11 @@ py::list versions() {
 }
 
 std::string counters(const std::string& order) {
-  for (const LoadedLibrary& l : loaded_libraries())
-    if (l.usable() && l.counters) return l.counters(order.c_str());
+  for (const LoadedLibrary& l : loaded_libraries()) {
+    if (!l.usable() || !l.counters) continue;
+    const py::gil_scoped_release release;  // a report asks another program for source lines
+    return l.counters(order.c_str());
+  }
   throw DeviceError("no device of this build counts; build with -DWARPLOOM_COUNTING=ON");
 }
 
