@@ -73,8 +73,9 @@ def precise_cases_for(target: Target) -> list[tuple[Case, tuple[str, ...]]]:
         found = [(case, ("integers",)) for i, case in enumerate(PRECISE) if i % n == i // n % n]
         found += [(case, ("floats",)) for case in TENSOR_CORE_TILES if case.work < 5e7]
     else:
-        found = [(case, ("integers", "floats") if i % 4 == 0 else ("integers",)) for i, case in enumerate(PRECISE)]
-        everything = target.device == "cuda"
+        everything = target.device == "cuda"  # else what the checked emulator leaves out
+        small = [(i, case) for i, case in enumerate(PRECISE) if everything or i % n != i // n % n]
+        found = [(case, ("integers", "floats") if i % 4 == 0 else ("integers",)) for i, case in small]
         found += [
             (case, ("floats",))
             for i, case in enumerate(TENSOR_CORE_TILES)
@@ -113,9 +114,12 @@ def test_there_is_something_to_test(core: Any) -> None:
 def test_case(core: Any, target: Target, case: Case, fills: tuple[str, ...]) -> None:
     # Same bits twice: on the fast emulator where that takes no time, on real devices always.
     twice = target.device != "emulated:checked" and (target.device != "emulated" or case.work < 2e6)
-    ran = check(core, target, case, fills, twice=twice)
+    entries = case.entries
+    if target.device == "emulated" and case in LONG:  # tens of seconds each: a version takes one entry, the next version the next
+        entries = entries[(LONG.index(case) + int(target.version.strip("v"))) % 4 :: 4]
+    ran = check(core, target, case, fills, entries, twice=twice)
     if not is_folded(case):  # a version may refuse to fold; what is plain it must take
-        missing = set(case.entries) - set(ran) - ENTRIES_EVERY_VERSION_MAY_LACK
+        missing = set(entries) - set(ran) - ENTRIES_EVERY_VERSION_MAY_LACK
         reasons = [f"{entry}: {refusal(core, target, case, entry)}" for entry in sorted(missing)]
         assert not missing, f"{target} refuses a plain {case.name}: {'; '.join(reasons)}"
 
