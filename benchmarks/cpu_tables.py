@@ -117,7 +117,8 @@ def accuracy() -> str:
     records = read("cpu_accuracy.jsonl", "cpu_accuracy")
     if not records:
         return "Not measured yet."
-    records = [r for r in records if r["when"] == records[-1]["when"]]
+    latest = {r["layer"] if "layer" in r else r["network"]: r["when"] for r in records}
+    records = [r for r in records if r["when"] == latest[r["layer"] if "layer" in r else r["network"]]]
     rows = []
     for layer in dict.fromkeys(r["layer"] for r in records if "layer" in r):
         of_layer = [r for r in records if r.get("layer") == layer]
