@@ -13,7 +13,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +99,8 @@ def warploom_side(name: str, batch: int, _: str) -> Calls:
 def twin_of(name: str) -> tuple[Any, Any]:
     import torch_twins as twins
 
-    made: dict[str, tuple[Callable[[], Any], Any]] = {
-        "cifar10_autoencoder": (twins.Cifar10, twins.cifar10_loss),
-        "unet_small": (partial(twins.UNet, False, 32), twins.unet_loss),
-        "unet_large": (partial(twins.UNet, True, 256), twins.unet_loss),
-        "gray_autoencoder": (twins.Gray, twins.gray_loss),
-        "dsresnet": (twins.DsResNet, twins.dsresnet_loss),
-        "liae_ud": (partial(twins.Liae, 256, 256, 64, 64, 22), twins.liae_loss(256)),
-    }
-    return made[name][0](), made[name][1]
+    make, loss = twins.of_full_size()[name]
+    return make(), loss
 
 
 def torch_side(name: str, batch: int, mode: str, shapes: Any) -> Calls:

@@ -133,6 +133,11 @@ for version in $versions; do
     && tail -n 1 $runs/$version/metrics.jsonl | tee $runs/$version.json"
 done
 
+# v5's float32 convolutions are v2's: what it is for is lower precision.
+if [ $rehearse = 1 ]; then size="--limit 4 --batch-size 2 --epochs 1"; else size="--limit 12800 --epochs 2"; fi
+step "train v5 bf16" 40 train.log "python3 train.py --version v5 --precision bf16 --device $device ${data[*]} $size --out $runs/v5-bf16 \
+  && tail -n 1 $runs/v5-bf16/metrics.jsonl | sed 's/\"version\": \"v5\"/\"version\": \"v5 bf16\"/' | tee $runs/v5-bf16.json"
+
 # ---- Why ----
 if [ $rehearse = 0 ] && command -v ncu >/dev/null; then
   for version in $versions; do
@@ -153,7 +158,7 @@ fi
   [ $rehearse = 0 ] || printf '**A rehearsal on the emulated device: nothing on this page was measured on a GPU.**\n\n'
   python3 benchmarks/report.py "$results" --png "$out/roofline.png" 2>/dev/null || printf '# Benchmark report\n\nNo results: see benchmark.log.\n'
   printf '\n## Training runs (the last epoch of each; seconds for 50,000 images are extrapolated)\n\n| version | device | train loss | images/s | s for 50,000 |\n|-|-|-|-|-|\n'
-  for version in $versions; do
+  for version in $versions v5-bf16; do
     [ -s "$runs/$version.json" ] && python3 - "$runs/$version.json" <<'PY'
 import json, sys
 m = json.loads(open(sys.argv[1]).read())

@@ -13,7 +13,6 @@ import argparse
 import json
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +60,14 @@ def theirs(name: str, batch: int, told: dict[str, Any]) -> dict[str, Any]:
     import torch
     import torch_twins as twins
 
-    made = {
-        "cifar10_autoencoder": (twins.Cifar10, twins.cifar10_loss),
-        "unet_small": (partial(twins.UNet, False, 32), twins.unet_loss),
-        "unet_large": (partial(twins.UNet, True, 256), twins.unet_loss),
-        "gray_autoencoder": (twins.Gray, twins.gray_loss),
-        "dsresnet": (twins.DsResNet, twins.dsresnet_loss),
-        "liae_ud": (partial(twins.Liae, 256, 256, 64, 64, 22), twins.liae_loss(256)),
-    }
     x = [torch.tensor(a) for a in arrays(told["inputs"], batch)]
     y = x if told["data"] == "images" else [torch.tensor(a) for a in arrays(told["targets"], batch)]
     if told["data"] == "segmentation":
         y = [torch.zeros((batch, *told["targets"][0]), dtype=torch.int64)]
     torch.ones(8, 8) @ torch.ones(8, 8)  # the libraries' own memory is not the step's
     before = status("VmRSS")
-    twin, loss = made[name][0](), made[name][1]
+    make, loss = twins.of_full_size()[name]
+    twin = make()
     optimizer: Any = torch.optim.SGD(twin.parameters(), lr=1e-3, momentum=0.9 if told["states"] == 1 else 0.0)
     if told["states"] >= 2:
         optimizer = torch.optim.Adam(twin.parameters(), lr=1e-3)

@@ -6,6 +6,7 @@ A twin lays its modules out by dotted names, as the package does, so that state 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -306,3 +307,15 @@ def liae_loss(resolution: int) -> Callable[[list[Tensor], list[Tensor]], Tensor]
         return total
 
     return loss
+
+
+def of_full_size() -> dict[str, tuple[Callable[[], nn.Module], Any]]:
+    """By our model's name, with its defaults: what makes the twin, and its loss."""
+    return {
+        "cifar10_autoencoder": (Cifar10, cifar10_loss),
+        "unet_small": (partial(UNet, False, 32), unet_loss),
+        "unet_large": (partial(UNet, True, 256), unet_loss),
+        "gray_autoencoder": (Gray, gray_loss),
+        "dsresnet": (DsResNet, dsresnet_loss),
+        "liae_ud": (partial(Liae, 256, 256, 64, 64, 22), liae_loss(256)),
+    }
