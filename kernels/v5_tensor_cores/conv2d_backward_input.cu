@@ -16,7 +16,7 @@
 namespace warploom::v5 {
 
 template <class Tile, bool kFast, bool kUnpool>
-__global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void conv2d_backward_input_kernel(
+__global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kFast, kUnpool>) void conv2d_backward_input_kernel(
     ImplicitGemm g, const float* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
     const float* __restrict__ w,                   // [KH, KW, C_in/groups, C_out]
     const float* __restrict__ scale,               // [1], of fp16

@@ -113,19 +113,13 @@ struct PixelLoader {
   __device__ __forceinline__ void advance() { p += Tile::BK; }
 };
 
-// Unpooling single elements needs more registers than four blocks leave.
 template <class Tile, bool kVector, bool kUnpool>
-__global__ __launch_bounds__(
-    Tile::kThreads,
-    kUnpool && !kVector
-        ? (Tile::kBlocksPerMultiprocessor + 2) / 2
-        : Tile::
-              kBlocksPerMultiprocessor) void conv2d_backward_weight_kernel(WeightGemm g,
-                                                                           const float* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
-                                                                           const float* __restrict__ x,      // [N, H, W, C_in]
-                                                                           const float* __restrict__ scale,  // [1], of fp16
-                                                                           const unsigned char* __restrict__ saved,  // [N, OH/2, OW/2, C_out] of a pool
-                                                                           float* __restrict__ partials) {  // [runs, KH, KW, C_in/groups, C_out]
+__global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kVector, kUnpool>) void conv2d_backward_weight_kernel(
+    WeightGemm g, const float* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
+    const float* __restrict__ x,                 // [N, H, W, C_in]
+    const float* __restrict__ scale,             // [1], of fp16
+    const unsigned char* __restrict__ saved,     // [N, OH/2, OW/2, C_out] of a pool
+    float* __restrict__ partials) {              // [runs, KH, KW, C_in/groups, C_out]
   const int n_tiles = (g.O_group + Tile::BN - 1) / Tile::BN, k_tiles = (g.K + Tile::BM - 1) / Tile::BM;
   int block = static_cast<int>(blockIdx.x);
   const int n0 = block % n_tiles * Tile::BN;
