@@ -41,8 +41,7 @@ extern "C" double fma_rate(double seconds) {
   for (; spent < seconds; rounds += 100000) {
     for (int i = 0; i < 100000; ++i) {
 #pragma GCC unroll 12
-      for (int k = 0; k < 12; ++k) s[k] = s[k] * a + b;
-      asm volatile("" : "+m"(s[0]));
+      for (int k = 0; k < 12; ++k) s[k] = s[k] * a + b;  // a chain each: nothing to hoist, and nothing that leaves the registers
     }
     spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   }
