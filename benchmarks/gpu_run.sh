@@ -109,7 +109,10 @@ if [ $rehearse = 1 ]; then
   step "whole step" 400 benchmark.log "python3 benchmarks/compare_versions.py --device emulated --repeat 1 --batch 2 --seconds 200 \
     --step only --precisions fp32 bf16 --ceilings H100 --out $results"
 else
-  step "training step against PyTorch" 60 benchmark.log "python3 benchmarks/compare_versions.py --device cuda --step only --seconds 50 --out $results"
+  for batch in 64 256; do
+    step "training step against PyTorch, batch $batch" 60 benchmark.log "python3 benchmarks/compare_versions.py --device cuda --step only --batch $batch \
+      --seconds 50 --out $results"
+  done
   step "operations against PyTorch" 100 benchmark.log "python3 benchmarks/compare_versions.py --device cuda --step off --seconds 90 --out $results"
   step "shared operations" 30 benchmark.log "python3 benchmarks/compare_versions.py --device cuda --step off --cases shared --torch off --seconds 25 --out $results"
   if python3 -c 'import pycuda' 2>/dev/null; then

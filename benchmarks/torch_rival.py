@@ -102,9 +102,9 @@ class Rival:
         a, inputs = case.attributes, make_inputs(case, "floats")
         form = torch.channels_last if layout == "channels_last" else torch.contiguous_format
         t = {}
-        for name, value in inputs.items():
+        for key, value in inputs.items():
             tensor = torch.tensor(value, device=self.device)
-            t[name] = tensor.contiguous(memory_format=form) if tensor.ndim == 4 else tensor
+            t[key] = tensor.contiguous(memory_format=form) if tensor.ndim == 4 else tensor
         pads = (a["pad_left"], a["pad_right"], a["pad_top"], a["pad_bottom"])
         even = pads[0] == pads[1] and pads[2] == pads[3]
         if not even and entry != "conv2d_forward":
@@ -141,12 +141,11 @@ class Rival:
             "conv2d_backward": backward(True, True, True),
         }[entry]
         result = {"conv2d_forward": "y", "conv2d_backward_weight": "dw"}.get(entry, "dx")
-        key = "conv2d_forward" if entry == "conv2d_forward" else "conv2d_backward"
         if self.on_gpu:  # float64 on the GPU is a reference as good as NumPy's, and quick
             with torch.no_grad():
                 expected = work({k: v.double() for k, v in t.items()}).cpu().numpy()
         else:
-            expected = oracle.compute(key, a, inputs)[result]
+            expected = oracle.compute("conv2d_forward" if entry == "conv2d_forward" else "conv2d_backward", a, inputs)[result]
         if name == "bf16":
             t.update({k: v.bfloat16() if v.is_floating_point() else v for k, v in t.items()})
         return (lambda: work()), expected
