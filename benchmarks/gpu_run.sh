@@ -84,12 +84,23 @@ build="cmake -S . -B build-gpu -G Ninja -DWARPLOOM_INPLACE=ON -DPython_EXECUTABL
 python3 -c "import warploom as wl; [print(d) for d in wl.devices()]" | tee -a "$out/build.log" || exit 1
 
 # ---- Right ----
+# tests_by_version MARKER DEVICE WHICH: a process per version, several at once, and one for what is no version's; each must find tests.
+tests_by_version() {
+  local version
+  {
+    for version in $versions; do printf '%s\n' "tests/test_ops.py -k '$2-$version-$3'"; done
+    [ -n "$3" ] || echo "tests --ignore=tests/test_ops.py"
+  } | OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 xargs -d '\n' -P "$(nproc)" -I{} bash -c \
+    'log=$(mktemp); python3 -m pytest -q -p no:cacheprovider -m '"$1"' {} >"$log" 2>&1; status=$?; echo "pytest {}"; cat "$log"; rm "$log"; exit $status'
+}
+export -f tests_by_version
+export versions
 few='conv_1x4x33x31 or conv_2x3x9x8_to5 or to65_k3x3 or _g3 or k4x4_s2 or conv_2x3x6x8 or pool_2x3x4x6 or bilinear_2x3x5x7 or mse_257 or sgd_259'
 if [ $rehearse = 1 ]; then
-  step "tests on the emulated device" 400 tests.log "python3 -m pytest -q tests/test_ops.py -m emulated -k 'emulated-v and ($few)'"
+  step "tests on the emulated device" 400 tests.log "tests_by_version emulated emulated conv_1x5x5x7"
   step "checked emulator" 300 sanitizer.log "python3 -m pytest -q tests/test_ops.py -m emulated -k 'checked and ($few)'"
 else
-  step "tests on cuda" 110 tests.log "python3 -m pytest -q -m gpu tests"
+  step "tests on cuda" 150 tests.log "tests_by_version gpu cuda ''"
   for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
       step "compute-sanitizer $tool" 45 sanitizer.log "compute-sanitizer --tool $tool --error-exitcode 9 --target-processes all \
