@@ -1,9 +1,12 @@
-// Maths    dW = dy * unfold(x)^T, or dW' = unfold(dy) * x^T where the output has fewer channels than the input (stride 1).
+// Maths    dW = dy * unfold(x)^T, or dW' = unfold(dy) * x^T where the output has fewer channels than the input (stride 1), or, for
+//          three input channels (turns_over), dW^T = unfold(x) * dy^T.
 // Layout   dy, x NCHW, both contiguous along the pixels that are summed over; partial sums [splits, groups, rows, columns].
 // Owns     see gemm_nt.cu, unfold.cu; this file chooses, chains, and splits the long sum over pixels so that all blocks have
 //          work.
 // Bound    the matrix product. Later windows add to the partial sums; these are summed once, in the order of the splits.
 // Needs    a plain convolution; fewer than 2^31 elements an image.
+#include <utility>
+
 #include "plan.h"
 
 namespace warploom::v4 {
@@ -18,6 +21,7 @@ struct Buffers {
   int64_t columns;  // of the widest piece
   int splits;       // of the widest piece
   int64_t length;   // pixels of a split
+  bool over;        // turned over: dW^T = unfold(x) * dy^T
   bool in_place;    // dw itself takes the only partial sum
   float *matrix, *partial;
   int64_t bytes;
@@ -25,7 +29,7 @@ struct Buffers {
 
 Buffers plan(const Conv2dBackwardWeight& a, void* base) {
   Carver space(base);
-  Buffers b{choose_form(a.s, Direction::backward_weight), 0, 1, 0, false, nullptr, nullptr, 0};
+  Buffers b{choose_form(a.s, Direction::backward_weight), 0, 1, 0, false, false, nullptr, nullptr, 0};
   const GroupShape g(a.s);
   const bool turned = b.form == Form::unfold_output;
   const int64_t total = a.s.N * (turned ? g.P_in : g.P_out);
@@ -36,14 +40,16 @@ Buffers plan(const Conv2dBackwardWeight& a, void* base) {
     b.columns = window_columns(u.rows(), total);
     b.matrix = space.take(u.rows() * padded(b.columns));
   }
-  const int64_t M = turned ? int64_t(g.O) * g.taps : g.O, N = turned ? g.I : int64_t(g.I) * g.taps;
+  b.over = turns_over(a.s, b.form);
+  int64_t M = turned ? int64_t(g.O) * g.taps : g.O, N = turned ? g.I : int64_t(g.I) * g.taps;
+  if (b.over) std::swap(M, N);
   const bool narrow = M <= TileWide::BM, low = N <= TileHigh::BN;
   const int64_t tiles = gemm_tiles(M, N, g.groups, narrow ? TileWide::BM : 128, low && !narrow ? TileHigh::BN : 128);
   const int64_t wanted = (kSplitBlocks + tiles - 1) / tiles, held = std::max<int64_t>(1, kPartialBytes / (4 * a.s.w_count()));
   const int64_t splits = std::max<int64_t>(1, std::min({wanted, held, b.columns / kLeastSplit}));
   b.length = ((b.columns + splits - 1) / splits + 7) / 8 * 8;
   b.splits = static_cast<int>((b.columns + b.length - 1) / b.length);
-  b.in_place = b.splits == 1 && !turned;
+  b.in_place = b.splits == 1 && !turned && !b.over;
   if (!b.in_place) b.partial = space.take(b.splits * a.s.w_count());
   b.bytes = space.bytes();
   return b;
@@ -71,12 +77,17 @@ void run(const Conv2dBackwardWeight& a, const Context& context) {
       unfold(unfold_input(a.s), a.x.ptr(), window, b.matrix, context);
       p.b = plain_matrix_like<const float>(dy, b.matrix, window.stride()), p.b_batch = K * window.stride();
     }
+    if (b.over) std::swap(p.a, p.b), std::swap(p.a_batch, p.b_batch), std::swap(p.M, p.N);
     p.c = plain_matrix(b.partial, p.N, p.N), p.c_batch = int64_t(p.M) * p.N, p.c_split = a.s.w_count();
     p.splits = static_cast<int>((window.count + b.length - 1) / b.length), p.split_length = static_cast<int>(b.length);
     p.accumulate = first > 0;
     sgemm_nt(p, context);
   }
-  if (!b.in_place) sum_weight_gradient(g.groups, g.O, g.I, g.taps, b.splits, turned, b.partial, a.dw.ptr(), context);
+  if (b.in_place) return;
+  if (b.over)  // partial [splits, groups, K, O]
+    sum_weight_gradient(g.groups, 1, g.O, static_cast<int>(K), b.splits, true, b.partial, a.dw.ptr(), context);
+  else
+    sum_weight_gradient(g.groups, g.O, g.I, g.taps, b.splits, turned, b.partial, a.dw.ptr(), context);
 }
 
 int64_t workspace_bytes(const Conv2dBackwardWeight& a) { return plan(a, nullptr).bytes; }

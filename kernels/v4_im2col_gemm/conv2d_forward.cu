@@ -38,6 +38,7 @@ Buffers plan(const Conv2dForward& a, void* base) {
     b.turned = space.take(a.s.w_count());
     b.matrix = space.take(u.rows() * padded(b.columns));
   }
+  if (turns_over(a.s, b.form)) b.turned = space.take(a.s.w_count());
   b.bytes = space.bytes();
   return b;
 }
@@ -46,11 +47,13 @@ Buffers plan(const Conv2dForward& a, void* base) {
 void run_unfolded(const Conv2dForward& a, const Buffers& buffers, const Epilogue& epilogue, const Context& context) {
   const GroupShape g(a.s);
   const int64_t total = a.s.N * g.P_out, K = int64_t(g.I) * g.taps;
+  if (buffers.turned) turn_weights(g.groups, 1, g.O, static_cast<int>(K), a.w.ptr(), buffers.turned, context);  // [K, O]
   for (int64_t first = 0; first < total; first += buffers.columns) {
     const Window window{first, static_cast<int>(std::min(buffers.columns, total - first))};
     GemmProblem p;
     p.M = g.O, p.N = window.count, p.K = static_cast<int>(K), p.batch = g.groups;
-    p.a = plain_matrix(a.w.ptr(), K, K), p.a_batch = g.O * K;
+    p.a = buffers.turned ? plain_matrix<const float>(buffers.turned, g.O, g.O) : plain_matrix(a.w.ptr(), K, K);
+    p.a_batch = g.O * K;
     if (buffers.form == Form::direct) {
       p.b = image_matrix(a.x.ptr(), a.s.C_in, g.P_in, first), p.b_batch = g.I * g.P_in;
     } else {
@@ -59,7 +62,7 @@ void run_unfolded(const Conv2dForward& a, const Buffers& buffers, const Epilogue
     }
     p.c = image_matrix(a.y.ptr(), a.s.C_out, g.P_out, first), p.c_batch = g.O * g.P_out;
     p.epilogue = epilogue, p.bias_batch = g.O;
-    sgemm_nn(p, context);
+    (buffers.turned ? sgemm_tn : sgemm_nn)(p, context);
   }
 }
 

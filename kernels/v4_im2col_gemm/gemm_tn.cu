@@ -1,5 +1,6 @@
 // Maths    C = A * B, see common/gemm/sgemm.cuh.
-// Layout   A [K, M] contiguous along M (weights, transposed), B [K, N] contiguous along N: the input gradient.
+// Layout   A [K, M] contiguous along M (weights, transposed), B [K, N] contiguous along N: the input gradient, and
+//          the forward product where the rows of the weights straddle sectors (turns_over).
 // Owns     chosen by shape: choose_sgemm().
 // Bound    FFMA issue for large tiles, memory for thin ones.
 // Needs    nothing beyond 32-bit sizes; unaligned operands take the scalar loads.

@@ -29,6 +29,11 @@ inline Form choose_form(const Conv2dShape& s, Direction direction) {
   }
 }
 
+// Rows of 27 weights straddle sectors and take scalar loads. Such a product is turned over: output channels lie in a row, not taps.
+inline bool turns_over(const Conv2dShape& s, Form form) {
+  return form != Form::unfold_output && s.C_in / s.groups * s.KH * s.KW % 4 != 0 && s.C_out / s.groups % 4 == 0;
+}
+
 struct GroupShape {
   int groups, O, I, taps;  // per group: output channels, input channels
   int64_t P_in, P_out;     // pixels of one plane

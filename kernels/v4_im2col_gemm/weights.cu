@@ -52,9 +52,19 @@ __global__ void turn_weights_kernel(int I, int taps, const float* __restrict__ w
   }
 }
 
+// In order, but eight loads are on their way at a time: there are too few threads to hide their latency otherwise.
 __device__ __forceinline__ float sum_splits(const float* __restrict__ partial, int64_t at, int splits, int64_t count) {
+  constexpr int kAtOnce = 8;
   float sum = 0.0f;
-  for (int s = 0; s < splits; ++s) sum += partial[s * count + at];
+  int s = 0;
+  for (; s + kAtOnce <= splits; s += kAtOnce) {
+    float part[kAtOnce];
+    WL_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) part[i] = partial[(s + i) * count + at];
+    WL_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) sum += part[i];
+  }
+  for (; s < splits; ++s) sum += partial[s * count + at];
   return sum;
 }
 
