@@ -22,11 +22,25 @@ FORMAT = "warploom-model-1"
 _KEY = "warploom"  # one entry of metadata holds everything: the order of several would differ from file to file
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with ~ and ~user replaced by their home folders."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise DataError(f"{path}: there is no such home folder") from None
+
+
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Writes beside the target and renames: readers see the old file or the new one, never a part."""
+    """Writes beside the target and renames: readers see the old file or the new one, never a part.
+
+    A link keeps pointing where it points. What is there and no plain file (/dev/stdout, a pipe) is written to, not replaced."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_dir() and (not path.is_file() or path.parent == Path("/dev")):
+            path.write_bytes(content)
+            return
+        path = path.resolve()
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -109,7 +109,7 @@ class Model(Explained):
         Parameters that were neither trained nor loaded are drawn anew from the seed; others keep their values.
         """
         batch_size = _arrays.positive(batch_size, "batch_size")
-        seed = _arrays.positive(seed, "seed", minimum=0)
+        seed = _arrays.seed(seed)
         choice = hardware.resolve(version, device, precision=precision)
         chosen = optim.get(optimizer)
         objective, targets = losses.resolve(loss, self.output_names)
