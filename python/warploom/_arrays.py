@@ -41,7 +41,7 @@ def float32(value: object, what: str, rank: int | None = None) -> Floats:
         raise DTypeError(f"{what} must be float32, not {array.dtype}; convert it with {what}.astype(numpy.float32)")
     if rank is not None and array.ndim != rank:
         raise ArgumentError(f"{what} must have {rank} dimensions, not {array.ndim} (its shape is {array.shape})")
-    return cast(Floats, value) if isinstance(value, DeviceArray) else np.ascontiguousarray(array)
+    return cast(Floats, value) if isinstance(value, DeviceArray) else np.asarray(array, order="C")  # keeps 0 dimensions
 
 
 def placed(value: object, what: str) -> object:

@@ -134,6 +134,13 @@ def from_config(config: dict[str, Any]) -> "Model":
     return Model(inputs, [value(r) for r in config["outputs"]], name=config["name"], latent=latent)
 
 
+def from_parts(config: dict[str, Any], state: Mapping[str, Array]) -> "Model":
+    """The network of config_of() with those parameters."""
+    model = from_config(config)
+    model.load_state_dict(state)
+    return model
+
+
 def save_model(model: "Model", path: str | Path) -> None:
     metadata = {"format": FORMAT, "graph": config_of(model)}
     write_tensors(path, model.state_dict(), metadata)
