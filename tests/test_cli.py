@@ -216,7 +216,9 @@ def test_default_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     first = RunFolder.fresh(None, "net")
     first.path.mkdir(parents=True)
-    assert RunFolder.fresh(None, "net").path != first.path
+    second = RunFolder.fresh(None, "net")
+    with second.held():
+        assert second.path != first.path
 
 
 def test_reports(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

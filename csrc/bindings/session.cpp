@@ -82,7 +82,6 @@ std::string shape_text(const Shape& shape) {
   return s + ")";
 }
 std::string shape_text(const py::array& a) { return shape_text(Shape(a.shape(), a.shape() + a.ndim())); }
-
 std::string expected_text(const Shape& shape) {
   std::string s = "(N";
   for (const int64_t d : shape) s += ", " + std::to_string(d);
@@ -249,8 +248,9 @@ py::list explain(PySession& self, int batch, bool training) {
   return list;
 }
 
-// The outputs of a plan that has run, into arrays of the session's device.
-void write_outputs(PySession& s, const Plan& plan, const std::vector<int>& ids, int batch, const py::list& arrays) {
+// Where the outputs go: arrays of the session's device, checked.
+std::vector<void*> output_places(PySession& s, const std::vector<int>& ids, int batch, const py::list& arrays) {
+  std::vector<void*> places;
   if (arrays.size() != ids.size())
     throw py::value_error("out must hold " + std::to_string(ids.size()) + " array(s), not " + std::to_string(arrays.size()));
   for (size_t i = 0; i < ids.size(); i++) {
@@ -259,9 +259,9 @@ void write_outputs(PySession& s, const Plan& plan, const std::vector<int>& ids, 
     for (const int64_t d : s.session.graph().shape(ids[i])) shape.push_back(d);
     if (a.shape != shape || std::string(a.type->name) != "float32" || !a.writable)
       throw py::value_error("out[" + std::to_string(i) + "] must be a writable float32 array of shape " + shape_text(shape));
-    guarded(s, [&](Session& x) { x.copy_output(plan, i, a.data); });
+    places.push_back(a.data);
   }
-  guarded(s, [](Session& x) { x.synchronize(); });
+  return places;
 }
 
 }  // namespace
@@ -337,15 +337,16 @@ void bind_session(py::module_& m) {
           "gradients",
           [](PySession& s, const py::list& inputs, const py::list& targets, bool eval_mode) {
             const Batches b(s.session, inputs, targets);
-            guarded(s, [&](Session& x) { x.train_step(b.inputs, b.targets, false, eval_mode); });
-            py::dict d;
             const auto& list = s.session.graph().parameters;
-            for (size_t p = 0; p < list.size(); p++) {
-              if (!list[p].trainable) continue;
-              const auto values =
-                  guarded(s, [&](Session& x) { return x.parameters().get(static_cast<int>(p), x.parameters().gradients()); });
-              d[list[p].name.c_str()] = to_array(values, list[p].shape);
-            }
+            std::vector<std::vector<float>> values(list.size());
+            guarded(s, [&](Session& x) {  // in one go, as in predict
+              x.train_step(b.inputs, b.targets, false, eval_mode);
+              for (size_t p = 0; p < list.size(); p++)
+                if (list[p].trainable) values[p] = x.parameters().get(static_cast<int>(p), x.parameters().gradients());
+            });
+            py::dict d;
+            for (size_t p = 0; p < list.size(); p++)
+              if (list[p].trainable) d[list[p].name.c_str()] = to_array(values[p], list[p].shape);
             return d;
           },
           py::arg("inputs"), py::arg("targets"), py::arg("eval_mode") = false)
@@ -367,21 +368,29 @@ void bind_session(py::module_& m) {
             for (const int v : wanted)
               if (v < 0 || v >= static_cast<int>(s.session.graph().values.size()))
                 throw GraphError("value " + std::to_string(v) + " is not in the graph");
-            const Plan& plan = *guarded(s, [&](Session& x) { return &x.predict(b.inputs, wanted); });
-            py::list out;
-            const std::vector<int>& ids = wanted.empty() ? s.session.graph().outputs : wanted;
+            py::list out;  // filled before the session is let go: another thread's call would overwrite the outputs
+            const auto& ids = wanted.empty() ? s.session.graph().outputs : wanted;
             if (!out_arrays.is_none()) {
-              write_outputs(s, plan, ids, b.inputs[0].batch, out_arrays.cast<py::list>());
+              const auto places = output_places(s, ids, b.inputs[0].batch, out_arrays.cast<py::list>());
+              guarded(s, [&](Session& x) {
+                const Plan& plan = x.predict(b.inputs, wanted);
+                for (size_t i = 0; i < places.size(); i++) x.copy_output(plan, i, places[i]);
+                x.synchronize();
+              });
               return out_arrays.cast<py::list>();
             }
+            std::vector<float*> places;
             for (size_t i = 0; i < ids.size(); i++) {
               std::vector<py::ssize_t> shape = {b.inputs[0].batch};
               for (const int64_t d : s.session.graph().shape(ids[i])) shape.push_back(d);
               py::array_t<float> a(shape);
-              float* data = a.mutable_data();
-              guarded(s, [&](Session& x) { x.output(plan, i, data); });
+              places.push_back(a.mutable_data());
               out.append(a);
             }
+            guarded(s, [&](Session& x) {
+              const Plan& plan = x.predict(b.inputs, wanted);
+              for (size_t i = 0; i < places.size(); i++) x.output(plan, i, places[i]);
+            });
             return out;
           },
           py::arg("inputs"), py::arg("values") = py::none(), py::arg("out") = py::none())

@@ -12,6 +12,8 @@ from warploom.interop import Array as DeviceArray
 from warploom.interop import device_array, on_host
 from warploom.lazy import Lazy
 
+LARGEST = (1 << 31) - 1  # of what the core counts with 32 bits
+LARGEST_SEED = (1 << 64) - 1
 _CHUNK = 1 << 22  # elements looked at in one go, so that a check of a memory-mapped file stays small
 
 
@@ -39,7 +41,7 @@ def float32(value: object, what: str, rank: int | None = None) -> Floats:
         raise DTypeError(f"{what} must be float32, not {array.dtype}; convert it with {what}.astype(numpy.float32)")
     if rank is not None and array.ndim != rank:
         raise ArgumentError(f"{what} must have {rank} dimensions, not {array.ndim} (its shape is {array.shape})")
-    return cast(Floats, value) if isinstance(value, DeviceArray) else np.ascontiguousarray(array)
+    return cast(Floats, value) if isinstance(value, DeviceArray) else np.asarray(array, order="C")  # keeps 0 dimensions
 
 
 def placed(value: object, what: str) -> object:
@@ -87,13 +89,20 @@ def require_finite(array: Array, what: str) -> None:
             raise DataError(f"{what} holds {kind} at index {at}; clean the data first (numpy.nan_to_num replaces such values)")
 
 
-def positive(value: object, what: str, *, minimum: int = 1) -> int:
-    """The value as an int of at least `minimum`."""
+def positive(value: object, what: str, *, minimum: int = 1, maximum: int = LARGEST) -> int:
+    """The value as an int between `minimum` and `maximum`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise DTypeError(f"{what} must be a whole number, not {value!r}")
     if value < minimum:
         raise ArgumentError(f"{what} must be at least {minimum}, not {value}")
+    if value > maximum:
+        raise ArgumentError(f"{what} must be at most {maximum}, not {value}")
     return int(value)
+
+
+def seed(value: object, what: str = "seed") -> int:
+    """The value as a key of the counter-based generators."""
+    return positive(value, what, minimum=0, maximum=LARGEST_SEED)
 
 
 def number(value: object, what: str, low: float = -math.inf, high: float = math.inf) -> float:

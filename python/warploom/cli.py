@@ -1,18 +1,23 @@
 """The command line. Errors a user can do something about are one sentence on stderr and exit code 2."""
 
+import contextlib
+import os
+import shlex
 import signal
 import sys
 import warnings
-from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from warploom import errors, hardware, models, optim, training
+from warploom._arrays import LARGEST, LARGEST_SEED
+from warploom.data.tasks import TaskData
 from warploom.model import Model
 from warploom.optim.schedules import BY_NAME as SCHEDULES
-from warploom.recipe import RunConfig, absolute, parse_arguments
+from warploom.optim.schedules import Schedule
+from warploom.recipe import RunConfig, absolute, named, parse_arguments
 from warploom.run import Recorder, RunFolder, finish, prepare
 
 app = typer.Typer(
@@ -31,13 +36,18 @@ PrecisionOption = Annotated[
     typer.Option("--precision", help="fp32, fp32-exact (no Winograd and its like), or on tensor cores tf32, bf16, fp16 (v5)."),
 ]
 ModelArgument = Annotated[str, typer.Argument(help="A model's name, or a .safetensors file of one.")]
-BatchOption = Annotated[int, typer.Option("--batch-size", min=1, help="Images in a step.")]
+BatchOption = Annotated[int, typer.Option("--batch-size", min=1, max=LARGEST, help="Images in a step.")]
+SEED: dict[str, Any] = {"min": 0, "max": LARGEST_SEED}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: `warploom ... >&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     try:
         result = app(args=arguments, prog_name="warploom", standalone_mode=False)
+        sys.stdout.flush()  # here, where an error of it is still an error
         return result if isinstance(result, int) else 0
     except errors.USER_ERRORS as error:
         return _fail(str(error))
@@ -46,7 +56,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # `warploom ... | head`
+        _drop_stdout()
         return 141
+    except OSError as error:  # a full disk, a folder without permission, a name too long
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(f"{where}{error.strerror or error}")
     except Exception as error:
         if type(error).__name__ == "Abort":
             return _fail("interrupted", 130)
@@ -65,8 +79,17 @@ def run() -> None:
     sys.exit(main())
 
 
+def _drop_stdout() -> None:
+    """What stdout still holds can go nowhere: the interpreter must not try once more when it ends."""
+    with contextlib.suppress(OSError, ValueError):  # not in a test, whose stdout is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(message: str, code: int = 2) -> int:
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
     print(f"warploom: {'error: ' if code == 2 else ''}{message}", file=sys.stderr, flush=True)
     return code
 
@@ -120,8 +143,8 @@ def train(
         ),
     ] = RunConfig.data,
     data_dir: Annotated[str | None, typer.Option("--data-dir", help="Folder with CIFAR-10, binary or Python layout.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Passes over the training samples.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, help="Samples in a step.")] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, max=LARGEST, help="Passes over the training samples.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, max=LARGEST, help="Samples in a step.")] = None,
     lr: Annotated[float | None, _number("--lr", "Learning rate.")] = None,
     optimizer: Annotated[str | None, _number("--optimizer", f"One of: {', '.join(optim.BY_NAME)}.")] = None,
     momentum: Annotated[float | None, _number("--momentum", "Momentum of SGD and RMSprop.")] = None,
@@ -133,27 +156,28 @@ def train(
             "--schedule", f"none, or one of {', '.join(SCHEDULES)}: cosine:warmup=2, or warmup:length=500+step:step_size=10."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same bits.")] = RunConfig.seed,
+    seed: Annotated[int, typer.Option("--seed", **SEED, help="Same seed, same bits.")] = RunConfig.seed,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N training and test samples.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run; default runs/<model>-<time>.")] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with the run in this folder.")] = None,
+    out: Annotated[str | None, typer.Option("--out", help="Folder of the run; default runs/<model>-<time>.")] = None,
+    resume: Annotated[str | None, typer.Option("--resume", help="Go on with the run in this folder.")] = None,
 ) -> int:
     """Train a model; the run goes into a folder of its own."""
     config = RunConfig(
-        model=model, arguments=parse_arguments(settings or []), data=data, data_dir=absolute(data_dir) if data_dir else None,
+        model=model, arguments=parse_arguments(settings or []), data=data,
+        data_dir=None if data_dir is None else absolute(data_dir, "--data-dir"),
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, schedule=schedule, seed=seed, limit=limit, version=version, device=device,
         precision=precision,
     )  # fmt: skip
     if config.data not in ("auto", "cifar10", "patches"):
-        config.data = absolute(config.data)
+        config.data = absolute(config.data, "--data")
     if resume is not None:
         if out is not None:
             raise errors.ArgumentError("--out and --resume exclude each other: a resumed run stays in its folder")
-        folder = RunFolder(resume)
+        folder = RunFolder(named(resume, "--resume"))
         config = _resumed(folder, config, context)
     else:
-        folder = RunFolder.fresh(out, config.model)
+        folder = RunFolder.fresh(out if out is None else named(out, "--out"), config.model)
     return _train(config, folder, resume=resume is not None)
 
 
@@ -188,13 +212,20 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
         else:
             print(note)
     assert config.batch_size is not None
-    assert config.epochs is not None
     if config.batch_size > len(samples.train):
         raise errors.DataError(
             f"the batch size {config.batch_size} is larger than the data set of {len(samples.train)} images: use --batch-size "
             f"{len(samples.train)} or less"
         )
     _compile(model, config)
+    with folder.held():
+        return _run(config, folder, samples, model, schedule, resume=resume)
+
+
+def _run(
+    config: RunConfig, folder: RunFolder, samples: TaskData, model: Model, schedule: Schedule | None, *, resume: bool
+) -> int:
+    assert config.epochs is not None
     start = prepare(folder, config, samples, model, schedule, resume=resume)
     print(
         f"{config.model}: {model.count_parameters():,} parameters; {len(samples.train):,} training and {len(samples.test):,} "
@@ -223,7 +254,8 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
         finish(folder, model, samples, config, schedule)
     _closing_words(folder, model)
     if signals.received:
-        print(f"stopped; go on with: warploom train --resume {folder.path}", file=sys.stderr, flush=True)
+        if model.progress.epoch < config.epochs:
+            print(f"stopped; go on with: warploom train --resume {shlex.quote(str(folder.path))}", file=sys.stderr, flush=True)
         return 128 + signals.received
     return 0
 

@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from warploom import models
-from warploom.cli import app
+from warploom.cli import SEED, app
 from warploom.data import synthetic
 from warploom.data.photos import Photographs
 from warploom.errors import ArgumentError, DataError
+from warploom.files import expanded
 from warploom.recipe import RunConfig
 
 
@@ -24,10 +25,10 @@ def make_data(
     photos: Annotated[
         Path | None, typer.Option("--photos", help="Folder of photographs to cut from; default: those of installed packages.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same data.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", **SEED, help="Same seed, same data.")] = 0,
 ) -> int:
     """Write synthetic samples, made from photographs, to try a model with: `warploom train --model NAME --data FOLDER`."""
-    folder = folder.expanduser()
+    folder = expanded(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is there already and not an empty folder: choose another place")
     config = RunConfig(model=model)

@@ -7,7 +7,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from warploom.cli import DeviceOption, ModelArgument, VersionOption, app
+from warploom._arrays import LARGEST
+from warploom.cli import SEED, DeviceOption, ModelArgument, VersionOption, app
 from warploom.cli_reports import JsonOption, load_network
 from warploom.summary import Summary
 from warploom.trace import Trace
@@ -30,8 +31,8 @@ def summary(
 @app.command()
 def trace(
     model: ModelArgument = "cifar10_autoencoder",
-    samples: Annotated[int, typer.Option("--samples", min=1, help="How many inputs to send through.")] = 4,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the inputs, and of weights not yet trained.")] = 0,
+    samples: Annotated[int, typer.Option("--samples", min=1, max=LARGEST, help="How many inputs to send through.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", **SEED, help="Of the inputs, and of weights not yet trained.")] = 0,
     version: VersionOption = "auto",
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

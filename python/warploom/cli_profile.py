@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from warploom import counters, errors
+from warploom._arrays import LARGEST
 from warploom.cli import VersionOption, app
 from warploom.cli_reports import load_network
 from warploom.counters import Kernel, Line
@@ -31,7 +32,7 @@ def profile(
     layer: Annotated[str, typer.Option("--layer", help="A layer, such as conv2; default: all.")] = "",
     direction: Annotated[str, typer.Option("--direction", help=f"One of {', '.join(DIRECTIONS)}; default: all.")] = "",
     kernel: Annotated[str, typer.Option("--kernel", help="Only kernels whose name this regular expression finds.")] = "",
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images in a step.")] = 64,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=LARGEST, help="Images in a step.")] = 64,
     precision: Annotated[str, typer.Option("--precision", help="fp32, fp32-exact, tf32, bf16 or fp16.")] = "fp32",
     blocks: Annotated[int, typer.Option("--blocks", min=0, help="Blocks to count of each launch, spread over it; 0: all.")] = 8,
     complete: Annotated[

@@ -22,11 +22,25 @@ FORMAT = "warploom-model-1"
 _KEY = "warploom"  # one entry of metadata holds everything: the order of several would differ from file to file
 
 
+def expanded(path: str | Path) -> Path:
+    """The path with ~ and ~user replaced by their home folders."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise DataError(f"{path}: there is no such home folder") from None
+
+
 def write_atomically(path: str | Path, content: bytes) -> None:
-    """Writes beside the target and renames: readers see the old file or the new one, never a part."""
+    """Writes beside the target and renames: readers see the old file or the new one, never a part.
+
+    A link keeps pointing where it points. What is there and no plain file (/dev/stdout, a pipe) is written to, not replaced."""
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_dir() and (not path.is_file() or path.parent == Path("/dev")):
+            path.write_bytes(content)
+            return
+        path = path.resolve()
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -118,6 +132,13 @@ def from_config(config: dict[str, Any]) -> "Model":
         made.append(layers[call["layer"]]([value(r) for r in call["inputs"]]))
     latent = value(config["latent"]) if config["latent"] is not None else None
     return Model(inputs, [value(r) for r in config["outputs"]], name=config["name"], latent=latent)
+
+
+def from_parts(config: dict[str, Any], state: Mapping[str, Array]) -> "Model":
+    """The network of config_of() with those parameters."""
+    model = from_config(config)
+    model.load_state_dict(state)
+    return model
 
 
 def save_model(model: "Model", path: str | Path) -> None:

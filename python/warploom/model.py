@@ -15,7 +15,7 @@ from warploom._typing import Array, Floats
 from warploom.batches import Arrays, batch, inputs_of, pairs, wanted_by
 from warploom.callbacks import Callback, History
 from warploom.engine import Engine, lower
-from warploom.errors import ArgumentError, FallbackWarning, GraphError, StateError
+from warploom.errors import ArgumentError, DTypeError, FallbackWarning, GraphError, StateError
 from warploom.explain import Explained
 from warploom.graph import Tensor, calls_between, calls_to, check_name, given_tensors, name_everything
 from warploom.interop import Array as DeviceArray
@@ -90,6 +90,12 @@ class Model(Explained):
     def __repr__(self) -> str:
         return f"<Model {self.name!r}: {len(self.layers)} layers, {self.count_parameters():,} parameters>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are models of their own: the network and its parameters, not compiled."""
+        from warploom.files import config_of, from_parts
+
+        return from_parts, (config_of(self), self.state_dict())
+
     # Training
     def compile(
         self,
@@ -109,7 +115,7 @@ class Model(Explained):
         Parameters that were neither trained nor loaded are drawn anew from the seed; others keep their values.
         """
         batch_size = _arrays.positive(batch_size, "batch_size")
-        seed = _arrays.positive(seed, "seed", minimum=0)
+        seed = _arrays.seed(seed)
         choice = hardware.resolve(version, device, precision=precision)
         chosen = optim.get(optimizer)
         objective, targets = losses.resolve(loss, self.output_names)
@@ -194,6 +200,8 @@ class Model(Explained):
         `start` goes on where an earlier fit stopped (`model.progress`); epochs counts from the very beginning.
         """
         self._require_compiled("fit()")
+        if not isinstance(callbacks, Iterable):
+            raise DTypeError(f"callbacks must be a list of warploom.callbacks.Callback objects, not {type(callbacks).__name__}")
         inputs, targets = pairs(self, x, y)
         validation = None
         if validation_data is not None:

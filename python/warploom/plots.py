@@ -1,6 +1,7 @@
 """Pictures of a run, drawn without a display."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ def _figure(width: float, height: float) -> Any:
 
 def _save(figure: Any, path: str | Path) -> None:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # names of data sets may be in any script
+        figure.savefig(buffer, format="png", dpi=130)
     write_atomically(path, buffer.getvalue())
 
 
@@ -42,7 +45,8 @@ def plot_loss(path: str | Path, metrics: Sequence[dict[str, Any]], title: str, w
     if values and min(values) > 0 and max(values) / min(values) > _LOG_RANGE:
         axes.set_yscale("log")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="epoch", ylabel=f"loss ({what})", title=title)
+    axes.set(xlabel="epoch", ylabel=f"loss ({what})")
+    axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
     if values:
         axes.legend()
@@ -67,7 +71,7 @@ def plot_rows(path: str | Path, rows: Sequence[tuple[str, Array]], title: str) -
             axes.set_yticks([])
             if column == 0:
                 axes.set_ylabel(label, fontsize=10)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     _save(figure, path)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from warploom import counters, errors, hardware, losses, optim
 from warploom.counters import Kernel, Line, Parting
 from warploom.engine import Engine, lower
+from warploom.files import write_atomically
 from warploom.hardware import PRECISIONS
 from warploom.model import Model
 from warploom.summary import Summary
@@ -73,7 +74,7 @@ class Profile:
         return about | {"kernels": [row | more for row, more in zip(self.rows, derived, strict=True)]}
 
     def write(self, path: Path) -> None:
-        path.write_text(json.dumps(self.record(), indent=1) + "\n")
+        write_atomically(path, (json.dumps(self.record(), indent=1) + "\n").encode())
 
 
 class Profiler:

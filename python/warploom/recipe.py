@@ -2,12 +2,12 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from warploom import losses, models, optim
 from warploom.data import tasks
 from warploom.errors import ArgumentError, DTypeError
+from warploom.files import expanded
 from warploom.model import Model
 from warploom.optim import schedules
 
@@ -135,5 +135,12 @@ def _value(text: str) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+def named(path: str, option: str) -> str:
+    """The path; an empty one, as an unset variable of the shell gives, would mean the working folder."""
+    if not path:
+        raise ArgumentError(f"{option} is empty; expected a path")
+    return path
+
+
+def absolute(path: str, option: str) -> str:
+    return str(expanded(named(path, option)).absolute())

@@ -7,12 +7,17 @@ checkpoint.safetensors   weights, optimizer state and position, from which --res
 loss.png, reconstructions.png (predictions.png where the target is not the input)
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import math
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from warploom import training
 from warploom._typing import Array
@@ -31,8 +36,13 @@ _CHECKPOINT_SECONDS = 300.0  # between checkpoints inside a long epoch
 class RunFolder:
     """The files of a run."""
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, others: Iterator[Path] | None = None) -> None:
+        """others: to be used where `path` is there already."""
+        self._others = others
+        self._place(Path(path))
+
+    def _place(self, path: Path) -> None:
+        self.path = path
         self.config_path, self.metrics_path = self.path / "config.json", self.path / "metrics.jsonl"
         self.model_path, self.checkpoint_path = self.path / "model.safetensors", self.path / "checkpoint.safetensors"
 
@@ -43,12 +53,43 @@ class RunFolder:
             folder = cls(path)
             if folder.path.exists() and not folder.path.is_dir():
                 raise DataError(f"{path} is a file; --out expects a folder")
-            if folder.config_path.exists():
-                raise DataError(f"{path} already holds a run: choose another --out, or go on with it by --resume {path}")
+            folder.require_unused()
             return folder
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        names = (f"{model}-{stamp}" + (f"-{i}" if i else "") for i in range(1000))
-        return cls(next(Path("runs") / name for name in names if not (Path("runs") / name).exists()))
+        names = (Path("runs") / f"{model}-{stamp}{f'-{i}' if i else ''}" for i in range(1000))
+        return cls(next(names), names)
+
+    def require_unused(self) -> None:
+        if self.config_path.exists():
+            raise DataError(f"{self.path} already holds a run: choose another --out, or go on with it by --resume {self.path}")
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder, and keeps other processes from training in it; a process that is killed lets go of it."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                try:
+                    self.path.mkdir()
+                    break
+                except FileExistsError:
+                    following = next(self._others, None) if self._others is not None else None
+                    if following is None:
+                        break
+                    self._place(following)
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise DataError(f"cannot write {self.path}: {error.strerror or error}; choose another place") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(f"another process is training in {self.path}: wait until it ends, or stop it") from None
+            except OSError:  # a file system without locks
+                pass
+            yield
+        finally:
+            os.close(descriptor)
 
     def write_config(self, config: RunConfig) -> None:
         write_atomically(self.config_path, (json.dumps(dataclasses.asdict(config), indent=2) + "\n").encode())
@@ -58,8 +99,14 @@ class RunFolder:
             raise DataError(f"{self.path} holds no run to resume: there is no {self.config_path.name} in it")
         try:
             values = json.loads(self.config_path.read_text())
-            known = {f.name for f in dataclasses.fields(RunConfig)}
-            return RunConfig(**{key: value for key, value in values.items() if key in known})
+            kinds = {f.name: f.type for f in dataclasses.fields(RunConfig)}
+            chosen = {key: value for key, value in values.items() if key in kinds}
+            for key in ("model", "data", *chosen):
+                if key not in chosen:
+                    raise ValueError(f"{key} is missing")
+                if not _fits(chosen[key], kinds[key]):
+                    raise ValueError(f"{key} is {chosen[key]!r}")
+            return RunConfig(**chosen)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise DataError(f"{self.config_path} is damaged ({error}); the run cannot be resumed") from error
 
@@ -67,11 +114,14 @@ class RunFolder:
         """The rows that are whole; a line that was cut off by a crash is left out."""
         rows: list[dict[str, Any]] = []
         if self.metrics_path.is_file():
-            for line in self.metrics_path.read_text().splitlines():
+            for line in self.metrics_path.read_text(errors="replace").splitlines():
                 try:
-                    rows.append(json.loads(line))
+                    row = json.loads(line)
                 except ValueError:
                     break
+                if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+                    break
+                rows.append(row)
         return rows
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
@@ -87,24 +137,38 @@ class RunFolder:
 
     def restore(self, model: Model, schedule: Schedule | None = None) -> training.Progress:
         """Weights, optimizer and schedule state of the checkpoint into a compiled model; where to go on."""
-        if not self.checkpoint_path.exists():  # stopped before the first one
-            return training.Progress()
+        if not self.checkpoint_path.exists():
+            if len(self.read_metrics()) > 1:
+                raise DataError(f"{self.checkpoint_path} is missing, but {self.metrics_path.name} tells of epochs: restore it")
+            return training.Progress()  # stopped before the first one
         tensors, metadata = read_tensors(self.checkpoint_path)
         try:
             if metadata["format"] != _CHECKPOINT_FORMAT:
                 raise ValueError(f"format {metadata['format']!r}, expected {_CHECKPOINT_FORMAT!r}")
             progress = training.Progress(**metadata["progress"])
+            if not all(_fits(getattr(progress, f.name), f.type) for f in dataclasses.fields(progress)):
+                raise ValueError(f"it says {progress}")
             parts: dict[str, dict[str, Array]] = {"model": {}, "optimizer": {}}
             for name, value in tensors.items():
                 part, key = name.split("/", 1)
                 parts[part][key] = value
             model.load_state_dict(parts["model"])
-            model.engine.session.set_optimizer_state(parts["optimizer"])
+            session = model.engine.session
+            differing = sorted(set(parts["optimizer"]) ^ set(session.optimizer_state()))
+            if differing:
+                raise ValueError(f"another optimizer wrote it, which keeps {differing[0]} or lacks it")
+            session.set_optimizer_state(parts["optimizer"])
             if schedule is not None and "schedule" in metadata:
                 schedule.load_state(metadata["schedule"])
         except (KeyError, ValueError, TypeError) as error:
             raise DataError(f"{self.checkpoint_path} does not fit this run ({error}); it cannot be resumed") from error
         return progress
+
+
+def _fits(value: object, kind: Any) -> bool:
+    """Whether a value read from JSON has the type of a field."""
+    kinds = [get_origin(k) or k for k in (get_args(kind) if get_origin(kind) is UnionType else (kind,))]
+    return type(value) in kinds or (float in kinds and type(value) is int)
 
 
 class Recorder(Callback):
@@ -156,6 +220,8 @@ def prepare(
     folder: RunFolder, config: RunConfig, data: TaskData, model: Model, schedule: Schedule | None, *, resume: bool
 ) -> training.Progress:
     """Writes or checks the folder; the model is compiled. Returns where to start."""
+    if not resume:
+        folder.require_unused()  # another process may have been quicker
     fingerprint = data.fingerprint()
     if resume and config.fingerprint and config.fingerprint != fingerprint:
         raise DataError(

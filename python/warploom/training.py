@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from warploom._arrays import positive
-from warploom._typing import Array
+from warploom._typing import Array, Floats
 from warploom.callbacks import Callback, History, Logs
 from warploom.engine import Engine
 from warploom.errors import ArgumentError, DataError, DivergedError, DTypeError
@@ -71,7 +73,8 @@ def fit(
             raise DTypeError(f"callbacks must be warploom.callbacks.Callback objects, not {type(callback).__name__}")
         callback.model = model
     steps = math.ceil(rows / batch_size)
-    if not 0 <= start.batch <= steps:
+    positive(start.epoch, "the epoch to go on after", minimum=0)
+    if not 0 <= positive(start.batch, "the batch to go on after", minimum=0) <= steps:
         raise ArgumentError(f"cannot go on at batch {start.batch} of an epoch with {steps} batches")
 
     model.stop_training = False
@@ -84,25 +87,29 @@ def fit(
     _tell(listeners, "on_train_begin", about)
     try:
         for epoch in range(start.epoch, epochs):
-            good, begun = {name: p.value() for name, p in engine.names.items()}, replace(model.progress)
+            good, begun = _values(engine), replace(model.progress)
             for callback in listeners:
                 callback.on_epoch_begin(epoch, {"batch": start.batch if epoch == start.epoch else 0})
             logs = _epoch(model, engine, feed, epoch, rows, seed, shuffle, listeners)
             if logs is None:
                 break
-            if not math.isfinite(logs["loss"]):
-                for name, parameter in engine.names.items():
-                    parameter.set(good[name])
-                model.progress = begun
-                raise DivergedError(
-                    f"the loss became {logs['loss']} in epoch {epoch + 1}: the weights are back at the end of epoch {epoch}; "
-                    "try a smaller learning rate"
-                )
-            if test_feed is not None and validation is not None:
+            sick = "" if math.isfinite(logs["loss"]) else f"the loss became {logs['loss']}"
+            if not sick and not all(np.isfinite(value).all() for value in _values(engine).values()):
+                sick = "weights became infinite or NaN"  # by the last update: no loss has seen it
+            if not sick and test_feed is not None and validation is not None:
                 values = _mean_losses(engine, test_feed, len(validation[0][0]), batch_size, model)
                 if values is None:  # stopped: progress says that only the validation of this epoch is left
                     break
                 logs.update({f"val_{name}": value for name, value in values.items()})
+                if not math.isfinite(values["loss"]):
+                    sick = f"the validation loss became {values['loss']}"
+            if sick:
+                for name, parameter in engine.names.items():
+                    parameter.set(good[name])
+                model.progress = begun
+                raise DivergedError(
+                    f"{sick} in epoch {epoch + 1}: the weights are back at the end of epoch {epoch}; {_advice(engine)}"
+                )
             model.progress = Progress(epoch + 1)
             for callback in listeners:
                 callback.on_epoch_end(epoch, logs)
@@ -114,6 +121,15 @@ def fit(
         if test_feed is not None:
             test_feed.close()
     return history
+
+
+def _values(engine: Engine) -> dict[str, Floats]:
+    return {name: parameter.value() for name, parameter in engine.names.items()}
+
+
+def _advice(engine: Engine) -> str:
+    labels = any(label.endswith("cross_entropy") for label in engine.loss_labels)
+    return "try a smaller learning rate" + (", and see that no batch holds ignored labels only" if labels else "")
 
 
 def _tell(listeners: list[Callback], hook: str, logs: Logs) -> None:

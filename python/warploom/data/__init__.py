@@ -6,6 +6,7 @@ from warploom._typing import Shape
 from warploom.data import arrays, cifar, folder, patches
 from warploom.data.dataset import Dataset
 from warploom.errors import DataError
+from warploom.files import expanded
 from warploom.lazy import Lazy
 
 __all__ = ["Dataset", "Lazy", "cifar10", "load", "patches"]
@@ -34,7 +35,9 @@ def load(source: str = "auto", *, data_dir: str | Path | None = None, shape: Sha
             fallback = patches.load(seed)
             fallback.notes.insert(0, f"training on patches instead of CIFAR-10: {error}")
             return fallback
-    path = Path(source).expanduser()
+    if data_dir is not None:
+        raise DataError(f"--data-dir is where CIFAR-10 is, but --data {source} is data of its own: leave one of them out")
+    path = expanded(source)
     if path.is_dir():
         found = cifar.find(path) if tuple(shape) == (3, 32, 32) else None
         return found if found is not None else folder.load(path, shape)

@@ -27,7 +27,8 @@ def load(path: Path, shape: Shape) -> Dataset:
         train = next((arrays[k] for k in _TRAIN_KEYS if k in arrays), None)
         test = next((arrays[k] for k in _TEST_KEYS if k in arrays), None)
     if train is None:
-        raise DataError(f"{path} holds the arrays {', '.join(arrays)}; expected one named train (or x_train, images)")
+        found = f"the arrays {', '.join(arrays)}" if arrays else "no arrays"
+        raise DataError(f"{path} holds {found}; expected one named train (or x_train, images)")
     images = check_values(to_nchw(train, shape, str(path)), str(path))
     if test is not None:
         return Dataset(path.stem, images, check_values(to_nchw(test, shape, f"{path} (test)"), f"{path} (test)"))
@@ -47,8 +48,9 @@ def _arrays(path: Path) -> dict[str, Array]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except Exception as error:  # zipfile, zlib and NumPy each have their own for a damaged file
+        reason = "no numbers, or Python objects, which are never loaded" if "pickle" in str(error) else error
         raise DataError(
-            f"{path} ({path.stat().st_size:,} bytes) is damaged, cut short or no {path.suffix} file of numbers ({error})"
+            f"{path} ({path.stat().st_size:,} bytes) is damaged, cut short or no {path.suffix} file of numbers ({reason})"
         ) from error
 
 

@@ -59,9 +59,10 @@ def check_values(images: Array, what: str) -> Array:
     for start in range(0, len(images), 4096):
         part = images[start : start + 4096]
         low, high = float(part.min(initial=0.0)), float(part.max(initial=0.0))
-        if np.isnan(part).any():
-            at = (start + int(np.argwhere(np.isnan(part))[0][0]),)
-            raise DataError(f"{what} holds NaN in image {at[0]}; clean the data first")
+        if not (np.isfinite(low) and np.isfinite(high)):  # NaN is the lowest and the highest value
+            row = int(np.argwhere(~np.isfinite(part))[0][0])
+            kind = "NaN" if np.isnan(part[row]).any() else "infinity"
+            raise DataError(f"{what} holds {kind} in image {start + row}; clean the data first")
         if low < 0.0 or high > 1.0:
             raise DataError(f"{what} holds values from {low:g} to {high:g}; expected float32 in [0, 1] or uint8: scale it first")
     return images

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,22 @@ def _read_all(paths: list[Path], shape: Shape) -> Array:
         return np.stack(list(pool.map(lambda path: read_image(path, shape), paths)))
 
 
+def upright(opened: Any) -> Any:
+    """An image that Pillow has opened, turned by its EXIF tag, in a mode of 8 bits a channel.
+
+    Pillow's own conversion of grey images with 16 bits cuts off what is above 255."""
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith("I;16") or (image.mode == "I" and opened.format == "PNG"):
+        return Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"32 bits a pixel, mode {image.mode}, have no known range: save it with 8 or 16")
+    if image.mode == "P" and "transparency" in image.info:
+        return image.convert("RGBA")
+    return image
+
+
 def read_image(path: Path, shape: Shape) -> Array:
     """One image as uint8 [C, H, W]."""
     from PIL import Image, ImageOps
@@ -61,8 +78,8 @@ def read_image(path: Path, shape: Shape) -> Array:
         raise DataError(f"a folder of images gives 1 or 3 channels, but the model takes {channels}; use a .npy file")
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB" if channels == 3 else "L")
-            fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
+            plain = upright(image).convert("RGB" if channels == 3 else "L")
+            fitted = ImageOps.fit(plain, (width, height), Image.Resampling.LANCZOS)
             pixels = np.asarray(fitted, dtype=np.uint8)
     except Exception as error:  # Pillow's decoders raise many kinds
         raise DataError(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from warploom._typing import Array
-from warploom.data.folder import images_in
+from warploom.data.folder import images_in, upright
 from warploom.errors import DataError
 
 _TEST_EVERY = 10
@@ -129,15 +129,15 @@ def _read(path: Path, mode: str, height: int, width: int, classes: int) -> tuple
 
     try:
         with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
-            size = image.size
+            size = ImageOps.exif_transpose(opened).size
             if mode == "labels":
+                image = ImageOps.exif_transpose(opened)
                 found = image.mode
                 if found == "1":
                     image, found = image.convert("L").point(lambda v: v // 255), "L"
                 fitted = ImageOps.fit(image, (width, height), Image.Resampling.NEAREST) if found in _LABEL_MODES else image
             else:
-                image = image.convert("RGB" if mode == "rgb" else "L")
+                image = upright(opened).convert("RGB" if mode == "rgb" else "L")
                 fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
             pixels = np.asarray(fitted)
     except Exception as error:  # Pillow's decoders raise many kinds

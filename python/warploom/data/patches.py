@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from warploom._arrays import seed as check_seed
 from warploom._typing import Array
 from warploom.data.dataset import Dataset
 from warploom.errors import DataError
@@ -42,6 +43,7 @@ def load(seed: int = 0, train: int = 50_000, test: int = 10_000) -> Dataset:
     """Crops, the same for the same seed, counts and photographs."""
     from PIL import Image
 
+    check_seed(seed)
     paths = photographs()
     if not paths:
         raise DataError("no photograph of an installed package was found; reinstall matplotlib, which ships one")

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from warploom._arrays import seed as check_seed
 from warploom._typing import Array
-from warploom.data.folder import images_in
+from warploom.data.folder import images_in, upright
 from warploom.data.patches import photographs
 from warploom.errors import DataError
+from warploom.files import expanded
 
 TRAIN, TEST = 0, 1
 _TRIES = 2  # crops drawn for each that is kept: the one with more contrast, since much of a photograph is sky
@@ -21,6 +23,7 @@ _TRIES = 2  # crops drawn for each that is kept: the one with more contrast, sin
 
 def generator(seed: int, part: int, index: int) -> np.random.Generator:
     """Random numbers for one sample: they depend on nothing but these three."""
+    check_seed(seed)
     return np.random.Generator(np.random.Philox(key=np.array([seed, part << 40 | index], dtype=np.uint64)))
 
 
@@ -33,16 +36,16 @@ class Photographs:
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> "Photographs":
-        from PIL import Image, ImageOps
+        from PIL import Image
 
-        paths = photographs() if folder is None else images_in(Path(folder).expanduser(), "no photographs")
+        paths = photographs() if folder is None else images_in(expanded(folder), "no photographs")
         if not paths:
             raise DataError("no photograph of an installed package was found; give a folder of photographs")
         training, testing = [], []
         for path in paths:
             try:
                 with Image.open(path) as image:
-                    pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+                    pixels = np.asarray(upright(image).convert("RGB"))
             except Exception as error:  # Pillow's decoders raise many kinds
                 raise DataError(f"{path} cannot be read as an image ({error}); remove or replace it") from error
             if min(pixels.shape[:2]) < 64:

@@ -19,6 +19,7 @@ from warploom.data.dataset import Dataset, fingerprint
 from warploom.data.photos import TEST, TRAIN, Photographs
 from warploom.data.warp import Warped, face_weights
 from warploom.errors import ArgumentError, DataError
+from warploom.files import expanded
 from warploom.lazy import Cycled, Head, Lazy, Normalized
 
 KINDS = ("images", *paired.LAYOUTS)
@@ -97,6 +98,10 @@ def load(
             f"--data-dir is where CIFAR-10 is, but this model takes {kind} of {'x'.join(map(str, shape))}: use --data"
         )
     if kind == "images" or source == "auto":
+        if kind == "segmentation" and classes <= len(synthetic.SHAPES):
+            raise ArgumentError(
+                f"the model has {classes} classes, but synthetic samples have {len(synthetic.SHAPES) + 1}: use --data"
+            )
         training, testing = _synthetic(kind, shape, min(limit or SYNTHETIC, SYNTHETIC), seed)
         made = {"images": "crops of photographs"}.get(kind, f"synthetic {kind} made from photographs")
         names = ", ".join(Photographs.load().names)
@@ -104,7 +109,7 @@ def load(
         notes = [f"{why}: {made} that installed packages ship ({names}); see docs/data.md for your own"]
         name = "photographs" if kind == "images" else f"synthetic {kind}"
     else:
-        folder = Path(source).expanduser()
+        folder = expanded(source)
         if not folder.is_dir():
             known = ", ".join(f"{p.name}/" for p in paired.LAYOUTS[kind])
             raise DataError(f"there is no folder {source!r}; this model takes auto, or a folder with {known} (see docs/data.md)")

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from warploom._arrays import LARGEST_SEED
 from warploom._typing import Array
 from warploom.lazy import Lazy
 
@@ -44,7 +45,7 @@ class Warped(Lazy):
         return result
 
     def _warp(self, image: Array, index: int) -> Array:
-        key = np.array([self._seed, self.epoch << 32 | index], dtype=np.uint64)
+        key = np.array([self._seed & LARGEST_SEED, self.epoch << 32 | index], dtype=np.uint64)
         shifts = np.random.Generator(np.random.Philox(key=key)).normal(0.0, _STRENGTH, (2, _GRID, _GRID))
         shifts = np.clip(shifts, -_LIMIT, _LIMIT)
         shifts[:, [0, -1], :] = 0.0

@@ -1,6 +1,7 @@
 """Ready networks, one file per document, by name. Names of layers and parameters are stable: state dicts move to PyTorch modules
 with the same names. objective(name) is what the document says about training: losses, optimizer, batch size, data."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -41,9 +42,14 @@ _OBJECTIVES: dict[str, Callable[..., Objective]] = {
 __all__ = ["BY_NAME", "NAMES", "Objective", "get", "liae_swap", "objective", *NAMES]
 
 
-def get(name: str, **arguments: Any) -> Model:
+def get(name: str, /, **arguments: Any) -> Model:
     """A fresh model by its name; the arguments are those of its function."""
-    return BY_NAME[_known(name)](**arguments)
+    function = BY_NAME[_known(name)]
+    known = list(inspect.signature(function).parameters)
+    for key in arguments:
+        if key not in known:
+            raise ArgumentError(f"model {name} has no argument {key!r}; it has {', '.join(known) or 'none'}")
+    return function(**arguments)
 
 
 def objective(name: str, **arguments: Any) -> Objective:

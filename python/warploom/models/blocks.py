@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from warploom._arrays import pair
 from warploom.errors import ArgumentError
 from warploom.graph import Tensor
 from warploom.layers import BatchNorm2d, Conv2d, ReLU
@@ -19,7 +20,7 @@ def conv_bn(x: Tensor, channels: int, kernel: int, name: str, *, relu: bool = Tr
 
 def size_pair(size: int | tuple[int, int], divisor: int, what: str) -> tuple[int, int]:
     """(height, width), which must be multiples of the divisor: the network halves and doubles them."""
-    height, width = (size, size) if isinstance(size, int) else size
-    if height <= 0 or width <= 0 or height % divisor or width % divisor:
+    height, width = pair(size, f"{what}: size")
+    if height % divisor or width % divisor:
         raise ArgumentError(f"{what}: height and width must be multiples of {divisor}, not {height}x{width}")
     return height, width

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from warploom._arrays import float32, pair, positive, require
+from warploom._arrays import LARGEST, float32, pair, positive, require
 from warploom._arrays import padding as sides
 from warploom._kernels import Kernels
 from warploom._typing import Array, Floats, Shape, Sizes
@@ -23,6 +23,7 @@ def _conv_attributes(x: Shape, w: Shape, stride: Sizes, padding: Sizes, groups: 
         f"{what}: weight {w} with groups={groups} wants {c_group * groups} input channels, but x has {c}",
     )
     oh, ow = (h + top + bottom - kh) // sh + 1, (width + left + right - kw) // sw + 1
+    require(max(h + top + bottom, width + left + right) <= LARGEST, f"{what}: the padding {padding} is too large")
     require(
         h + top + bottom >= kh and width + left + right >= kw,
         f"{what}: the kernel {kh}x{kw} is larger than the padded input {h + top + bottom}x{width + left + right}",
@@ -150,6 +151,9 @@ def conv_transpose2d_backward(
 def linear(x: Array, weight: Array, bias: Array | None = None, *, version: str = "auto", device: str = "auto") -> Floats:
     """y = x weightᵀ + bias; x [N, I], weight [O, I]."""
     x, weight = float32(x, "x", 2), float32(weight, "weight", 2)
+    require(
+        x.shape[1] == weight.shape[1], f"linear: weight {weight.shape} wants {weight.shape[1]} features, but x has {x.shape[1]}"
+    )
     y = conv2d(x.reshape(*x.shape, 1, 1), weight.reshape(*weight.shape, 1, 1), bias, version=version, device=device)
     return y.reshape(y.shape[:2])
 
@@ -160,6 +164,8 @@ def linear_backward(
 ) -> tuple[Floats, Floats, Floats]:
     """(dx, dweight, dbias) of linear."""
     dy, x, weight = (float32(v, what, 2) for v, what in ((dy, "dy"), (x, "x"), (weight, "weight")))
+    fits = x.shape[1] == weight.shape[1] and dy.shape == (x.shape[0], weight.shape[0])
+    require(fits, f"linear_backward: dy {dy.shape}, x {x.shape} and weight {weight.shape} do not fit: (N, O), (N, I) and (O, I)")
     dy, x, weight = (v.reshape(*v.shape, 1, 1) for v in (dy, x, weight))
     dx, dw, db = conv2d_backward(dy, x, weight, version=version, device=device)
     return dx.reshape(dx.shape[:2]), dw.reshape(dw.shape[:2]), db

@@ -73,7 +73,10 @@ class Schedule(Callback):
     def _set(self, batch: int) -> None:
         assert self._base is not None
         whole = batch // self._steps  # the last batch of an epoch is done: the next one begins
-        rate = self.lr(self._base, self._epoch + whole, self._epoch * self._steps + batch)
+        try:
+            rate = self.lr(self._base, self._epoch + whole, self._epoch * self._steps + batch)
+        except OverflowError:
+            raise ArgumentError(f"{type(self).__name__}: the learning rate grows beyond what a number can hold") from None
         self.model.optimizer.lr = self._last = number(rate, f"{type(self).__name__}: the learning rate", 0.0)
 
 
