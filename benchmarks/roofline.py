@@ -134,7 +134,7 @@ def scheme_table(batch: int) -> str:
 
     h100, t4 = GPUS["H100"], GPUS["T4"]
     lines = [
-        "| layer | direction | scheme | GFLOP: direct | scheme | MB: direct | scheme | H100, us: direct | scheme | T4, us: direct | scheme |",
+        "| layer | direction | scheme | GFLOP | of direct | MB | of direct | H100, us | of direct | T4, us | of direct |",
         "|-|-|-|-|-|-|-|-|-|-|-|",
     ]
     known = {"winograd4": (36, 4, 1), "winograd2": (16, 2, 1), "upsample25": (25, 4, 4), "upsample9": (9, 2, 4)}
@@ -166,11 +166,11 @@ def scheme_table(batch: int) -> str:
                 )  # the engine's own four 2x2 convolutions
                 bytes_direct, cells = 4 * (x + y + w / positions * 9), []
                 for gpu in (h100, t4):
-                    cells.append(1e3 * estimate(gpu, direct, bytes_direct)["roofline_ms"])
                     cells.append(1e3 * (own / gpu.fp32 + 4 * floats / gpu.bandwidth) / 1e6)
+                    cells.append(1e3 * estimate(gpu, direct, bytes_direct)["roofline_ms"])
                 lines.append(
-                    f"| {case.layer[8:]} | {direction.replace('_', ' ')} | {name} | {direct / 1e9:.2f} | {own / 1e9:.2f} | "
-                    f"{bytes_direct / 1e6:.0f} | {4 * floats / 1e6:.0f} | " + " | ".join(f"{cell:,.0f}" for cell in cells) + " |"
+                    f"| {case.layer[8:]} | {direction.replace('_', ' ')} | {name} | {own / 1e9:.2f} | {direct / 1e9:.2f} | "
+                    f"{4 * floats / 1e6:.0f} | {bytes_direct / 1e6:.0f} | " + " | ".join(f"{cell:,.0f}" for cell in cells) + " |"
                 )
     return "\n".join(lines)
 

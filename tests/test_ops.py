@@ -186,8 +186,8 @@ SCHEME_TARGETS = [t for t in TARGETS if t.falls_to]
 
 
 def _scheme_grid() -> Iterator[Case]:
-    """What decides how a scheme goes about its work: every tile of the matrix product, channels on both sides of vector widths, tiles
-    and pool windows that end outside the map."""
+    """What decides how a scheme goes about its work: every tile of the matrix product, channels on both sides of vector widths,
+    tiles and pool windows that end outside the map."""
     yield conv((1, 4, 64, 64), 128, 3, pad=1)  # the large tile of the product
     yield conv((1, 5, 64, 64), 64, 3, pad=1)  # the next one
     yield conv((2, 72, 9, 7), 72, 3, pad=1)
