@@ -61,6 +61,8 @@ def count(version: str, precision: str, batch: int, blocks: int) -> Iterator[Row
                 continue  # the first layer needs no gradient of its input
             result = profiler.run(layer, direction, blocks=blocks)
             for k in result.kernels:
+                if k.call != f"{layer}.conv2d_{direction}":
+                    continue  # "backward" also fits an activation's gradient
                 traffic = {
                     f"{space}_{action}": [t.requests, t.moved, t.ideal] for (space, action), t in k.traffic.items() if t.requests
                 }

@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "../common/epilogue.cuh"
 #include "../common/fast_divisor.cuh"
 #include "../common/schemes.h"
 #include "../common/vector.cuh"
@@ -153,5 +154,36 @@ constexpr int kTransformThreads = 128, kTransformBlocks = 4;  // up to 128 regis
 // Channels a thread takes at once: a patch of up to 16 numbers a channel leaves registers for four.
 template <class S>
 inline constexpr int kWide = S::kProducts <= 4 ? 4 : 2;
+
+// A 2x2 pool window's maximum, activated, into y[to], and its code. The first NaN wins, else the first maximum.
+template <int kCount>
+__device__ __forceinline__ void store_window(const Pack<kCount>& first, const Pack<kCount>& second, const Pack<kCount>& third,
+                                             const Pack<kCount>& fourth, const Epilogue& epilogue, float* y, unsigned char* codes,
+                                             int64_t to) {
+  Pack<kCount> best = first;
+  uint32_t code = 0;
+  WL_UNROLL
+  for (int e = 0; e < kCount; ++e) {
+    const float others[3] = {second.v[e], third.v[e], fourth.v[e]};
+    uint32_t where = 0;
+    WL_UNROLL
+    for (int o = 0; o < 3; ++o)
+      if (others[o] > best.v[e] || (others[o] != others[o] && best.v[e] == best.v[e])) {
+        best.v[e] = others[o];
+        where = static_cast<uint32_t>(o) + 1;
+      }
+    best.v[e] = epilogue(best.v[e]);
+    if (epilogue.activation != Activation::none && best.v[e] <= 0.0f) where |= 4u;
+    code |= where << (8 * e);
+  }
+  store_pack(y + to, best);
+  if (!codes) return;
+  if constexpr (kCount == 4)
+    *reinterpret_cast<uint32_t*>(codes + to) = code;
+  else if constexpr (kCount == 2)
+    *reinterpret_cast<uint16_t*>(codes + to) = static_cast<uint16_t>(code);
+  else
+    codes[to] = static_cast<unsigned char>(code);
+}
 
 }  // namespace warploom::v6

@@ -1,6 +1,6 @@
 // choice.h - inside v6: which convolutions go to which scheme, and what the rest is told. Host code only.
 //
-// WARPLOOM_BILINEAR=NAME (winograd4, winograd2, upsample9, upsample25, none) forces a scheme where it can take the shape, for tests
+// WARPLOOM_BILINEAR=NAME (winograd4, winograd2, upsample9, upsample25, few_inputs, none) forces a scheme where it can take the shape, for tests
 // and measurements.
 #pragma once
 
@@ -17,6 +17,7 @@ constexpr Scheme kSchemes[] = {Scheme::winograd4, Scheme::winograd2, Scheme::ups
 
 inline const char* scheme_name(Scheme scheme) {
   if (scheme == Scheme::none) return "none";
+  if (scheme == Scheme::few_inputs) return "few_inputs";
   return with_scheme(scheme, [](auto s) { return decltype(s)::name; });
 }
 
@@ -78,6 +79,16 @@ inline double direct_cost(const Conv2dShape& s, const Fusion& f) {
   return 1.25 * pixels * (f.upsample == 2 ? 4 : 9) * s.C_in * wide;
 }
 
+// "" or why the direct kernel of few inputs cannot. A gradient of its input, if anybody wants it, is winograd4's.
+inline std::string few_inputs_error(const Conv2dShape& s, const Fusion& f) {
+  if (f.upsample != 1) return "few_inputs folds no upsample";
+  if (s.C_in > 4 || s.C_out % 4 != 0) return "few_inputs is for up to 4 input channels and a multiple of 4 output channels";
+  if (int64_t(s.N) * s.OH >= kImageLimit || int64_t(9) * s.C_in * s.C_out >= kImageLimit) return "few_inputs counts in 32 bits";
+  return scheme_error<WinogradF4>(s, f);
+}
+// Its sums are few; what pays is that the map before a pool or an activation is not written.
+inline bool few_inputs_pay(const Conv2dShape& s) { return s.C_in <= 4 && s.C_out >= 16; }
+
 // The scheme, or none and why.
 inline Scheme choose(const Conv2dShape& s, const Fusion& f, std::string* why = nullptr) {
   std::string reason = shape_error(s, f);
@@ -85,11 +96,17 @@ inline Scheme choose(const Conv2dShape& s, const Fusion& f, std::string* why = n
   Scheme best = Scheme::none;
   if (reason.empty() && forced && *forced) {
     reason = "WARPLOOM_BILINEAR is \"" + std::string(forced) + "\"";
+    if (std::string(forced) == scheme_name(Scheme::few_inputs)) {
+      reason = few_inputs_error(s, f);
+      if (reason.empty()) best = Scheme::few_inputs;
+    }
     for (const Scheme scheme : kSchemes)
       if (std::string(forced) == scheme_name(scheme)) {
         reason = with_scheme(scheme, [&](auto t) { return scheme_error<decltype(t)>(s, f); });
         if (reason.empty()) best = scheme;
       }
+  } else if (reason.empty() && few_inputs_pay(s) && few_inputs_error(s, f).empty()) {
+    best = Scheme::few_inputs;
   } else if (reason.empty()) {
     double lowest = direct_cost(s, f);
     reason = "v6's schemes would cost this shape more than a direct convolution";

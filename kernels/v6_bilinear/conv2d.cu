@@ -31,6 +31,10 @@ static int64_t forward(const Context* context, Scheme scheme, const Conv2dForwar
   y.H = s.OH, y.W = s.OW, y.C = s.C_out, y.pool = a.fusion.pool;
   y.bias = a.bias.ptr(), y.activation = a.fusion.activation, y.slope = a.fusion.negative_slope;
   y.y = a.y.ptr(), y.codes = a.saved.ptr<unsigned char>();
+  if (scheme == Scheme::few_inputs) {
+    if (context) few_inputs_forward(*context, s.N, x, s.pad_top, s.pad_left, a.w.ptr(), y);
+    return 0;
+  }
   return convolve(context, scheme, FilterForm::forward, s.N, x, up == 2 ? 1 : s.pad_top, up == 2 ? 1 : s.pad_left, s.C_in,
                   s.C_out, a.w.ptr(), y);
 }
@@ -102,24 +106,38 @@ static Scheme choose_gradient(const Args& a, std::string* why = nullptr) {
   return Scheme::none;
 }
 
+// Of a first layer only the pooled gradients are this version's: dw by its own kernel, dx, which hardly anybody wants, by a scheme.
+template <class Args>
+static Scheme choose_part(const Args& a, std::string* why = nullptr) {
+  const Scheme scheme = choose_gradient(a, why);
+  return scheme == Scheme::few_inputs && a.fusion.pool == 1 ? Scheme::none : scheme;
+}
+static int64_t differentiate_part(const Context* context, Gradients g) {
+  if (g.scheme != Scheme::few_inputs) return differentiate(context, g);
+  if (g.want_dw) return few_inputs_weight(context, g);
+  g.scheme = Scheme::winograd4;
+  return differentiate(context, g);
+}
+
 template <class Args, Entry<Args> OpTable::* kEntry>
 struct Gradient {
   static void run(const Args& a, const Context& context) {
-    const Scheme scheme = choose_gradient(a);
+    const Scheme scheme = choose_part(a);
     if (scheme == Scheme::none) return (v5::table().*kEntry).run(a, context);
-    differentiate(&context, gradients(scheme, a));
+    differentiate_part(&context, gradients(scheme, a));
   }
   static std::string why_not(const Args& a) {
     std::string why;
-    return choose_gradient(a, &why) == Scheme::none ? why_not_direct(a, v5::table().*kEntry, why) : "";
+    return choose_part(a, &why) == Scheme::none ? why_not_direct(a, v5::table().*kEntry, why) : "";
   }
   static int64_t workspace(const Args& a) {
-    const Scheme scheme = choose_gradient(a);
-    return scheme == Scheme::none ? workspace_direct(a, v5::table().*kEntry) : differentiate(nullptr, gradients(scheme, a));
+    const Scheme scheme = choose_part(a);
+    return scheme == Scheme::none ? workspace_direct(a, v5::table().*kEntry) : differentiate_part(nullptr, gradients(scheme, a));
   }
   static const char* algorithm(const Args& a) {
-    const Scheme scheme = choose_gradient(a);
-    return scheme == Scheme::none ? (v5::table().*kEntry).algorithm(a) : scheme_name(scheme);
+    const Scheme scheme = choose_part(a);
+    if (scheme == Scheme::none) return (v5::table().*kEntry).algorithm(a);
+    return scheme_name(scheme == Scheme::few_inputs && gradients(scheme, a).want_dx ? Scheme::winograd4 : scheme);
   }
   static Entry<Args> entry() { return {run, why_not, workspace, nullptr, algorithm}; }
 };
@@ -163,7 +181,7 @@ static void run_all(const Conv2dBackward& a, const Context& context) {
 }
 static std::string why_not_all(const Conv2dBackward& a) {
   std::string why;
-  choose_gradient(a, &why);
+  if (choose_gradient(a, &why) == Scheme::few_inputs) return "v6 computes the gradients of a first layer one by one";
   return why;
 }
 static int64_t workspace_all(const Conv2dBackward& a) {

@@ -37,4 +37,9 @@ struct Gradients {
 };
 int64_t differentiate(const Context* context, const Gradients& g);
 
+// The first layer, directly; dw of a pooled dy.
+void few_inputs_forward(const Context& context, int images, const Map& x, int pad_top, int pad_left, const float* w,
+                        const Result& y);
+int64_t few_inputs_weight(const Context* context, const Gradients& g);
+
 }  // namespace warploom::v6

@@ -6,7 +6,6 @@
 // New in v6. Tiles hold whole pool windows, so the map before the pool never exists; sums over overlapping patches are gathered
 //   from the neighbours' positions, without atomics. Bottleneck: memory, loads above all.
 // Preconditions: 32-bit offsets within an image and within a chunk; pool 1 or 2.
-#include "../common/epilogue.cuh"
 #include "../common/portable.cuh"
 #include "apply.cuh"
 #include "entries.h"
@@ -69,31 +68,8 @@ __global__ __launch_bounds__(kTransformThreads,
           for (int j = 0; j < D / 2; ++j) {
             const int w = w0 + j;
             if (w >= cols) continue;
-            Pack<kCount> best = above[2 * j];
-            uint32_t code = 0;
-            WL_UNROLL
-            for (int e = 0; e < kCount; ++e) {
-              const float others[3] = {above[2 * j + 1].v[e], line[2 * j].v[e], line[2 * j + 1].v[e]};
-              uint32_t where = 0;
-              WL_UNROLL
-              for (int o = 0; o < 3; ++o)
-                if (others[o] > best.v[e] || (others[o] != others[o] && best.v[e] == best.v[e])) {  // the first NaN wins
-                  best.v[e] = others[o];
-                  where = static_cast<uint32_t>(o) + 1;
-                }
-              best.v[e] = epilogue(best.v[e]);
-              if (epilogue.activation != Activation::none && best.v[e] <= 0.0f) where |= 4u;
-              code |= where << (8 * e);
-            }
-            const int64_t to = image + (h * cols + w) * C_out;
-            store_pack(y + to, best);
-            if (!codes) continue;
-            if constexpr (kCount == 4)
-              *reinterpret_cast<uint32_t*>(codes + to) = code;
-            else if constexpr (kCount == 2)
-              *reinterpret_cast<uint16_t*>(codes + to) = static_cast<uint16_t>(code);
-            else
-              codes[to] = static_cast<unsigned char>(code);
+            store_window(above[2 * j], above[2 * j + 1], line[2 * j], line[2 * j + 1], epilogue, y, codes,
+                         image + (h * cols + w) * C_out);
           }
         }
       });

@@ -10,7 +10,8 @@
 
 namespace warploom::v6 {
 
-enum class Scheme { none, winograd4, winograd2, upsample9, upsample25 };
+// few_inputs: no scheme but a direct kernel of this version, for first layers.
+enum class Scheme { none, winograd4, winograd2, upsample9, upsample25, few_inputs };
 
 // f(scheme as a type).
 template <class F>

@@ -1,5 +1,5 @@
 // table.cu - v6: the sixth rung. Starts from v5 (tensor cores for lower precision, v2 around them) and computes float32 convolutions by
-// bilinear schemes where these need fewer multiplications and pay for their transforms.
+// bilinear schemes where these need fewer multiplications and pay for their transforms, and a first layer directly.
 #include "../v5_tensor_cores/table.h"
 #include "entries.h"
 #include "table.h"
