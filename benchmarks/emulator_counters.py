@@ -21,14 +21,14 @@ RESULTS = ROOT / "benchmarks" / "results" / "emulator_counters.jsonl"
 PAGE = ROOT / "docs" / "kernels.md"
 BEGIN, END = "<!-- emulator_counters.py: begin -->", "<!-- emulator_counters.py: end -->"
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
-DIRECTIONS = ("forward", "backward_input", "backward_weight")
+DIRECTIONS = ("forward", "backward_input", "backward_weight", "backward")
 SECTORS_AT_MOST, WAVEFRONTS_AT_MOST = 1.1, 1.001
 
 Row = dict[str, Any]
 
 
 def versions() -> list[tuple[str, str]]:
-    """(version, precision) of everything that runs on the emulated device; lower precisions where the version has them."""
+    """(version, precision) of everything that runs on the emulated device; lower precisions where the version has its own."""
     import warploom as wl
     from warploom import counters, hardware
     from warploom.errors import UnsupportedError
@@ -36,13 +36,17 @@ def versions() -> list[tuple[str, str]]:
 
     names = next(d["versions"] for d in hardware.devices() if d["name"] == counters.DEVICE)
     found = [(name, "fp32") for name in names]
+    seen = set()
     for name in names:
         for precision in ("tf32", "bf16"):
             try:
-                Profiler(wl.models.cifar10_autoencoder(), name, batch_size=1, precision=precision)
+                profiler = Profiler(wl.models.cifar10_autoencoder(), name, batch_size=1, precision=precision)
             except UnsupportedError:
                 continue
-            found.append((name, precision))
+            steps = tuple((s["node"], s["entry"], s["algorithm"]) for s in profiler.engine.explain(1))
+            if steps not in seen:  # else it takes them from an earlier version
+                found.append((name, precision))
+            seen.add(steps)
     return found
 
 
@@ -57,6 +61,8 @@ def count(version: str, precision: str, batch: int, blocks: int) -> Iterator[Row
                 continue  # the first layer needs no gradient of its input
             result = profiler.run(layer, direction, blocks=blocks)
             for k in result.kernels:
+                if k.call != f"{layer}.conv2d_{direction}":
+                    continue  # "backward" also fits an activation's gradient
                 traffic = {
                     f"{space}_{action}": [t.requests, t.moved, t.ideal] for (space, action), t in k.traffic.items() if t.requests
                 }

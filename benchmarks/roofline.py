@@ -121,6 +121,60 @@ def table(limits: Ceilings, batch: int, precision: str) -> str:
     return "\n".join([*lines, "", f"All of them that a training step needs: {total:.3f} ms."])
 
 
+# ---- Bilinear schemes on paper ----
+
+
+def scheme_table(batch: int) -> str:
+    """What v6's schemes need for the layers they take, beside the direct convolution, at the peaks of two GPUs.
+
+    A scheme's passes follow each other: its time is multiply-adds at the peak plus bytes at the memory's peak, V and M written
+    and read once and counted as if they left the chip (on an H100 the chunks stay in its L2). Direct: the larger of the two.
+    """
+    import cases
+
+    h100, t4 = GPUS["H100"], GPUS["T4"]
+    lines = [
+        "| layer | direction | scheme | GFLOP | of direct | MB | of direct | H100, us | of direct | T4, us | of direct |",
+        "|-|-|-|-|-|-|-|-|-|-|-|",
+    ]
+    known = {"winograd4": (36, 4, 1), "winograd2": (16, 2, 1), "upsample25": (25, 4, 4), "upsample9": (9, 2, 4)}
+    for case in cases.CIFAR10:
+        case = cases.rebatched(case, batch) if batch else case
+        a = case.attributes
+        if case.family != "conv2d" or a["activation"] != "none":
+            continue
+        up = case.layer in ("cifar10.conv4", "cifar10.conv5")
+        for name in ("upsample25", "upsample9") if up else ("winograd4", "winograd2"):
+            positions, side, fewer = known[name]
+            tiles = a["N"] * -(-a["OH"] // side) * -(-a["OW"] // side)
+            c, n = -(-a["C_in"] // 4) * 4, -(-a["C_out"] // 4) * 4
+            x, y = a["N"] * a["C_in"] * a["H"] * a["W"] / fewer, a["N"] * a["C_out"] * a["OH"] * a["OW"]
+            w = positions * c * n
+            v, m = positions * tiles * c, positions * tiles * n
+            moved = {
+                "forward": x + 2 * (v + m + w) + y,
+                "backward_input": (2 * m + 2 * w + v * (1 + 49 / 25) + x) if up else y + 2 * (v + m + w) + x,
+                "backward_weight": x + y + 2 * (v + m + w),
+            }
+            for direction, floats in moved.items():
+                if case.layer == "cifar10.conv1" and direction == "backward_input":
+                    continue
+                flops = case.flops(f"conv2d_{direction}")
+                direct, own = (
+                    flops / (2.25 if up else 1),
+                    2.0 * positions * tiles * c * n,
+                )  # the engine's own four 2x2 convolutions
+                bytes_direct, cells = 4 * (x + y + w / positions * 9), []
+                for gpu in (h100, t4):
+                    cells.append(1e3 * (own / gpu.fp32 + 4 * floats / gpu.bandwidth) / 1e6)
+                    cells.append(1e3 * estimate(gpu, direct, bytes_direct)["roofline_ms"])
+                lines.append(
+                    f"| {case.layer[8:]} | {direction.replace('_', ' ')} | {name} | {own / 1e9:.2f} | {direct / 1e9:.2f} | "
+                    f"{4 * floats / 1e6:.0f} | {bytes_direct / 1e6:.0f} | " + " | ".join(f"{cell:,.0f}" for cell in cells) + " |"
+                )
+    return "\n".join(lines)
+
+
 # ---- Charts of measured results ----
 
 
@@ -168,7 +222,11 @@ def main() -> int:
     parser.add_argument("--gpu", choices=list(GPUS), help="estimate the CIFAR-10 autoencoder's layers on this GPU instead")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--precision", choices=["fp32", "tf32", "bf16", "fp16"], default="fp32")
+    parser.add_argument("--schemes", action="store_true", help="v6's bilinear schemes beside direct convolution, on paper")
     options = parser.parse_args()
+    if options.schemes:
+        print(scheme_table(options.batch))
+        return 0
     if options.gpu:
         if not GPUS[options.gpu].gflops(options.precision):
             print(f"a {options.gpu} has no units for {options.precision}", file=sys.stderr)

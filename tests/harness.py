@@ -41,6 +41,7 @@ class Target:
     exact: bool = True  # False: its algorithms reorder sums by algebra (Winograd), so whole numbers round too
     factor: float = 1.0  # widens the bound for floats
     inherits: str = ""  # the version whose float32 entries it takes over
+    falls_to: str = ""  # the version that computes what its own algorithms do not take
     local: bool = True  # False: a rounding error may come from a neighbouring pixel of the same tile
 
     def __str__(self) -> str:
@@ -48,7 +49,10 @@ class Target:
 
 
 # What a version's algorithms promise; a version that is not named promises exactness.
-PROMISES: dict[str, dict[str, Any]] = {"cpu": {"exact": False, "factor": 16.0, "local": False}}
+PROMISES: dict[str, dict[str, Any]] = {
+    "cpu": {"exact": False, "factor": 16.0, "local": False},
+    "v6": {"exact": False, "factor": 16.0, "local": False, "falls_to": "v5"},
+}
 
 
 def targets(core: Any) -> list[Target]:

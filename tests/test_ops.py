@@ -44,6 +44,8 @@ def cases_for(target: Target) -> list[tuple[Case, tuple[str, ...]]]:
     both, one = ("integers", "floats"), ("integers",) if target.exact else ("floats",)
     if target.inherits:
         return [(case, one) for case in SMALL[::16]] + precise_cases_for(target)
+    if target.falls_to:  # its schemes have a test of their own below
+        return [(case, one) for case in SMALL[::16]]
     if target.device == "emulated:checked":
         return [(case, both if i % 4 == 0 else one) for i, case in enumerate(SMALL)]
     if target.device == "emulated":
@@ -175,6 +177,61 @@ def test_cpu_algorithm(core: Any, monkeypatch: pytest.MonkeyPatch, algorithm: st
         if case.family == "conv2d":
             ran += len(check(core, target, case, ("integers", "floats") if exact else ("floats",), twice=False))
     assert ran >= 8, f"the case list hardly tests {algorithm}: {ran} entries ran"
+
+
+# The schemes of v6, each forced over every shape it takes; the cost rule would choose none of them for maps this small. After an
+# upsample the coefficients are 0, 1 and -1: exact for whole numbers.
+SCHEMES = {"winograd4": False, "winograd2": False, "upsample9": True, "upsample25": True, "few_inputs": True}
+SCHEME_TARGETS = [t for t in TARGETS if t.falls_to]
+
+
+def _scheme_grid() -> Iterator[Case]:
+    """What decides how a scheme goes about its work: every tile of the matrix product, channels on both sides of vector widths,
+    tiles and pool windows that end outside the map."""
+    yield conv((1, 4, 64, 64), 128, 3, pad=1)  # the large tile of the product
+    yield conv((1, 5, 64, 64), 64, 3, pad=1)  # the next one
+    yield conv((2, 72, 9, 7), 72, 3, pad=1)
+    yield conv((17, 2, 2, 2), 3, 3, pad=1)
+    yield conv((5, 7, 5, 7), 18, 3, pad=(0, 2, 1, 3))
+    for channels, out in ((1, 4), (3, 40), (4, 264)):  # first layers: threads of a block, rows of more than sixteen windows
+        yield fused(conv((3, channels, 7, 9), out, 3, pad=(1, 2, 0, 1)), activation="relu")
+        yield fused(conv((3, channels, 6, 37), out, 3, pad=1), activation="leaky_relu", slope=0.25, pool=2)
+        yield fused(conv((2, channels, 5, 9), out, 3, pad=(0, 1, 2, 0)), pool=2)
+    for channels, out in ((3, 5), (6, 8), (8, 6), (33, 34)):
+        yield fused(conv((2, channels, 13, 11), out, 3, pad=1), activation="leaky_relu", slope=0.25, pool=2)
+        yield fused(conv((3, channels, 6, 22), out, 3, pad=1), activation="leaky_relu", slope=0.25, upsample=2)
+        yield fused(conv((1, channels, 10, 2), out, 3, pad=1), upsample=2)
+
+
+SCHEME_GRID = [case for case in [*SMALL, *_scheme_grid()] if case.family == "conv2d" and case.attributes["KH"] == 3]
+MANY_TILES = [  # several chunks, each a part of an image; sums over tiles that are split
+    conv((1, 4, 1100, 700), 4, 3, pad=1),
+    fused(conv((1, 4, 1100, 700), 4, 3, pad=1), upsample=2),
+]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("target", [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in SCHEME_TARGETS])
+def test_scheme(core: Any, monkeypatch: pytest.MonkeyPatch, target: Target, scheme: str) -> None:
+    monkeypatch.setenv("WARPLOOM_BILINEAR", scheme)
+    exact = SCHEMES[scheme]
+    target = replace(target, exact=exact)
+    ran = 0
+    checked = target.device == "emulated:checked"
+    many = MANY_TILES if scheme in ("winograd4", "upsample25") else []
+    for case in [case for case in SCHEME_GRID if case.work < 1e6] if checked else [*SCHEME_GRID, *many]:
+        if core.why_not(target.device, target.version, "conv2d_forward", case.attributes):
+            continue
+        if core.needs(target.device, target.version, "conv2d_forward", case.attributes)["algorithm"] == scheme:
+            if scheme == "few_inputs":  # the gradient of its input, where it folds a pool, is winograd4's
+                loose = replace(target, exact=False)
+                ran += len(check(core, loose, case, ("floats",), ("conv2d_backward_input",), twice=False))
+                exactly = tuple(e for e in case.entries if e != "conv2d_backward_input")
+                ran += len(check(core, target, case, ("integers", "floats"), exactly, twice=case.work < 1e6))
+                continue
+            once = case in MANY_TILES or case.work > 1e6
+            ran += len(check(core, target, case, ("integers", "floats") if exact and not once else ("floats",), twice=not once))
+    assert ran >= 30, f"the case list hardly tests {scheme}: {ran} entries ran"
 
 
 @pytest.mark.parametrize("target", by_target())

@@ -1,4 +1,4 @@
-"""The bilinear schemes of the host kernel set (csrc/cpu/schemes.h) are exact identities: checked in rational arithmetic.
+"""The bilinear schemes of the host kernel set and of v6 (kernels/common/schemes.h) are exact identities: in rational arithmetic.
 
 The matrices are read from the header itself, so what is proved is what is compiled. docs/cpu.md derives them.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-HEADER = Path(__file__).resolve().parent.parent / "csrc/cpu/schemes.h"
+HEADER = Path(__file__).resolve().parent.parent / "kernels/common/schemes.h"
 Rows = list[list[Fraction]]
 
 

@@ -46,6 +46,24 @@ def relative(got: Array, expected: Array) -> float:
 
 @pytest.mark.parametrize("target", EACH)
 def test_losses_agree_with_numpy(wl: Any, target: Target) -> None:
+    losses_agree(wl, target)
+
+
+# The cost rule gives maps this small to no scheme; forced, each takes what it can of the network's layers.
+SCHEMES = [pytest.param(t, s, id=f"{t}-{s}") for t in TARGETS if t.falls_to for s in ("winograd4", "winograd2", "upsample25")]
+
+
+@pytest.mark.parametrize(
+    ("target", "scheme"), [pytest.param(*p.values, id=p.id, marks=device_mark(p.values[0].device)) for p in SCHEMES]
+)
+def test_losses_by_schemes_agree_with_numpy(wl: Any, monkeypatch: pytest.MonkeyPatch, target: Target, scheme: str) -> None:
+    monkeypatch.setenv("WARPLOOM_BILINEAR", scheme)
+    algorithms = losses_agree(wl, target)
+    assert sum(a == scheme for a in algorithms) >= 2, algorithms
+
+
+def losses_agree(wl: Any, target: Target) -> list[str]:
+    """Trains beside NumPy; the algorithms of the step."""
     steps = 4 if target.device == "emulated:checked" else 20
     model = compiled(wl, target)
     reference = NumpyAutoencoder(model.state_dict(), **HYPER)
@@ -60,6 +78,7 @@ def test_losses_agree_with_numpy(wl: Any, target: Target) -> None:
         assert expected[-1] < 0.5 * expected[0], "the steps must do something, or agreement means nothing"
     for name, value in model.state_dict().items():
         assert relative(value, reference.w[name]) <= 2e-5, name
+    return [str(step["algorithm"]) for step in model.engine.explain(8)]
 
 
 # Rounding a convolution's operands changes a loss by about the type's precision (2^-9, 2^-12), and the steps carry it on.
@@ -69,6 +88,8 @@ LOWER_PRECISIONS = {"bf16": 1e-2, "fp16": 2e-3, "tf32": 2e-3}
 def _with_tensor_cores() -> Iterator[Any]:
     """Every precision a target's version brings; on the checked emulator, which has seen them all in test_ops.py, one of them."""
     for target in TARGETS:
+        if target.falls_to:
+            continue  # these are the other version's
         for precision, tolerance in LOWER_PRECISIONS.items():
             case = precise(conv((8, 32, 8, 8), 64, 3, pad=1), precision)
             if core.why_not(target.device, target.version, "conv2d_forward", case.attributes):

@@ -140,7 +140,8 @@ class Profiler:
         for k, _ in kept:
             node, _, entry = k.call.rpartition(".")
             plain = entry.endswith(("_forward", "_backward_input", "_backward_weight"))
-            flops[k.call] = 2 * self.macs.get(node, 0) if plain else 0
+            products = 1 if plain else 2 if entry == "conv2d_backward" else 0  # the combined entry computes dx and dw
+            flops[k.call] = 2 * products * self.macs.get(node, 0)
         return Profile(
             self.model.name,
             self.engine.version,
