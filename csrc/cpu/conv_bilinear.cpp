@@ -15,7 +15,8 @@
 namespace warploom::cpu {
 namespace {
 
-constexpr int64_t kChunkBytes = 12 << 20;  // of V and M
+constexpr int64_t kCachedBytes = 12 << 20;  // weights that the last cache keeps
+constexpr int64_t kChunkBytes = 6 << 20;  // of V and M
 // Where a worker goes through all steps alone: of V and M, and of the weights (backward also of their gradient) beside them.
 constexpr int64_t kOwnChunkBytes = 384 << 10, kOwnWeightBytes = 640 << 10, kOwnGradientBytes = 256 << 10;
 constexpr int64_t kOwnParts = 16;  // of the images, each with a gradient of its own
@@ -459,7 +460,7 @@ double cost(const Conv& c) {
   const double C = S::kStride * S::kStride * static_cast<double>(round_up(c.s.C_in, kBlock));
   const double N = static_cast<double>(round_up(c.s.C_out, kBlock)), weights = S::kProducts * S::kProducts * C * N;
   const double element = 4 * weights <= kOwnWeightBytes ? 12 : 24;
-  const double weight = 4 * weights <= kChunkBytes ? 16 : 4 * weights <= 4 * kChunkBytes ? 48 : 100;
+  const double weight = 4 * weights <= kCachedBytes ? 16 : 4 * weights <= 4 * kCachedBytes ? 48 : 100;
   const double inputs = S::B.rows * S::B.rows, products = S::kProducts * S::kProducts;
   return tiles * (products * C * N + element * (inputs * C + products * N)) + weights * weight;
 }
