@@ -50,7 +50,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "dsresnet": {"size": 96},
     "liae_ud": {"resolution": 64},
 }
-BATCH = 4
+BATCH = 64
 
 
 def error(got: Any, right: Any) -> float:
@@ -110,8 +110,8 @@ def layer_errors(layer: tuple[Any, ...]) -> list[dict[str, Any]]:
 
 
 ALGORITHMS = (
-    "pointwise", "depthwise", "direct", "columns", "winograd2", "winograd4", "upsample9", "upsample25", "strided25", "strided36",
-    "rows", "im2col",
+    "pointwise", "depthwise", "direct", "columns", "winograd2", "winograd4", "upsample9", "upsample25", "upsample81",
+    "strided25", "strided36", "rows", "im2col",
 )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ extern "C" double fma_rate(double seconds) {
 """
 # Executed over nominal multiplications of whole tiles; upsampling schemes against the convolution of the large map.
 EXECUTED = {
-    "winograd4": 36 / 144, "winograd2": 16 / 36, "upsample9": 9 / 36, "upsample25": 25 / 144,
+    "winograd4": 36 / 144, "winograd2": 16 / 36, "upsample9": 9 / 36, "upsample25": 25 / 144, "upsample81": 81 / 576,
 }  # fmt: skip
 
 

@@ -137,6 +137,7 @@ CPU_ALGORITHMS = {
     "columns": True,
     "upsample9": True,
     "upsample25": True,
+    "upsample81": False,
     "winograd2": False,
     "winograd4": False,
     "strided25": False,
@@ -160,6 +161,16 @@ def _cpu_grid() -> Iterator[Case]:
             yield fused(conv((n, c_in, 2 * size, 4 * size), c_out, 3, pad=1), activation="leaky_relu", slope=0.25, upsample=2)
             yield fused(conv((n, c_in, 4 * size, 2 * size), c_out, 3, pad=1), activation="relu", pool=2)
             yield fused(conv((n, c_in, 5, 7), c_out, 4, stride=2, pad=1), activation="sigmoid")
+    for c in (1, 3, 16, 17):
+        for high, wide in ((1, 1), (5, 7)):  # of the small map
+            yield fused(conv((1, c, 2 * high, 2 * wide), 18 - c, 3, pad=1), upsample=2)
+        for kernel, stride, pad in ((3, 1, 1), (1, 1, 0), (3, 2, 1), (4, 2, 2), (5, 2, 2)):
+            yield conv((1, c, 1, 1), 18 - c, kernel, stride=stride, pad=pad)
+        yield fused(conv((1, c, 6, 14), 18 - c, 3, pad=1), activation="relu", pool=2, upsample=2)
+    yield fused(conv((1, 2, 66, 62), 5, 3, pad=1), activation="relu", upsample=2)
+    yield fused(conv((1, 3, 33, 31), 5, 3, pad=1), activation="relu", pool=2)
+    yield conv((1, 17, 33, 31), 17, 3, pad=1, groups=17)
+    yield conv((1, 5, 1, 1), 5, 3, pad=1, groups=5)
     yield conv((1, 160, 5, 5), 100, 3, pad=1)  # a gradient of the weights too large to keep in parts
     yield conv((2, 300, 3, 5), 20, 1)  # sums longer than a chain
 

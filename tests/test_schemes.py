@@ -30,6 +30,9 @@ class Scheme:
         self.taps, self.stride = int(numbers["kTaps"]), int(numbers["kStride"])
         self.products, self.outputs, self.borrow = int(numbers["kProducts"]), int(numbers["kOut"]), int(numbers["kBorrow"])
         self.b, self.g, self.a = (self._matrix(body, name, text) for name in "BGA")
+        sources = re.findall(rf"kSource\[{self.products}\] = {{(.*?)}};", body)
+        self.sources = [int(v) for v in sources[0].split(",")] if sources else list(range(self.products))
+        assert sorted(set(self.sources)) == list(range(len(self.b))), "every row of B is some product's"
 
     @staticmethod
     def _matrix(body: str, name: str, file: str) -> Rows:
@@ -46,7 +49,7 @@ class Scheme:
         """The products of the tile that begins at x[0], without A."""
         bx = [sum((c * v for c, v in zip(row, x[: self.inputs], strict=True)), Fraction()) for row in self.b]
         gg = [sum((c * v for c, v in zip(row, g, strict=True)), Fraction()) for row in self.g]
-        return [p * q for p, q in zip(bx, gg, strict=True)]
+        return [bx[row] * q for row, q in zip(self.sources, gg, strict=True)]
 
     def tile(self, x: list[Fraction], g: list[Fraction]) -> list[Fraction]:
         """The tile's outputs; x also holds the patch of the next tile."""
@@ -78,7 +81,7 @@ def unit(length: int, at: int) -> list[Fraction]:
 
 
 def test_every_scheme_is_read() -> None:
-    assert set(SCHEMES) == {"winograd4", "winograd2", "upsample9", "upsample25", "strided25", "strided36"}
+    assert set(SCHEMES) == {"winograd4", "winograd2", "upsample9", "upsample25", "upsample81", "strided25", "strided36"}
 
 
 @pytest.mark.parametrize("name", [name for name, scheme in SCHEMES.items() if scheme.stride == 2])
@@ -120,8 +123,8 @@ def test_a_changed_coefficient_breaks_the_identity(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "products"),
     [
-        ("winograd4", (36, 16)), ("winograd2", (16, 4)), ("upsample9", (9, 4)), ("upsample25", (25, 16)), ("strided25", (25, 16)),
-        ("strided36", (36, 16)),
+        ("winograd4", (36, 16)), ("winograd2", (16, 4)), ("upsample9", (9, 4)), ("upsample25", (25, 16)),
+        ("upsample81", (81, 64)), ("strided25", (25, 16)), ("strided36", (36, 16)),
     ],
 )  # fmt: skip
 def test_products_per_output(name: str, products: tuple[int, int]) -> None:

@@ -11,8 +11,9 @@
 namespace warploom::cpu {
 namespace {
 
-const Algorithm* const kAlgorithms[] = {&kDepthwise, &kPointwise,  &kDirect,    &kColumns,   &kWinograd4, &kWinograd2,
-                                        &kUpsample9, &kUpsample25, &kStrided25, &kStrided36, &kRows,      &kIm2col};
+const Algorithm* const kAlgorithms[] = {&kDepthwise, &kPointwise, &kDirect,     &kColumns,    &kWinograd4,
+                                        &kWinograd2, &kUpsample9, &kUpsample25, &kUpsample81, &kStrided25,
+                                        &kStrided36, &kRows,      &kIm2col};
 
 std::string shape_error(const Conv& c) {
   const auto& s = c.s;

@@ -36,8 +36,8 @@ struct Algorithm {
   void (*forward)(const Conv&, Carver& ws, bool run);
   void (*backward)(const Conv&, Carver& ws, bool run);
 };
-extern const Algorithm kIm2col, kDepthwise, kWinograd4, kWinograd2, kUpsample9, kUpsample25, kStrided25, kStrided36, kColumns,
-    kDirect, kRows, kPointwise;
+extern const Algorithm kIm2col, kDepthwise, kWinograd4, kWinograd2, kUpsample9, kUpsample25, kUpsample81, kStrided25, kStrided36,
+    kColumns, kDirect, kRows, kPointwise;
 
 // ---- Pieces ----
 

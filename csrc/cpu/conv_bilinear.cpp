@@ -15,7 +15,8 @@
 namespace warploom::cpu {
 namespace {
 
-constexpr int64_t kChunkBytes = 12 << 20;  // of V and M
+constexpr int64_t kCachedBytes = 12 << 20;  // weights that the last cache keeps
+constexpr int64_t kChunkBytes = 6 << 20;  // of V and M
 // Where a worker goes through all steps alone: of V and M, and of the weights (backward also of their gradient) beside them.
 constexpr int64_t kOwnChunkBytes = 384 << 10, kOwnWeightBytes = 640 << 10, kOwnGradientBytes = 256 << 10;
 constexpr int64_t kOwnParts = 16;  // of the images, each with a gradient of its own
@@ -23,7 +24,9 @@ constexpr int64_t kOwnParts = 16;  // of the images, each with a gradient of its
 template <class S>
 class Bilinear {
  public:
-  static constexpr int P = S::kProducts, PP = P * P;
+  static constexpr int P = S::kProducts, PP = P * P;  // M's positions along an axis, and in all
+  static constexpr int Q = S::B.rows, QQ = Q * Q;     // V's: fewer where products share one
+  static constexpr Positions<S> at_ = Positions<S>();
   static constexpr int kPhases = S::kStride * S::kStride;  // images of half the size, one after another in V's channels
   static constexpr int E = S::A.columns;                   // products a tile's outputs are made of, the borrowed one included
   static constexpr int kBefore = S::kBorrow >= 0 ? 1 : 0;  // outputs before the tile that its products reach
@@ -34,7 +37,7 @@ class Bilinear {
     PB_ = ceil_div(C_, kBlock), CB_ = kPhases * PB_, NB_ = ceil_div(N_, kBlock);
     K_ = kPhases == 1 ? C_ : CB_ * kBlock;
     tile_rows_ = int64_t(c.s.N) * TH_;
-    const int64_t row_bytes = TW_ * PP * (CB_ + NB_) * kBlock * 4, weight_bytes = PP * packed_size(K_, N_) * 4;
+    const int64_t row_bytes = TW_ * (QQ * CB_ + PP * NB_) * kBlock * 4, weight_bytes = PP * packed_size(K_, N_) * 4;
     own_ = row_bytes <= 2 * kOwnChunkBytes && weight_bytes <= (backward ? kOwnGradientBytes : kOwnWeightBytes) &&
            (!backward || c.s.N >= 4);
     rows_ = std::clamp<int64_t>((own_ ? kOwnChunkBytes : kChunkBytes) / row_bytes, 1, tile_rows_);
@@ -47,7 +50,7 @@ class Bilinear {
     v_stride_ = CB_ * tiles_ * kBlock + kSkew, m_stride_ = NB_ * tiles_ * kBlock + kSkew;
     const bool need_V = !backward || c.want_dw || c.want_dx;
     const int64_t copies = own_ ? thread_count() : 1;
-    V_ = need_V ? ws.take(copies * PP * v_stride_) : nullptr;
+    V_ = need_V ? ws.take(copies * QQ * v_stride_) : nullptr;
     M_ = ws.take(copies * PP * m_stride_);
     zeros_ = ws.take(std::max(CB_, NB_) * kBlock);
     if (!backward || c.want_dx) U_ = ws.take(PP * (backward ? weight_size(N_, K_) : weight_size(K_, N_)));
@@ -104,9 +107,9 @@ class Bilinear {
         if (c_.want_dw) transform_input(q, (q - q0) * TW_);
         with_pool([&](auto pool) { transform_gradient<pool>(q, (q - q0) * TW_); });
       }
-      for (int64_t p = 0; p < PP; ++p) {
-        if (c_.want_dw) weight_product(part, p, 0, CB_, tiles, q0 != begin);
-        if (c_.want_dx) input_product(p, 0, tiles);
+      for (int64_t v = 0; v < QQ; ++v) {
+        if (c_.want_dw) weight_products(part, v, 0, CB_, tiles, q0 != begin);
+        if (c_.want_dx) input_product(v, 0, tiles);
       }
       if (!c_.want_dx) continue;
       for (int64_t n = q0 / TH_; n < ceil_div(q1, TH_); ++n)
@@ -122,37 +125,40 @@ class Bilinear {
       with_pool([&](auto pool) { transform_gradient<pool>(q0 + q, q * TW_); });
     });
     if (c_.want_dw)
-      parallel(PP * parts, [&](int64_t task, int) {
-        const int64_t p = task / parts, part = task % parts;
-        weight_product(0, p, CB_ * part / parts, CB_ * (part + 1) / parts, tiles, q0 != 0);
-        if (parts == 1 && c_.want_dx) input_product(p, 0, tiles);
+      parallel(QQ * parts, [&](int64_t task, int) {
+        const int64_t v = task / parts, part = task % parts;
+        weight_products(0, v, CB_ * part / parts, CB_ * (part + 1) / parts, tiles, q0 != 0);
+        if (parts == 1 && c_.want_dx) input_product(v, 0, tiles);
       });
     if (!c_.want_dx) return;
     if (parts > 1 || !c_.want_dw)
-      parallel(PP * parts, [&](int64_t task, int) {
+      parallel(QQ * parts, [&](int64_t task, int) {
         input_product(task / parts, tiles * (task % parts) / parts, tiles * (task % parts + 1) / parts);
       });
     const int64_t n0 = q0 / TH_, n1 = ceil_div(q1, TH_), strips = ceil_div(PB_, kStrip);
     parallel((n1 - n0) * strips, [&](int64_t task, int) { transform_back(n0 + task / strips, task % strips * kStrip, q0, q1); });
   }
 
-  // The three products of position p.
+  // The products of M's position p, and the two gradients that V's position v takes part in.
   void product(int64_t p, int64_t tile0, int64_t tile1) const {
-    multiply(tile0, tile1, K_, N_, V(p), U_ + p * weight_size(K_, N_), M(p), false);
+    multiply(tile0, tile1, K_, N_, V(at_.source[p]), U_ + p * weight_size(K_, N_), M(p), false);
   }
-  void input_product(int64_t p, int64_t tile0, int64_t tile1) const {
-    multiply(tile0, tile1, N_, K_, constM(p), U_ + p * weight_size(N_, K_), dV(p), false);
+  void input_product(int64_t v, int64_t tile0, int64_t tile1) const {
+    const int64_t first = at_.first[v];
+    multiply_sum(tile0, tile1, N_, K_, constM(first), at_.count[v], m_stride_, U_ + first * weight_size(N_, K_), dV(v));
   }
-  void weight_product(int64_t part, int64_t p, int64_t block0, int64_t block1, int64_t tiles, bool accumulate) const {
-    float* dU = dU_ + part * gradient_size() + p * (gradient_size() / PP);
-    multiply_transposed(0, tiles, block0 * kBlock, block1 * kBlock, NB_ * kBlock, V(p), constM(p), {dU, NB_ * kBlock, kBlock},
-                        accumulate);
+  void weight_products(int64_t part, int64_t v, int64_t block0, int64_t block1, int64_t tiles, bool accumulate) const {
+    for (int64_t p = at_.first[v]; p < at_.first[v] + at_.count[v]; ++p) {
+      float* dU = dU_ + part * gradient_size() + p * (gradient_size() / PP);
+      multiply_transposed(0, tiles, block0 * kBlock, block1 * kBlock, NB_ * kBlock, V(v), constM(p), {dU, NB_ * kBlock, kBlock},
+                          accumulate);
+    }
   }
 
   // This one with the worker's own V and M.
   Bilinear of_worker(int worker) const {
     Bilinear mine = *this;
-    if (V_) mine.V_ += worker * PP * v_stride_;
+    if (V_) mine.V_ += worker * QQ * v_stride_;
     mine.M_ += worker * PP * m_stride_;
     return mine;
   }
@@ -168,7 +174,7 @@ class Bilinear {
     if (c_.f.pool == 1) return f(std::integral_constant<int, 1>());
     if constexpr (S::kBorrow < 0) {
       if (c_.f.pool == 2) return f(std::integral_constant<int, 2>());
-      if constexpr (S::kOut == 4) f(std::integral_constant<int, 4>());
+      if constexpr (S::kOut % 4 == 0) f(std::integral_constant<int, 4>());
     }
   }
 
@@ -179,7 +185,7 @@ class Bilinear {
   MutableView dV(int64_t p) const { return blocked(V_ + p * v_stride_, tiles_); }
   MutableView M(int64_t p) const { return blocked(M_ + p * m_stride_, tiles_); }
   View constM(int64_t p) const { return blocked(static_cast<const float*>(M_) + p * m_stride_, tiles_); }
-  static int64_t row_parts() { return ceil_div(4 * thread_count(), PP); }  // pieces of a position's work: enough tasks for all
+  static int64_t row_parts() { return ceil_div(4 * thread_count(), QQ); }  // pieces of a position's work: enough tasks for all
 
   int taps() const { return c_.s.KH * c_.s.KW; }
   // Calls f(tap, i, j) for tap (i, j) of a phase's own taps, where the kernel has it.
@@ -201,13 +207,17 @@ class Bilinear {
           const int phase = kPhases == 1 ? 0 : static_cast<int>((kForward ? k : n) / each);
           const int64_t row = kForward ? k - phase * each : k, column = kForward ? n : n - phase * each;
           const int part = row < K && phase < kPhases ? static_cast<int>(std::min<int64_t>(kWidth, N - column)) : 0;
-          float* to = U_ + n / kPanel * kPanel * deep + k * kPanel + n % kPanel;
           apply_2d<MatrixG<S>>(
               [&](int i, int j) __attribute__((always_inline)) {
                 if (part <= 0) return vf{};
                 return tap(phase, i, j, [&](int64_t t) { return load_part(w + (t * K + row) * N + column, part); });
               },
-              [&](int i, int j, vf v) __attribute__((always_inline)) { store(to + (i * P + j) * size, v); });
+              [&](int i, int j, vf v) __attribute__((always_inline)) {
+                // Backward, the products that share a position of V are one of as many times the depth.
+                const int p = at_.of[i * P + j], group = at_.source[p];
+                const int64_t first = kForward ? p : at_.first[group], runs = kForward ? 1 : at_.count[group];
+                store(U_ + first * size + (n / kPanel * runs + p - first) * kPanel * deep + k * kPanel + n % kPanel, v);
+              });
         }
     });
   }
@@ -238,7 +248,8 @@ class Bilinear {
           for (int64_t n = 0; n < N_; n += kWidth) {
             const int part = static_cast<int>(std::min<int64_t>(kWidth, N_ - n));
             const float* from = dU_ + (phase * PB_ * kBlock + k) * wide + n;
-            apply_2d<MatrixGt<S>>([&](int i, int j) __attribute__((always_inline)) { return load(from + (i * P + j) * size); },
+            apply_2d<MatrixGt<S>>([&](int i, int j)
+                                      __attribute__((always_inline)) { return load(from + at_.of[i * P + j] * size); },
                                   [&](int i, int j, vf v) __attribute__((always_inline)) {
                                     tap(phase, i, j, [&](int64_t t) {
                                       store_part(c_.dw + (t * C_ + k) * N_ + n, v, part);
@@ -271,7 +282,7 @@ class Bilinear {
         float* base = V_ + phase * PB_ * tiles_ * kBlock + tile * kBlock;
         for (int k = 0; k < C_; k += kWidth) {
           float* to = base + k / kBlock * tiles_ * kBlock + k % kBlock;
-          auto put = [&](int i, int j, vf v) __attribute__((always_inline)) { store(to + (i * P + j) * v_stride_, v); };
+          auto put = [&](int i, int j, vf v) __attribute__((always_inline)) { store(to + (i * Q + j) * v_stride_, v); };
           if (const int part = C_ - k; part >= kWidth)
             apply_2d<MatrixB<S>>([&](int i, int j) __attribute__((always_inline)) { return load(from[i * S::kIn + j] + k); },
                                  put);
@@ -281,7 +292,7 @@ class Bilinear {
         }
         if constexpr (kWidth < kBlock)  // the rest of the last block
           for (int64_t k = round_up(C_, kWidth); k < PB_ * kBlock; k += kWidth)
-            for (int p = 0; p < PP; ++p) store(base + p * v_stride_ + k / kBlock * tiles_ * kBlock + k % kBlock, vf{});
+            for (int v = 0; v < QQ; ++v) store(base + v * v_stride_ + k / kBlock * tiles_ * kBlock + k % kBlock, vf{});
       }
   }
 
@@ -306,7 +317,7 @@ class Bilinear {
               const bool below = i == P, right = j == P;
               if ((below && !row_below) || (right && !next)) return vf{};
               const int64_t other = (below ? TW_ : 0) + (right ? 1 : 0);
-              return load(from + ((below ? S::kBorrow : i) * P + (right ? S::kBorrow : j)) * m_stride_ + other * kBlock);
+              return load(from + at_.of[(below ? S::kBorrow : i) * P + (right ? S::kBorrow : j)] * m_stride_ + other * kBlock);
             },
             [&](int i, int j, vf v) __attribute__((always_inline)) { y[i * S::kOut + j] = v; });
         const vf bias = c_.bias ? load_part(c_.bias + k, part) : vf{};
@@ -371,7 +382,8 @@ class Bilinear {
         if (db) store_part(db + k, load_part(db + k, part) + total, part);
         float* to = M_ + k / kBlock * tiles_ * kBlock + tile * kBlock + k % kBlock;
         apply_2d<MatrixAt<S>>([&](int i, int j) __attribute__((always_inline)) { return d[i * D + j]; },
-                              [&](int i, int j, vf v) __attribute__((always_inline)) { store(to + (i * P + j) * m_stride_, v); });
+                              [&](int i, int j, vf v)
+                                  __attribute__((always_inline)) { store(to + at_.of[i * P + j] * m_stride_, v); });
       }
       if constexpr (kWidth < kBlock)
         for (int64_t k = round_up(N_, kWidth); k < NB_ * kBlock; k += kWidth)
@@ -404,7 +416,7 @@ class Bilinear {
             const int part = std::min(kWidth, last - k);
             const float* from = V_ + (phase * PB_ + k / kBlock) * tiles_ * kBlock + tile * kBlock + k % kBlock;
             apply_2d<MatrixBt<S>>([&](int i, int j)
-                                      __attribute__((always_inline)) { return load(from + (i * P + j) * v_stride_); },
+                                      __attribute__((always_inline)) { return load(from + (i * Q + j) * v_stride_); },
                                   [&](int i, int j, vf v) __attribute__((always_inline)) {
                                     float* pixel = to[i * S::kIn + j];
                                     if (pixel) store_part(pixel + k, load_part(pixel + k, part) + v, part);
@@ -435,7 +447,7 @@ std::string why_not(const Conv& c) {
   if (s.groups != 1) return "the scheme is for one group";
   if (c.f.upsample != S::kUp) return S::kUp == 2 ? "the scheme needs a folded upsample by 2" : "the scheme folds no upsample";
   if (S::kUp == 2 && (s.pad_top != 1 || s.pad_left != 1)) return "the scheme needs a padding of 1 at the top and the left";
-  if (c.f.pool != 1 && (S::kOut % c.f.pool != 0 || S::kBorrow >= 0))
+  if (c.f.pool != 1 && (S::kOut % c.f.pool != 0 || c.f.pool > 4 || S::kBorrow >= 0))
     return "the scheme's tiles do not hold whole pool windows of " + std::to_string(c.f.pool);
   return "";
 }
@@ -448,8 +460,9 @@ double cost(const Conv& c) {
   const double C = S::kStride * S::kStride * static_cast<double>(round_up(c.s.C_in, kBlock));
   const double N = static_cast<double>(round_up(c.s.C_out, kBlock)), weights = S::kProducts * S::kProducts * C * N;
   const double element = 4 * weights <= kOwnWeightBytes ? 12 : 24;
-  const double weight = 4 * weights <= kChunkBytes ? 16 : 4 * weights <= 4 * kChunkBytes ? 48 : 100;
-  return tiles * S::kProducts * S::kProducts * (C * N + element * (C + N)) + weights * weight;
+  const double weight = 4 * weights <= kCachedBytes ? 16 : 4 * weights <= 4 * kCachedBytes ? 48 : 100;
+  const double inputs = S::B.rows * S::B.rows, products = S::kProducts * S::kProducts;
+  return tiles * (products * C * N + element * (inputs * C + products * N)) + weights * weight;
 }
 template <class S>
 void forward(const Conv& c, Carver& ws, bool run) {
@@ -474,7 +487,7 @@ constexpr Algorithm make() {
 }  // namespace
 
 const Algorithm kWinograd4 = make<WinogradF4>(), kWinograd2 = make<WinogradF2>();
-const Algorithm kUpsample9 = make<Upsample9>(), kUpsample25 = make<Upsample25>();
+const Algorithm kUpsample9 = make<Upsample9>(), kUpsample25 = make<Upsample25>(), kUpsample81 = make<Upsample81>();
 const Algorithm kStrided25 = make<Strided25>(), kStrided36 = make<Strided36>();
 
 }  // namespace warploom::cpu

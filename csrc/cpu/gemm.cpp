@@ -8,7 +8,7 @@
 namespace warploom::cpu {
 namespace {
 
-constexpr int64_t kChain = 128;
+constexpr int64_t kChain = 64;
 
 // What a tile needs to know of K and A beside the address of its first row.
 struct Depth {
@@ -167,7 +167,7 @@ void multiply_tiles(int64_t m0, int64_t m1, const Depth& depth, int64_t N, const
       for (int64_t t = first; t < std::min(tiles, first + kTilesAtOnce); ++t) {
         const int64_t begin = m0 + rows * t / tiles, end = m0 + rows * (t + 1) / tiles;  // tiles of nearly equal height
         const int height = static_cast<int>(end - begin);
-        const bool blocks = depth.row == kBlock && depth.runs == 1;
+        const bool blocks = depth.row == kBlock;
         const Tile run = columns > kWidth ? (blocks ? tile_of<kBlock, 2>(height) : tile_of<0, 2>(height))
                                           : (blocks ? tile_of<kBlock, 1>(height) : tile_of<0, 1>(height));
         run(depth, A + begin * depth.row, packed + p * panel_size, C.at(begin, p * kPanel), C.row, C.block, columns);
@@ -180,6 +180,11 @@ void multiply_tiles(int64_t m0, int64_t m1, const Depth& depth, int64_t N, const
 void multiply(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, const float* packed, const MutableView& C,
               bool exact) {
   multiply_tiles(m0, m1, {K, A.row, A.block, 1, 0}, N, A.data, packed, C, exact);
+}
+
+void multiply_sum(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, int64_t count, int64_t stride, const float* packed,
+                  const MutableView& C) {
+  multiply_tiles(m0, m1, {K, A.row, A.block, count, stride}, N, A.data, packed, C, false);
 }
 
 void multiply_runs(int64_t m1, const Runs& A, int64_t N, const float* packed, const MutableView& C) {

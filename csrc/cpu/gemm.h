@@ -44,6 +44,11 @@ void pack_rows(const float* source, int64_t K, int64_t N, float* packed);
 // C[m0..m1, 0..N] = A * B; C's columns up to the next multiple of 16 may be written (with zeros) unless `exact`.
 void multiply(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, const float* packed, const MutableView& C, bool exact);
 
+// C[m0..m1, 0..N] = A0 * B0 + A1 * B1 + ..., `count` matrices [., K] that stand `stride` apart; `packed` is their B's, one below the
+// other, packed as one.
+void multiply_sum(int64_t m0, int64_t m1, int64_t K, int64_t N, const View& A, int64_t count, int64_t stride, const float* packed,
+                  const MutableView& C);
+
 // Rows of A that are not one piece: `count` runs of `length` floats, `stride` apart. The rows of a padded NHWC image that a kernel
 // looks at are such a matrix, without any packing: a run is a kernel row.
 struct Runs {

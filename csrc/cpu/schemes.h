@@ -45,18 +45,18 @@ template <class M, class Load, class Store>
 WL_INLINE void apply_2d(Load&& load_at, Store&& store_at) {
   constexpr int R = M::m.rows, C = M::m.columns;
   vf half[R * C];
-#pragma GCC unroll 6
+#pragma GCC unroll 9
   for (int j = 0; j < C; ++j) {
     vf x[C];
-#pragma GCC unroll 6
+#pragma GCC unroll 9
     for (int i = 0; i < C; ++i) x[i] = load_at(i, j);
     apply<M>(x, half + j, C);
   }
-#pragma GCC unroll 6
+#pragma GCC unroll 9
   for (int i = 0; i < R; ++i) {
     vf y[R];
     apply<M>(half + i * C, y, 1);
-#pragma GCC unroll 6
+#pragma GCC unroll 9
     for (int j = 0; j < R; ++j) store_at(i, j, y[j]);
   }
 }

@@ -10,6 +10,7 @@
 // kStride = 2: the convolution has stride two. Even and odd rows and columns of x make four images of half the size, each convolved
 // with every other tap at stride one; their products are added before A. Kernels of up to 2 kTaps fit.
 // kBorrow >= 0: the last column of A takes that product of the *next* tile, which has computed it anyway.
+// kSource, where B has fewer rows than there are products: the row of B that each product takes.
 #pragma once
 
 namespace warploom {
@@ -81,6 +82,39 @@ struct Upsample25 {
   static constexpr Matrix<4, 6> A = {{{1, 1, 0, 0, 0, 0}, {0, 1, 1, 0, 0, 0}, {0, 1, 0, 1, 0, 0}, {0, 0, 0, 0, 1, 1}}};
 };
 
+// Upsample then 3x3, eight outputs from nine products. Even and odd outputs are convolutions with two taps each, (g0, g1 + g2) of the
+// small image and (g0 + g1, g2) of its next element: F(4, 2) at 1, 1/2, -3/4, -2 for both, and at 0 for the even, at infinity for the
+// odd. Zero takes a patch that begins one element earlier to the other's, so both have the same rows of B at the four points. At 1 both
+// filters are S = g0 + g1 + g2: one product for both.
+struct Upsample81 {
+  static constexpr const char* name = "upsample81";
+  static constexpr int kTaps = 3, kStride = 1, kUp = 2, kIn = 6, kInStep = 4, kProducts = 9, kOut = 8, kBorrow = -1;
+  static constexpr int kSource[9] = {0, 1, 1, 2, 2, 3, 3, 4, 5};
+  static constexpr Matrix<6, 6> B = {{{0, -3.0f / 4, 1.0f / 8, 9.0f / 4, 1, 0},
+                                      {0, -3.0f / 2, -5.0f / 4, 7.0f / 4, 1, 0},
+                                      {0, 1, -5.0f / 2, 1.0f / 2, 1, 0},
+                                      {0, 3.0f / 8, -5.0f / 8, -3.0f / 4, 1, 0},
+                                      {3.0f / 4, -7.0f / 8, -17.0f / 8, 5.0f / 4, 1, 0},
+                                      {0, 3.0f / 4, -7.0f / 8, -17.0f / 8, 5.0f / 4, 1}}};
+  static constexpr Matrix<9, 3> G = {{{8.0f / 21, 8.0f / 21, 8.0f / 21},
+                                      {-32.0f / 25, -16.0f / 25, -16.0f / 25},
+                                      {-16.0f / 25, -16.0f / 25, -8.0f / 25},
+                                      {-256.0f / 525, 64.0f / 175, 64.0f / 175},
+                                      {64.0f / 175, 64.0f / 175, -48.0f / 175},
+                                      {4.0f / 75, -8.0f / 75, -8.0f / 75},
+                                      {-8.0f / 75, -8.0f / 75, 16.0f / 75},
+                                      {4.0f / 3, 0, 0},
+                                      {0, 0, 1}}};
+  static constexpr Matrix<8, 9> A = {{{1, 1, 0, 1, 0, 1, 0, 1, 0},
+                                      {1, 0, 1, 0, 1, 0, 1, 0, 0},
+                                      {1, 1.0f / 2, 0, -3.0f / 4, 0, -2, 0, 0, 0},
+                                      {1, 0, 1.0f / 2, 0, -3.0f / 4, 0, -2, 0, 0},
+                                      {1, 1.0f / 4, 0, 9.0f / 16, 0, 4, 0, 0, 0},
+                                      {1, 0, 1.0f / 4, 0, 9.0f / 16, 0, 4, 0, 0},
+                                      {1, 1.0f / 8, 0, -27.0f / 64, 0, -8, 0, 0, 0},
+                                      {1, 0, 1.0f / 8, 0, -27.0f / 64, 0, -8, 0, 1}}};
+};
+
 // Stride two, kernels of 5 and 6: Winograd F(4, 3) on the four images.
 struct Strided36 {
   static constexpr const char* name = "strided36";
@@ -118,6 +152,31 @@ constexpr auto adjoint_of_A() {
   }
   return t;
 }
+
+// Where the products of two dimensions stand: those that take the same position of V (row and column of B) are neighbours.
+template <class S>
+struct Positions {
+  static constexpr int P = S::kProducts, Q = S::B.rows;
+  int of[P * P]{};                     // the place of product (i, j)
+  int source[P * P]{};                 // V's position, i * Q + j, by place
+  int first[Q * Q]{}, count[Q * Q]{};  // the places that take a position of V
+  constexpr Positions() {
+    int next = 0;
+    for (int v = 0; v < Q * Q; ++v) {
+      first[v] = next;
+      for (int i = 0; i < P; ++i)
+        for (int j = 0; j < P; ++j)
+          if (row(i) == v / Q && row(j) == v % Q) source[next] = v, of[i * P + j] = next++;
+      count[v] = next - first[v];
+    }
+  }
+  static constexpr int row(int product) {
+    if constexpr (P == Q)
+      return product;
+    else
+      return S::kSource[product];
+  }
+};
 
 // The matrices, as types, so that their elements are constants of the code.
 template <class S>
