@@ -301,16 +301,16 @@ def markdown(reports: list[Report], archs: list[str], command: str, how: str, to
     for version in dict.fromkeys(r.version for r in reports):
         lines += ["", f"## {version}"]
         for hot, heading in ((True, "Convolutions and matrix products"), (False, "Everything else")):
-            kernels: dict[tuple[str, str], list[Report]] = {}
+            groups: dict[tuple[str, str], list[Report]] = {}
             for r in reports:
                 if r.version == version and r.hot == hot:
-                    kernels.setdefault((r.file, r.kernel), []).append(r)
-            if not kernels:
+                    groups.setdefault((r.file, r.kernel), []).append(r)
+            if not groups:
                 continue
             loop = " FMA share | Loads per FMA | Bytes per FLOP |" if hot else ""
             lines += ["", f"### {heading}", "", "| Kernel | File | Threads | Shared | Registers | Local | Occupancy |" + loop]
             lines += ["|-|-|-|-|-|-|-|" + ("-|-|-|" if hot else "")]
-            for (file, kernel), group in kernels.items():
+            for (file, kernel), group in groups.items():
                 cells = [
                     f"`{kernel}`",
                     file.split("/")[-2 if version == kernels.SHARED else -1],

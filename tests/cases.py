@@ -264,6 +264,8 @@ def _tensor_core_tiles() -> Iterator[Case]:
     yield conv((3, 20, 21, 20), 160, 3, pad=1)
     yield fused(conv((1, 32, 10, 12), 80, 3, pad=1), activation="leaky_relu", slope=0.25, upsample=2)
     yield fused(conv((1, 64, 6, 8), 64, 4, pad=(1, 2, 2, 0)), upsample=2)
+    yield fused(conv((3, 33, 6, 10), 35, 3, pad=1), activation="sigmoid", upsample=2)  # 3x5 pixels, channels past a tile of 32
+    yield fused(conv((1, 64, 2, 2), 40, 3, pad=1), activation="relu", upsample=2)  # one pixel, whole steps of k both ways
 
 
 def _small_others() -> Iterator[Case]:

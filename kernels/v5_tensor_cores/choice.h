@@ -26,8 +26,24 @@ Args in_float32(const Args& a) {
   return plain;
 }
 
+// Whether a 3x3 convolution of an image upsampled by 2 becomes a transposed 4x4 one of the small image (upsample_taps.h). With a pool
+// behind, or other kernels, borders or groups, the image is upsampled in the loads instead.
+inline bool sums_taps(const Conv2dShape& s, const Fusion& f) {
+  return f.upsample == 2 && f.pool == 1 && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 1 &&
+         s.pad_bottom == 1 && s.pad_left == 1 && s.pad_right == 1 && s.groups == 1 &&
+         int64_t(16) * s.C_in * s.C_out < kImageLimit;
+}
+
+// How often the three gradients together read dy, in tiles of 128 x 128, loads that hit in L2 counted: dx once per tap and 128 input
+// channels, dw once per 128 of taps * input channels, db once. Never less than the three maps that an activation's gradient moves as
+// an operation of its own (docs/kernels.md has the sums).
+inline int64_t reads_of_gradient(const Conv2dShape& s, const Fusion& f) {
+  const int64_t taps = int64_t(s.KH) * s.KW, inputs = s.C_in / s.groups, tiles = (inputs + 127) / 128;
+  return sums_taps(s, f) ? 8 * tiles + 1 : taps * tiles + (taps * inputs + 127) / 128 + 1;
+}
+
 // What the tensor core entries have in common; `folds_activation`: the forward entry. In the gradients an activation goes with its
-// pool, whose maxima tell the signs; without one its gradient would be read once per tap instead of once.
+// pool, whose maxima tell the signs; without one y would have to be read wherever dy is.
 template <class Args>
 std::string tensor_core_error(const Args& a, bool folds_activation) {
   const Fusion& f = a.fusion;
@@ -38,7 +54,8 @@ std::string tensor_core_error(const Args& a, bool folds_activation) {
   if (f.pool == 2 && f.activation == Activation::leaky_relu && f.negative_slope < 0.0f)
     return "v5 tells the slope of a leaky ReLU by the sign of its output; a negative slope hides it";
   if (f.activation != Activation::none && f.pool == 1 && !folds_activation)
-    return "v5 folds no activation into the gradients of a convolution; run its gradient as an operation of its own";
+    return "folded into v5's gradients, y would be read with dy, " + std::to_string(reads_of_gradient(a.s, f)) +
+           " times; as an operation of its own the activation's gradient moves three maps";
   if (f.upsample != 1 && f.upsample != 2)
     return "v5 folds nearest upsampling by 2 into a convolution, not by " + std::to_string(f.upsample);
   if (f.upsample == 2 && (a.s.stride_h != 1 || a.s.stride_w != 1))

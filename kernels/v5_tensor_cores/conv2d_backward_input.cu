@@ -5,28 +5,29 @@
 // One block owns a tile of pixels x input channels of one group and one phase of the stride, a warp mma fragments of it.
 // From v2: operands rounded to bf16, fp16 (dy scaled to its range) or tf32, products summed in float32 by mma.sync; the sum over an
 //   upsample's copies is part of the sum over k; dy is unpooled in the loads. Bottleneck: mma issue.
-// Preconditions: an activation only with a pool; stride_h * stride_w <= 65535; fp16: workspace of kScaleBytes; bf16 and tf32 need
+// Preconditions: an activation only with a pool; stride_h * stride_w <= 65535; workspace: fp16's scale, the summed taps of an upsample (upsample_taps.h); bf16 and tf32 need
 //   sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
 #include <type_traits>
 
 #include "../v2_tiled_nhwc/table.h"
 #include "entries.h"
 #include "implicit_gemm.cuh"
+#include "upsample_taps.h"
 
 namespace warploom::v5 {
 
 template <class Tile, bool kFast, bool kUnpool>
 __global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kFast, kUnpool>) void conv2d_backward_input_kernel(
-    ImplicitGemm g, const float* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
-    const float* __restrict__ w,                   // [KH, KW, C_in/groups, C_out]
-    const float* __restrict__ scale,               // [1], of fp16
-    const unsigned char* __restrict__ saved,       // [N, OH/2, OW/2, C_out] of a pool
-    float* __restrict__ dx) {                      // [N, H, W, C_in]
-  implicit_gemm<Tile, true, kFast, kUnpool>(g, dy, w, Epilogue(), scale, saved, dx);
+    ImplicitGemm g, Epilogue epilogue, const float* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
+    const float* __restrict__ w,                                      // [KH, KW, C_in/groups, C_out]
+    const float* __restrict__ scale,                                  // [1], of fp16
+    const unsigned char* __restrict__ saved,                          // [N, OH/2, OW/2, C_out] of a pool
+    float* __restrict__ dx) {                                         // [N, H, W, C_in]
+  implicit_gemm<Tile, true, kFast, kUnpool, true>(g, dy, w, epilogue, scale, saved, dx);
 }
 
 template <class T>
-static void run_as(const Conv2dBackwardInput& a, const Context& context) {
+static void run_as(const Conv2dBackwardInput& a, const Context& context, const Epilogue& epilogue, const float* scale) {
   const Conv2dShape& s = a.s;
   ImplicitGemm g;
   g.up = a.fusion.upsample - 1;
@@ -51,15 +52,13 @@ static void run_as(const Conv2dBackwardInput& a, const Context& context) {
   const int64_t dy_image = int64_t(s.C_out) * g.src_H * g.src_W;
   const int phases = s.stride_h * s.stride_w;
   const int images = images_per_launch(s.N, dx_image, dy_image);
-  const float* scale = kScaled<T> ? context.workspace.ptr() : nullptr;
-  if (kScaled<T>) find_gradient_scale(context, a.dy.ptr(), s.N * dy_image, context.workspace.ptr());
   auto launch_with = [&](auto tile, auto kernel) {
     using Tile = decltype(tile);
     for (int first = 0; first < s.N; first += images) {
       g.N = s.N - first < images ? s.N - first : images;
       const int64_t blocks = (g.N * pixels + Tile::BM - 1) / Tile::BM * ((g.n_channels + Tile::BN - 1) / Tile::BN) * s.groups;
       launch(context, "v5::conv2d_backward_input_kernel", kernel, dim3(blocks_for(blocks, 1), static_cast<unsigned>(phases)),
-             dim3(Tile::kThreads), Tile::kSharedBytes, g, a.dy.ptr() + first * dy_image, a.w.ptr(), scale,
+             dim3(Tile::kThreads), Tile::kSharedBytes, g, epilogue, a.dy.ptr() + first * dy_image, a.w.ptr(), scale,
              a.saved ? a.saved.ptr<unsigned char>() + first * dy_image : nullptr, a.dx.ptr() + first * dx_image);
     }
   };
@@ -69,6 +68,8 @@ static void run_as(const Conv2dBackwardInput& a, const Context& context) {
     using Square = SquareTile<T, true, true, kUnpool>;
     using Narrow = NarrowTile<T, true, true, kUnpool>;
     const TileKind kind = choose_tile(pixels * s.N * phases, g.n_channels, s.groups);
+    if (kind == TileKind::narrow && fast_form<Narrow>(g) && !kUnpool)
+      return launch_with(Narrow(), conv2d_backward_input_kernel<Narrow, !kUnpool, kUnpool>);
     if (kind == TileKind::narrow) return launch_with(Narrow(), conv2d_backward_input_kernel<Narrow, false, kUnpool>);
     if (kind == TileKind::wide && fast_form<Wide>(g))
       return launch_with(Wide(), conv2d_backward_input_kernel<Wide, true, kUnpool>);
@@ -82,7 +83,8 @@ static void run_as(const Conv2dBackwardInput& a, const Context& context) {
 }
 
 static int64_t workspace_bytes(const Conv2dBackwardInput& a) {
-  if (on_tensor_cores(a)) return a.fusion.precision == Precision::fp16 ? kScaleBytes : 0;
+  if (on_tensor_cores(a))
+    return (a.fusion.precision == Precision::fp16 ? kScaleBytes : 0) + (sums_taps(a.s, a.fusion) ? summed_bytes(a.s) : 0);
   const auto& entry = v2::table().conv2d_backward_input;
   return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
 }
@@ -90,7 +92,27 @@ static int64_t workspace_bytes(const Conv2dBackwardInput& a) {
 static void run(const Conv2dBackwardInput& a, const Context& context) {
   if (!on_tensor_cores(a)) return v2::table().conv2d_backward_input.run(in_float32(a), context);
   require_tensor_cores(a.fusion.precision, context);
-  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) { run_as<decltype(type)>(a, context); });
+  const float* scale = nullptr;
+  if (a.fusion.precision == Precision::fp16) {
+    scale = context.workspace.ptr();
+    find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), context.workspace.ptr());
+  }
+  if (sums_taps(a.s, a.fusion)) {
+    float* summed = context.workspace.ptr() + (scale ? kScaleBytes / 4 : 0);
+    sum_taps(context, a.s, a.w.ptr(), summed);
+    Conv2dForward strided;
+    strided.s = adjoint_of(a.s), strided.fusion = only_precision(a.fusion);
+    strided.x = a.dy, strided.y = a.dx;
+    strided.w = In{summed, summed_bytes(a.s)};
+    return run_strided(strided, context, scale);
+  }
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision,
+                                     [&](auto type) { run_as<decltype(type)>(a, context, Epilogue(), scale); });
+}
+
+void run_transposed(const Conv2dBackwardInput& a, const Context& context, const Epilogue& epilogue) {
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision,
+                                     [&](auto type) { run_as<decltype(type)>(a, context, epilogue, nullptr); });
 }
 
 static std::string why_not(const Conv2dBackwardInput& a) {

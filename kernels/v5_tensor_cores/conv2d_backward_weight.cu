@@ -6,7 +6,8 @@
 // One block owns a BM x BN tile of dw and one run of pixels, a warp mma fragments of it; runs meet in a second pass, in order.
 // From v2: operands rounded to bf16, fp16 (dy scaled to its range) or tf32, products summed in float32 by mma.sync. Bottleneck: mma
 //   issue.
-// Preconditions: an activation only with a pool; workspace: fp16's scale, then w_count() floats per run, at most kPartialsLimit; bf16
+// Preconditions: an activation only with a pool; workspace: fp16's scale, then w_count() floats per run, at most kPartialsLimit, and
+//   the gradient of an upsample's summed taps before both (upsample_taps.h); bf16
 //   and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
 #include <algorithm>
 
@@ -16,6 +17,7 @@
 #include "entries.h"
 #include "gradient_scale.cuh"
 #include "tensor_tile.cuh"
+#include "upsample_taps.h"
 
 namespace warploom::v5 {
 
@@ -31,9 +33,10 @@ struct WeightGemm {
 };
 
 // kVector: four neighbouring k lie within one tap and are one 16-byte load, and so are four neighbouring n.
-template <class Tile, bool kVector, bool kUnpool>
+// kFromX: the gradient is x, not dy.
+template <class Tile, bool kVector, bool kUnpool, bool kFromX>
 struct PixelLoader {
-  static constexpr bool kIsGradient = true, kGradientIsA = false, kUnpools = kUnpool;
+  static constexpr bool kIsGradient = true, kGradientIsA = kFromX, kUnpools = kUnpool;
   using A = typename Tile::A;
   using B = typename Tile::B;
   static constexpr int kColumns = kVector ? 1 : 4;
@@ -113,7 +116,7 @@ struct PixelLoader {
   __device__ __forceinline__ void advance() { p += Tile::BK; }
 };
 
-template <class Tile, bool kVector, bool kUnpool>
+template <class Tile, bool kVector, bool kUnpool, bool kFromX>
 __global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kVector, kUnpool>) void conv2d_backward_weight_kernel(
     WeightGemm g, const float* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
     const float* __restrict__ x,                 // [N, H, W, C_in]
@@ -140,8 +143,9 @@ __global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kVector, kUnp
   if constexpr (kScaled<typename Tile::T>) gradient_scale = *scale;
   {
     const int64_t first_gradient = first_image * (kUnpool ? (g.OH / 2) * (g.OW / 2) : image) * g.C_out + group * g.O_group;
-    PixelLoader<Tile, kVector, kUnpool> from(g, x + first_image * (g.H >> g.up) * (g.W >> g.up) * g.C_in + group * g.C_group,
-                                             dy + first_gradient, saved + first_gradient, gradient_scale, k0, n0, begin, end);
+    PixelLoader<Tile, kVector, kUnpool, kFromX> from(
+        g, x + first_image * (g.H >> g.up) * (g.W >> g.up) * g.C_in + group * g.C_group, dy + first_gradient,
+        saved + first_gradient, gradient_scale, k0, n0, begin, end);
     multiply_stream<Tile>(from, (end - begin + Tile::BK - 1) / Tile::BK, sum);
   }
   const float unscale = reciprocal_of_power(gradient_scale);
@@ -218,16 +222,26 @@ auto with_weight_tile(const Conv2dShape& s, Run run) {
   return run(WideTile<T, false, false, kUnpool>());
 }
 
+// The gradient of the summed taps of an upsampling convolution: dy and x exchange their roles.
+static Conv2dBackwardWeight strided_of(const Conv2dBackwardWeight& a, void* dw) {
+  Conv2dBackwardWeight t;
+  t.s = adjoint_of(a.s), t.fusion = only_precision(a.fusion);
+  t.x = a.dy, t.dy = a.x;
+  t.dw = Out{dw, summed_bytes(a.s)};
+  return t;
+}
+
 static int64_t workspace_bytes(const Conv2dBackwardWeight& a) {
   if (!on_tensor_cores(a)) {
     const auto& entry = v2::table().conv2d_backward_weight;
     return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
   }
+  if (sums_taps(a.s, a.fusion)) return summed_bytes(a.s) + workspace_bytes(strided_of(a, nullptr));
   const int runs = with_weight_tile<Bf16, false>(a.s, [&](auto tile) { return plan_for<decltype(tile)>(a.s).runs; });
   return (a.fusion.precision == Precision::fp16 ? kScaleBytes : 0) + (runs > 1 ? runs * a.s.w_count() * 4 : 0);
 }
 
-template <class T, bool kUnpool>
+template <class T, bool kUnpool, bool kFromX>
 static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
   const Conv2dShape& s = a.s;
   WeightGemm g;
@@ -242,7 +256,9 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
   g.vector_n = g.O_group % 4 == 0 && aligned16(a.dy.data, a.saved.data);
   g.negative_slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
   const float* scale = kScaled<T> ? context.workspace.ptr() : nullptr;
-  if (kScaled<T>) find_gradient_scale(context, a.dy.ptr(), fused_y_count(s, a.fusion), context.workspace.ptr());
+  if (kScaled<T>)
+    find_gradient_scale(context, kFromX ? a.x.ptr() : a.dy.ptr(),
+                        kFromX ? fused_x_count(s, a.fusion) : fused_y_count(s, a.fusion), context.workspace.ptr());
 
   with_weight_tile<T, kUnpool>(s, [&](auto tile) {
     using Tile = decltype(tile);
@@ -255,12 +271,12 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
              Tile::kSharedBytes, g, a.dy.ptr(), a.x.ptr(), scale, a.saved.ptr<unsigned char>(), partials);
     };
     if constexpr (Tile::BN == 128)
-      launch_with(conv2d_backward_weight_kernel<Tile, true, kUnpool>);
+      launch_with(conv2d_backward_weight_kernel<Tile, true, kUnpool, kFromX>);
     else if constexpr (Tile::BN == 64)
-      launch_with(g.vector_x && g.vector_n ? conv2d_backward_weight_kernel<Tile, true, kUnpool>
-                                           : conv2d_backward_weight_kernel<Tile, false, kUnpool>);
+      launch_with(g.vector_x && g.vector_n ? conv2d_backward_weight_kernel<Tile, true, kUnpool, kFromX>
+                                           : conv2d_backward_weight_kernel<Tile, false, kUnpool, kFromX>);
     else
-      launch_with(conv2d_backward_weight_kernel<Tile, false, kUnpool>);
+      launch_with(conv2d_backward_weight_kernel<Tile, false, kUnpool, kFromX>);
     if (p.runs == 1) return;
     const int64_t count = s.w_count();
     const bool vector = count % 4 == 0 && aligned16(partials, a.dw.data);
@@ -274,10 +290,18 @@ static void run(const Conv2dBackwardWeight& a, const Context& context) {
   require_tensor_cores(a.fusion.precision, context);
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
+    if (sums_taps(a.s, a.fusion)) {
+      const Conv2dBackwardWeight strided = strided_of(a, context.workspace.data);
+      Context rest = context;
+      rest.workspace =
+          InOut{static_cast<char*>(context.workspace.data) + summed_bytes(a.s), context.workspace.bytes - summed_bytes(a.s)};
+      run_as<T, false, kScaled<T>>(strided, rest);
+      return spread_taps(context, a.s, strided.dw.ptr(), a.dw.ptr());
+    }
     if (a.fusion.pool == 2)
-      run_as<T, true>(a, context);
+      run_as<T, true, false>(a, context);
     else
-      run_as<T, false>(a, context);
+      run_as<T, false, false>(a, context);
   });
 }
 

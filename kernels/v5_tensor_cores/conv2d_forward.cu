@@ -5,33 +5,34 @@
 // One block owns a tile of pixels x output channels of one group, a warp mma fragments of it (implicit_gemm.cuh).
 // From v2: operands rounded to bf16, fp16 or tf32, products summed in float32 by mma.sync; bias, activation and 2x2 max pool in the
 //   epilogue; a nearest upsample by 2 in the loads. Bottleneck: mma issue with many channels, memory with few.
-// Preconditions: pool 1 or 2; bf16 and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
+// Preconditions: pool 1 or 2; workspace: the summed taps of an upsample (upsample_taps.h); bf16 and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
 #include <algorithm>
 #include <type_traits>
 
 #include "../v2_tiled_nhwc/table.h"
 #include "entries.h"
 #include "implicit_gemm.cuh"
+#include "upsample_taps.h"
 
 namespace warploom::v5 {
 
 // The pooling epilogue and the loads of single elements need more registers together than four blocks leave.
 template <class Tile, bool kFast, bool kPool>
-__global__ __launch_bounds__(
-    Tile::kThreads,
-    kPool && !kFast
-        ? (Tile::kBlocksPerMultiprocessor + 2) / 2
-        : Tile::
-              kBlocksPerMultiprocessor) void conv2d_forward_kernel(ImplicitGemm g, Epilogue epilogue,
-                                                                   const float* __restrict__ x,  // [N, H, W, C_in]
-                                                                   const float* __restrict__ w,  // [KH, KW, C_in/groups, C_out]
-                                                                   unsigned char* __restrict__ saved,  // [N, OH/2, OW/2, C_out] or null
-                                                                   float* __restrict__ y) {            // [N, OH, OW, C_out]
-  implicit_gemm<Tile, false, kFast, kPool>(g, x, w, epilogue, nullptr, saved, y);
+constexpr int kForwardBlocks = kPool && !kFast ? (Tile::kBlocksPerMultiprocessor + 2) / 2 : Tile::kBlocksPerMultiprocessor;
+
+// kGradient: x is a gradient, of an upsampling convolution (upsample_taps.h).
+template <class Tile, bool kFast, bool kPool, bool kGradient>
+__global__ __launch_bounds__(Tile::kThreads, kForwardBlocks<Tile, kFast, kPool>) void conv2d_forward_kernel(
+    ImplicitGemm g, Epilogue epilogue, const float* __restrict__ x,  // [N, H, W, C_in]
+    const float* __restrict__ w,                                     // [KH, KW, C_in/groups, C_out]
+    const float* __restrict__ scale,                                 // [1], of fp16 gradients
+    unsigned char* __restrict__ saved,                               // [N, OH/2, OW/2, C_out] or null
+    float* __restrict__ y) {                                         // [N, OH, OW, C_out]
+  implicit_gemm<Tile, false, kFast, kPool, kGradient>(g, x, w, epilogue, scale, saved, y);
 }
 
-template <class T>
-static void run_as(const Conv2dForward& a, const Context& context) {
+template <class T, bool kGradient>
+static void run_as(const Conv2dForward& a, const Context& context, const float* scale) {
   const Conv2dShape& s = a.s;
   ImplicitGemm g;
   const int pool = a.fusion.pool;
@@ -60,7 +61,7 @@ static void run_as(const Conv2dForward& a, const Context& context) {
       g.N = s.N - first < images ? s.N - first : images;
       const int64_t blocks = (g.N * pixels + Tile::BM - 1) / Tile::BM * ((g.n_channels + Tile::BN - 1) / Tile::BN) * s.groups;
       launch(context, "v5::conv2d_forward_kernel", kernel, dim3(blocks_for(blocks, 1)), dim3(Tile::kThreads), Tile::kSharedBytes,
-             g, epilogue, a.x.ptr() + first * x_image, a.w.ptr(),
+             g, epilogue, a.x.ptr() + first * x_image, a.w.ptr(), scale,
              a.saved ? a.saved.ptr<unsigned char>() + first * y_image : nullptr, a.y.ptr() + first * y_image);
     }
   };
@@ -71,22 +72,43 @@ static void run_as(const Conv2dForward& a, const Context& context) {
     using Narrow = NarrowTile<T, true, false>;
     const TileKind kind = choose_tile(pixels * s.N, g.n_channels, s.groups);
     if (kind == TileKind::narrow)
-      return launch_with(Narrow(), fast_form<Narrow>(g) ? conv2d_forward_kernel<Narrow, true, kPool>
-                                                        : conv2d_forward_kernel<Narrow, false, kPool>);
-    if (kind == TileKind::wide && fast_form<Wide>(g)) return launch_with(Wide(), conv2d_forward_kernel<Wide, true, kPool>);
-    launch_with(Square(),
-                fast_form<Square>(g) ? conv2d_forward_kernel<Square, true, kPool> : conv2d_forward_kernel<Square, false, kPool>);
+      return launch_with(Narrow(), fast_form<Narrow>(g) ? conv2d_forward_kernel<Narrow, true, kPool, kGradient>
+                                                        : conv2d_forward_kernel<Narrow, false, kPool, kGradient>);
+    if (kind == TileKind::wide && fast_form<Wide>(g))
+      return launch_with(Wide(), conv2d_forward_kernel<Wide, true, kPool, kGradient>);
+    launch_with(Square(), fast_form<Square>(g) ? conv2d_forward_kernel<Square, true, kPool, kGradient>
+                                               : conv2d_forward_kernel<Square, false, kPool, kGradient>);
   };
-  if (g.pool)
-    launch_tile(std::true_type());
-  else
-    launch_tile(std::false_type());
+  if constexpr (!kGradient)
+    if (g.pool) return launch_tile(std::true_type());
+  launch_tile(std::false_type());
 }
 
 static void run(const Conv2dForward& a, const Context& context) {
   if (!on_tensor_cores(a)) return v2::table().conv2d_forward.run(in_float32(a), context);
   require_tensor_cores(a.fusion.precision, context);
-  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) { run_as<decltype(type)>(a, context); });
+  if (sums_taps(a.s, a.fusion)) {
+    sum_taps(context, a.s, a.w.ptr(), context.workspace.ptr());
+    Conv2dBackwardInput transposed;
+    transposed.s = adjoint_of(a.s), transposed.fusion = only_precision(a.fusion);
+    transposed.dy = a.x, transposed.dx = a.y;
+    transposed.w = In{context.workspace.data, summed_bytes(a.s)};
+    return run_transposed(transposed, context, Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope});
+  }
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) { run_as<decltype(type), false>(a, context, nullptr); });
+}
+
+void run_strided(const Conv2dForward& a, const Context& context, const float* scale) {
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
+    using T = decltype(type);
+    run_as<T, kScaled<T>>(a, context, scale);
+  });
+}
+
+static int64_t workspace_bytes(const Conv2dForward& a) {
+  if (on_tensor_cores(a)) return sums_taps(a.s, a.fusion) ? summed_bytes(a.s) : 0;
+  const auto& entry = v2::table().conv2d_forward;
+  return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
 }
 
 static std::string why_not(const Conv2dForward& a) {
@@ -99,6 +121,6 @@ static int64_t saved_bytes(const Conv2dForward& a) {
   return a.fusion.pool == 2 && on_tensor_cores(a) ? fused_y_count(a.s, a.fusion) : 0;
 }
 
-Entry<Conv2dForward> conv2d_forward() { return {run, why_not, nullptr, saved_bytes, algorithm}; }
+Entry<Conv2dForward> conv2d_forward() { return {run, why_not, workspace_bytes, saved_bytes, algorithm}; }
 
 }  // namespace warploom::v5

@@ -71,9 +71,10 @@ __device__ __forceinline__ int tap_weight(int a, int up, int kernel, int first, 
 // A pooled forward numbers its pixels window by window, so that the four of one stand in neighbouring rows of a tile.
 // kFast: k_channels is a multiple of BK, so that a step lies within one tap; else every item finds its own (tap, channel), four
 // elements at a time where vector_k, or singly.
-template <class Tile, bool kBackward, bool kFast, bool kPool>
+// kGradient: the source is a gradient.
+template <class Tile, bool kBackward, bool kFast, bool kPool, bool kGradient>
 struct TapLoader {
-  static constexpr bool kIsGradient = kBackward, kGradientIsA = true, kUnpools = kBackward && kPool;
+  static constexpr bool kIsGradient = kGradient, kGradientIsA = true, kUnpools = kBackward && kPool;
   using A = typename Tile::A;
   using B = typename Tile::B;
   const ImplicitGemm& g;
@@ -290,12 +291,12 @@ __device__ __forceinline__ void store_pooled(const ImplicitGemm& g, const Epilog
 }
 
 // codes: of a folded pool, written in forward, read in backward. scale: of a gradient, where its type wants one.
-template <class Tile, bool kBackward, bool kFast, bool kPool, class Codes>
+template <class Tile, bool kBackward, bool kFast, bool kPool, bool kGradient, class Codes>
 __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
                                               const float* __restrict__ source,  // [N, src_H, src_W, src_C]
                                               const float* __restrict__ w,       // [KH, KW, C_in/groups, C_out]
                                               const Epilogue& epilogue,          // bias [out_C] or null
-                                              const float* __restrict__ scale,   // [1]
+                                              const float* __restrict__ scale,   // [1] or null
                                               Codes* __restrict__ codes,         // of source (backward) or out (forward), or null
                                               float* __restrict__ out) {         // [N, out_H, out_W, out_C]
   using T = typename Tile::T;
@@ -309,10 +310,10 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
 
   float sum[Tile::MT][Tile::NT][4];
   float gradient_scale = 1.0f;
-  if constexpr (kBackward && kScaled<T>) gradient_scale = *scale;
+  if constexpr (kGradient && kScaled<T>) gradient_scale = scale ? *scale : 1.0f;
   {
-    TapLoader<Tile, kBackward, kFast, kPool> from(g, phase, source, kBackward ? codes : nullptr, w, gradient_scale, m0, n0,
-                                                  group);
+    TapLoader<Tile, kBackward, kFast, kPool, kGradient> from(g, phase, source, kBackward ? codes : nullptr, w, gradient_scale, m0,
+                                                             n0, group);
     multiply_stream<Tile>(from, (from.K + Tile::BK - 1) / Tile::BK, sum);
   }
 
@@ -322,7 +323,7 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
     store_pooled<Tile>(g, epilogue, m0, first_n, channels_before, sum, out, codes);
     return;
   }
-  const float unscale = kBackward && kScaled<T> ? reciprocal_of_power(gradient_scale) : 1.0f;
+  const float unscale = kGradient && kScaled<T> ? reciprocal_of_power(gradient_scale) : 1.0f;
   for_each_row<Tile>([&](int i, int half, int in_tile) {
     const int m = m0 + in_tile;
     if (m >= M) return;
@@ -337,15 +338,12 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
     for (int j = 0; j < Tile::NT; ++j) {
       const int n = first_n + 8 * j;
       float v0 = sum[i][j][2 * half], v1 = sum[i][j][2 * half + 1];
-      if constexpr (!kBackward) {
-        if (epilogue.bias) {
-          v0 += n < g.n_channels ? epilogue.bias[channels_before + n] : 0.0f;
-          v1 += n + 1 < g.n_channels ? epilogue.bias[channels_before + n + 1] : 0.0f;
-        }
-        v0 = epilogue(v0), v1 = epilogue(v1);
-      } else if constexpr (kScaled<T>) {
-        v0 *= unscale, v1 *= unscale;
+      if constexpr (kGradient && kScaled<T>) v0 *= unscale, v1 *= unscale;
+      if (epilogue.bias) {
+        v0 += n < g.n_channels ? epilogue.bias[channels_before + n] : 0.0f;
+        v1 += n + 1 < g.n_channels ? epilogue.bias[channels_before + n + 1] : 0.0f;
       }
+      v0 = epilogue(v0), v1 = epilogue(v1);
       store_pair(to, n, g.n_channels, pairs, v0, v1);
     }
   });

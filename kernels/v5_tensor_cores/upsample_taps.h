@@ -1,0 +1,33 @@
+// upsample_taps.h - inside v5: a 3x3 convolution of an image upsampled by 2 as a transposed 4x4 convolution of stride 2 of the small
+// image, whose taps are sums of the nine: 4 products an output instead of 9, and the gradients alike. Host code only.
+#pragma once
+
+#include "../common/epilogue.cuh"
+#include "choice.h"
+
+namespace warploom::v5 {
+
+// The strided convolution of y's map of which the upsampling one is the adjoint: its input is our output.
+inline Conv2dShape adjoint_of(const Conv2dShape& s) {
+  Conv2dShape t = s;
+  t.C_in = s.C_out, t.C_out = s.C_in;
+  t.KH = t.KW = 4, t.stride_h = t.stride_w = 2;
+  t.OH = s.H / 2, t.OW = s.W / 2;
+  return t;
+}
+inline Fusion only_precision(const Fusion& f) {
+  Fusion plain;
+  plain.precision = f.precision;
+  return plain;
+}
+inline int64_t summed_bytes(const Conv2dShape& s) { return int64_t(16) * s.C_in * s.C_out * 4; }
+
+// w hwio [3, 3, C_in, C_out] -> summed hwio of the adjoint [4, 4, C_out, C_in], in float32; and the adjoint of that, for gradients.
+void sum_taps(const Context& context, const Conv2dShape& s, const float* w, float* summed);
+void spread_taps(const Context& context, const Conv2dShape& s, const float* summed, float* dw);
+
+// The entries' kernels with their roles exchanged; the weights of both are `summed`. scale: of a gradient as fp16, else null.
+void run_transposed(const Conv2dBackwardInput& a, const Context& context, const Epilogue& epilogue);
+void run_strided(const Conv2dForward& a, const Context& context, const float* scale);
+
+}  // namespace warploom::v5
