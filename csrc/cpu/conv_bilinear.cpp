@@ -16,7 +16,7 @@ namespace warploom::cpu {
 namespace {
 
 constexpr int64_t kCachedBytes = 12 << 20;  // weights that the last cache keeps
-constexpr int64_t kChunkBytes = 6 << 20;  // of V and M
+constexpr int64_t kChunkBytes = 6 << 20;    // of V and M
 // Where a worker goes through all steps alone: of V and M, and of the weights (backward also of their gradient) beside them.
 constexpr int64_t kOwnChunkBytes = 384 << 10, kOwnWeightBytes = 640 << 10, kOwnGradientBytes = 256 << 10;
 constexpr int64_t kOwnParts = 16;  // of the images, each with a gradient of its own
