@@ -50,7 +50,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "dsresnet": {"size": 96},
     "liae_ud": {"resolution": 64},
 }
-BATCH = 64
+BATCH = 4  # float64 in PyTorch takes its time
+BATCHES = {"cifar10_autoencoder": 64}  # as it is trained: which algorithms run depends on the batch
 
 
 def error(got: Any, right: Any) -> float:
@@ -122,7 +123,7 @@ def network_errors(name: str, draws: int) -> dict[str, Any]:
     from networks import as_floats, smooth_images
     from warploom import models
 
-    arguments = NETWORKS[name]
+    arguments, batch = NETWORKS[name], BATCHES.get(name, BATCH)
     made: dict[str, Any] = {
         "cifar10_autoencoder": (twins.Cifar10, twins.cifar10_loss),
         "unet_small": (partial(twins.UNet, False, 32), twins.unet_loss),
@@ -135,17 +136,17 @@ def network_errors(name: str, draws: int) -> dict[str, Any]:
     rows: list[list[float]] = []
     for draw in range(draws):
         model = models.get(name, **arguments)
-        model.compile(wl.optim.SGD(lr=0.0), objective.make_losses(), version="cpu", device="cpu", batch_size=BATCH, seed=draw)
+        model.compile(wl.optim.SGD(lr=0.0), objective.make_losses(), version="cpu", device="cpu", batch_size=batch, seed=draw)
         rng = np.random.default_rng(draw)
-        x = [as_floats(smooth_images(BATCH, t.shape, seed=draw + i)) for i, t in enumerate(model.inputs)]
+        x = [as_floats(smooth_images(batch, t.shape, seed=draw + i)) for i, t in enumerate(model.inputs)]
         shapes = model.engine.session.target_shapes()
         y = (
             x
             if objective.data == "images"
-            else [as_floats(smooth_images(BATCH, s if len(s) == 3 else (1, *s), seed=50 + i)) for i, s in enumerate(shapes)]
+            else [as_floats(smooth_images(batch, s if len(s) == 3 else (1, *s), seed=50 + i)) for i, s in enumerate(shapes)]
         )
         if objective.data == "segmentation":
-            y = [rng.integers(0, model.outputs[0].shape[0], (BATCH, *shapes[0]))]
+            y = [rng.integers(0, model.outputs[0].shape[0], (batch, *shapes[0]))]
         if objective.data == "composites":
             y[1] = (y[1] > 0.5).astype(np.float32)
         twin = made[name][0]()
