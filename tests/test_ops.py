@@ -276,6 +276,21 @@ def test_small_gradients_keep_their_bits(core: Any, target: Target, precision: s
             np.testing.assert_array_equal(scaled, plain * np.float32(scale))
 
 
+# An upsample before a 3x3 convolution, large enough for the 128x128 tiles of v5's summed taps: each direction where it is cheapest.
+WIDE_UPSAMPLES = {
+    ("conv2d_forward", "conv2d_backward_weight"): fused(conv((13, 96, 32, 32), 96, 3, pad=1), upsample=2),
+    ("conv2d_backward_input",): fused(conv((5, 1536, 32, 32), 32, 3, pad=1), upsample=2),
+}
+WIDE_TARGETS = [t for t in TARGETS if t.inherits and t.device != "emulated:checked"]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])  # fp16 takes the same tiles as bf16
+@pytest.mark.parametrize("target", [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in WIDE_TARGETS])
+def test_wide_tiles_after_an_upsample(core: Any, target: Target, precision: str) -> None:
+    for entries, case in WIDE_UPSAMPLES.items():
+        assert check(core, target, precise(case, precision), ("integers",), entries, twice=False) == list(entries)
+
+
 # ---- Values that are not numbers must not disappear ----
 
 
