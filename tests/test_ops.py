@@ -276,7 +276,7 @@ def test_small_gradients_keep_their_bits(core: Any, target: Target, precision: s
             np.testing.assert_array_equal(scaled, plain * np.float32(scale))
 
 
-# An upsample before a 3x3 convolution, large enough for the 128x128 tiles of v5's summed taps: each direction where it is cheapest.
+# An upsample before a 3x3 convolution, large enough for the 128x128 tiles of v5's summed taps, each direction where it is cheap.
 WIDE_UPSAMPLES = {
     ("conv2d_forward", "conv2d_backward_weight"): fused(conv((13, 96, 32, 32), 96, 3, pad=1), upsample=2),
     ("conv2d_backward_input",): fused(conv((5, 1536, 32, 32), 32, 3, pad=1), upsample=2),
