@@ -75,7 +75,7 @@ def test_copies_are_models_of_their_own(duplicate: Callable[[wl.Model], wl.Model
     model.layer("conv1").trainable = False
     before = model.predict(X)
     other = duplicate(model)
-    assert np.array_equal(other.predict(X, batch_size=8), before)  # the algorithm, so the last bit, depends on the batch
+    assert np.array_equal(other.predict(X, batch_size=8), before)  # the batch decides which algorithm runs
     assert not other.layer("conv1").trainable
     other.compile(wl.optim.SGD(0.1), device="cpu", batch_size=8)
     other.fit(X, epochs=1)

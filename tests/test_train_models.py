@@ -101,7 +101,10 @@ def test_defaults_are_the_documents() -> None:
 def test_errors_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = [
         (["--model", "unet_small", "--set", "size"], "--set 'size' is no KEY=VALUE"),
-        (["--model", "unet_small", "--set", "skips=true"], "model unet_small has no argument 'skips'; it has size, in_channels, classes"),
+        (
+            ["--model", "unet_small", "--set", "skips=true"],
+            "model unet_small has no argument 'skips'; it has size, in_channels, classes",
+        ),
         (["--model", "unet_small", "--set", "size=30"], "multiple"),
         (["--model", "unet_small", "--data", str(tmp_path / "no")], "there is no folder"),
         (["--model", "unet_small", "--data", str(tmp_path)], "has no sub-folder images"),
