@@ -44,12 +44,13 @@ def _names(build: str, *groups: str) -> list[str]:
 
 
 def _marked_lines() -> dict[str, list[str]]:
-    """Case name -> ["broken.cu:12", ...], from the comments `FAULT: name`."""
+    """Case name -> ["broken.cu:12", ...], from the comments `FAULT: name, name`."""
     found: dict[str, list[str]] = {}
     for source in SOURCES.glob("*.cu"):
         for number, line in enumerate(source.read_text().splitlines(), 1):
-            if match := re.search(r"// FAULT: (\w+)", line):
-                found.setdefault(match.group(1), []).append(f"{source.name}:{number}")
+            if match := re.search(r"// FAULT: ([\w, ]+)", line):
+                for case in match.group(1).split(", "):
+                    found.setdefault(case.strip(), []).append(f"{source.name}:{number}")
     return found
 
 

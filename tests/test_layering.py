@@ -96,7 +96,7 @@ def test_common_includes_only_itself_the_contract_and_the_emulator() -> None:
     for path in files("kernels/common"):
         allowed = [*CONTRACT, r"kernels/common/.*", "kernels/versions.def"]
         # The only files that choose between CUDA and the emulator: CUDA's words, and the PTX wrappers with their host models.
-        if path.name in ("portable.cuh", "tensor_core.cuh", "async_copy.cuh"):
+        if path.name in ("portable.cuh", "tensor_core.cuh", "async_copy.cuh", "async_barrier.cuh"):
             allowed.append(r"kernels/emulator/.*")
         check(path, allowed)
 

@@ -62,9 +62,14 @@ inline uint32_t code_offset(const void* pc) {
 
 // ---- Shared memory ----
 
-// Two accesses of one warp in one barrier epoch: ordered if a __syncwarp that named both threads came between.
-bool ordered_in_warp(const CheckState& c, const Fiber* f, uint64_t other) {
+// Two accesses in one barrier epoch: ordered if the first one's warp has since arrived at an mbarrier whose phase I know to be complete,
+// or, of one warp, if a __syncwarp that named both threads came between.
+bool ordered(const CheckState& c, const Fiber* f, uint64_t other) {
   const unsigned thread = static_cast<unsigned>(other >> shared_tag::kThread & kThreadMask);
+  if (c.ordered && !(other & kManyFar)) {
+    const uint64_t then = other >> shared_tag::kClock & shared_tag::kClockMask;
+    if (then == shared_tag::kClockMask || c.order->seen[f->number][thread >> 5] > then) return true;
+  }
   if (thread >> 5 != f->number >> 5 || (other & kManyFar)) return false;
   const WarpClock& w = c.clocks[f->number >> 5];
   const uint32_t then = static_cast<uint32_t>(other >> shared_tag::kClock & shared_tag::kClockMask);
@@ -78,7 +83,16 @@ inline bool unordered(const CheckState& c, const Fiber* f, uint64_t other, uint6
   const uint64_t difference = other ^ f->shared_tag;
   if (difference >> shared_tag::kEpoch || !(other & mask)) return false;  // another block or epoch; other bytes
   if (!(difference >> shared_tag::kThread) && !(other & (kManyNear | kManyFar))) return false;  // myself
-  return !ordered_in_warp(c, f, other);
+  return !ordered(c, f, other);
+}
+
+// With mbarriers, several warps' reads of one phase are ordered before a write one by one: each warp's last read is remembered.
+__attribute__((noinline)) uint64_t unordered_read(const CheckState& c, const Fiber* f, uintptr_t word, uint64_t mask) {
+  for (unsigned warp = 0; warp < (current_worker->threads + 31) / 32; ++warp) {
+    const uint64_t read = c.order->reads[word][warp];
+    if (warp != f->number >> 5 && unordered(c, f, read, mask)) return read;
+  }
+  return 0;
 }
 
 template <Kind kind>
@@ -95,6 +109,10 @@ void shared_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
     raced(Fault::shared_race, c.shared_base + offset, bytes, kind, pc, cell.writer, true, cell.writer_pc);
   const uint64_t tag = f->shared_tag | mask;
   if (kind == Kind::read) {
+    if (__builtin_expect(c.ordered, 0)) {
+      uint64_t& last = c.order->reads[word][f->number >> 5];
+      last = (last ^ tag) >> shared_tag::kClock ? tag : last | mask;
+    }
     const uint64_t reader = cell.reader, difference = reader ^ f->shared_tag;
     if (difference >> shared_tag::kEpoch) {
       cell.reader = tag;
@@ -109,7 +127,13 @@ void shared_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
     }
     cell.reader_pc = code_offset(pc);
   } else if (kind == Kind::write) {
-    if (__builtin_expect(unordered(c, f, cell.reader, mask), 0))
+    if (__builtin_expect(c.ordered, 0)) {
+      if (const uint64_t read = unordered_read(c, f, word, mask))
+        raced(Fault::shared_race, c.shared_base + offset, bytes, kind, pc, read, false, cell.reader_pc);
+    }
+    const bool only_near =
+        !c.ordered || (!(cell.reader & kManyFar) && (cell.reader >> shared_tag::kThread & kThreadMask) >> 5 == f->number >> 5);
+    if (__builtin_expect(only_near && unordered(c, f, cell.reader, mask), 0))
       raced(Fault::shared_race, c.shared_base + offset, bytes, kind, pc, cell.reader, false, cell.reader_pc);
     const bool mine = !((cell.writer ^ f->shared_tag) >> shared_tag::kThread);
     cell.writer = mine ? (cell.writer & kMask) | tag : tag;
@@ -328,6 +352,31 @@ void copy_issued(void* shared, const void* global, size_t bytes, size_t source_b
 }
 
 void copy_landed(void* shared, size_t bytes, const void* caller) { access<Kind::write, true>(shared, bytes, caller); }
+
+// A run of a bulk copy: its thread answers for what it overwrites. As above, it counts as unwritten until it has landed.
+void bulk_issued(Worker&, int, void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller) {
+  CheckState& c = *current_fiber()->checks;
+  for (size_t k = 0; k + 16 <= source_bytes; k += 16) access<Kind::read, true>(static_cast<const char*>(global) + k, 16, caller);
+  for (size_t k = source_bytes & ~size_t(15); k < source_bytes; ++k)
+    access<Kind::read, true>(static_cast<const char*>(global) + k, 1, caller);
+  for (size_t k = 0; k < bytes; k += 16) access<Kind::write, true>(static_cast<char*>(shared) + k, 16, caller);
+  const uintptr_t offset = reinterpret_cast<uintptr_t>(shared) - c.shared_base;
+  for (size_t k = 0; k < bytes; k += 4) c.written[(offset + k) >> 2] = c.block_serial << 4;
+}
+
+void bulk_landed(Worker& w, void* shared, size_t bytes) {
+  CheckState& c = *w.checks;
+  const uintptr_t offset = reinterpret_cast<uintptr_t>(shared) - c.shared_base;
+  for (size_t k = 0; k < bytes; k += 4) c.written[(offset + k) >> 2] = c.block_serial << 4 | static_cast<uint32_t>(kMask);
+}
+
+void matrix_read(const void* shared, size_t bytes, const void* caller) { access<Kind::read, true>(shared, bytes, caller); }
+
+// The word itself belongs to the barrier operations: only whether it may lie there is looked at.
+void async_barrier_opened(Worker& w, int barrier, const void* word, const void* caller) {
+  access<Kind::write, true>(word, 8, caller);
+  open_async_order(w, barrier);
+}
 
 void fenced() {
   if (Fiber* f = current_fiber()) f->checks->fenced = true;

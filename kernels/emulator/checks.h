@@ -5,7 +5,8 @@
 //   shared  block serial 20 | barrier epoch 14 | thread 10 | warp clock 14 | flags 2 | byte mask 4
 //   global  launch serial 16 | block 22 | thread 10 | barrier epoch 10 | flags 2 | byte mask 4
 // A barrier starts a new epoch; accesses of one epoch by two threads are unordered unless the threads are of one warp and a
-// __syncwarp that named both lies between them (warp clocks). Stale tags never match, so nothing is cleared between blocks and
+// __syncwarp that named both lies between them (warp clocks), or an mbarrier that one arrived at and the other waited for (AsyncOrder).
+// Stale tags never match, so nothing is cleared between blocks and
 // launches until a serial has run out.
 #pragma once
 
@@ -67,12 +68,21 @@ struct Fault {
   unsigned long index_value = 0;
 };
 
-struct WarpClock {  // counts the warp's __syncwarp
+struct WarpClock {  // counts the warp's __syncwarp, and its arrivals at mbarriers
   uint32_t clock = 0;
   uint32_t full = 0;        // the last one that all its lanes took part in
   bool partial = false;     // `synced` is in use
   uint16_t last[32];        // each lane's last one
   uint16_t synced[32][32];  // [mine][other]: everything `other` did before this clock is ordered before what I do now
+};
+
+// What the mbarriers of a block order. Clocks are WarpClock's; each thread knows up to which clock of each warp everything is ordered
+// before what it does now, hands that on where it arrives, and learns where it waits.
+struct AsyncOrder {
+  uint16_t seen[kMaxThreads][kMaxThreads / 32];
+  uint16_t arrived[kMaxBarriers][kMaxThreads / 32];   // of the phase that is under way
+  uint16_t released[kMaxBarriers][kMaxThreads / 32];  // of those complete
+  uint64_t (*reads)[kMaxThreads / 32];                // by word of the arena and warp: the tag of its last read
 };
 
 struct CheckState {  // one per worker
@@ -91,6 +101,8 @@ struct CheckState {  // one per worker
   uint64_t random = 1;
   Fault fault;
   WarpClock clocks[kMaxThreads / 32];
+  AsyncOrder* order = nullptr;  // made at the first mbarrier
+  bool ordered = false;         // the running block has one
 };
 
 struct Segment {  // a stretch of device memory that kernels may touch
@@ -116,6 +128,8 @@ extern Arena arena __attribute__((visibility("hidden")));
 const std::string& segment_name(uint32_t id);
 std::map<uintptr_t, uint32_t>& allocations();  // start -> segment
 std::string operation();                       // of the call that is running
+
+void open_async_order(Worker& w, int barrier);  // sync_checks.cpp: a new mbarrier
 
 [[noreturn]] void raise_fault(const Fault& fault);
 [[noreturn]] void raise_text(uintptr_t pc, const char* format, ...) __attribute__((format(printf, 2, 3)));

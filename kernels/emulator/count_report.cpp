@@ -89,6 +89,7 @@ void add(KernelTotals& to, const KernelTotals& from) {
   to.votes += from.votes;
   to.warp_syncs += from.warp_syncs;
   to.matrix_loads += from.matrix_loads;
+  to.warpgroup_multiplies += from.warpgroup_multiplies;
   for (int i = 0; i < 4; ++i) to.matrix_multiplies[i] += from.matrix_multiplies[i];
   if (from.static_shared > to.static_shared) to.static_shared = from.static_shared;
 }
@@ -275,6 +276,7 @@ void put(Json& j, const KernelKey& key, const Kernel& k, const Lines& lines) {
   const char* const names[] = {"m16n8k16_bf16", "m16n8k16_f16", "m16n8k8_f16", "m16n8k8_tf32"};
   for (int i = 0; i < 4; ++i)
     if (t.matrix_multiplies[i]) j.number(names[i], t.matrix_multiplies[i]);
+  if (t.warpgroup_multiplies) j.number("wgmma", t.warpgroup_multiplies / 4);  // four warps make one
   j.close('}');
 
   std::map<LineKey, SiteCounts> by_line;

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 
+#include "async_proxy_state.h"
 #include "atomics_hooks.h"
 #include "memory.h"
 #include "source_lines.h"
@@ -180,6 +181,8 @@ void warp_completed(Worker& w, Warp& warp, const Rendezvous& r) {
   const int op = static_cast<int>(r.op);
   if (r.op == WarpOp::sync)
     ++c.totals.warp_syncs;
+  else if (op == static_cast<int>(TensorOp::warpgroup_wait))
+    c.totals.warpgroup_multiplies += due_multiplies(warp);
   else if (op == static_cast<int>(TensorOp::load_matrices) || op == static_cast<int>(TensorOp::load_matrices_transposed))
     ++c.totals.matrix_loads;
   else if (op >= static_cast<int>(TensorOp::mma_m16n8k16_bf16) && op <= static_cast<int>(TensorOp::mma_m16n8k8_tf32))
@@ -202,6 +205,14 @@ void copy_issued(void* shared, const void* global, size_t bytes, size_t source_b
   write_down(lane, reinterpret_cast<uintptr_t>(caller), Mark::access);
   write_access(lane, Access::pack(reinterpret_cast<uintptr_t>(global), source_bytes, Action::copy, false));
   write_access(lane, Access::pack(reinterpret_cast<uintptr_t>(shared), bytes, Action::copy, true));
+}
+
+void bulk_issued(Worker&, int, void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller) {
+  for (size_t k = 0; k < bytes; k += Access::kLongest) {
+    const size_t part = bytes - k < Access::kLongest ? bytes - k : Access::kLongest;
+    const size_t inside = source_bytes < k ? 0 : source_bytes - k < part ? source_bytes - k : part;
+    copy_issued(static_cast<char*>(shared) + k, static_cast<const char*>(global) + k, part, inside, caller);
+  }
 }
 
 }  // namespace hooks

@@ -26,11 +26,12 @@ constexpr size_t kSharedPerBlock = 227 * 1024;  // as on compute capability 9.0,
 constexpr size_t kSharedArena = 384 * 1024;     // room for red zones around each declaration
 constexpr size_t kDynamicOffset = 128 * 1024;   // dynamic shared memory starts here in the arena
 constexpr int kMaxSharedSites = 64;
+constexpr int kMaxBarriers = 64;  // mbarriers of a block
 
 struct Worker;
 struct Warp;
 
-enum class Wait : uint8_t { none, barrier, warp };
+enum class Wait : uint8_t { none, barrier, warp, async_barrier };
 
 struct Fiber : Identity {  // a stack, and the thread that is on it
   Fiber* next = nullptr;   // in one of the worker's lists
@@ -41,7 +42,8 @@ struct Fiber : Identity {  // a stack, and the thread that is on it
   Site site{};  // where it waits
   char* stack_low = nullptr;
   unsigned stack_index = 0;
-  struct AsyncCopies* copies = nullptr;  // made at the first cp.async of a thread on this stack, kept
+  struct AsyncCopies* copies = nullptr;        // made at the first cp.async of a thread on this stack, kept
+  struct WarpgroupWork* multiplies = nullptr;  // the same of wgmma
 #if defined(WARPLOOM_EMULATOR_CHECKED)
   struct CheckState* checks = nullptr;
   uint64_t shared_tag = 0, global_tag = 0;  // who it is, and when: see checks.h
@@ -94,6 +96,7 @@ struct Warp {
   uint64_t value[32];
   uint64_t result[32];
   uint8_t source[32];
+  uint64_t matrices;  // of its wgmmas, in order: a hash
   Rendezvous rendezvous[32];
 };
 
@@ -143,6 +146,7 @@ struct Worker {
   int shared_sites = 0;
   size_t static_bytes = 0, static_top = 0;
   SharedSite sites[kMaxSharedSites];
+  struct AsyncState* async = nullptr;  // made at the first mbarrier, kept
   uint64_t seed = 0;
   uint16_t order[kMaxThreads];
   Fiber* fibers = nullptr;
@@ -168,6 +172,7 @@ void open_stack(Worker& worker, unsigned index);  // first use: guard page
 // scheduler.cpp
 void run_block(Worker& worker, uint64_t block);
 void start_launch(Worker& worker, Launch& launch);
+void switch_away(Worker& worker, Fiber* self);  // until somebody has made `self` ready
 // Gives the block up: the text (printf) goes to the launch, nothing on the block's fibers runs again.
 [[noreturn]] void abandon(Worker& worker);
 [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 1, 2)));
@@ -178,6 +183,19 @@ void complete_tensor_op(int op, unsigned arrived, const uint64_t (&operands)[32]
 
 // async_copies.cpp
 void forget_copies(Fiber* fiber);  // a new thread begins on this stack
+
+// async_barriers.cpp; `w.async` is there
+bool land_waited_for(Worker& w);  // nobody can run: copies that somebody waits for land; whether that made anybody ready
+bool copies_under_way(const Worker& w);
+void forget_async(Worker& w);
+// "; 96 at an mbarrier at file:line whose phase 3 lacks ..."; `place` splits a site into a file (or null) and a line
+int describe_async_waiting(const Worker& w, const char* (*place)(const Site&, int*), char* text, size_t size);
+
+// warpgroup.cpp
+void forget_multiplies(Fiber* fiber);
+void require_multiplies_done(const Fiber* fiber);
+void registers_written(Fiber* fiber);                           // since the last wgmma.fence
+int warpgroup_error(const Worker& w, char* text, size_t size);  // characters written, 0 if there is none
 
 // pool.cpp
 int worker_count();

@@ -19,6 +19,13 @@ namespace {
   return before;
 }
 
+const char* place([[maybe_unused]] const Site& site, [[maybe_unused]] int* line) {
+#if defined(WARPLOOM_EMULATOR_INSTRUMENTED)
+  if (site.file) return *line = site.line, short_path(site.file);
+#endif
+  return nullptr;
+}
+
 int print_site(char* text, size_t size, const Site& site) {
 #if defined(WARPLOOM_EMULATOR_INSTRUMENTED)
   if (site.file) return snprintf(text, size, " at %s:%d", short_path(site.file), site.line);
@@ -54,6 +61,7 @@ int describe_waiting(Worker& w, char* text, size_t size) {
       put(snprintf(text + used, size - used, " wait for lanes 0x%08x", r.mask & ~(r.arrived | w.warps[i].exited)));
     }
   }
+  if (w.async) put(describe_async_waiting(w, place, text + used, size - used));
   return static_cast<int>(used);
 }
 

@@ -38,9 +38,12 @@ Fiber* idle_fiber(Worker& w) {
 
 // The running fiber cannot go on: run whoever can. With nobody left, the scheduler finds out whether that is an end or a
 // deadlock.
+}  // namespace
+
 void switch_away(Worker& w, Fiber* self) {
   Fiber* next = w.ready.pop();
   if (!next && w.started < w.threads) next = idle_fiber(w);
+  if (!next && w.async && land_waited_for(w)) next = w.ready.pop();
   if (next) {
     if (next != self) go(&self->stack_pointer, next);
     return;
@@ -48,6 +51,8 @@ void switch_away(Worker& w, Fiber* self) {
   current_identity = nullptr;
   switch_stack(&self->stack_pointer, w.scheduler_stack);
 }
+
+namespace {
 
 void begin_thread(Worker& w, Fiber* self) {
   unsigned number = w.started++;
@@ -66,6 +71,7 @@ void begin_thread(Worker& w, Fiber* self) {
   self->lane = number & 31u;
   self->warp = &w.warps[number >> 5];
   if (self->copies) forget_copies(self);
+  if (self->multiplies) forget_multiplies(self);
   hooks::thread_begins(w, self);
 }
 
@@ -82,6 +88,7 @@ void complete(Worker& w, Warp& warp, int index);
 
 void end_thread(Worker& w, Fiber* self) {
   Warp& warp = *self->warp;
+  if (self->multiplies) require_multiplies_done(self);
   warp.exited |= 1u << self->lane;
   hooks::thread_ends(w, self);
   --w.live;
@@ -415,7 +422,7 @@ void run_block(Worker& w, uint64_t block) {
   w.shared_sites = 0;
   w.static_bytes = w.static_top = 0;
   const unsigned warps = (w.threads + 31) / 32;
-  for (unsigned i = 0; i < warps; ++i) w.warps[i].exited = 0, w.warps[i].pending = 0;
+  for (unsigned i = 0; i < warps; ++i) w.warps[i].exited = 0, w.warps[i].pending = 0, w.warps[i].matrices = 0;
   if (w.threads & 31u) w.warps[warps - 1].exited = ~0u << (w.threads & 31u);
   hooks::block_begins(w);
   if (w.launch->request->shared_bytes) {
@@ -430,6 +437,13 @@ void run_block(Worker& w, uint64_t block) {
     used += hooks::describe_waiting(w, w.failure + used, sizeof(w.failure) - static_cast<size_t>(used));
     w.failed = true;
   }
+  if (!w.failed && w.async && copies_under_way(w)) {
+    snprintf(w.failure, sizeof(w.failure),
+             "all threads have returned, but a bulk copy into shared memory is under way: nobody waited for it");
+    w.failed = true;
+  }
+  if (!w.failed && warpgroup_error(w, w.failure, sizeof(w.failure))) w.failed = true;
+  if (w.async) forget_async(w);
   if (w.failed) {
     w.ready = FiberList();
     w.at_barrier = FiberList();

@@ -27,7 +27,23 @@ void warp_passed(Worker& w, Fiber* self);
 void failed_at(Worker& w, Site site);
 void copy_issued(void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller);
 void copy_landed(void* shared, size_t bytes, const void* caller);
+// mbarriers by their index in the block, and the bulk copies they count; one run of a copy at a time
+void async_barrier_opened(Worker& w, int barrier, const void* word, const void* caller);
+void async_barrier_arrived(Worker& w, Fiber* self, int barrier);
+void async_barrier_reached_by_copy(Worker& w, Fiber* issuer, int barrier);
+void async_barrier_completed(Worker& w, int barrier);
+void async_barrier_passed(Worker& w, Fiber* self, int barrier);
+void bulk_issued(Worker& w, int barrier, void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller);
+void bulk_landed(Worker& w, void* shared, size_t bytes);
+void matrix_read(const void* shared, size_t bytes, const void* caller);  // by wgmma
 #else
+inline void async_barrier_opened(Worker&, int, const void*, const void*) {}
+inline void async_barrier_arrived(Worker&, Fiber*, int) {}
+inline void async_barrier_reached_by_copy(Worker&, Fiber*, int) {}
+inline void async_barrier_completed(Worker&, int) {}
+inline void async_barrier_passed(Worker&, Fiber*, int) {}
+inline void bulk_landed(Worker&, void*, size_t) {}
+inline void matrix_read(const void*, size_t, const void*) {}
 constexpr size_t kRedZone = 0;
 inline void shared_opened(Worker&, size_t, size_t) {}
 inline void barrier_without(Worker&, Fiber*) {}
@@ -48,6 +64,7 @@ void barrier_reached(Worker& w, Fiber* self, Site site);
 void barrier_released(Worker& w);
 void warp_completed(Worker& w, Warp& warp, const Rendezvous& r);
 void copy_issued(void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller);
+void bulk_issued(Worker& w, int barrier, void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller);
 #else
 inline bool block_wanted(Worker&, uint64_t) { return true; }
 inline void launch_ends(Worker&) {}
@@ -62,6 +79,7 @@ inline void barrier_reached(Worker&, Fiber*, Site) {}
 inline void barrier_released(Worker&) {}
 inline void warp_completed(Worker&, Warp&, const Rendezvous&) {}
 inline void copy_issued(void*, const void*, size_t, size_t, const void*) {}
+inline void bulk_issued(Worker&, int, void*, const void*, size_t, size_t, const void*) {}
 #endif
 
 }  // namespace hooks

@@ -71,7 +71,10 @@ bool of_the_emulator(const std::string& file) {
   return (file.find("kernels/emulator/") != std::string::npos && file.find("/selftest/") == std::string::npos) ||
          file.find("kernels/common/vector.cuh") != std::string::npos ||  // wrappers of one instruction
          file.find("kernels/common/tensor_core.cuh") != std::string::npos ||
-         file.find("kernels/common/async_copy.cuh") != std::string::npos || file.find("/include/c++/") != std::string::npos;
+         file.find("kernels/common/async_copy.cuh") != std::string::npos ||
+         file.find("kernels/common/async_barrier.cuh") != std::string::npos ||
+         file.find("kernels/common/bulk_copy.cuh") != std::string::npos ||
+         file.find("kernels/common/warpgroup_mma.cuh") != std::string::npos || file.find("/include/c++/") != std::string::npos;
 }
 
 std::string plain_name(std::string function) {

@@ -52,9 +52,12 @@ inline uint64_t next_random(uint64_t& state) {  // xorshift64*
   return state * 0x2545f4914f6cdd1dull;
 }
 
+constexpr size_t kReadsBytes = kSharedArena / 4 * sizeof(uint64_t[kMaxThreads / 32]);
+
 void new_serial(CheckState& c) {
   if (++c.serial <= shared_tag::kSerialMask) return;
   c.serial = 1;
+  if (c.order) madvise(c.order->reads, kReadsBytes, MADV_DONTNEED);
   memset(static_cast<void*>(c.cells), 0, kSharedArena / 4 * sizeof(Cell));
 }
 
@@ -68,9 +71,52 @@ void set_tags(CheckState& c, Fiber* f) {
   f->global_tag = c.block_tag | (static_cast<uint64_t>(f->number) << global_tag::kThread) | (global_epoch << global_tag::kEpoch);
 }
 
+inline void take_later(uint16_t (&mine)[kMaxThreads / 32], const uint16_t (&other)[kMaxThreads / 32]) {
+  for (unsigned i = 0; i < kMaxThreads / 32; ++i)
+    if (other[i] > mine[i]) mine[i] = other[i];
+}
+
+// Hands on what `self` knows, and all that its warp has done until now.
+void release(Worker& w, Fiber* self, int barrier) {
+  CheckState& c = *w.checks;
+  AsyncOrder& order = *c.order;
+  const unsigned warp = self->number >> 5;
+  WarpClock& k = c.clocks[warp];
+  if (k.clock < 0xffff) ++k.clock;
+  take_later(order.arrived[barrier], order.seen[self->number]);
+  order.arrived[barrier][warp] = static_cast<uint16_t>(k.clock);
+  for (unsigned i = 0; i < w.fiber_count; ++i)  // what its lanes do from now on is later
+    if (w.fibers[i].warp == self->warp) set_tags(c, &w.fibers[i]);
+}
+
 }  // namespace
 
+void open_async_order(Worker& w, int barrier) {
+  CheckState& c = *w.checks;
+  if (!c.order) {
+    void* reads = mmap(nullptr, kReadsBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (reads == MAP_FAILED) fail("the checked emulated device cannot allocate its shadow memory for mbarriers");
+    c.order = static_cast<AsyncOrder*>(calloc(1, sizeof(AsyncOrder)));
+    if (!c.order) fail("the checked emulated device cannot allocate its shadow memory for mbarriers");
+    c.order->reads = static_cast<decltype(c.order->reads)>(reads);
+  }
+  if (!c.ordered) memset(c.order->seen, 0, sizeof(c.order->seen));
+  memset(c.order->arrived[barrier], 0, sizeof(c.order->arrived[barrier]));
+  memset(c.order->released[barrier], 0, sizeof(c.order->released[barrier]));
+  c.ordered = true;
+}
+
 namespace hooks {
+
+void async_barrier_arrived(Worker& w, Fiber* self, int barrier) { release(w, self, barrier); }
+void async_barrier_reached_by_copy(Worker& w, Fiber* issuer, int barrier) { release(w, issuer, barrier); }
+void async_barrier_completed(Worker& w, int barrier) {
+  take_later(w.checks->order->released[barrier], w.checks->order->arrived[barrier]);
+}
+void async_barrier_passed(Worker& w, Fiber* self, int barrier) {
+  self->started_ns = 0;
+  take_later(w.checks->order->seen[self->number], w.checks->order->released[barrier]);
+}
 
 void launch_begins(Worker& w) {
   CheckState& c = *w.checks;
@@ -87,6 +133,7 @@ void block_begins(Worker& w) {
     memset(c.written, 0, kSharedArena / 4 * sizeof(uint32_t));
   }
   c.epoch = 0;
+  c.ordered = false;
   c.acquired = 0;
   c.fenced = false;
   c.budget = 1u << 20;
@@ -171,6 +218,12 @@ void warp_completed(Worker& w, Warp& warp, const Rendezvous& r) {
   if (r.op != WarpOp::sync) return;
   CheckState& c = *w.checks;
   WarpClock& k = c.clocks[&warp - w.warps];
+  if (c.ordered) {
+    uint16_t together[kMaxThreads / 32] = {};
+    uint16_t (*const seen)[kMaxThreads / 32] = c.order->seen + (&warp - w.warps) * 32;
+    for (unsigned rest = r.arrived; rest; rest &= rest - 1) take_later(together, seen[__builtin_ctz(rest)]);
+    for (unsigned rest = r.arrived; rest; rest &= rest - 1) memcpy(seen[__builtin_ctz(rest)], together, sizeof(together));
+  }
   ++k.clock;
   const uint32_t now = k.clock < 0xffff ? k.clock : 0xffff;
   if ((r.arrived | warp.exited) == 0xffffffffu) {

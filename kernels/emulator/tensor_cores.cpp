@@ -11,7 +11,7 @@
 // the sum open, so results agree with a GPU within the bound of a float32 sum, not to the bit.
 #include "tensor_cores.h"
 
-#include "engine.h"
+#include "async_proxy_state.h"
 
 namespace warploom {
 namespace emulator {
@@ -53,6 +53,27 @@ void gather_halves(const MultiplyOperands* const (&lanes)[32], int K, float (&a)
 }
 
 }  // namespace
+
+float decode_element(OperandType type, const char* from, int index) {
+  if (type == OperandType::tf32) return from_tf32(reinterpret_cast<const uint32_t*>(from)[index]);
+  const uint32_t h = reinterpret_cast<const uint16_t*>(from)[index];
+  return type == OperandType::bf16 ? from_bf16(h) : from_f16(h);
+}
+
+void gather_fragment(OperandType type, int lane, const uint32_t (&r)[4], float (&a)[16][16]) {
+  const int g = lane / 4, t = lane % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int row = g + i % 2 * 8;
+    if (type == OperandType::tf32) {
+      a[row][t + i / 2 * 4] = from_tf32(r[i]);
+      continue;
+    }
+    for (int e = 0; e < 2; ++e) {
+      const uint32_t h = r[i] >> (16 * e) & 0xffffu;
+      a[row][2 * t + i / 2 * 8 + e] = type == OperandType::bf16 ? from_bf16(h) : from_f16(h);
+    }
+  }
+}
 
 static void multiply_matrices(TensorOp op, const uint64_t (&operands)[32]) {
   MultiplyOperands* lanes[32];
@@ -101,9 +122,11 @@ static void distribute_matrices(bool transposed, const uint64_t (&operands)[32])
 }
 
 void complete_tensor_op(int op, unsigned arrived, const uint64_t (&operands)[32]) {
-  if (arrived != 0xffffffffu) fail("mma and ldmatrix need all 32 lanes of a warp, only lanes 0x%08x came", arrived);
+  if (arrived != 0xffffffffu) fail("mma, wgmma and ldmatrix need all 32 lanes of a warp, only lanes 0x%08x came", arrived);
   const TensorOp t = static_cast<TensorOp>(op);
-  if (t == TensorOp::load_matrices || t == TensorOp::load_matrices_transposed)
+  if (t == TensorOp::warpgroup_wait)
+    complete_warpgroup_wait(operands);
+  else if (t == TensorOp::load_matrices || t == TensorOp::load_matrices_transposed)
     distribute_matrices(t == TensorOp::load_matrices_transposed, operands);
   else
     multiply_matrices(t, operands);
@@ -130,6 +153,7 @@ Registers4 warp_load_matrices(TensorOp op, int count, uint64_t row_low, uint64_t
   LoadOperands mine = {{row_low, row_high}, count, {}};
   warp_rendezvous(static_cast<WarpOp>(op), 0xffffffffu, reinterpret_cast<uint64_t>(&mine), 0, site);
   asm volatile("" : : "r"(&mine) : "memory");
+  if (Fiber* self = current_fiber(); self->multiplies) registers_written(self);
   return mine.result;
 }
 

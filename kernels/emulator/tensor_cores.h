@@ -14,7 +14,8 @@ enum class TensorOp : int {
   mma_m16n8k8_f16,
   mma_m16n8k8_tf32,
   load_matrices,
-  load_matrices_transposed
+  load_matrices_transposed,
+  warpgroup_wait  // async_proxy.h
 };
 struct Registers4 {
   uint32_t r[4];

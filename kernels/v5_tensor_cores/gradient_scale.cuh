@@ -2,14 +2,9 @@
 #pragma once
 
 #include "../common/portable.cuh"
+#include "table.h"
 
 namespace warploom::v5 {
-
-constexpr int kScaleRuns = 256;
-constexpr int64_t kScaleBytes = 4 * (kScaleRuns + 64);  // [0]: the scale; from 64 on: each run's maximum
-
-// Writes the scale of dy to workspace[0] (gradient_scale.cu).
-void find_gradient_scale(const Context& context, const float* dy, int64_t count, float* workspace);
 
 __device__ __forceinline__ float reciprocal_of_power(float scale) {
   return __uint_as_float((254u << 23) - __float_as_uint(scale));

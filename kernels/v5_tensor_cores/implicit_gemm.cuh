@@ -227,66 +227,18 @@ struct TapLoader {
   }
 };
 
-// The pooled maxima of a tile. The four pixels of a window stand in the rows of four lanes (bits 2 and 3 of the lane number), which
-// first halve their columns between them, then halve again: each ends with the maxima of every fourth fragment.
+// The pooled maxima of a tile.
 template <class Tile>
 __device__ __forceinline__ void store_pooled(const ImplicitGemm& g, const Epilogue& epilogue, int m0, int first_n,
                                              int channels_before, float (&sum)[Tile::MT][Tile::NT][4],
                                              float* __restrict__ out,              // [N, rows, cols, out_C]
                                              unsigned char* __restrict__ codes) {  // the same, or null
-  const int position = static_cast<int>(threadIdx.x) % 32 / 4 % 4, p0 = position % 2, p1 = position / 2;
   const int M = 4 * g.N * g.rows * g.cols;
-  // The better of two pixels, `mine` standing before `other` in the window if `before`: the first of equals, and a NaN above all.
-  auto other_wins = [](float mine, float other, bool before) {
-    const bool above = other > mine || (other != other && mine == mine);
-    const bool equal = other == mine || (other != other && mine != mine);
-    return above || (equal && !before);
-  };
   for_each_row<Tile>([&](int i, int half, int in_tile) {
     const int m = m0 + in_tile;
     const int64_t to = static_cast<int64_t>(m / 4) * g.out_C + channels_before;
-    WL_UNROLL
-    for (int four = 0; four < Tile::NT; four += 4) {
-      float best[2];
-      uint32_t code[2];
-      WL_UNROLL
-      for (int e = 0; e < 2; ++e) {
-        float v[4];
-        WL_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          const int fragment = four + j < Tile::NT ? four + j : 0, n = first_n + 8 * fragment + e;
-          const float bias = epilogue.bias && n < g.n_channels ? epilogue.bias[channels_before + n] : 0.0f;
-          v[j] = epilogue(sum[i][fragment][2 * half + e] + bias);
-        }
-        float u[2];
-        uint32_t from[2];
-        WL_UNROLL
-        for (int t = 0; t < 2; ++t) {
-          const float mine = p0 ? v[2 * t + 1] : v[2 * t], sent = p0 ? v[2 * t] : v[2 * t + 1];
-          const float other = __shfl_xor_sync(0xffffffffu, sent, 4);
-          const bool wins = other_wins(mine, other, p0 == 0);
-          u[t] = wins ? other : mine;
-          from[t] = static_cast<uint32_t>(wins ? position ^ 1 : position);
-        }
-        const float mine = p1 ? u[1] : u[0], sent = p1 ? u[0] : u[1];
-        const uint32_t mine_from = p1 ? from[1] : from[0], sent_from = p1 ? from[0] : from[1];
-        const float other = __shfl_xor_sync(0xffffffffu, sent, 8);
-        const uint32_t other_from = __shfl_xor_sync(0xffffffffu, sent_from, 8);
-        const bool wins = other_wins(mine, other, p1 == 0);
-        best[e] = wins ? other : mine;
-        code[e] = (wins ? other_from : mine_from) | (best[e] <= 0.0f && epilogue.activation != Activation::none ? 4u : 0u);
-      }
-      const int n = first_n + 8 * (four + position);
-      if (m >= M || four + position >= Tile::NT) continue;
-      store_pair(out + to, n, g.n_channels, g.pairs_n, best[0], best[1]);
-      if (!codes) continue;
-      if (g.pairs_n) {
-        if (n < g.n_channels) *reinterpret_cast<uint16_t*>(codes + to + n) = static_cast<uint16_t>(code[0] | code[1] << 8);
-      } else {
-        if (n < g.n_channels) codes[to + n] = static_cast<unsigned char>(code[0]);
-        if (n + 1 < g.n_channels) codes[to + n + 1] = static_cast<unsigned char>(code[1]);
-      }
-    }
+    store_pooled_row<Tile::NT>(sum[i], half, epilogue, first_n, g.n_channels, g.pairs_n, m < M, out + to,
+                               codes ? codes + to : nullptr, channels_before);
   });
 }
 

@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "../common/async_copy.cuh"
+#include "../common/pooled_epilogue.cuh"
 #include "../common/tensor_core.cuh"
 #include "../common/vector.cuh"
 
@@ -297,16 +298,6 @@ __device__ __forceinline__ int first_column() {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   return warp % Tile::kWarpColumns * Tile::WN + lane % 4 * 2;
 }
-// Stores one or two neighbouring values; `vector`: columns come in even numbers, 8 bytes aligned.
-__device__ __forceinline__ void store_pair(float* row, int n, int columns, bool vector, float v0, float v1) {
-  if (vector) {
-    if (n < columns) *reinterpret_cast<float2*>(row + n) = make_float2(v0, v1);
-  } else {
-    if (n < columns) row[n] = v0;
-    if (n + 1 < columns) row[n + 1] = v1;
-  }
-}
-
 // The tiles; kA, kB: the operands' tiles are along k; kR: operands pass through registers whatever their type.
 template <class T, bool kA, bool kB, bool kR = false>
 using WideTile = TensorTile<T, 128, 128, 2, 4, kA, kB, 1, kR>;

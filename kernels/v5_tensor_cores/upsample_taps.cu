@@ -4,19 +4,12 @@
 // One block owns 32 x 32 pairs of channels, which turn around in shared memory; a thread four pairs, nine numbers of each.
 // From v2: new; v2 multiplies all nine taps. Sums in float32, before any rounding. Bottleneck: memory, small.
 // Preconditions: fewer than 2^31 elements of v.
-#include "../common/portable.cuh"
+#include "../common/summed_taps.cuh"
 #include "upsample_taps.h"
 
 namespace warploom::v5 {
 
 constexpr int kSide = 32, kLines = 8;
-
-__device__ __forceinline__ constexpr int first_tap(int a) { return a < 2 ? 2 - a : 0; }
-__device__ __forceinline__ constexpr int last_tap(int a) { return a < 2 ? 2 : 3 - a; }
-// Whether tap t of nine is part of sum p of sixteen.
-__device__ __forceinline__ constexpr bool holds(int p, int t) {
-  return t / 3 >= first_tap(p / 4) && t / 3 <= last_tap(p / 4) && t % 3 >= first_tap(p % 4) && t % 3 <= last_tap(p % 4);
-}
 
 __global__ __launch_bounds__(kSide* kLines) void sum_taps_kernel(int C_in, int C_out,
                                                                  const float* __restrict__ w,   // [3, 3, C_in, C_out]
@@ -42,7 +35,7 @@ __global__ __launch_bounds__(kSide* kLines) void sum_taps_kernel(int C_in, int C
       float sum = 0.0f;
       WL_UNROLL
       for (int t = 0; t < 9; ++t)
-        if (holds(p, t)) sum += taps[t];
+        if (sum_holds_tap(p, t)) sum += taps[t];
       summed[p * plane + (out0 + r) * C_in + in0 + lane] = sum;
     }
   }
@@ -64,7 +57,7 @@ __global__ __launch_bounds__(kSide* kLines) void spread_taps_kernel(int C_in, in
       const float v = summed[p * plane + (out0 + r) * C_in + in0 + lane];
       WL_UNROLL
       for (int t = 0; t < 9; ++t)
-        if (holds(p, t)) taps[t] += v;
+        if (sum_holds_tap(p, t)) taps[t] += v;
     }
     WL_UNROLL
     for (int t = 0; t < 9; ++t) tile[t][lane][r] = taps[t];

@@ -111,7 +111,7 @@ def _kernel_table(result: Profile) -> object:
 
 
 def _extras(k: Kernel) -> str:
-    parts = [f"{count:,} mma {name}" for name, count in k.matrix_multiplies.items()]
+    parts = [f"{count:,} {name if name == 'wgmma' else 'mma ' + name}" for name, count in k.matrix_multiplies.items()]
     counts = {"ldmatrix": k.matrix_loads, "shuffles": k.shuffles, "votes": k.votes}
     parts += [f"{count:,} {name}" for name, count in counts.items() if count]
     barriers = round(k.barriers / max(k.blocks_counted, 1))

@@ -101,7 +101,7 @@ class Kernel:
     votes: int
     warp_syncs: int
     matrix_loads: int  # ldmatrix
-    matrix_multiplies: dict[str, int]  # mma.sync by shape and type
+    matrix_multiplies: dict[str, int]  # mma.sync by shape and type; wgmma
     basic_blocks: int
     basic_block_lanes: int
     branches: int

@@ -1,0 +1,100 @@
+// bulk_copy.cuh - cp.async.bulk: one thread has the copy engine (TMA) bring a piece of device memory into shared memory; PTX on the GPU,
+// and beside it the emulated device's model (emulator/bulk_copies.cpp).
+//
+// bulk_copy() takes one contiguous run. bulk_copy_tensor() takes a box of a tensor of four dimensions, the innermost first; what lies
+// outside the tensor, before its beginning too, arrives as zeros: a convolution's padding. The map of the tensor is made on the host.
+// Preconditions: sm_90; shared addresses multiples of 128, runs and strides of 16 bytes; the bytes announced to the barrier.
+#pragma once
+
+#include <string>
+
+#include "async_barrier.cuh"
+#if defined(__CUDACC__)
+#include <cuda.h>
+#endif
+
+namespace warploom {
+
+#if defined(__CUDACC__)
+using TensorMap = CUtensorMap;
+#define WL_GRID_CONSTANT __grid_constant__
+#else
+#define WL_GRID_CONSTANT
+#endif
+
+__device__ __forceinline__ void bulk_copy(void* shared, const void* global, uint32_t bytes, AsyncBarrier* barrier WL_HERE) {
+#if !defined(__CUDACC__)
+  emulator::bulk_copy(shared, global, bytes, barrier WL_PASS_HERE);
+#elif __CUDA_ARCH__ >= 900
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(shared_address(shared)),
+      "l"(global), "r"(bytes), "r"(shared_address(barrier))
+      : "memory");
+#else
+  (void)shared, (void)global, (void)bytes, (void)barrier;
+#endif
+}
+
+__device__ __forceinline__ void bulk_copy_tensor(void* shared, const TensorMap& map, int at0, int at1, int at2, int at3,
+                                                 AsyncBarrier* barrier WL_HERE) {
+#if !defined(__CUDACC__)
+  emulator::bulk_copy_tensor(shared, &map, at0, at1, at2, at3, barrier WL_PASS_HERE);
+#elif __CUDA_ARCH__ >= 900
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6];" ::
+          "r"(shared_address(shared)),
+      "l"(&map), "r"(at0), "r"(at1), "r"(at2), "r"(at3), "r"(shared_address(barrier))
+      : "memory");
+#else
+  (void)shared, (void)map, (void)at0, (void)at1, (void)at2, (void)at3, (void)barrier;
+#endif
+}
+
+// The map of a dense float32 tensor [size[3]][size[2]][size[1]][size[0]] in boxes of box[3] x ... x box[0]; throws where the driver
+// refuses it.
+inline TensorMap tensor_map(const float* base, const int (&size)[4], const int (&box)[4]) {
+#if !defined(__CUDACC__)
+  TensorMap map;
+  map.base = reinterpret_cast<const char*>(base);
+  map.element_bytes = 4;
+  map.stride[0] = 4;
+  for (int i = 0; i < 4; ++i) {
+    map.size[i] = static_cast<uint32_t>(size[i]), map.box[i] = static_cast<uint32_t>(box[i]);
+    if (i) map.stride[i] = map.stride[i - 1] * map.size[i - 1];
+  }
+  return map;
+#else
+  using Encode =
+      CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
+                   const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+  static const Encode encode = [] {  // of the driver, which we are not linked with
+    void* symbol = nullptr;
+    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+    const cudaError_t e = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &symbol, 12000, cudaEnableDefault, &found);
+    if (e != cudaSuccess || found != cudaDriverEntryPointSuccess) {
+      (void)cudaGetLastError();
+      throw DeviceError("the CUDA driver has no cuTensorMapEncodeTiled; v7 needs driver 525 (CUDA 12.0) or newer");
+    }
+    return reinterpret_cast<Encode>(symbol);
+  }();
+  TensorMap map;
+  cuuint64_t sizes[4], strides[3];
+  cuuint32_t boxes[4], steps[4] = {1, 1, 1, 1};
+  cuuint64_t stride = 4;
+  for (int i = 0; i < 4; ++i) {
+    sizes[i] = static_cast<cuuint64_t>(size[i]), boxes[i] = static_cast<cuuint32_t>(box[i]);
+    stride *= sizes[i];
+    if (i < 3) strides[i] = stride;
+  }
+  const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4, const_cast<float*>(base), sizes, strides, boxes, steps,
+                                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  if (result != CUDA_SUCCESS)
+    throw DeviceError("the CUDA driver refuses the tensor map of [" + std::to_string(size[3]) + ", " + std::to_string(size[2]) +
+                      ", " + std::to_string(size[1]) + ", " + std::to_string(size[0]) + "] floats: error " +
+                      std::to_string(result));
+  return map;
+#endif
+}
+
+}  // namespace warploom

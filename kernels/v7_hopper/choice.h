@@ -1,0 +1,171 @@
+// choice.h - inside v7: which convolutions it takes, how a block's box of pixels is chosen, what a launch needs. Host code only.
+#pragma once
+
+#include <string>
+
+#include "../common/preconditions.h"
+#include "../common/vector.cuh"
+#include "../device.h"
+#include "pack_weights.h"
+
+namespace warploom::v7 {
+
+// Throws where the GPU has no wgmma: sm_90a alone has it.
+inline void require_hopper(const Context& context) {
+  if (!context.device) return;
+  const int major = context.device->compute_major, minor = context.device->compute_minor;
+  if (major != 9 || minor != 0)
+    throw DeviceError("v7 needs a GPU of compute capability 9.0 (H100, H200) for wgmma and bulk tensor copies, this one has " +
+                      std::to_string(major) + "." + std::to_string(minor) + "; use v5");
+#if defined(WARPLOOM_CUDA_ARCHITECTURES)
+  if (std::string(WARPLOOM_CUDA_ARCHITECTURES).find("90a") == std::string::npos)
+    throw DeviceError("v7 was built without its instructions, for " WARPLOOM_CUDA_ARCHITECTURES
+                      "; build with CMAKE_CUDA_ARCHITECTURES=90a-real, or use v5");
+#endif
+}
+
+inline int log2_up(int n) {
+  int log = 0;
+  while (1 << log < n) ++log;
+  return log;
+}
+
+// Chooses the box: the fewest tiles, then the smallest halo, of those that fit shared memory beside `columns` of weights. phase_h x
+// phase_w: taps of the largest phase. Whether one fits.
+inline bool choose_box(HaloGemm& g, bool pool, int phase_h, int phase_w, int columns) {
+  int64_t best_tiles = 0, best_halo = 0;
+  bool found = false;
+  const HaloGemm empty = g;
+  for (int log_w = pool; log_w <= 7; ++log_w) {
+    for (int log_h = pool; log_w + log_h <= 7; ++log_h) {
+      HaloGemm h = empty;
+      h.log_w = log_w, h.log_h = log_h, h.box_n = kBM >> (log_w + log_h);
+      h.halo_h = (1 << log_h) + phase_h - 1, h.halo_w = (1 << log_w) + phase_w - 1;
+      // Eight pixels that ldmatrix reads together must have eight different numbers modulo 8.
+      const int aligned = pool ? (log_w > 1 ? 4 : 2) : log_w < 3 ? 1 << log_w : 0;
+      h.pitch = h.halo_w;
+      while (aligned && h.pitch % 8 != aligned) ++h.pitch;
+      if (h.halo_h > 256 || h.halo_w > 256 || shared_bytes(h, columns) > kSharedLimit) continue;
+      h.tiles_h = (h.rows + (1 << log_h) - 1) >> log_h, h.tiles_w = (h.cols + (1 << log_w) - 1) >> log_w;
+      const int64_t tiles = int64_t((h.N + h.box_n - 1) / h.box_n) * h.tiles_h * h.tiles_w;
+      const int64_t halo = halo_bytes(h) + int64_t(unit_bytes(h));
+      if (found && (tiles > best_tiles || (tiles == best_tiles && halo >= best_halo))) continue;
+      g = h, best_tiles = tiles, best_halo = halo, found = true;
+    }
+  }
+  g.by_halo_w = FastDivisor(g.halo_w > 0 ? g.halo_w : 1);
+  return found;
+}
+inline int64_t tiles_of(const HaloGemm& g) { return int64_t((g.N + g.box_n - 1) / g.box_n) * g.tiles_h * g.tiles_w; }
+
+// A convolution as this version computes it.
+struct Problem {
+  HaloGemm g;
+  int phases = 1, columns = 64;
+  int src_H = 0, src_W = 0;
+  WeightForm form = WeightForm::forward;
+  std::string why;  // not taken, because
+};
+
+// Where a large GPU would stand idle, tiles of half as many channels.
+constexpr int64_t kEnoughBlocks = 100;
+
+inline Problem finish(Problem p, Precision precision, bool pool, int phase_h, int phase_w) {
+  HaloGemm& g = p.g;
+  const int chunk = precision == Precision::tf32 ? 32 : 64;
+  g.chunks = (g.k_channels + chunk - 1) / chunk;
+  for (int columns : {128, 64}) {
+    p.columns = columns;
+    g.n_tiles = (g.n_channels + columns - 1) / columns;
+    if (!choose_box(g, pool, phase_h, phase_w, columns)) {
+      p.why =
+          "a tile's halo for " + std::to_string(g.taps_h) + "x" + std::to_string(g.taps_w) + " taps does not fit shared memory";
+      return p;
+    }
+    if (columns == 128 && g.n_channels > 64 && tiles_of(g) * g.n_tiles * p.phases >= kEnoughBlocks) break;
+  }
+  if (tiles_of(g) * g.n_tiles > 2147483647) p.why = "more tiles than a grid has blocks";
+  return p;
+}
+
+inline std::string channels_error(int k, int n) {
+  if (k % 4 || k < 16) return "the copy engine takes channels in multiples of 4, at least 16, not " + std::to_string(k);
+  return n < 32 ? "fewer than 32 channels computed leave wgmma's 64 columns empty" : "";
+}
+
+inline std::string common_error(const Conv2dShape& s, const Fusion& f) {
+  if (f.precision == Precision::fp32 || f.precision == Precision::fp32_exact) return "float32 is v6's";
+  if (s.groups != 1) return "groups are v5's";
+  if (s.N < 1) return "no images";
+  return conv2d_shape_error(s);
+}
+
+inline bool sums_taps(const Conv2dShape& s, const Fusion& f) {
+  return f.upsample == 2 && f.pool == 1 && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 1 &&
+         s.pad_bottom == 1 && s.pad_left == 1 && s.pad_right == 1 && s.H % 2 == 0 && s.W % 2 == 0;
+}
+
+inline Problem transposed_problem(Problem p, Precision precision) {
+  HaloGemm& g = p.g;
+  g.rows = (g.out_H + g.step_h - 1) / g.step_h, g.cols = (g.out_W + g.step_w - 1) / g.step_w;
+  p.phases = g.step_h * g.step_w;
+  if (p.phases > 65535) {
+    p.why = "stride_h * stride_w must be at most 65535, one grid row each";
+    return p;
+  }
+  return finish(p, precision, false, (g.taps_h + g.step_h - 1) / g.step_h, (g.taps_w + g.step_w - 1) / g.step_w);
+}
+
+inline Problem forward_problem(const Conv2dForward& a) {
+  const Conv2dShape& s = a.s;
+  const Fusion& f = a.fusion;
+  Problem p;
+  HaloGemm& g = p.g;
+  p.why = common_error(s, f);
+  if (p.why.empty()) p.why = channels_error(s.C_in, s.C_out);
+  if (p.why.empty() && !aligned16(a.x.data)) p.why = "x is not aligned to 16 bytes";
+  if (p.why.empty() && f.upsample != 1 && !sums_taps(s, f))
+    p.why = "an upsample goes with a 3x3 convolution of padding 1 and no pool";
+  if (p.why.empty() && f.pool != 1 && f.pool != 2) p.why = "pools other than 2x2 are an operation of their own";
+  if (p.why.empty() && f.pool == 2 && (s.OH < 2 || s.OW < 2 || f.activation == Activation::sigmoid || f.negative_slope < 0.0f))
+    p.why = "this pool is v5's to judge";
+  if (p.why.empty() && (s.stride_h != 1 || s.stride_w != 1)) p.why = "strides are v5's";
+  if (!p.why.empty()) return p;
+  g.N = s.N, g.k_channels = s.C_in, g.n_channels = s.C_out;
+  g.pairs = s.C_out % 2 == 0 && aligned16(a.y.data, a.saved.data);
+  p.src_H = s.H / f.upsample, p.src_W = s.W / f.upsample;
+  g.out_H = s.OH / f.pool, g.out_W = s.OW / f.pool;
+  if (f.upsample == 2) {
+    p.form = WeightForm::upsampled;
+    g.taps_h = g.taps_w = 4, g.step_h = g.step_w = 2, g.pad_top = g.pad_left = 1;
+    return transposed_problem(p, f.precision);
+  }
+  g.taps_h = s.KH, g.taps_w = s.KW, g.pad_top = s.pad_top, g.pad_left = s.pad_left;
+  g.rows = g.out_H * f.pool, g.cols = g.out_W * f.pool;
+  return finish(p, f.precision, f.pool == 2, s.KH, s.KW);
+}
+
+inline Problem backward_input_problem(const Conv2dBackwardInput& a) {
+  const Conv2dShape& s = a.s;
+  const Fusion& f = a.fusion;
+  Problem p;
+  HaloGemm& g = p.g;
+  p.why = common_error(s, f);
+  if (p.why.empty()) p.why = channels_error(s.C_out, s.C_in);
+  if (p.why.empty() && !aligned16(a.dy.data)) p.why = "dy is not aligned to 16 bytes";
+  if (p.why.empty() && (f.activation != Activation::none || f.pool != 1 || f.upsample != 1)) p.why = "what is folded in is v5's";
+  if (!p.why.empty()) return p;
+  g.N = s.N, g.k_channels = s.C_out, g.n_channels = s.C_in;
+  g.pairs = s.C_in % 2 == 0 && aligned16(a.dx.data);
+  p.src_H = s.OH, p.src_W = s.OW;
+  g.out_H = s.H, g.out_W = s.W;
+  g.taps_h = s.KH, g.taps_w = s.KW, g.step_h = s.stride_h, g.step_w = s.stride_w, g.pad_top = s.pad_top, g.pad_left = s.pad_left;
+  p.form = WeightForm::transposed;
+  return transposed_problem(p, f.precision);
+}
+
+inline int64_t packed_bytes(const Problem& p) {
+  return int64_t(p.g.n_tiles) * p.columns * p.g.chunks * p.g.taps_h * p.g.taps_w * kRowBytes;
+}
+
+}  // namespace warploom::v7

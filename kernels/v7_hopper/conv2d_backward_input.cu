@@ -1,0 +1,70 @@
+// conv2d_backward_input.cu (v7): dx = conv(dy, mirrored w) by wgmma (halo_gemm.cuh); each phase of a stride a dense problem
+// Layout: dy [N, OH, OW, C_out], w hwio [KH, KW, C_in, C_out], dx [N, H, W, C_in]; zero padding.
+// One block owns 128 pixels of one phase x 128 or 64 input channels. The forward entry runs the same kernel for an upsampled x: a
+//   transposed convolution of stride 2 with the summed taps.
+// From v5: see halo_gemm.cuh. Bottleneck: wgmma issue.
+// Preconditions: compute capability 9.0; choice.h says which convolutions, v6 takes the rest; workspace: fp16's scale, the packed
+//   weights.
+#include <algorithm>
+
+#include "../v5_tensor_cores/table.h"
+#include "../v6_bilinear/table.h"
+#include "choice.h"
+#include "convolve.h"
+#include "entries.h"
+
+namespace warploom::v7 {
+
+template <class T, int BN>
+__global__ __launch_bounds__(kThreads,
+                             1) void conv2d_backward_input_kernel(HaloGemm g, Epilogue epilogue,
+                                                                  const WL_GRID_CONSTANT TensorMap dy,       // [N, OH, OW, C_out]
+                                                                  const unsigned char* __restrict__ packed,  // pack_weights.h
+                                                                  const float* __restrict__ scale,           // [1], of fp16
+                                                                  float* __restrict__ dx) {                  // [N, H, W, C_in]
+  halo_gemm<T, BN, false, true>(g, dy, packed, epilogue, scale, nullptr, dx);
+}
+
+template <class T>
+void convolve_transposed(const Context& context, const Problem& p, const Call& call) {
+  const TensorMap source = prepare<T>(context, p, call);
+  launch(context, "v7::conv2d_backward_input_kernel",
+         p.columns == 128 ? conv2d_backward_input_kernel<T, 128> : conv2d_backward_input_kernel<T, 64>,
+         dim3(blocks_for(tiles_of(p.g) * p.g.n_tiles, 1), static_cast<unsigned>(p.phases)), dim3(kThreads),
+         static_cast<size_t>(shared_bytes(p.g, p.columns)), p.g, call.epilogue, source, call.packed, call.scale, call.out);
+}
+template void convolve_transposed<Bf16>(const Context&, const Problem&, const Call&);
+template void convolve_transposed<F16>(const Context&, const Problem&, const Call&);
+template void convolve_transposed<Tf32>(const Context&, const Problem&, const Call&);
+
+static int64_t scale_bytes(const Conv2dBackwardInput& a) { return a.fusion.precision == Precision::fp16 ? v5::kScaleBytes : 0; }
+
+static void run(const Conv2dBackwardInput& a, const Context& context) {
+  const Problem p = backward_input_problem(a);
+  if (!p.why.empty()) return v6::table().conv2d_backward_input.run(a, context);
+  require_hopper(context);
+  Call call;
+  call.source = a.dy.ptr(), call.w = a.w.ptr(), call.out = a.dx.ptr();
+  call.packed = context.workspace.ptr<unsigned char>() + scale_bytes(a);
+  if (a.fusion.precision == Precision::fp16) {
+    v5::find_gradient_scale(context, a.dy.ptr(), a.s.y_count(), context.workspace.ptr());
+    call.scale = context.workspace.ptr();
+  }
+  with_operand_type(a.fusion.precision, [&](auto type) { convolve_transposed<decltype(type)>(context, p, call); });
+}
+
+static std::string why_not(const Conv2dBackwardInput& a) {
+  return backward_input_problem(a).why.empty() ? "" : v6::table().conv2d_backward_input.why_not(a);
+}
+static int64_t workspace_bytes(const Conv2dBackwardInput& a) {
+  const Problem p = backward_input_problem(a);
+  return std::max(p.why.empty() ? scale_bytes(a) + packed_bytes(p) : 0, v6::table().conv2d_backward_input.workspace_bytes(a));
+}
+static const char* algorithm(const Conv2dBackwardInput& a) {
+  return backward_input_problem(a).why.empty() ? algorithm_name(a.fusion.precision)
+                                               : v6::table().conv2d_backward_input.algorithm(a);
+}
+
+Entry<Conv2dBackwardInput> conv2d_backward_input() { return {run, why_not, workspace_bytes, nullptr, algorithm}; }
+
+}  // namespace warploom::v7
