@@ -28,7 +28,10 @@ endif()
 
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader OUTPUT_VARIABLE caps ERROR_QUIET RESULT_VARIABLE failed)
-  if(failed EQUAL 0 AND caps MATCHES "[0-9]")
+  string(REGEX REPLACE "[\n ]" "" caps_together "${caps}")
+  if(failed EQUAL 0 AND caps_together MATCHES "^(9\\.0)+$")
+    set(CMAKE_CUDA_ARCHITECTURES 90a-real) # "native" would leave out the a, and with it wgmma
+  elseif(failed EQUAL 0 AND caps MATCHES "[0-9]")
     set(CMAKE_CUDA_ARCHITECTURES native)
   elseif(WARPLOOM_RELEASE)
     set(CMAKE_CUDA_ARCHITECTURES "75-real;80-real;86-real;89-real;90a-real;100-real;120")

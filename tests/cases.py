@@ -252,6 +252,35 @@ def _small_fusions() -> Iterator[Case]:
     yield fused(conv((1, 4, 6, 6), 4, 3, pad=1), activation="relu", upsample=3)
 
 
+def _halo_tiles() -> Iterator[Case]:
+    """What decides how v7 lays its boxes of 128 pixels and walks through them: maps smaller and larger than a box, of one pixel
+    too; chunks of channels that end early; halos of every kernel; pools; the phases of a stride and of an upsample."""
+    for high, wide in ((1, 1), (5, 7), (8, 8), (33, 31)):
+        yield conv((2, 32, high, wide), 40, 3, pad=1)
+    yield conv((7, 20, 3, 2), 33, 1)
+    yield conv((1, 64, 11, 6), 70, 5, pad=2)
+    yield conv((1, 16, 9, 12), 32, 7, pad=3)
+    yield conv((1, 32, 4, 4), 32, 3, pad=3)  # taps that meet nothing but zeros
+    yield conv((1, 36, 6, 7), 32, 3, pad=(0, 2, 1, 0))
+    yield conv((1, 36, 5, 9), 32, 2)
+    yield conv((2, 136, 16, 16), 130, 3, pad=1)  # several chunks, the last one short, and several tiles of channels
+    yield conv((101, 32, 8, 16), 72, 1)  # blocks enough for 128 columns
+    yield fused(conv((2, 16, 8, 8), 64, 3, pad=1), activation="relu")
+    yield fused(conv((3, 32, 10, 6), 48, 3, pad=1), activation="relu", pool=2)
+    yield fused(conv((2, 32, 7, 5), 47, 3, pad=1), activation="leaky_relu", slope=0.25, pool=2)
+    yield fused(conv((1, 32, 2, 34), 32, 3, pad=1), pool=2)
+    yield fused(conv((5, 32, 2, 2), 32, 3, pad=1), activation="relu", pool=2)
+    yield fused(conv((2, 32, 8, 12), 40, 3, pad=1), upsample=2)
+    yield fused(conv((2, 64, 6, 2), 32, 3, pad=1), activation="sigmoid", upsample=2)
+    for kernel in (
+        1,
+        3,
+        4,
+        5,
+    ):  # the gradient of the input has a phase with no tap at all where the kernel is smaller than the stride
+        yield conv((2, 40, 12, 9), 36, kernel, stride=2, pad=kernel // 2)
+
+
 def _tensor_core_tiles() -> Iterator[Case]:
     """What only large tiles and long sums come by: many steps of k, ragged edges of a large tile, sums split over many blocks."""
     yield conv((1, 32, 80, 161), 66, 1)  # more than 100 tiles of 128 x 128; so in the gradient of the next one's input
@@ -381,6 +410,7 @@ SMALL = SMALL_CONVS + SMALL_FUSIONS + SMALL_OTHERS
 LONG = unique(_long())
 PRECISIONS = ("bf16", "fp16", "tf32")
 TENSOR_CORE_TILES = [precise(case, p) for case in _tensor_core_tiles() for p in PRECISIONS]
+HALO_TILES = [precise(case, p) for case in _halo_tiles() for p in PRECISIONS]
 PRECISE = [precise(case, p) for case in SMALL_CONVS + SMALL_FUSIONS for p in PRECISIONS]
 MODELS = list(_zoo_convs())
 MODELS_SINGLE = unique(_zoo_convs(1))  # real sizes, one image
@@ -398,7 +428,7 @@ CIFAR10 = [
     replace(sgd(751_875), layer="cifar10.update"),
     replace(gather(64, (50_000, 3, 32, 32), 50_000, "u8", "nhwc"), layer="cifar10.gather"),
 ]
-_ALL = [*SMALL, *LONG, *PRECISE, *TENSOR_CORE_TILES, *MODELS_REDUCED, *MODELS_SINGLE, *MODELS, *CIFAR10]
+_ALL = [*SMALL, *LONG, *PRECISE, *TENSOR_CORE_TILES, *HALO_TILES, *MODELS_REDUCED, *MODELS_SINGLE, *MODELS, *CIFAR10]
 _ALL += [precise(case, p) for case in MODELS_REDUCED for p in PRECISIONS]
 BY_NAME = {case.name: case for case in _ALL}
 

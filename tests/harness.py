@@ -53,15 +53,20 @@ PROMISES: dict[str, dict[str, Any]] = {
     "cpu": {"exact": False, "factor": 16.0, "local": False},
     "v6": {"exact": False, "factor": 16.0, "local": False, "falls_to": "v5"},
 }
+# Compute capabilities of versions that run on some only.
+NEEDS = {"v7": [(9, 0)]}
 
 
 def targets(core: Any) -> list[Target]:
-    """Every version on every usable device, in the order of the registry."""
+    """Every version on every usable device that can run it, in the order of the registry."""
     layouts = {v["name"]: v for v in core.versions()}
     found = []
     for library in core.libraries():
         if library["usable"] and library["kind"] != "emulated:counting":  # the same kernels as emulated: test_counters.py
             for name in library["versions"]:
+                capabilities = NEEDS.get(name)
+                if capabilities and any((d["compute_major"], d["compute_minor"]) not in capabilities for d in library["devices"]):
+                    continue
                 v = layouts[name]
                 promises = {"inherits": v["float32_from"]} | PROMISES.get(name, {})
                 target = Target(library["kind"], name, v["layout"], v["weight_layout"], **promises)

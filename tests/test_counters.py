@@ -223,6 +223,16 @@ def test_matrix_multiplications(selftest: SelfTest) -> None:
     assert row["divergent_branches"] == 1
 
 
+def test_bulk_copies_and_wgmma(selftest: SelfTest) -> None:
+    """One thread has 2048 bytes copied, in runs of 256, and a box of 4 rows of 128 bytes, of which one lies outside the tensor;
+    four warps then multiply three times."""
+    row = selftest.count("counted/bulk_copies_and_wgmma")["bulk_copies_and_wgmma"]
+    assert device(row, "copy") == (8 + 3, 8 + 3, (2048 + 3 * 128) // 32, (2048 + 3 * 128) // 32)
+    assert shared(row, "copy") == (8 + 4, (2048 + 4 * 128) // 128, (2048 + 4 * 128) // 128)
+    assert row["matrix_multiplies"] == {"wgmma": 3}
+    assert row["matrix_loads"] == 0
+
+
 def test_local_arrays_are_no_traffic(selftest: SelfTest) -> None:
     row = selftest.count("counted/local_arrays")["local_arrays"]
     assert device(row) == device(row, "store") == (1, 32, 4, 4)
@@ -305,13 +315,13 @@ def test_profile_says_what_is_wrong(arguments: tuple[str, ...], said: str, capsy
     assert len(err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("version", ["v4", "v5", "v6"])
+@pytest.mark.parametrize("version", ["v4", "v5", "v6", "v7"])
 def test_matrix_products_are_coalesced_and_free_of_conflicts(version: str) -> None:
     """Two of the layers of benchmarks/emulator_counters.py: the evidence that needs no GPU, kept."""
     import warploom as wl
     from warploom.profile import Profiler
 
-    precision = "bf16" if version == "v5" else "fp32"
+    precision = "bf16" if version in ("v5", "v7") else "fp32"
     profiler = Profiler(wl.models.cifar10_autoencoder(), version, batch_size=4, precision=precision)
     directions = ("forward", "backward") if version == "v6" else ("forward", "backward_input", "backward_weight")
     for layer in ("conv2", "conv4"):

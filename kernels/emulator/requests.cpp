@@ -3,7 +3,8 @@
 // Device memory comes in sectors of 32 bytes. A request costs the sectors that its lanes touch; the least possible is what their
 // different bytes fill. Shared memory has 32 banks of 4 bytes: a wavefront reads or writes one word of each bank, a word for any
 // number of lanes. Accesses of 8 bytes go in two phases of 16 lanes, of 16 bytes in four of 8 (so does ldmatrix, whose phases are its
-// matrices); each phase with a lane in it costs a wavefront at least, and more where its lanes want several words of a bank.
+// matrices); each phase with a lane in it costs a wavefront at least, and more where its lanes want several words of a bank. A run of a
+// bulk copy costs a wavefront per 128 bytes.
 // Atomics on a shared word go one after another.
 #if defined(WARPLOOM_EMULATOR_COUNTING)
 #include <cstdlib>
@@ -88,10 +89,13 @@ void count_part(CountState& c, uint32_t code, const Part& p, Action action, bool
   ++s.requests;
   s.lanes += lanes;
   s.bytes += lanes * p.bytes;
-  if (shared)
+  if (shared && p.bytes > 16) {
+    s.wavefronts += (p.bytes + 127) / 128, s.ideal_wavefronts += (p.bytes + 127) / 128;
+  } else if (shared) {
     count_shared(s, p, action == Action::atomic);
-  else
+  } else {
     count_global(s, p);
+  }
 }
 
 // Accesses longer than a register's 16 bytes, and odd ones, are several instructions: as wide as all their addresses allow.
@@ -132,8 +136,10 @@ void count_access(CountState& c, uint32_t code, unsigned mask, const uint64_t* c
   const Action action = Access::action(first);
   if (action != Action::copy) return count_parts(c, code, part_of(mask, accesses, 0), action, Access::shared(first));
   const Part source = part_of(mask, accesses, 0), target = part_of(mask, accesses, 1);
-  if (source.mask) count_parts(c, code, source, action, false);
-  if (target.mask) count_parts(c, code, target, action, true);
+  // A run of a bulk copy is one request: no register limits it.
+  auto* const count = target.bytes > 16 ? count_part : count_parts;
+  if (source.mask) count(c, code, source, action, false);
+  if (target.mask) count(c, code, target, action, true);
 }
 
 }  // namespace emulator

@@ -53,12 +53,13 @@ inline bool choose_box(HaloGemm& g, bool pool, int phase_h, int phase_w, int col
       g = h, best_tiles = tiles, best_halo = halo, found = true;
     }
   }
-  g.by_halo_w = FastDivisor(g.halo_w > 0 ? g.halo_w : 1);
+  g.by_pitch = FastDivisor(g.pitch > 0 ? g.pitch : 1);
   return found;
 }
 inline int64_t tiles_of(const HaloGemm& g) { return int64_t((g.N + g.box_n - 1) / g.box_n) * g.tiles_h * g.tiles_w; }
 
-// A convolution as this version computes it.
+// A convolution as this version computes it. Does not depend on addresses, of which planning knows none: what is not aligned for the copy
+// engine goes to v6 when it is run.
 struct Problem {
   HaloGemm g;
   int phases = 1, columns = 64;
@@ -123,7 +124,6 @@ inline Problem forward_problem(const Conv2dForward& a) {
   HaloGemm& g = p.g;
   p.why = common_error(s, f);
   if (p.why.empty()) p.why = channels_error(s.C_in, s.C_out);
-  if (p.why.empty() && !aligned16(a.x.data)) p.why = "x is not aligned to 16 bytes";
   if (p.why.empty() && f.upsample != 1 && !sums_taps(s, f))
     p.why = "an upsample goes with a 3x3 convolution of padding 1 and no pool";
   if (p.why.empty() && f.pool != 1 && f.pool != 2) p.why = "pools other than 2x2 are an operation of their own";
@@ -152,7 +152,6 @@ inline Problem backward_input_problem(const Conv2dBackwardInput& a) {
   HaloGemm& g = p.g;
   p.why = common_error(s, f);
   if (p.why.empty()) p.why = channels_error(s.C_out, s.C_in);
-  if (p.why.empty() && !aligned16(a.dy.data)) p.why = "dy is not aligned to 16 bytes";
   if (p.why.empty() && (f.activation != Activation::none || f.pool != 1 || f.upsample != 1)) p.why = "what is folded in is v5's";
   if (!p.why.empty()) return p;
   g.N = s.N, g.k_channels = s.C_out, g.n_channels = s.C_in;

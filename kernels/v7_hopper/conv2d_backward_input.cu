@@ -41,7 +41,7 @@ static int64_t scale_bytes(const Conv2dBackwardInput& a) { return a.fusion.preci
 
 static void run(const Conv2dBackwardInput& a, const Context& context) {
   const Problem p = backward_input_problem(a);
-  if (!p.why.empty()) return v6::table().conv2d_backward_input.run(a, context);
+  if (!p.why.empty() || !aligned16(a.dy.data)) return v6::table().conv2d_backward_input.run(a, context);
   require_hopper(context);
   Call call;
   call.source = a.dy.ptr(), call.w = a.w.ptr(), call.out = a.dx.ptr();

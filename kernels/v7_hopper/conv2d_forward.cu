@@ -33,7 +33,7 @@ void launch_forward(const Context& context, const Problem& p, const Call& call, 
 
 static void run(const Conv2dForward& a, const Context& context) {
   const Problem p = forward_problem(a);
-  if (!p.why.empty()) return v6::table().conv2d_forward.run(a, context);
+  if (!p.why.empty() || !aligned16(a.x.data)) return v6::table().conv2d_forward.run(a, context);
   require_hopper(context);
   Call call;
   call.source = a.x.ptr(), call.w = a.w.ptr(), call.out = a.y.ptr(), call.codes = a.saved.ptr<unsigned char>();

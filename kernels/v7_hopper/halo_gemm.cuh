@@ -41,7 +41,7 @@ struct HaloGemm {
   int pitch = 0;               // pixels from one row of the rounded halo to the next
   int chunks = 0;
   bool pairs = false;  // out can be stored 8 bytes at a time
-  FastDivisor by_halo_w;
+  FastDivisor by_pitch;
 };
 
 inline int unit_bytes(const HaloGemm& g) { return g.box_n * g.halo_h * g.halo_w * kRowBytes; }
@@ -121,7 +121,7 @@ __device__ __forceinline__ void round_halos(const HaloGemm& g, const Shared& sha
   const int quad = lane % 8;
   // A half warp stores 64 bytes of two pixels: four apart, so that they meet no bank twice.
   const int first = lane / 8 % 2 * 4 + lane / 16 + thread / 32 * 2;
-  const int pixels = g.box_n * g.halo_h * g.halo_w, unit = pixels * kRowBytes, halo = g.box_n * g.halo_h * g.pitch * kRowBytes;
+  const int unit = g.box_n * g.halo_h * g.halo_w * kRowBytes, places = g.box_n * g.halo_h * g.pitch, halo = places * kRowBytes;
   Stages from, to;
   for (int c = 0; any_taps && c < g.chunks; ++c) {
     wait(&shared.halo_empty[to.at], to.parity ^ 1u);
@@ -129,9 +129,10 @@ __device__ __forceinline__ void round_halos(const HaloGemm& g, const Shared& sha
       wait(&shared.units_full[from.at], from.parity);
       const unsigned char* source = shared.units + from.at * unit;
       unsigned char* target = shared.halos + to.at * halo;
-      for (int pixel = first; pixel < pixels; pixel += 4 * kRoundWarps) {
-        const float4 v = *reinterpret_cast<const float4*>(source + pixel * kRowBytes + quad * 16);
-        const int row = g.by_halo_w.quotient(pixel), p = row * g.pitch + g.by_halo_w.remainder(pixel, row);
+      for (int p = first; p < places; p += 4 * kRoundWarps) {
+        const int row = g.by_pitch.quotient(p), column = g.by_pitch.remainder(p, row);
+        if (column >= g.halo_w) continue;
+        const float4 v = *reinterpret_cast<const float4*>(source + (row * g.halo_w + column) * kRowBytes + quad * 16);
         if constexpr (T::kBytes == 2) {
           const int chunk = u * 4 + quad / 2;
           *reinterpret_cast<uint2*>(target + p * kRowBytes + (chunk ^ (p & 7)) * 16 + quad % 2 * 8) =

@@ -1,7 +1,8 @@
 // counted.cu - kernels whose counts follow from a sheet of paper: tests/test_counters.py holds the numbers and says where they come
 // from. Each runs in every build; the counting one is asked afterwards what it saw.
 #include "../../common/async_copy.cuh"
-#include "../../common/tensor_core.cuh"
+#include "../../common/bulk_copy.cuh"
+#include "../../common/warpgroup_mma.cuh"
 #include "selftest.h"
 
 namespace warploom {
@@ -213,6 +214,32 @@ __global__ void multiply_kernel(float* y) {
 }
 WL_CASE(counted, matrix_multiplications) {
   launch(t.context, "matrix_multiplications", multiply_kernel, 1, 64, 0, t.empty<float>(64));
+}
+
+__global__ void bulk_counted_kernel(const float* x, const WL_GRID_CONSTANT TensorMap map, float* y) {
+  WL_DYNAMIC_SHARED(unsigned char, tile);  // [64][128], of which the copies fill 2560 bytes
+  WL_SHARED(AsyncBarrier, full, [1]);
+  for (int i = threadIdx.x; i < 2048; i += 128) reinterpret_cast<float*>(tile)[i] = 0.0f;
+  if (threadIdx.x == 0) init(&full[0], 1), fence_async_proxy();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    arrive_expecting(&full[0], 2048 + 512);
+    bulk_copy(tile, x, 2048, &full[0]);
+    bulk_copy_tensor(tile + 2048, map, 0, 1, 0, 0, &full[0]);
+  }
+  wait(&full[0], 0);
+  const uint32_t a[4] = {};
+  float sum[8][4] = {};
+  warpgroup_fence();
+  for (int k = 0; k < 3; ++k) multiply_warpgroup<Bf16, 64>(sum, a, matrix_descriptor(tile));
+  warpgroup_commit();
+  warpgroup_wait<0>();
+  y[threadIdx.x] = sum[0][0];
+}
+WL_CASE(counted, bulk_copies_and_wgmma) {
+  const float* x = t.upload(std::vector<float>(512, 1.0f));
+  const TensorMap map = tensor_map(x, {32, 4, 1, 1}, {32, 4, 1, 1});
+  launch(t.context, "bulk_copies_and_wgmma", bulk_counted_kernel, 1, 128, 8192, x, map, t.empty<float>(128));
 }
 
 __global__ void tables_counted_kernel(const float* x, float* y) {  // registers, tables and parameters are no memory traffic
