@@ -7,6 +7,7 @@
 #pragma once
 
 #include <string>
+#include <type_traits>
 
 #include "async_barrier.cuh"
 #if defined(__CUDACC__)
@@ -50,14 +51,16 @@ __device__ __forceinline__ void bulk_copy_tensor(void* shared, const TensorMap& 
 #endif
 }
 
-// The map of a dense float32 tensor [size[3]][size[2]][size[1]][size[0]] in boxes of box[3] x ... x box[0]; throws where the driver
-// refuses it.
-inline TensorMap tensor_map(const float* base, const int (&size)[4], const int (&box)[4]) {
+// The map of a dense tensor [size[3]][size[2]][size[1]][size[0]] of floats or bytes in boxes of box[3] x ... x box[0]; throws where the
+// driver refuses it.
+template <class Element>
+TensorMap tensor_map(const Element* base, const int (&size)[4], const int (&box)[4]) {
+  static_assert(std::is_same_v<Element, float> || std::is_same_v<Element, unsigned char>, "float32 and uint8");
 #if !defined(__CUDACC__)
   TensorMap map;
   map.base = reinterpret_cast<const char*>(base);
-  map.element_bytes = 4;
-  map.stride[0] = 4;
+  map.element_bytes = sizeof(Element);
+  map.stride[0] = sizeof(Element);
   for (int i = 0; i < 4; ++i) {
     map.size[i] = static_cast<uint32_t>(size[i]), map.box[i] = static_cast<uint32_t>(box[i]);
     if (i) map.stride[i] = map.stride[i - 1] * map.size[i - 1];
@@ -80,18 +83,19 @@ inline TensorMap tensor_map(const float* base, const int (&size)[4], const int (
   TensorMap map;
   cuuint64_t sizes[4], strides[3];
   cuuint32_t boxes[4], steps[4] = {1, 1, 1, 1};
-  cuuint64_t stride = 4;
+  cuuint64_t stride = sizeof(Element);
   for (int i = 0; i < 4; ++i) {
     sizes[i] = static_cast<cuuint64_t>(size[i]), boxes[i] = static_cast<cuuint32_t>(box[i]);
     stride *= sizes[i];
     if (i < 3) strides[i] = stride;
   }
-  const CUresult result = encode(&map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 4, const_cast<float*>(base), sizes, strides, boxes, steps,
-                                 CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result =
+      encode(&map, sizeof(Element) == 4 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_UINT8, 4,
+             const_cast<Element*>(base), sizes, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS)
     throw DeviceError("the CUDA driver refuses the tensor map of [" + std::to_string(size[3]) + ", " + std::to_string(size[2]) +
-                      ", " + std::to_string(size[1]) + ", " + std::to_string(size[0]) + "] floats: error " +
+                      ", " + std::to_string(size[1]) + ", " + std::to_string(size[0]) + "] elements: error " +
                       std::to_string(result));
   return map;
 #endif

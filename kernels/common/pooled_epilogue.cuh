@@ -1,5 +1,5 @@
 // pooled_epilogue.cuh - how mma and wgmma fragments of C leave: pairs of neighbouring columns, and the maxima of 2x2 windows with the
-// code that the gradients read.
+// code by which the gradients unpool.
 #pragma once
 
 #include "epilogue.cuh"
@@ -14,6 +14,11 @@ __device__ __forceinline__ void store_pair(float* row, int n, int columns, bool 
     if (n < columns) row[n] = v0;
     if (n + 1 < columns) row[n + 1] = v1;
   }
+}
+
+// The gradient at one of a window's 2 x 2 positions, from the gradient of its maximum and the code that store_pooled_row made.
+__device__ __forceinline__ float unpooled(float v, uint32_t code, int position, float negative_slope) {
+  return static_cast<int>(code & 3u) != position ? 0.0f : code & 4u ? negative_slope * v : v;
 }
 
 // The better of two pixels, `mine` standing before `other` in the window if `before`: the first of equals, and a NaN above all.

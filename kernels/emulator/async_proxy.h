@@ -20,7 +20,7 @@ namespace emulator {
 // ---- mbarrier (async_barriers.cpp) ----
 
 void barrier_init(void* barrier, uint32_t arrivals, WL_SITE);
-void fence_async_proxy();                                      // fence.proxy.async
+void fence_async_proxy();                                     // fence.proxy.async
 void barrier_arrive(void* barrier, uint32_t bytes, WL_SITE);  // `bytes`: of copies that this phase waits for as well
 void barrier_wait(void* barrier, uint32_t parity, WL_SITE);   // until the phase of this parity is complete
 

@@ -145,9 +145,6 @@ struct GradientItem {
   uint32_t codes = 0;
   int position = 0;
 };
-__device__ __forceinline__ float unpooled(float v, uint32_t code, int position, float negative_slope) {
-  return static_cast<int>(code & 3u) != position ? 0.0f : code & 4u ? negative_slope * v : v;
-}
 
 // The sums over `steps` steps of BK. Loader::kGradientIsA (else B), kUnpools: of the operand that is a gradient; scale(): what it
 // is multiplied by.

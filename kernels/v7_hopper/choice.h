@@ -30,9 +30,23 @@ inline int log2_up(int n) {
   return log;
 }
 
+// The halo of a box of images x 2^log_h x 2^log_w pixels whose taps reach reach_h and reach_w pixels further. `windows`: ldmatrix takes the
+// pixels by windows of 2x2. `pooled`: the unit is.
+inline Halo halo_of(int images, int log_h, int log_w, int reach_h, int reach_w, bool windows, bool pooled) {
+  Halo h;
+  h.images = images, h.h = (1 << log_h) + reach_h, h.w = (1 << log_w) + reach_w;
+  h.unit_h = pooled ? h.h / 2 + 1 : h.h, h.unit_w = pooled ? h.w / 2 + 1 : h.w;
+  // Eight pixels that ldmatrix reads together must have eight different numbers modulo 8.
+  const int aligned = windows ? (log_w > 1 ? 4 : 2) : log_w < 3 ? 1 << log_w : 0;
+  h.pitch = h.w;
+  while (aligned && h.pitch % 8 != aligned) ++h.pitch;
+  h.by_pitch = FastDivisor(h.pitch), h.by_h = FastDivisor(h.h);
+  return h;
+}
+
 // Chooses the box: the fewest tiles, then the smallest halo, of those that fit shared memory beside `columns` of weights. phase_h x
 // phase_w: taps of the largest phase. Whether one fits.
-inline bool choose_box(HaloGemm& g, bool pool, int phase_h, int phase_w, int columns) {
+inline bool choose_box(HaloGemm& g, bool pool, bool unpool, int phase_h, int phase_w, int columns) {
   int64_t best_tiles = 0, best_halo = 0;
   bool found = false;
   const HaloGemm empty = g;
@@ -40,20 +54,16 @@ inline bool choose_box(HaloGemm& g, bool pool, int phase_h, int phase_w, int col
     for (int log_h = pool; log_w + log_h <= 7; ++log_h) {
       HaloGemm h = empty;
       h.log_w = log_w, h.log_h = log_h, h.box_n = kBM >> (log_w + log_h);
-      h.halo_h = (1 << log_h) + phase_h - 1, h.halo_w = (1 << log_w) + phase_w - 1;
-      // Eight pixels that ldmatrix reads together must have eight different numbers modulo 8.
-      const int aligned = pool ? (log_w > 1 ? 4 : 2) : log_w < 3 ? 1 << log_w : 0;
-      h.pitch = h.halo_w;
-      while (aligned && h.pitch % 8 != aligned) ++h.pitch;
-      if (h.halo_h > 256 || h.halo_w > 256 || shared_bytes(h, columns) > kSharedLimit) continue;
+      h.halo = halo_of(h.box_n, log_h, log_w, phase_h - 1, phase_w - 1, pool, unpool);
+      h.halo.negative_slope = empty.halo.negative_slope;
+      if (h.halo.h > 256 || h.halo.w > 256 || shared_bytes(h, columns, unpool) > kSharedLimit) continue;
       h.tiles_h = (h.rows + (1 << log_h) - 1) >> log_h, h.tiles_w = (h.cols + (1 << log_w) - 1) >> log_w;
       const int64_t tiles = int64_t((h.N + h.box_n - 1) / h.box_n) * h.tiles_h * h.tiles_w;
-      const int64_t halo = halo_bytes(h) + int64_t(unit_bytes(h));
+      const int64_t halo = halo_bytes(h.halo) + int64_t(unit_bytes(h.halo, unpool));
       if (found && (tiles > best_tiles || (tiles == best_tiles && halo >= best_halo))) continue;
       g = h, best_tiles = tiles, best_halo = halo, found = true;
     }
   }
-  g.by_pitch = FastDivisor(g.pitch > 0 ? g.pitch : 1);
   return found;
 }
 inline int64_t tiles_of(const HaloGemm& g) { return int64_t((g.N + g.box_n - 1) / g.box_n) * g.tiles_h * g.tiles_w; }
@@ -71,14 +81,14 @@ struct Problem {
 // Where a large GPU would stand idle, tiles of half as many channels.
 constexpr int64_t kEnoughBlocks = 100;
 
-inline Problem finish(Problem p, Precision precision, bool pool, int phase_h, int phase_w) {
+inline Problem finish(Problem p, Precision precision, bool pool, bool unpool, int phase_h, int phase_w) {
   HaloGemm& g = p.g;
   const int chunk = precision == Precision::tf32 ? 32 : 64;
   g.chunks = (g.k_channels + chunk - 1) / chunk;
   for (int columns : {128, 64}) {
     p.columns = columns;
     g.n_tiles = (g.n_channels + columns - 1) / columns;
-    if (!choose_box(g, pool, phase_h, phase_w, columns)) {
+    if (!choose_box(g, pool, unpool, phase_h, phase_w, columns)) {
       p.why =
           "a tile's halo for " + std::to_string(g.taps_h) + "x" + std::to_string(g.taps_w) + " taps does not fit shared memory";
       return p;
@@ -101,12 +111,19 @@ inline std::string common_error(const Conv2dShape& s, const Fusion& f) {
   return conv2d_shape_error(s);
 }
 
+inline std::string pool_error(const Conv2dShape& s, const Fusion& f) {
+  if (f.pool == 1) return "";
+  return f.pool != 2 || s.OH < 2 || s.OW < 2 || f.activation == Activation::sigmoid || f.negative_slope < 0.0f
+             ? "this pool is v5's to judge"
+             : "";
+}
+
 inline bool sums_taps(const Conv2dShape& s, const Fusion& f) {
   return f.upsample == 2 && f.pool == 1 && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 1 &&
          s.pad_bottom == 1 && s.pad_left == 1 && s.pad_right == 1 && s.H % 2 == 0 && s.W % 2 == 0;
 }
 
-inline Problem transposed_problem(Problem p, Precision precision) {
+inline Problem transposed_problem(Problem p, Precision precision, bool unpool) {
   HaloGemm& g = p.g;
   g.rows = (g.out_H + g.step_h - 1) / g.step_h, g.cols = (g.out_W + g.step_w - 1) / g.step_w;
   p.phases = g.step_h * g.step_w;
@@ -114,7 +131,7 @@ inline Problem transposed_problem(Problem p, Precision precision) {
     p.why = "stride_h * stride_w must be at most 65535, one grid row each";
     return p;
   }
-  return finish(p, precision, false, (g.taps_h + g.step_h - 1) / g.step_h, (g.taps_w + g.step_w - 1) / g.step_w);
+  return finish(p, precision, false, unpool, (g.taps_h + g.step_h - 1) / g.step_h, (g.taps_w + g.step_w - 1) / g.step_w);
 }
 
 inline Problem forward_problem(const Conv2dForward& a) {
@@ -126,9 +143,7 @@ inline Problem forward_problem(const Conv2dForward& a) {
   if (p.why.empty()) p.why = channels_error(s.C_in, s.C_out);
   if (p.why.empty() && f.upsample != 1 && !sums_taps(s, f))
     p.why = "an upsample goes with a 3x3 convolution of padding 1 and no pool";
-  if (p.why.empty() && f.pool != 1 && f.pool != 2) p.why = "pools other than 2x2 are an operation of their own";
-  if (p.why.empty() && f.pool == 2 && (s.OH < 2 || s.OW < 2 || f.activation == Activation::sigmoid || f.negative_slope < 0.0f))
-    p.why = "this pool is v5's to judge";
+  if (p.why.empty()) p.why = pool_error(s, f);
   if (p.why.empty() && (s.stride_h != 1 || s.stride_w != 1)) p.why = "strides are v5's";
   if (!p.why.empty()) return p;
   g.N = s.N, g.k_channels = s.C_in, g.n_channels = s.C_out;
@@ -138,11 +153,11 @@ inline Problem forward_problem(const Conv2dForward& a) {
   if (f.upsample == 2) {
     p.form = WeightForm::upsampled;
     g.taps_h = g.taps_w = 4, g.step_h = g.step_w = 2, g.pad_top = g.pad_left = 1;
-    return transposed_problem(p, f.precision);
+    return transposed_problem(p, f.precision, f.pool == 2);
   }
   g.taps_h = s.KH, g.taps_w = s.KW, g.pad_top = s.pad_top, g.pad_left = s.pad_left;
   g.rows = g.out_H * f.pool, g.cols = g.out_W * f.pool;
-  return finish(p, f.precision, f.pool == 2, s.KH, s.KW);
+  return finish(p, f.precision, f.pool == 2, false, s.KH, s.KW);
 }
 
 inline Problem backward_input_problem(const Conv2dBackwardInput& a) {
@@ -152,15 +167,19 @@ inline Problem backward_input_problem(const Conv2dBackwardInput& a) {
   HaloGemm& g = p.g;
   p.why = common_error(s, f);
   if (p.why.empty()) p.why = channels_error(s.C_out, s.C_in);
-  if (p.why.empty() && (f.activation != Activation::none || f.pool != 1 || f.upsample != 1)) p.why = "what is folded in is v5's";
+  if (p.why.empty()) p.why = pool_error(s, f);
+  if (p.why.empty() && f.pool == 2 && s.C_out % 16) p.why = "the copy engine takes a pool's codes in multiples of 16 channels";
+  if (p.why.empty() && f.pool == 1 && f.activation != Activation::none) p.why = "an activation without a pool is v5's to refuse";
+  if (p.why.empty() && f.upsample != 1) p.why = "the gradient of an upsample is v5's";
   if (!p.why.empty()) return p;
   g.N = s.N, g.k_channels = s.C_out, g.n_channels = s.C_in;
   g.pairs = s.C_in % 2 == 0 && aligned16(a.dx.data);
-  p.src_H = s.OH, p.src_W = s.OW;
+  p.src_H = s.OH / f.pool, p.src_W = s.OW / f.pool;
+  g.halo.negative_slope = f.activation == Activation::leaky_relu ? f.negative_slope : 0.0f;
   g.out_H = s.H, g.out_W = s.W;
   g.taps_h = s.KH, g.taps_w = s.KW, g.step_h = s.stride_h, g.step_w = s.stride_w, g.pad_top = s.pad_top, g.pad_left = s.pad_left;
   p.form = WeightForm::transposed;
-  return transposed_problem(p, f.precision);
+  return transposed_problem(p, f.precision, f.pool == 2);
 }
 
 inline int64_t packed_bytes(const Problem& p) {

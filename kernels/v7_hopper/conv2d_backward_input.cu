@@ -1,5 +1,6 @@
 // conv2d_backward_input.cu (v7): dx = conv(dy, mirrored w) by wgmma (halo_gemm.cuh); each phase of a stride a dense problem
-// Layout: dy [N, OH, OW, C_out], w hwio [KH, KW, C_in, C_out], dx [N, H, W, C_in]; zero padding.
+// Layout: dy [N, OH, OW, C_out] or, pooled, [N, OH/2, OW/2, C_out] with saved as the forward entry made it; w hwio [KH, KW, C_in,
+//   C_out], dx [N, H, W, C_in]; zero padding.
 // One block owns 128 pixels of one phase x 128 or 64 input channels. The forward entry runs the same kernel for an upsampled x: a
 //   transposed convolution of stride 2 with the summed taps.
 // From v5: see halo_gemm.cuh. Bottleneck: wgmma issue.
@@ -15,23 +16,28 @@
 
 namespace warploom::v7 {
 
-template <class T, int BN>
-__global__ __launch_bounds__(kThreads,
-                             1) void conv2d_backward_input_kernel(HaloGemm g, Epilogue epilogue,
-                                                                  const WL_GRID_CONSTANT TensorMap dy,       // [N, OH, OW, C_out]
-                                                                  const unsigned char* __restrict__ packed,  // pack_weights.h
-                                                                  const float* __restrict__ scale,           // [1], of fp16
-                                                                  float* __restrict__ dx) {                  // [N, H, W, C_in]
-  halo_gemm<T, BN, false, true>(g, dy, packed, epilogue, scale, nullptr, dx);
+template <class T, int BN, bool kUnpool>
+__global__ __launch_bounds__(kThreads, 1) void conv2d_backward_input_kernel(
+    HaloGemm g, Epilogue epilogue, const WL_GRID_CONSTANT TensorMap dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
+    const WL_GRID_CONSTANT TensorMap saved,                              // [N, OH/2, OW/2, C_out] of a pool
+    const unsigned char* __restrict__ packed,                            // pack_weights.h
+    const float* __restrict__ scale,                                     // [1], of fp16
+    float* __restrict__ dx) {                                            // [N, H, W, C_in]
+  halo_gemm<T, BN, false, true, kUnpool>(g, dy, saved, packed, epilogue, scale, nullptr, dx);
 }
 
-template <class T>
-void convolve_transposed(const Context& context, const Problem& p, const Call& call) {
+template <class T, bool kUnpool>
+static void convolve(const Context& context, const Problem& p, const Call& call) {
   const TensorMap source = prepare<T>(context, p, call);
   launch(context, "v7::conv2d_backward_input_kernel",
-         p.columns == 128 ? conv2d_backward_input_kernel<T, 128> : conv2d_backward_input_kernel<T, 64>,
+         p.columns == 128 ? conv2d_backward_input_kernel<T, 128, kUnpool> : conv2d_backward_input_kernel<T, 64, kUnpool>,
          dim3(blocks_for(tiles_of(p.g) * p.g.n_tiles, 1), static_cast<unsigned>(p.phases)), dim3(kThreads),
-         static_cast<size_t>(shared_bytes(p.g, p.columns)), p.g, call.epilogue, source, call.packed, call.scale, call.out);
+         static_cast<size_t>(shared_bytes(p.g, p.columns, kUnpool)), p.g, call.epilogue, source,
+         kUnpool ? box_map(p, static_cast<const unsigned char*>(call.codes)) : source, call.packed, call.scale, call.out);
+}
+template <class T>
+void convolve_transposed(const Context& context, const Problem& p, const Call& call) {
+  call.pool ? convolve<T, true>(context, p, call) : convolve<T, false>(context, p, call);
 }
 template void convolve_transposed<Bf16>(const Context&, const Problem&, const Call&);
 template void convolve_transposed<F16>(const Context&, const Problem&, const Call&);
@@ -41,13 +47,15 @@ static int64_t scale_bytes(const Conv2dBackwardInput& a) { return a.fusion.preci
 
 static void run(const Conv2dBackwardInput& a, const Context& context) {
   const Problem p = backward_input_problem(a);
-  if (!p.why.empty() || !aligned16(a.dy.data)) return v6::table().conv2d_backward_input.run(a, context);
+  if (!p.why.empty() || !aligned16(a.dy.data, a.saved.data)) return v6::table().conv2d_backward_input.run(a, context);
   require_hopper(context);
   Call call;
   call.source = a.dy.ptr(), call.w = a.w.ptr(), call.out = a.dx.ptr();
   call.packed = context.workspace.ptr<unsigned char>() + scale_bytes(a);
+  call.pool = a.fusion.pool == 2;
+  call.codes = const_cast<unsigned char*>(a.saved.ptr<unsigned char>());  // only read
   if (a.fusion.precision == Precision::fp16) {
-    v5::find_gradient_scale(context, a.dy.ptr(), a.s.y_count(), context.workspace.ptr());
+    v5::find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), context.workspace.ptr());
     call.scale = context.workspace.ptr();
   }
   with_operand_type(a.fusion.precision, [&](auto type) { convolve_transposed<decltype(type)>(context, p, call); });

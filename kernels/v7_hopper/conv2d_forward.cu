@@ -20,14 +20,14 @@ __global__ __launch_bounds__(kThreads,
                                                            const unsigned char* __restrict__ packed,  // pack_weights.h
                                                            unsigned char* __restrict__ saved,  // [N, OH/2, OW/2, C_out] or null
                                                            float* __restrict__ y) {            // [N, OH, OW, C_out]
-  halo_gemm<T, BN, kPool, false>(g, x, packed, epilogue, nullptr, saved, y);
+  halo_gemm<T, BN, kPool, false, false>(g, x, x, packed, epilogue, nullptr, saved, y);
 }
 
 template <class T, int BN>
 void launch_forward(const Context& context, const Problem& p, const Call& call, const TensorMap& source) {
   launch(context, "v7::conv2d_forward_kernel",
          call.pool ? conv2d_forward_kernel<T, BN, true> : conv2d_forward_kernel<T, BN, false>,
-         dim3(blocks_for(tiles_of(p.g) * p.g.n_tiles, 1)), dim3(kThreads), static_cast<size_t>(shared_bytes(p.g, BN)), p.g,
+         dim3(blocks_for(tiles_of(p.g) * p.g.n_tiles, 1)), dim3(kThreads), static_cast<size_t>(shared_bytes(p.g, BN, false)), p.g,
          call.epilogue, source, call.packed, call.codes, call.out);
 }
 

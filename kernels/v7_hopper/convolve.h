@@ -10,10 +10,10 @@ struct Call {  // the buffers of a Problem
   const float* w = nullptr;
   const float* scale = nullptr;     // of a gradient as fp16
   unsigned char* packed = nullptr;  // packed_bytes()
-  unsigned char* codes = nullptr;
+  unsigned char* codes = nullptr;   // of out, or of the source
   float* out = nullptr;
   Epilogue epilogue;
-  bool pool = false;
+  bool pool = false;  // of out, or of the source
 };
 
 inline const char* algorithm_name(Precision p) {
@@ -28,12 +28,18 @@ void with_operand_type(Precision p, Run run) {
   run(F16());
 }
 
+// The source, or its codes, in boxes of a unit.
+template <class Element>
+TensorMap box_map(const Problem& p, const Element* data) {
+  const Halo& h = p.g.halo;
+  return tensor_map(data, {p.g.k_channels, p.src_W, p.src_H, p.g.N}, {kUnit, h.unit_w, h.unit_h, h.images});
+}
+
 // Packs the weights and describes the source to the copy engine.
 template <class T>
 TensorMap prepare(const Context& context, const Problem& p, const Call& call) {
-  const HaloGemm& g = p.g;
-  pack_weights<T>(context, p.form, g, p.columns, call.w, call.packed);
-  return tensor_map(call.source, {g.k_channels, p.src_W, p.src_H, g.N}, {kUnit, g.halo_w, g.halo_h, g.box_n});
+  pack_weights<T>(context, p.form, p.g, p.columns, call.w, call.packed);
+  return box_map(p, call.source);
 }
 
 template <class T>

@@ -9,24 +9,14 @@
 // Preconditions: choice.h; dynamic shared memory of shared_bytes().
 #pragma once
 
-#include "../common/bulk_copy.cuh"
-#include "../common/epilogue.cuh"
-#include "../common/fast_divisor.cuh"
-#include "../common/pooled_epilogue.cuh"
 #include "../common/warpgroup_mma.cuh"
+#include "halo.cuh"
 
 namespace warploom::v7 {
 
-constexpr int kRowBytes = 128;  // of k: 64 elements of 16 bits, 32 of tf32; of the source as it comes: 32 floats
-constexpr int kUnit = 32;       // channels that the copy engine brings at a time
 constexpr int kBM = 128;
 constexpr int kWeightStages = 4, kUnitStages = 2, kHaloStages = 2;
-constexpr int kMultiplyWarps = 8, kWeightsWarp = 8, kPixelsWarp = 9, kRoundWarps = 2, kThreads = 32 * 12;
-constexpr int kSharedLimit = 227 * 1024;
-template <class T>
-constexpr int kChunk = kRowBytes / T::kBytes;  // channels of k between two halos
-template <class T>
-constexpr int kUnits = kChunk<T> / kUnit;
+constexpr int kMultiplyWarps = 8, kWeightsWarp = 8, kPixelsWarp = 9, kThreads = 32 * (10 + kRoundWarps);
 
 struct HaloGemm {
   int N = 0, k_channels = 0, n_channels = 0;
@@ -37,17 +27,13 @@ struct HaloGemm {
   int out_H = 0, out_W = 0;             // after a pool
   int box_n = 1, log_h = 0, log_w = 0;  // a tile: box_n images x 2^log_h rows x 2^log_w columns, kBM pixels
   int tiles_h = 1, tiles_w = 1, n_tiles = 1;
-  int halo_h = 0, halo_w = 0;  // of the source: a tile and what its taps reach
-  int pitch = 0;               // pixels from one row of the rounded halo to the next
+  Halo halo;  // of the source: a tile and what its taps reach
   int chunks = 0;
   bool pairs = false;  // out can be stored 8 bytes at a time
-  FastDivisor by_pitch;
 };
 
-inline int unit_bytes(const HaloGemm& g) { return g.box_n * g.halo_h * g.halo_w * kRowBytes; }
-inline int halo_bytes(const HaloGemm& g) { return g.box_n * g.halo_h * g.pitch * kRowBytes; }
-inline int shared_bytes(const HaloGemm& g, int columns) {  // 1024: room to begin at a multiple of it
-  return 1024 + kWeightStages * columns * kRowBytes + kHaloStages * halo_bytes(g) + kUnitStages * unit_bytes(g) +
+inline int shared_bytes(const HaloGemm& g, int columns, bool codes) {  // 1024: room to begin at a multiple of it
+  return 1024 + kWeightStages * columns * kRowBytes + kHaloStages * halo_bytes(g.halo) + kUnitStages * unit_bytes(g.halo, codes) +
          2 * (kWeightStages + kUnitStages + kHaloStages) * static_cast<int>(sizeof(AsyncBarrier));
 }
 
@@ -73,14 +59,6 @@ struct Phase {
   __device__ __forceinline__ int tap(const HaloGemm& g, int a, int b) const {
     if constexpr (!kTransposed) return a * g.taps_w + b;
     return (first_h + g.step_h * (taps_h - 1 - a)) * g.taps_w + first_w + g.step_w * (taps_w - 1 - b);
-  }
-};
-
-struct Stages {  // of a ring: which one, and the parity of its round
-  int at = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void next(int count) {
-    if (++at == count) at = 0, parity ^= 1u;
   }
 };
 
@@ -114,35 +92,18 @@ __device__ __forceinline__ void place_of(const HaloGemm& g, int m, int& n, int& 
   }
 }
 
-// Two warps: units of 32 float channels become halos of T, their 16-byte chunks exchanged by the pixel's number.
-template <class T>
-__device__ __forceinline__ void round_halos(const HaloGemm& g, const Shared& shared, bool any_taps, float scale) {
-  const int thread = static_cast<int>(threadIdx.x) % (32 * kRoundWarps), lane = thread % 32;
-  const int quad = lane % 8;
-  // A half warp stores 64 bytes of two pixels: four apart, so that they meet no bank twice.
-  const int first = lane / 8 % 2 * 4 + lane / 16 + thread / 32 * 2;
-  const int unit = g.box_n * g.halo_h * g.halo_w * kRowBytes, places = g.box_n * g.halo_h * g.pitch, halo = places * kRowBytes;
+// The two warps that round.
+template <class T, bool kUnpool>
+__device__ __forceinline__ void round_halos(const HaloGemm& g, const Shared& shared, bool any_taps, float scale, int first_row,
+                                            int first_column) {
+  const int thread = static_cast<int>(threadIdx.x) % (32 * kRoundWarps);
   Stages from, to;
   for (int c = 0; any_taps && c < g.chunks; ++c) {
     wait(&shared.halo_empty[to.at], to.parity ^ 1u);
     for (int u = 0; u < kUnits<T>; ++u) {
       wait(&shared.units_full[from.at], from.parity);
-      const unsigned char* source = shared.units + from.at * unit;
-      unsigned char* target = shared.halos + to.at * halo;
-      for (int p = first; p < places; p += 4 * kRoundWarps) {
-        const int row = g.by_pitch.quotient(p), column = g.by_pitch.remainder(p, row);
-        if (column >= g.halo_w) continue;
-        const float4 v = *reinterpret_cast<const float4*>(source + (row * g.halo_w + column) * kRowBytes + quad * 16);
-        if constexpr (T::kBytes == 2) {
-          const int chunk = u * 4 + quad / 2;
-          *reinterpret_cast<uint2*>(target + p * kRowBytes + (chunk ^ (p & 7)) * 16 + quad % 2 * 8) =
-              make_uint2(pack2<T>(v.x * scale, v.y * scale), pack2<T>(v.z * scale, v.w * scale));
-        } else {
-          *reinterpret_cast<uint4*>(target + p * kRowBytes + (quad ^ (p & 7)) * 16) =
-              make_uint4(round_tf32(__float_as_uint(v.x)), round_tf32(__float_as_uint(v.y)), round_tf32(__float_as_uint(v.z)),
-                         round_tf32(__float_as_uint(v.w)));
-        }
-      }
+      round_unit<T, kUnpool>(g.halo, thread, u, shared.units + from.at * unit_bytes(g.halo, kUnpool),
+                             shared.halos + to.at * halo_bytes(g.halo), scale, first_row, first_column);
       arrive(&shared.units_empty[from.at]);
       from.next(kUnitStages);
     }
@@ -160,14 +121,14 @@ __device__ __forceinline__ void multiply_halos(const HaloGemm& g, const Phase<kT
   for (int j = 0; j < BN / 8; ++j) sum[j][0] = sum[j][1] = sum[j][2] = sum[j][3] = 0.0f;
   int n, i, j;
   place_of<kPool>(g, 16 * warp + lane % 16, n, i, j);
-  const int pixel = (n * g.halo_h + i) * g.pitch + j, halo = g.box_n * g.halo_h * g.pitch * kRowBytes;
+  const int pixel = (n * g.halo.h + i) * g.halo.pitch + j, halo = halo_bytes(g.halo);
   const int steps = g.chunks * phase.taps_h * phase.taps_w;
   Stages weights, from;
   int a = 0, b = 0, before = 0;
   // The weights of one tap and chunk: 128 bytes of k in four slabs of 32.
   auto step = [&](int number, uint32_t (&fragment)[4][4]) {
     if (a == 0 && b == 0) wait(&shared.halo_full[from.at], from.parity);
-    const int p = pixel + a * g.pitch + b;
+    const int p = pixel + a * g.halo.pitch + b;
     const unsigned char* row = shared.halos + from.at * halo + p * kRowBytes;
     WL_UNROLL
     for (int slab = 0; slab < 4; ++slab) load_matrices<4, false>(fragment[slab], row + ((2 * slab + lane / 16) ^ (p & 7)) * 16);
@@ -199,14 +160,14 @@ __device__ __forceinline__ void multiply_halos(const HaloGemm& g, const Phase<kT
   warpgroup_wait<0>();
 }
 
-// scale: [1], of a gradient as fp16, or null. codes: of a pool, or null.
-template <class T, int BN, bool kPool, bool kTransposed>
-__device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& source, const unsigned char* __restrict__ packed,
-                                          const Epilogue& epilogue, const float* __restrict__ scale,
-                                          unsigned char* __restrict__ codes, float* __restrict__ out) {
+// scale: [1], of a gradient as fp16, or null. codes: of a pool, or null. source_codes: of the source, if kUnpool.
+template <class T, int BN, bool kPool, bool kTransposed, bool kUnpool>
+__device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& source, const TensorMap& source_codes,
+                                          const unsigned char* __restrict__ packed, const Epilogue& epilogue,
+                                          const float* __restrict__ scale, unsigned char* __restrict__ codes,
+                                          float* __restrict__ out) {
   WL_DYNAMIC_SHARED(unsigned char, memory);
-  const int unit = g.box_n * g.halo_h * g.halo_w * kRowBytes;
-  const Shared shared(memory, BN, g.box_n * g.halo_h * g.pitch * kRowBytes, unit);
+  const Shared shared(memory, BN, halo_bytes(g.halo), unit_bytes(g.halo, kUnpool));
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   if (threadIdx.x == 0) {
     for (int s = 0; s < kWeightStages; ++s) init(&shared.weights_full[s], 1), init(&shared.weights_empty[s], kMultiplyWarps);
@@ -224,7 +185,7 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
   block /= g.tiles_w;
   const int i0 = block % g.tiles_h << g.log_h, image0 = block / g.tiles_h * g.box_n;
   const Phase<kTransposed> phase(g);
-  const int taps = phase.taps_h * phase.taps_w;
+  const int taps = phase.taps_h * phase.taps_w, first_row = i0 + phase.reach_h, first_column = j0 + phase.reach_w;
 
   if (warp == kWeightsWarp) {
     if (lane != 0) return;
@@ -247,15 +208,14 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
     Stages to;
     for (int u = 0; taps > 0 && u < g.chunks * kUnits<T>; ++u) {
       wait(&shared.units_empty[to.at], to.parity ^ 1u);
-      arrive_expecting(&shared.units_full[to.at], static_cast<uint32_t>(unit));
-      bulk_copy_tensor(shared.units + to.at * unit, source, u * kUnit, j0 + phase.reach_w, i0 + phase.reach_h, image0,
-                       &shared.units_full[to.at]);
+      bring_unit<kUnpool>(g.halo, shared.units + to.at * unit_bytes(g.halo, kUnpool), source, source_codes, u * kUnit, first_row,
+                          first_column, image0, &shared.units_full[to.at]);
       to.next(kUnitStages);
     }
     return;
   }
   const float gradient_scale = scale ? *scale : 1.0f;
-  if (warp >= kMultiplyWarps) return round_halos<T>(g, shared, taps > 0, gradient_scale);
+  if (warp >= kMultiplyWarps) return round_halos<T, kUnpool>(g, shared, taps > 0, gradient_scale, first_row, first_column);
 
   float sum[BN / 8][4];
   multiply_halos<T, BN, kPool>(g, phase, shared, sum);

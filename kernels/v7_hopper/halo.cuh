@@ -1,0 +1,89 @@
+// halo.cuh (v7): a box of pixels and what taps reach around it, on its way from the copy engine to ldmatrix: the part that all three
+//   kernels share
+// Layout: as it comes, a unit: [images][unit_h][unit_w][32 floats], zeros outside the image, behind it the codes of a pool, a byte each.
+//   Rounded, a halo: [images][h][pitch][128 bytes of channels], 16-byte chunks exchanged by the pixel's number modulo 8.
+// Two warps round a unit. Unpooling happens here: a pixel of the halo is one of the 2 x 2 that a pixel of the unit stands for.
+// Preconditions: the copies of the unit have landed; nobody reads the halo any more.
+#pragma once
+
+#include "../common/bulk_copy.cuh"
+#include "../common/fast_divisor.cuh"
+#include "../common/pooled_epilogue.cuh"
+#include "../common/tensor_core.cuh"
+
+namespace warploom::v7 {
+
+constexpr int kRowBytes = 128;  // of a halo's pixel: 64 elements of 16 bits, 32 of tf32; of a unit's: 32 floats
+constexpr int kUnit = 32;       // channels that the copy engine brings at a time
+constexpr int kRoundWarps = 2;
+constexpr int kSharedLimit = 227 * 1024;
+template <class T>
+constexpr int kChunk = kRowBytes / T::kBytes;  // channels of a halo
+template <class T>
+constexpr int kUnits = kChunk<T> / kUnit;
+
+struct Halo {
+  int images = 1, h = 0, w = 0;
+  int pitch = 0;                // pixels from one row to the next; ldmatrix must find 8 different numbers modulo 8 (choice.h)
+  int unit_h = 0, unit_w = 0;   // fewer than h and w where the unit is pooled
+  float negative_slope = 0.0f;  // of the activation before a pool
+  FastDivisor by_pitch, by_h;
+};
+__host__ __device__ __forceinline__ int unit_pixels(const Halo& h) { return h.images * h.unit_h * h.unit_w; }
+__host__ __device__ __forceinline__ int unit_bytes(const Halo& h, bool codes) {
+  return unit_pixels(h) * kRowBytes + (codes ? (unit_pixels(h) * kUnit + 127) / 128 * 128 : 0);
+}
+__host__ __device__ __forceinline__ int halo_bytes(const Halo& h) { return h.images * h.h * h.pitch * kRowBytes; }
+
+struct Stages {  // of a ring: which one, and the parity of its round
+  int at = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void next(int count) {
+    if (++at == count) at = 0, parity ^= 1u;
+  }
+};
+
+// One thread: has unit `number` of the channels brought, from row and column of the halo on (in the source before a pool).
+template <bool kUnpool>
+__device__ __forceinline__ void bring_unit(const Halo& h, unsigned char* unit, const TensorMap& source, const TensorMap& codes,
+                                           int channel, int row, int column, int image, AsyncBarrier* full) {
+  arrive_expecting(full, static_cast<uint32_t>(unit_pixels(h) * (kRowBytes + (kUnpool ? kUnit : 0))));
+  bulk_copy_tensor(unit, source, channel, kUnpool ? column >> 1 : column, kUnpool ? row >> 1 : row, image, full);
+  if constexpr (kUnpool) bulk_copy_tensor(unit + unit_pixels(h) * kRowBytes, codes, channel, column >> 1, row >> 1, image, full);
+}
+
+// The threads of kRoundWarps warps, numbered from 0: unit u of the halo's channels.
+template <class T, bool kUnpool>
+__device__ __forceinline__ void round_unit(const Halo& h, int thread, int u, const unsigned char* unit, unsigned char* halo,
+                                           float scale, int first_row, int first_column) {
+  const int quad = thread % 8;
+  // A half warp stores 64 bytes of two pixels: four apart, so that they meet no bank twice.
+  const int first = thread / 8 % 2 * 4 + thread / 16 % 2 + thread / 32 * 2;
+  for (int p = first; p < h.images * h.h * h.pitch; p += 4 * kRoundWarps) {
+    const int line = h.by_pitch.quotient(p), column = h.by_pitch.remainder(p, line);
+    if (column >= h.w) continue;
+    int pixel = line * h.w + column, position = 0;
+    if constexpr (kUnpool) {
+      const int image = h.by_h.quotient(line), row = first_row + h.by_h.remainder(line, image), q = first_column + column;
+      pixel = (image * h.unit_h + (row >> 1) - (first_row >> 1)) * h.unit_w + (q >> 1) - (first_column >> 1);
+      position = (row & 1) * 2 + (q & 1);
+    }
+    float4 v = *reinterpret_cast<const float4*>(unit + pixel * kRowBytes + quad * 16);
+    if constexpr (kUnpool) {
+      const uint32_t code = *reinterpret_cast<const uint32_t*>(unit + unit_pixels(h) * kRowBytes + pixel * kUnit + quad * 4);
+      v.x = unpooled(v.x, code, position, h.negative_slope), v.y = unpooled(v.y, code >> 8, position, h.negative_slope);
+      v.z = unpooled(v.z, code >> 16, position, h.negative_slope), v.w = unpooled(v.w, code >> 24, position, h.negative_slope);
+    }
+    if constexpr (T::kBytes == 2) {
+      const int chunk = u * 4 + quad / 2;
+      *reinterpret_cast<uint2*>(halo + p * kRowBytes + (chunk ^ (p & 7)) * 16 + quad % 2 * 8) =
+          make_uint2(pack2<T>(v.x * scale, v.y * scale), pack2<T>(v.z * scale, v.w * scale));
+    } else {
+      *reinterpret_cast<uint4*>(halo + p * kRowBytes + (quad ^ (p & 7)) * 16) =
+          make_uint4(round_tf32(__float_as_uint(v.x)), round_tf32(__float_as_uint(v.y)), round_tf32(__float_as_uint(v.z)),
+                     round_tf32(__float_as_uint(v.w)));
+    }
+  }
+}
+
+}  // namespace warploom::v7
