@@ -328,4 +328,5 @@ def test_matrix_products_are_coalesced_and_free_of_conflicts(version: str) -> No
         for direction in directions:
             for k in profiler.run(layer, direction, blocks=1).kernels:
                 assert k.coalescing <= 1.1, (layer, direction, k.name, k.coalescing)
-                assert k.conflicts <= 1.001, (layer, direction, k.name, k.conflicts)
+                # v7 unpools over the ends of rows, where two pixels four apart may stand in the same banks.
+                assert k.conflicts <= (1.02 if version == "v7" else 1.001), (layer, direction, k.name, k.conflicts)

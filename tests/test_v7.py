@@ -11,7 +11,7 @@ from conftest import device_mark, kernel_targets
 from harness import Target, check, make_inputs, to_version
 
 TARGETS: list[Target] = [t for t in kernel_targets() if t.version == "v7"]
-ENTRIES = ("conv2d_forward", "conv2d_backward_input")
+ENTRIES = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
 
 
 def own(core: Any, target: Target, case: Case) -> tuple[str, ...]:

@@ -42,6 +42,23 @@ __device__ __forceinline__ void warpgroup_wait() {
 #endif
 }
 
+// A warpgroup gives registers of its threads back to the block, or takes some that others have given: kCount of each, a multiple of 8.
+// All its warps call it; what is taken is waited for.
+template <int kCount>
+__device__ __forceinline__ void give_registers() {
+  static_assert(kCount % 8 == 0 && kCount >= 24 && kCount <= 256, "setmaxnreg");
+#if defined(WL_HAS_WGMMA)
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kCount));
+#endif
+}
+template <int kCount>
+__device__ __forceinline__ void take_registers() {
+  static_assert(kCount % 8 == 0 && kCount >= 24 && kCount <= 256, "setmaxnreg");
+#if defined(WL_HAS_WGMMA)
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
+#endif
+}
+
 // Of B as above. PTX ISA, "Matrix descriptor": address and strides in units of 16 bytes; 1 in the upper two bits: the 128-byte swizzle.
 // Adding 2 goes on by 32 bytes of k.
 __device__ __forceinline__ uint32_t matrix_address(const void* shared) {  // as descriptors count
@@ -71,39 +88,49 @@ inline constexpr emulator::OperandType kOperandType<F16> = emulator::OperandType
 template <class T, int N>
 __device__ __forceinline__ void multiply_warpgroup(float (&sum)[N / 8][4], const uint32_t (&a)[4], uint64_t b WL_HERE);
 
+// The same with B across k: [16 rows of k][64 n], 16 bits, the same swizzle; the next 16 rows begin 2048 bytes further.
+template <class T>
+__device__ __forceinline__ void multiply_warpgroup_across(float (&sum)[8][4], const uint32_t (&a)[4], uint64_t b WL_HERE);
+constexpr uint64_t kNextSlabAcross = 2048 / 16;  // to a descriptor
+
 #if !defined(__CUDACC__)
 template <>
 inline void multiply_warpgroup<Bf16, 64>(float (&sum)[8][4], const uint32_t (&a)[4], uint64_t b, emulator::Site site) {
-  emulator::warpgroup_multiply(kOperandType<Bf16>, 64, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]), b,
-                               site);
+  emulator::warpgroup_multiply(kOperandType<Bf16>, false, 64, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]),
+                               b, site);
 }
 template <>
 inline void multiply_warpgroup<F16, 64>(float (&sum)[8][4], const uint32_t (&a)[4], uint64_t b, emulator::Site site) {
-  emulator::warpgroup_multiply(kOperandType<F16>, 64, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]), b,
-                               site);
+  emulator::warpgroup_multiply(kOperandType<F16>, false, 64, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]),
+                               b, site);
 }
 template <>
 inline void multiply_warpgroup<Tf32, 64>(float (&sum)[8][4], const uint32_t (&a)[4], uint64_t b, emulator::Site site) {
-  emulator::warpgroup_multiply(kOperandType<Tf32>, 64, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]), b,
-                               site);
+  emulator::warpgroup_multiply(kOperandType<Tf32>, false, 64, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]),
+                               b, site);
 }
 template <>
 inline void multiply_warpgroup<Bf16, 128>(float (&sum)[16][4], const uint32_t (&a)[4], uint64_t b, emulator::Site site) {
-  emulator::warpgroup_multiply(kOperandType<Bf16>, 128, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]), b,
-                               site);
+  emulator::warpgroup_multiply(kOperandType<Bf16>, false, 128, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]),
+                               b, site);
 }
 template <>
 inline void multiply_warpgroup<F16, 128>(float (&sum)[16][4], const uint32_t (&a)[4], uint64_t b, emulator::Site site) {
-  emulator::warpgroup_multiply(kOperandType<F16>, 128, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]), b,
-                               site);
+  emulator::warpgroup_multiply(kOperandType<F16>, false, 128, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]),
+                               b, site);
 }
 template <>
 inline void multiply_warpgroup<Tf32, 128>(float (&sum)[16][4], const uint32_t (&a)[4], uint64_t b, emulator::Site site) {
-  emulator::warpgroup_multiply(kOperandType<Tf32>, 128, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]), b,
+  emulator::warpgroup_multiply(kOperandType<Tf32>, false, 128, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]),
+                               b, site);
+}
+template <class T>
+inline void multiply_warpgroup_across(float (&sum)[8][4], const uint32_t (&a)[4], uint64_t b, emulator::Site site) {
+  emulator::warpgroup_multiply(kOperandType<T>, true, 64, &sum[0][0], emulator::both(a[0], a[1]), emulator::both(a[2], a[3]), b,
                                site);
 }
 #else
-// 1: add to the sums; 1, 1: signs of a and b; 0: b is along k (said for 16-bit types only).
+// 1: add to the sums; 1, 1: signs of a and b; 0 or 1: b is along k or across it (said for 16-bit types only).
 #define WL_WGMMA_SUMS_64                                                                             \
   "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
   "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31},  "
@@ -128,6 +155,14 @@ inline void multiply_warpgroup<Tf32, 128>(float (&sum)[16][4], const uint32_t (&
 WL_WGMMA_64(Bf16, "m64n64k16.f32.bf16.bf16", ", 0")
 WL_WGMMA_64(F16, "m64n64k16.f32.f16.f16", ", 0")
 WL_WGMMA_64(Tf32, "m64n64k8.f32.tf32.tf32", "")
+#define WL_WGMMA_ACROSS(T, name)                                                                                         \
+  template <>                                                                                                            \
+  __device__ __forceinline__ void multiply_warpgroup_across<T>(float (&sum)[8][4], const uint32_t (&a)[4], uint64_t b) { \
+    WL_WGMMA_BODY_64(name, ", 1")                                                                                        \
+  }
+WL_WGMMA_ACROSS(Bf16, "m64n64k16.f32.bf16.bf16")
+WL_WGMMA_ACROSS(F16, "m64n64k16.f32.f16.f16")
+#undef WL_WGMMA_ACROSS
 #undef WL_WGMMA_64
 #undef WL_WGMMA_BODY_64
 #undef WL_WGMMA_SUMS_64

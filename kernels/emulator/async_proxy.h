@@ -33,8 +33,8 @@ void bulk_copy_tensor(void* shared, const TensorMap* map, int at0, int at1, int 
 
 enum class OperandType : int { bf16, f16, tf32 };
 void warpgroup_fence();
-// d [n / 8][4], a: this lane's registers, b: descriptor.
-void warpgroup_multiply(OperandType type, int n, float* d, uint64_t a01, uint64_t a23, uint64_t b, WL_SITE);
+// d [n / 8][4], a: this lane's registers, b: descriptor. across: b runs along n, not along k.
+void warpgroup_multiply(OperandType type, bool across, int n, float* d, uint64_t a01, uint64_t a23, uint64_t b, WL_SITE);
 void warpgroup_commit();
 void warpgroup_wait(int groups_left, WL_SITE);
 uint32_t descriptor_address(const void* shared);  // counted from where dynamic shared memory starts

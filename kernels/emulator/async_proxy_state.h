@@ -47,6 +47,7 @@ struct WarpgroupWork {  // of one thread
     uint32_t a[4];
     uint64_t b;
     OperandType type;
+    bool across;
     int n, accumulator;
     uint32_t group;
   };

@@ -2,8 +2,9 @@
 // memory.
 //
 // PTX ISA, "Asynchronous warpgroup level matrix instructions". Of the 64 rows warp w of a warpgroup holds 16w .. 16w + 15, as the A and C
-// fragments of mma.sync (tensor_cores.cpp); C goes on to the right, eight columns after eight. B is along k, in the 128-byte swizzle:
-// row n is 128 bytes, eight rows an atom of 1024, and bits 4 .. 6 of an address are exclusive-ored with its bits 7 .. 9.
+// fragments of mma.sync (tensor_cores.cpp); C goes on to the right, eight columns after eight. B lies in rows of 128 bytes in the 128-byte
+// swizzle: eight rows are an atom of 1024, and bits 4 .. 6 of an address are exclusive-ored with its bits 7 .. 9. A row is one n along k,
+// or, of the transposed matrix, one k along n.
 // A warp's wgmmas are carried out when it waits for their group, until then the accumulators are NaN.
 #include <cstdlib>
 #include <new>
@@ -30,16 +31,20 @@ WarpgroupWork& work_of(Fiber* self) {
   return *self->multiplies;
 }
 
-// Where 16 bytes (chunk 0 or 1 of 32 bytes of k) of row n of B lie.
-const char* chunk_of(const Worker& w, uint64_t descriptor, int n, int chunk) {
+// Where 16 bytes of B lie: of a row of 128, chunk `chunk` behind where the descriptor begins.
+const char* chunk_of(const Worker& w, uint64_t descriptor, int row, int chunk) {
   const uint32_t start = static_cast<uint32_t>(descriptor & 0x3fffu) << 4;
   const uint32_t stride = static_cast<uint32_t>(descriptor >> 32 & 0x3fffu) << 4;
-  const uint32_t plain =
-      start + static_cast<uint32_t>(n / 8) * stride + static_cast<uint32_t>(n % 8) * 128u + static_cast<uint32_t>(chunk) * 16u;
+  const uint32_t plain = start + static_cast<uint32_t>(row / 8) * stride + static_cast<uint32_t>(row % 8) * 128u +
+                         static_cast<uint32_t>(chunk) * 16u;
   const uint32_t at = plain ^ (plain >> 7 & 7u) << 4;
   if (at + 16 > w.launch->request->shared_bytes) fail("describes a matrix to wgmma that ends beyond dynamic shared memory");
   return w.shared + kDynamicOffset + at;
 }
+
+// Along k a row is one n, of which a wgmma takes 32 bytes of k; across, a row is one of 16 k with 64 n.
+int rows_of(const WarpgroupWork::Item& item) { return item.across ? 16 : item.n; }
+int chunks_of(const WarpgroupWork::Item& item) { return item.across ? 8 : 2; }
 
 }  // namespace
 
@@ -67,7 +72,7 @@ void require_multiplies_done(const Fiber* fiber) {
 
 void registers_written(Fiber* fiber) { fiber->multiplies->fenced = false; }
 
-void warpgroup_multiply(OperandType type, int n, float* d, uint64_t a01, uint64_t a23, uint64_t b, Site site) {
+void warpgroup_multiply(OperandType type, bool across, int n, float* d, uint64_t a01, uint64_t a23, uint64_t b, Site site) {
   Worker& w = *current_worker;
   Fiber* self = current_fiber();
   self->site = site;
@@ -76,9 +81,9 @@ void warpgroup_multiply(OperandType type, int n, float* d, uint64_t a01, uint64_
   if (!k.fenced)
     fail("starts a wgmma without a wgmma.fence since its registers were last written: the fence orders them before it");
   if (b >> 62 != 1 || (b >> 49 & 7u) || (b >> 16 & 0x3fffu) > 1)
-    fail(
-        "describes a matrix to wgmma in a layout that the emulated device does not model (it models B along k, 128-byte "
-        "swizzle)");
+    fail("describes a matrix to wgmma in a layout that the emulated device does not model (it models the 128-byte swizzle)");
+  if (across && (n != 64 || type == OperandType::tf32))
+    fail("gives wgmma a matrix across k that the emulated device does not model (it models 64 columns of 16 bits)");
   if (k.first == k.count) k.first = k.count = 0;
   if (k.count == WarpgroupWork::kMost) {
     for (int i = k.first; i < k.count; ++i) k.items[i - k.first] = k.items[i];
@@ -101,7 +106,7 @@ void warpgroup_multiply(OperandType type, int n, float* d, uint64_t a01, uint64_
   WarpgroupWork::Item& item = k.items[k.count++];
   item.a[0] = static_cast<uint32_t>(a01), item.a[1] = static_cast<uint32_t>(a01 >> 32);
   item.a[2] = static_cast<uint32_t>(a23), item.a[3] = static_cast<uint32_t>(a23 >> 32);
-  item.b = b, item.type = type, item.n = n, item.accumulator = accumulator, item.group = k.group;
+  item.b = b, item.type = type, item.across = across, item.n = n, item.accumulator = accumulator, item.group = k.group;
   self->site = Site{};
 }
 
@@ -114,10 +119,11 @@ __attribute__((noinline)) void warpgroup_wait(int groups_left, Site site) {
   DueWork mine = {&k, k.first};
   self->site = site;
   while (mine.due < k.count && k.items[mine.due].group + static_cast<uint32_t>(groups_left) < k.group) ++mine.due;
-  for (int i = k.first; i < mine.due; ++i)  // each lane answers for every 32nd row of B
-    for (int n = static_cast<int>(self->lane); n < k.items[i].n; n += 32)
-      for (int chunk = 0; chunk < 2; ++chunk)
-        hooks::matrix_read(chunk_of(w, k.items[i].b, n, chunk), 16, __builtin_return_address(0));
+  for (int i = k.first; i < mine.due; ++i) {  // each lane answers for every 32nd piece of B
+    const int chunks = chunks_of(k.items[i]), pieces = rows_of(k.items[i]) * chunks;
+    for (int at = static_cast<int>(self->lane); at < pieces; at += 32)
+      hooks::matrix_read(chunk_of(w, k.items[i].b, at / chunks, at % chunks), 16, __builtin_return_address(0));
+  }
   warp_rendezvous(static_cast<WarpOp>(TensorOp::warpgroup_wait), 0xffffffffu, reinterpret_cast<uint64_t>(&mine), 0, site);
   asm volatile("" : : "r"(&mine) : "memory");
   for (int i = k.first; i < mine.due; ++i) --k.accumulators[k.items[i].accumulator].open;
@@ -161,15 +167,18 @@ void complete_warpgroup_wait(const uint64_t (&operands)[32]) {
       for (int lane = 0; lane < 32; ++lane) {
         const WarpgroupWork& k = *lanes[lane]->work;
         const WarpgroupWork::Item& mine = k.items[k.first + i];
-        if (mine.b != item.b || mine.n != item.n || mine.type != item.type)
+        if (mine.b != item.b || mine.n != item.n || mine.type != item.type || mine.across != item.across)
           fail("lanes of one warp give wgmma different matrices");
         gather_fragment(item.type, lane, mine.a, a);
       }
-      for (int row = 0; row < n; ++row)
-        for (int chunk = 0; chunk < 2; ++chunk) {
+      const int elements = K / 2;  // of 16 bytes
+      for (int row = 0; row < rows_of(item); ++row) {
+        for (int chunk = 0; chunk < chunks_of(item); ++chunk) {
           const char* from = chunk_of(w, item.b, row, chunk);
-          for (int e = 0; e < K / 2; ++e) b[chunk * (K / 2) + e][row] = decode_element(item.type, from, e);
+          for (int e = 0; e < elements; ++e)
+            (item.across ? b[row][chunk * elements + e] : b[chunk * elements + e][row]) = decode_element(item.type, from, e);
         }
+      }
       for (int m = 0; m < 16; ++m)
         for (int k = 0; k < K; ++k) {
           const float factor = a[m][k];

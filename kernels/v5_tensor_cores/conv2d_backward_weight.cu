@@ -16,6 +16,7 @@
 #include "choice.h"
 #include "entries.h"
 #include "gradient_scale.cuh"
+#include "table.h"
 #include "tensor_tile.cuh"
 #include "upsample_taps.h"
 
@@ -182,6 +183,12 @@ __global__ __launch_bounds__(256) void sum_runs_kernel(int runs, int64_t count,
     dw[i] = sum[0];
 }
 
+void sum_runs(const Context& context, int runs, int64_t count, const float* partials, float* dw) {
+  const bool vector = count % 4 == 0 && aligned16(partials, dw);
+  launch(context, "v5::sum_runs_kernel", vector ? sum_runs_kernel<4> : sum_runs_kernel<1>,
+         dim3(blocks_for(vector ? count / 4 : count, 256)), dim3(256), 0, runs, count, partials, dw);
+}
+
 // Runs so that about kTargetBlocks blocks share the work, a run is not too short, and the partial sums fit their limit.
 constexpr int64_t kTargetBlocks = 264, kShortestRun = 256, kPartialsLimit = int64_t(16) << 20;
 
@@ -278,10 +285,7 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
     else
       launch_with(conv2d_backward_weight_kernel<Tile, false, kUnpool, kFromX>);
     if (p.runs == 1) return;
-    const int64_t count = s.w_count();
-    const bool vector = count % 4 == 0 && aligned16(partials, a.dw.data);
-    launch(context, "v5::sum_runs_kernel", vector ? sum_runs_kernel<4> : sum_runs_kernel<1>,
-           dim3(blocks_for(vector ? count / 4 : count, 256)), dim3(256), 0, p.runs, count, partials, a.dw.ptr());
+    sum_runs(context, p.runs, s.w_count(), partials, a.dw.ptr());
   });
 }
 

@@ -1,4 +1,4 @@
-// table.h - what v5 gives to others: its table of operations, and the scale of a gradient as fp16.
+// table.h - what v5 gives to others: its table of operations, the scale of a gradient as fp16, sums of runs.
 #pragma once
 
 #include "../ops.h"
@@ -10,4 +10,7 @@ const OpTable& table();
 constexpr int kScaleRuns = 256;
 constexpr int64_t kScaleBytes = 4 * (kScaleRuns + 64);  // [0]: the scale; from 64 on: each run's maximum
 void find_gradient_scale(const Context& context, const float* dy, int64_t count, float* workspace);
+
+// dw[i] = the sum over runs of partials[run][i], in order.
+void sum_runs(const Context& context, int runs, int64_t count, const float* partials, float* dw);
 }  // namespace warploom::v5

@@ -2,7 +2,7 @@
 //   kernels share
 // Layout: as it comes, a unit: [images][unit_h][unit_w][32 floats], zeros outside the image, behind it the codes of a pool, a byte each.
 //   Rounded, a halo: [images][h][pitch][128 bytes of channels], 16-byte chunks exchanged by the pixel's number modulo 8.
-// Two warps round a unit. Unpooling happens here: a pixel of the halo is one of the 2 x 2 that a pixel of the unit stands for.
+// Some warps round a unit together. Unpooling happens here: a pixel of the halo is one of the 2 x 2 that a pixel of the unit stands for.
 // Preconditions: the copies of the unit have landed; nobody reads the halo any more.
 #pragma once
 
@@ -15,7 +15,6 @@ namespace warploom::v7 {
 
 constexpr int kRowBytes = 128;  // of a halo's pixel: 64 elements of 16 bits, 32 of tf32; of a unit's: 32 floats
 constexpr int kUnit = 32;       // channels that the copy engine brings at a time
-constexpr int kRoundWarps = 2;
 constexpr int kSharedLimit = 227 * 1024;
 template <class T>
 constexpr int kChunk = kRowBytes / T::kBytes;  // channels of a halo
@@ -52,14 +51,16 @@ __device__ __forceinline__ void bring_unit(const Halo& h, unsigned char* unit, c
   if constexpr (kUnpool) bulk_copy_tensor(unit + unit_pixels(h) * kRowBytes, codes, channel, column >> 1, row >> 1, image, full);
 }
 
-// The threads of kRoundWarps warps, numbered from 0: unit u of the halo's channels.
-template <class T, bool kUnpool>
-__device__ __forceinline__ void round_unit(const Halo& h, int thread, int u, const unsigned char* unit, unsigned char* halo,
+// The threads of kWarps warps, this one's number among them `warp`: unit u of the halo's channels.
+template <class T, bool kUnpool, int kWarps>
+__device__ __forceinline__ void round_unit(const Halo& h, int warp, int u, const unsigned char* unit, unsigned char* halo,
                                            float scale, int first_row, int first_column) {
-  const int quad = thread % 8;
-  // A half warp stores 64 bytes of two pixels: four apart, so that they meet no bank twice.
-  const int first = thread / 8 % 2 * 4 + thread / 16 % 2 + thread / 32 * 2;
-  for (int p = first; p < h.images * h.h * h.pitch; p += 4 * kRoundWarps) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, quad = lane % 8, places = h.images * h.h * h.pitch;
+  // Four pixels a warp. A half warp stores 64 bytes of two of them: four apart, so that they meet no bank twice.
+  const int in_eight = lane / 8 % 2 * 4 + lane / 16;
+  for (int four = warp; four / 2 * 8 < places; four += kWarps) {
+    const int p = four / 2 * 8 + four % 2 * 2 + in_eight;
+    if (p >= places) continue;
     const int line = h.by_pitch.quotient(p), column = h.by_pitch.remainder(p, line);
     if (column >= h.w) continue;
     int pixel = line * h.w + column, position = 0;

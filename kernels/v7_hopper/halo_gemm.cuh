@@ -16,7 +16,7 @@ namespace warploom::v7 {
 
 constexpr int kBM = 128;
 constexpr int kWeightStages = 4, kUnitStages = 2, kHaloStages = 2;
-constexpr int kMultiplyWarps = 8, kWeightsWarp = 8, kPixelsWarp = 9, kThreads = 32 * (10 + kRoundWarps);
+constexpr int kMultiplyWarps = 8, kWeightsWarp = 8, kPixelsWarp = 9, kRoundWarps = 2, kThreads = 32 * (10 + kRoundWarps);
 
 struct HaloGemm {
   int N = 0, k_channels = 0, n_channels = 0;
@@ -96,14 +96,14 @@ __device__ __forceinline__ void place_of(const HaloGemm& g, int m, int& n, int& 
 template <class T, bool kUnpool>
 __device__ __forceinline__ void round_halos(const HaloGemm& g, const Shared& shared, bool any_taps, float scale, int first_row,
                                             int first_column) {
-  const int thread = static_cast<int>(threadIdx.x) % (32 * kRoundWarps);
+  const int warp = static_cast<int>(threadIdx.x) / 32 % kRoundWarps;
   Stages from, to;
   for (int c = 0; any_taps && c < g.chunks; ++c) {
     wait(&shared.halo_empty[to.at], to.parity ^ 1u);
     for (int u = 0; u < kUnits<T>; ++u) {
       wait(&shared.units_full[from.at], from.parity);
-      round_unit<T, kUnpool>(g.halo, thread, u, shared.units + from.at * unit_bytes(g.halo, kUnpool),
-                             shared.halos + to.at * halo_bytes(g.halo), scale, first_row, first_column);
+      round_unit<T, kUnpool, kRoundWarps>(g.halo, warp, u, shared.units + from.at * unit_bytes(g.halo, kUnpool),
+                                          shared.halos + to.at * halo_bytes(g.halo), scale, first_row, first_column);
       arrive(&shared.units_empty[from.at]);
       from.next(kUnitStages);
     }

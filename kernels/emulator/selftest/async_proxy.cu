@@ -281,6 +281,53 @@ WL_CASE(correct, wgmma_products) {
   check_warpgroup<Bf16, 64>(t), check_warpgroup<Bf16, 128>(t), check_warpgroup<F16, 64>(t), check_warpgroup<F16, 128>(t);
   check_warpgroup<Tf32, 64>(t), check_warpgroup<Tf32, 128>(t);
 }
+// B across k: rows of 64 n.
+template <class T>
+__global__ void across_kernel(const float* a, const float* b, int slabs, float* out) {  // K = 16 * slabs, at most 64
+  WL_DYNAMIC_SHARED(unsigned char, tile);                                               // [K][128]
+  const int thread = threadIdx.x, lane = thread % 32, row = thread / 32 * 16 + lane / 4, column = lane % 4, K = 16 * slabs;
+  for (int e = thread; e < K * 32; e += 128) {
+    const int k = e / 32, word = e % 32;
+    *reinterpret_cast<uint32_t*>(tile + k * 128 + ((word / 4) ^ (k % 8)) * 16 + word % 4 * 4) =
+        pack2<T>(b[k * 64 + 2 * word], b[k * 64 + 2 * word + 1]);
+  }
+  fence_async_proxy();
+  __syncthreads();
+  uint32_t fragment[4][4];
+  for (int s = 0; s < slabs; ++s)
+    for (int i = 0; i < 4; ++i) {
+      const float* from = a + (row + i % 2 * 8) * K + s * 16 + 2 * column + i / 2 * 8;
+      fragment[s][i] = pack2<T>(from[0], from[1]);
+    }
+  float sum[8][4] = {};
+  warpgroup_fence();
+  for (int s = 0; s < slabs; ++s) multiply_warpgroup_across<T>(sum, fragment[s], matrix_descriptor(tile) + s * kNextSlabAcross);
+  warpgroup_commit();
+  warpgroup_wait<0>();
+  for (int j = 0; j < 8; ++j)
+    for (int e = 0; e < 4; ++e) out[(row + e / 2 * 8) * 64 + 8 * j + 2 * column + e % 2] = sum[j][e];
+}
+template <class T>
+void check_across(Tester& t) {
+  for (const int slabs : {1, 4}) {
+    const int K = 16 * slabs;
+    std::vector<float> a(static_cast<size_t>(64 * K)), b(static_cast<size_t>(K * 64));
+    for (int i = 0; i < 64 * K; ++i) a[static_cast<size_t>(i)] = static_cast<float>((i * 37 + i / 11) % 29 - 14);
+    for (int i = 0; i < K * 64; ++i) b[static_cast<size_t>(i)] = static_cast<float>((i * 23 + i / 7) % 31 - 15);
+    float* out = t.empty<float>(64 * 64);
+    launch(t.context, "across_kernel", across_kernel<T>, 1, 128, K * 128, t.upload(a), t.upload(b), slabs, out);
+    t.equal(
+        out, 64 * 64,
+        [&](int i) {
+          float sum = 0.0f;
+          for (int k = 0; k < K; ++k) sum += a[static_cast<size_t>(i / 64 * K + k)] * b[static_cast<size_t>(k * 64 + i % 64)];
+          return sum;
+        },
+        "product of " + text(slabs) + " slabs");
+  }
+}
+WL_CASE(correct, wgmma_products_across) { check_across<Bf16>(t), check_across<F16>(t); }
+
 WL_CASE(primitive, wgmma_misuse) {
   std::vector<float> expected;
   t.must_throw("without a wgmma.fence", [&] { run_warpgroup<Bf16, 64, Misuse::no_fence>(t, 1, &expected); });

@@ -1,0 +1,309 @@
+// conv2d_backward_weight.cu (v7): dw[tap, ic, oc] = sum over pixels of x[pixel + tap, ic] * unpooled dy[pixel, oc] by wgmma
+// Layout: x [N, H, W, C_in], dy [N, OH, OW, C_out] or, pooled, [N, OH/2, OW/2, C_out] with saved as the forward entry made it; dw hwio
+//   [KH, KW, C_in, C_out]; zero padding.
+// One block owns 64 x 64 channels of nine taps and one run of boxes of 128 pixels; runs meet in a second pass, in order. One thread has
+//   the copy engine bring the box of dy and the halo of x, three warps round both, three warpgroups take three taps each: A is x
+//   turned around by ldmatrix.trans, B is dy as it lies, across the sum.
+// From v5: a box of dy and a halo of x are loaded once for nine taps instead of once per 128 (tap, channel) pairs. Bottleneck: the shared
+//   memory's bandwidth (A and B of 64 columns ask for all of it), wgmma issue next.
+// Preconditions: compute capability 9.0; bf16 or fp16 (wgmma reads tf32 along the sum only), stride 1, six taps or more, channels as
+//   weight_problem() says, v6 takes the rest; workspace: fp16's scale, then w_count() floats per run.
+#include <algorithm>
+
+#include "../v5_tensor_cores/table.h"
+#include "../v6_bilinear/table.h"
+#include "choice.h"
+#include "convolve.h"
+#include "entries.h"
+
+namespace warploom::v7 {
+
+constexpr int kSide = 64, kTapsEach = 3, kGroups = 3, kTapsTogether = kTapsEach * kGroups;
+constexpr int kCopyWarp = 4 * kGroups, kWeightRoundWarps = 3, kWeightThreads = 32 * (kCopyWarp + 1 + kWeightRoundWarps);
+constexpr int kWeightUnitStages = 3, kPairStages = 2;
+
+struct HaloWeights {
+  int N = 0, C_in = 0, C_out = 0, taps_w = 0, taps = 0;
+  int pad_top = 0, pad_left = 0;
+  int log_h = 0, log_w = 0, tiles_h = 1, tiles_w = 1;
+  int tiles = 0, run = 0;  // boxes in all, in a run
+  int unit = 0;            // bytes of a stage: the larger of both units
+  bool pairs = false;
+  Halo x, dy;
+};
+inline int shared_bytes(const HaloWeights& g) {
+  return 1024 + kPairStages * (halo_bytes(g.x) + halo_bytes(g.dy)) + kWeightUnitStages * g.unit +
+         2 * (kWeightUnitStages + kPairStages) * static_cast<int>(sizeof(AsyncBarrier));
+}
+
+struct WeightShared {
+  unsigned char *dy, *x, *units;
+  AsyncBarrier *units_full, *units_empty, *pair_full, *pair_empty;
+
+  __device__ __forceinline__ WeightShared(unsigned char* memory, const HaloWeights& g) {
+    dy = memory + (0u - matrix_address(memory)) % 1024u;
+    x = dy + kPairStages * halo_bytes(g.dy);
+    units = x + kPairStages * halo_bytes(g.x);
+    units_full = reinterpret_cast<AsyncBarrier*>(units + kWeightUnitStages * g.unit);
+    units_empty = units_full + kWeightUnitStages;
+    pair_full = units_empty + kWeightUnitStages, pair_empty = pair_full + kPairStages;
+  }
+};
+
+struct Box {  // where a box of pixels begins
+  int image, row, column;
+  __device__ __forceinline__ Box(const HaloWeights& g, int number) {
+    column = number % g.tiles_w << g.log_w;
+    number /= g.tiles_w;
+    row = number % g.tiles_h << g.log_h, image = number / g.tiles_h * g.dy.images;
+  }
+};
+
+template <class T, bool kUnpool>
+__global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kernel(
+    HaloWeights g, const WL_GRID_CONSTANT TensorMap x,  // [N, H, W, C_in]
+    const WL_GRID_CONSTANT TensorMap dy,                // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
+    const WL_GRID_CONSTANT TensorMap saved,             // [N, OH/2, OW/2, C_out] of a pool
+    const float* __restrict__ scale,                    // [1], of fp16, or null
+    float* __restrict__ partials) {                     // [runs, KH, KW, C_in, C_out]
+  WL_DYNAMIC_SHARED(unsigned char, memory);
+  const WeightShared shared(memory, g);
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < kWeightUnitStages; ++s)
+      init(&shared.units_full[s], 1), init(&shared.units_empty[s], 32 * kWeightRoundWarps);
+    for (int s = 0; s < kPairStages; ++s)
+      init(&shared.pair_full[s], 32 * kWeightRoundWarps), init(&shared.pair_empty[s], 4 * kGroups);
+    fence_async_proxy();
+  }
+  __syncthreads();
+
+  int block = static_cast<int>(blockIdx.x);
+  const int out_tiles = (g.C_out + kSide - 1) / kSide, in_tiles = (g.C_in + kSide - 1) / kSide;
+  const int oc0 = block % out_tiles * kSide;
+  block /= out_tiles;
+  const int ic0 = block % in_tiles * kSide;
+  block /= in_tiles;
+  const int tap_groups = (g.taps + kTapsTogether - 1) / kTapsTogether, tap0 = block % tap_groups * kTapsTogether;
+  const int run = block / tap_groups, begin = run * g.run, end = min(begin + g.run, g.tiles);
+
+  const float gradient_scale = scale ? *scale : 1.0f;
+  // Nine taps of sums want more registers than 512 threads can have alike: those who only move data give some away.
+  if (warp >= kCopyWarp) {
+    give_registers<56>();
+    if (warp == kCopyWarp) {
+      if (lane != 0) return;
+      Stages to;
+      for (int number = begin; number < end; ++number) {
+        const Box box(g, number);
+        for (int u = 0; u < 2 * kUnits<T>; ++u) {
+          wait(&shared.units_empty[to.at], to.parity ^ 1u);
+          unsigned char* unit = shared.units + to.at * g.unit;
+          if (u < kUnits<T>)
+            bring_unit<kUnpool>(g.dy, unit, dy, saved, oc0 + u * kUnit, box.row, box.column, box.image,
+                                &shared.units_full[to.at]);
+          else
+            bring_unit<false>(g.x, unit, x, x, ic0 + (u - kUnits<T>)*kUnit, box.row - g.pad_top, box.column - g.pad_left,
+                              box.image, &shared.units_full[to.at]);
+          to.next(kWeightUnitStages);
+        }
+      }
+      return;
+    }
+    const int mine = warp - kCopyWarp - 1;
+    Stages from, to;
+    for (int number = begin; number < end; ++number) {
+      const Box box(g, number);
+      wait(&shared.pair_empty[to.at], to.parity ^ 1u);
+      for (int u = 0; u < 2 * kUnits<T>; ++u) {
+        wait(&shared.units_full[from.at], from.parity);
+        const unsigned char* unit = shared.units + from.at * g.unit;
+        if (u < kUnits<T>)
+          round_unit<T, kUnpool, kWeightRoundWarps>(g.dy, mine, u, unit, shared.dy + to.at * halo_bytes(g.dy), gradient_scale,
+                                                    box.row, box.column);
+        else
+          round_unit<T, false, kWeightRoundWarps>(g.x, mine, u - kUnits<T>, unit, shared.x + to.at * halo_bytes(g.x), 1.0f, 0, 0);
+        arrive(&shared.units_empty[from.at]);
+        from.next(kWeightUnitStages);
+      }
+      fence_async_proxy();  // wgmma reads dy where it lies
+      arrive(&shared.pair_full[to.at]);
+      to.next(kPairStages);
+    }
+    return;
+  }
+  take_registers<152>();
+
+  // Slab by slab of 16 pixels, three taps each; fragments alternate between two sets of registers.
+  float sum[kTapsEach][8][4];
+  WL_UNROLL
+  for (int t = 0; t < kTapsEach; ++t) {
+    WL_UNROLL
+    for (int j = 0; j < 8; ++j) sum[t][j][0] = sum[t][j][1] = sum[t][j][2] = sum[t][j][3] = 0.0f;
+  }
+  const int first_tap = tap0 + warp / 4 * kTapsEach;
+  int reach[kTapsEach];  // pixels of the halo; a tap past the last is computed as the last and not stored
+  WL_UNROLL
+  for (int t = 0; t < kTapsEach; ++t) {
+    const int tap = min(first_tap + t, g.taps - 1);
+    reach[t] = tap / g.taps_w * g.x.pitch + tap % g.taps_w;
+  }
+  const int k = lane % 8 + lane / 16 * 8, chunk = warp % 4 * 2 + lane / 8 % 2;
+  Stages from;
+  auto step = [&](int slab, uint32_t (&fragment)[kTapsEach][4]) {
+    const int m = 16 * slab + k, j = m & ((1 << g.log_w) - 1), i = m >> g.log_w & ((1 << g.log_h) - 1),
+              n = m >> (g.log_w + g.log_h);
+    const int pixel = (n * g.x.h + i) * g.x.pitch + j;
+    WL_UNROLL
+    for (int t = 0; t < kTapsEach; ++t) {
+      const int p = pixel + reach[t];
+      load_matrices<4, true>(fragment[t], shared.x + from.at * halo_bytes(g.x) + p * kRowBytes + (chunk ^ (p & 7)) * 16);
+    }
+    const uint64_t descriptor = matrix_descriptor(shared.dy + from.at * halo_bytes(g.dy)) + slab * kNextSlabAcross;
+    warpgroup_fence();
+    WL_UNROLL
+    for (int t = 0; t < kTapsEach; ++t) multiply_warpgroup_across<T>(sum[t], fragment[t], descriptor);
+    warpgroup_commit();
+    warpgroup_wait<1>();
+  };
+  uint32_t even[kTapsEach][4], odd[kTapsEach][4];
+  for (int number = begin; number < end; ++number) {
+    wait(&shared.pair_full[from.at], from.parity);
+    for (int slab = 0; slab < kBM / 16; slab += 2) {
+      step(slab, even);
+      step(slab + 1, odd);
+    }
+    warpgroup_wait<0>();
+    __syncwarp();
+    if (lane == 0) arrive(&shared.pair_empty[from.at]);
+    from.next(kPairStages);
+  }
+
+  const float unscale = scale ? __uint_as_float((254u << 23) - __float_as_uint(gradient_scale)) : 1.0f;
+  float* out = partials + static_cast<int64_t>(run) * g.taps * g.C_in * g.C_out;
+  WL_UNROLL
+  for (int t = 0; t < kTapsEach; ++t) {
+    WL_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const int ic = ic0 + warp % 4 * 16 + lane / 4 + 8 * half;
+      if (first_tap + t >= g.taps || ic >= g.C_in) continue;
+      float* row = out + (static_cast<int64_t>(first_tap + t) * g.C_in + ic) * g.C_out;
+      WL_UNROLL
+      for (int j = 0; j < 8; ++j)
+        store_pair(row, oc0 + lane % 4 * 2 + 8 * j, g.C_out, g.pairs, sum[t][j][2 * half] * unscale,
+                   sum[t][j][2 * half + 1] * unscale);
+    }
+  }
+}
+
+struct WeightProblem {
+  HaloWeights g;
+  int runs = 1;
+  int64_t blocks = 0;
+  std::string why;  // not taken, because
+};
+
+// About one block a multiprocessor of a large GPU, runs of some boxes, and partial sums within their limit.
+constexpr int64_t kTargetBlocks = 132, kShortestRun = 2, kPartialsLimit = int64_t(16) << 20;
+
+static WeightProblem weight_problem(const Conv2dBackwardWeight& a) {
+  const Conv2dShape& s = a.s;
+  const Fusion& f = a.fusion;
+  WeightProblem p;
+  HaloWeights& g = p.g;
+  p.why = common_error(s, f);
+  if (p.why.empty() && f.precision == Precision::tf32) p.why = "wgmma takes tf32 along the sum only";
+  if (p.why.empty()) p.why = pool_error(s, f);
+  if (p.why.empty() && f.pool == 2 && s.C_out % 16) p.why = "the copy engine takes a pool's codes in multiples of 16 channels";
+  if (p.why.empty() && f.pool == 1 && f.activation != Activation::none) p.why = "an activation without a pool is v5's to refuse";
+  if (p.why.empty() && f.upsample != 1) p.why = "the gradient of an upsample is v5's";
+  if (p.why.empty() && (s.stride_h != 1 || s.stride_w != 1)) p.why = "strides are v5's";
+  if (p.why.empty() && s.KH * s.KW < 6) p.why = "fewer than 6 taps leave warpgroups idle";
+  if (p.why.empty() && (s.C_in % 4 || s.C_out % 4 || s.C_in < 32 || s.C_out < 32))
+    p.why = "the copy engine takes channels in multiples of 4; fewer than 32 leave tiles of 64 empty";
+  if (!p.why.empty()) return p;
+  g.N = s.N, g.C_in = s.C_in, g.C_out = s.C_out, g.taps_w = s.KW, g.taps = s.KH * s.KW;
+  g.pad_top = s.pad_top, g.pad_left = s.pad_left;
+  int64_t best = 0, best_halo = 0;
+  const HaloWeights empty = g;
+  for (int log_w = 0; log_w <= 7; ++log_w) {
+    for (int log_h = 0; log_w + log_h <= 7; ++log_h) {
+      HaloWeights h = empty;
+      const int images = kBM >> (log_w + log_h);
+      h.log_h = log_h, h.log_w = log_w;
+      h.x = halo_of(images, log_h, log_w, s.KH - 1, s.KW - 1, false, false);
+      h.dy = halo_of(images, log_h, log_w, 0, 0, false, f.pool == 2);
+      h.dy.negative_slope = f.activation == Activation::leaky_relu ? f.negative_slope : 0.0f;
+      h.unit = std::max(unit_bytes(h.x, false), unit_bytes(h.dy, f.pool == 2));
+      if (h.x.h > 256 || h.x.w > 256 || shared_bytes(h) > kSharedLimit) continue;
+      h.tiles_h = (s.OH + (1 << log_h) - 1) >> log_h, h.tiles_w = (s.OW + (1 << log_w) - 1) >> log_w;
+      const int64_t tiles = int64_t((s.N + images - 1) / images) * h.tiles_h * h.tiles_w;
+      if (tiles > 2147483647 || (best && (tiles > best || (tiles == best && halo_bytes(h.x) >= best_halo)))) continue;
+      g = h, g.tiles = static_cast<int>(tiles), best = tiles, best_halo = halo_bytes(h.x);
+    }
+  }
+  if (!best) {
+    p.why = "a box and its halo for " + std::to_string(s.KH) + "x" + std::to_string(s.KW) + " taps do not fit shared memory";
+    return p;
+  }
+  const int64_t together =
+      int64_t((s.C_in + kSide - 1) / kSide) * ((s.C_out + kSide - 1) / kSide) * ((g.taps + kTapsTogether - 1) / kTapsTogether);
+  int64_t runs = std::min((kTargetBlocks + together - 1) / together, (g.tiles + kShortestRun - 1) / kShortestRun);
+  runs = std::max(std::min(runs, kPartialsLimit / (s.w_count() * 4)), int64_t(1));
+  g.run = static_cast<int>((g.tiles + runs - 1) / runs);
+  p.runs = (g.tiles + g.run - 1) / g.run;
+  p.blocks = together * p.runs;
+  return p;
+}
+
+static int64_t scale_bytes(const Conv2dBackwardWeight& a) { return a.fusion.precision == Precision::fp16 ? v5::kScaleBytes : 0; }
+
+template <class T, bool kUnpool>
+static void run_as(const Conv2dBackwardWeight& a, const Context& context, WeightProblem& p, const float* scale, float* partials) {
+  const Conv2dShape& s = a.s;
+  HaloWeights& g = p.g;
+  g.pairs = s.C_out % 2 == 0 && aligned16(partials);
+  const int pool = a.fusion.pool, rows = s.OH / pool, cols = s.OW / pool;
+  const TensorMap x = tensor_map(a.x.ptr(), {s.C_in, s.W, s.H, s.N}, {kUnit, g.x.unit_w, g.x.unit_h, g.x.images});
+  const TensorMap dy = tensor_map(a.dy.ptr(), {s.C_out, cols, rows, s.N}, {kUnit, g.dy.unit_w, g.dy.unit_h, g.dy.images});
+  TensorMap saved = dy;
+  if constexpr (kUnpool)
+    saved = tensor_map(a.saved.ptr<unsigned char>(), {s.C_out, cols, rows, s.N}, {kUnit, g.dy.unit_w, g.dy.unit_h, g.dy.images});
+  launch(context, "v7::conv2d_backward_weight_kernel", conv2d_backward_weight_kernel<T, kUnpool>, dim3(blocks_for(p.blocks, 1)),
+         dim3(kWeightThreads), static_cast<size_t>(shared_bytes(g)), g, x, dy, saved, scale, partials);
+}
+
+static void run(const Conv2dBackwardWeight& a, const Context& context) {
+  WeightProblem p = weight_problem(a);
+  if (!p.why.empty() || !aligned16(a.x.data, a.dy.data, a.saved.data)) return v6::table().conv2d_backward_weight.run(a, context);
+  require_hopper(context);
+  float* workspace = context.workspace.ptr() + scale_bytes(a) / 4;
+  float* partials = p.runs > 1 ? workspace : a.dw.ptr();
+  const float* scale = nullptr;
+  if (a.fusion.precision == Precision::fp16) {
+    v5::find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), context.workspace.ptr());
+    scale = context.workspace.ptr();
+  }
+  const bool unpool = a.fusion.pool == 2;
+  if (a.fusion.precision == Precision::bf16)
+    unpool ? run_as<Bf16, true>(a, context, p, scale, partials) : run_as<Bf16, false>(a, context, p, scale, partials);
+  else
+    unpool ? run_as<F16, true>(a, context, p, scale, partials) : run_as<F16, false>(a, context, p, scale, partials);
+  if (p.runs > 1) v5::sum_runs(context, p.runs, a.s.w_count(), partials, a.dw.ptr());
+}
+
+static std::string why_not(const Conv2dBackwardWeight& a) {
+  return weight_problem(a).why.empty() ? "" : v6::table().conv2d_backward_weight.why_not(a);
+}
+static int64_t workspace_bytes(const Conv2dBackwardWeight& a) {
+  const WeightProblem p = weight_problem(a);
+  return std::max(p.why.empty() ? scale_bytes(a) + (p.runs > 1 ? p.runs * a.s.w_count() * 4 : 0) : 0,
+                  v6::table().conv2d_backward_weight.workspace_bytes(a));
+}
+static const char* algorithm(const Conv2dBackwardWeight& a) {
+  return weight_problem(a).why.empty() ? algorithm_name(a.fusion.precision) : v6::table().conv2d_backward_weight.algorithm(a);
+}
+
+Entry<Conv2dBackwardWeight> conv2d_backward_weight() { return {run, why_not, workspace_bytes, nullptr, algorithm}; }
+
+}  // namespace warploom::v7
