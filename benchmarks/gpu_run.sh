@@ -75,13 +75,17 @@ else
   [ "$(uname -m)" != x86_64 ] || targets="$targets warploom_cpu_avx2 warploom_cpu_avx512"
   nvidia-smi >"$out/build.log"
 fi
-versions=$(sed -n 's/^WL_VERSION(\([a-z0-9_]*\),.*/\1/p' kernels/versions.def)
 
 # ---- Build ----
 build="cmake -S . -B build-gpu -G Ninja -DWARPLOOM_INPLACE=ON -DPython_EXECUTABLE=$(command -v python3) ${cuda[*]} && ninja -C build-gpu -j $(nproc) $targets"
 [ -z "${WARPLOOM_GPU_SKIP_BUILD:-}" ] || outcome+=("build for $device | left out: WARPLOOM_GPU_SKIP_BUILD is set")
 [ -n "${WARPLOOM_GPU_SKIP_BUILD:-}" ] || step "build for $device" 200 build.log "$build" || { tail -n 30 "$out/build.log"; exit 1; }
 python3 -c "import warploom as wl; [print(d) for d in wl.devices()]" | tee -a "$out/build.log" || exit 1
+# Of this device: a version for one compute capability may not be among them.
+versions=$(python3 -c "
+import warploom as wl
+found = next(d for d in wl.devices() if d['name'].split(':')[0] == '$device'.split(':')[0] and d['usable'])
+print(*found['versions'])") || exit 1
 
 # ---- Right ----
 # tests_by_version MARKER DEVICE WHICH: a process per version, several at once, and one for what is no version's; each must find tests.
@@ -141,16 +145,18 @@ fi
 data=(--data patches)
 [ -z "${WARPLOOM_DATA:-}" ] || data=(--data cifar10 --data-dir "$WARPLOOM_DATA")
 runs=$(mktemp -d)
-for version in $versions; do
-  if [ $rehearse = 1 ]; then size="--limit 4 --batch-size 2 --epochs 1" limit=240; else size="--limit 12800 --epochs 2" limit=40; fi
-  step "train $version" "$limit" train.log "python3 train.py --version $version --device $device ${data[*]} $size --out $runs/$version \
-    && tail -n 1 $runs/$version/metrics.jsonl | tee $runs/$version.json"
+if [ $rehearse = 1 ]; then size="--limit 4 --batch-size 2 --epochs 1" limit=240; else size="--limit 12800 --epochs 2" limit=40; fi
+# A version that takes its float32 convolutions from another is for lower precision.
+trained=$(python3 -c "
+import sys
+from warploom import _core
+there = {v['name']: v for v in _core.versions()}
+print(*(f'{n}:fp32' if not there[n]['float32_from'] else f'{n}:bf16' for n in sys.argv[1:]))" $versions)
+for pair in $trained; do
+  version=${pair%:*} precision=${pair#*:}
+  step "train $version $precision" "$limit" train.log "python3 train.py --version $version --precision $precision --device $device ${data[*]} $size \
+    --out $runs/$pair && tail -n 1 $runs/$pair/metrics.jsonl | sed 's/\"version\": \"$version\"/\"version\": \"$version $precision\"/' | tee $runs/$pair.json"
 done
-
-# v5's float32 convolutions are v2's: what it is for is lower precision.
-if [ $rehearse = 1 ]; then size="--limit 4 --batch-size 2 --epochs 1"; else size="--limit 12800 --epochs 2"; fi
-step "train v5 bf16" 40 train.log "python3 train.py --version v5 --precision bf16 --device $device ${data[*]} $size --out $runs/v5-bf16 \
-  && tail -n 1 $runs/v5-bf16/metrics.jsonl | sed 's/\"version\": \"v5\"/\"version\": \"v5 bf16\"/' | tee $runs/v5-bf16.json"
 
 # ---- Why ----
 if [ $rehearse = 0 ] && command -v ncu >/dev/null; then
@@ -172,8 +178,8 @@ fi
   [ $rehearse = 0 ] || printf '**A rehearsal on the emulated device: nothing on this page was measured on a GPU.**\n\n'
   python3 benchmarks/report.py "$results" --png "$out/roofline.png" 2>/dev/null || printf '# Benchmark report\n\nNo results: see benchmark.log.\n'
   printf '\n## Training runs (the last epoch of each; seconds for 50,000 images are extrapolated)\n\n| version | device | train loss | images/s | s for 50,000 |\n|-|-|-|-|-|\n'
-  for version in $versions v5-bf16; do
-    [ -s "$runs/$version.json" ] && python3 - "$runs/$version.json" <<'PY'
+  for pair in $trained; do
+    [ -s "$runs/$pair.json" ] && python3 - "$runs/$pair.json" <<'PY'
 import json, sys
 m = json.loads(open(sys.argv[1]).read())
 emulated = m["device"].startswith("emulated")

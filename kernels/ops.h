@@ -298,6 +298,7 @@ struct OpTable {
   const char* version = "";
   const char* summary = "";
   const char* float32_from = "";  // the version whose float32 convolutions it takes over; "": it has its own
+  int compute_capability = 0;     // the only one it runs on, as 90 for 9.0; 0: any
   Layout layout = Layout::nchw;
   WeightLayout weight_layout = WeightLayout::oihw;
 #define WL_OP(name, Args) Entry<Args> name;

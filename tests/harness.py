@@ -53,8 +53,6 @@ PROMISES: dict[str, dict[str, Any]] = {
     "cpu": {"exact": False, "factor": 16.0, "local": False},
     "v6": {"exact": False, "factor": 16.0, "local": False, "falls_to": "v5"},
 }
-# Compute capabilities of versions that run on some only.
-NEEDS = {"v7": [(9, 0)]}
 
 
 def targets(core: Any) -> list[Target]:
@@ -64,10 +62,10 @@ def targets(core: Any) -> list[Target]:
     for library in core.libraries():
         if library["usable"] and library["kind"] != "emulated:counting":  # the same kernels as emulated: test_counters.py
             for name in library["versions"]:
-                capabilities = NEEDS.get(name)
-                if capabilities and any((d["compute_major"], d["compute_minor"]) not in capabilities for d in library["devices"]):
-                    continue
                 v = layouts[name]
+                capabilities = {10 * d["compute_major"] + d["compute_minor"] for d in library["devices"]}
+                if v["compute_capability"] and capabilities != {v["compute_capability"]}:
+                    continue
                 promises = {"inherits": v["float32_from"]} | PROMISES.get(name, {})
                 target = Target(library["kind"], name, v["layout"], v["weight_layout"], **promises)
                 if target not in found:  # several libraries may serve one kind; the first usable one does

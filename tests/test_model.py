@@ -358,7 +358,8 @@ def test_resolution_of_device_and_version() -> None:
     newest = [name for name in names if not {v["name"]: v["float32_from"] for v in _core.versions()}[name]][-1]
     assert hardware.resolve("cpu").device == "cpu"
     assert hardware.resolve("auto", "emulated").version == newest, "in float32, whoever has kernels of its own for it"
-    assert hardware.resolve("auto", "emulated", precision="bf16").version == names[-1]
+    anywhere = [v["name"] for v in _core.versions() if v["name"] in names and not v["compute_capability"]]
+    assert hardware.resolve("auto", "emulated", precision="bf16").version == anywhere[-1]
     assert hardware.resolve().device == ("cuda:0" if have_cuda else "cpu")
     if not have_cuda:
         choice = hardware.resolve("v1")
@@ -367,6 +368,26 @@ def test_resolution_of_device_and_version() -> None:
         assert hardware.resolve("v1", kernels_first=True)[:2] == ("emulated", ["v1"])
     with pytest.raises(wl.UnsupportedError, match="version cpu does not run on device emulated"):
         hardware.resolve("cpu", "emulated")
+
+
+def test_a_version_of_one_compute_capability(monkeypatch: pytest.MonkeyPatch) -> None:
+    """v7 is there on the emulated device and on 9.0; elsewhere it is named, refused, and what remains is listed."""
+    assert hardware.resolve("v7", "emulated").version == "v7"
+    here = hardware._libraries()
+    emulated = next(library for library in here if library["kind"] == "emulated")
+    for major, minor, there in ((9, 0, True), (8, 9, False), (10, 0, False)):
+        gpu = emulated["devices"][0] | {"name": "a GPU", "compute_major": major, "compute_minor": minor}
+        library = emulated | {"kind": "cuda", "devices": [gpu]}
+        monkeypatch.setattr(hardware, "_libraries", lambda library=library: [library])
+        assert ("v7" in hardware.devices()[1]["versions"]) == there
+        versions = [v | {"kinds": [*v["kinds"], "cuda"]} for v in _core.versions()]
+        monkeypatch.setattr(hardware, "_versions", lambda versions=versions: versions)
+        if there:
+            assert hardware.resolve("v7").version == "v7"
+        else:
+            with pytest.raises(wl.UnsupportedError, match=r"version v7 needs compute capability 9\.0, and a GPU, .* has another"):
+                hardware.resolve("v7")
+        assert hardware.resolve(precision="bf16").version == "v6"
 
 
 def test_emulated_device_agrees() -> None:

@@ -415,6 +415,7 @@ py::list versions() {
         d["name"] = t.version;
         d["summary"] = t.summary;
         d["float32_from"] = t.float32_from;
+        d["compute_capability"] = t.compute_capability;
         d["layout"] = name_of(t.layout);
         d["weight_layout"] = name_of(t.weight_layout);
         d["kinds"] = py::list();

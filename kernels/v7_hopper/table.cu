@@ -15,6 +15,7 @@ const OpTable& table() {
         "taps; "
         "the rest as v6";
     v.float32_from = "v6";
+    v.compute_capability = 90;
     v.conv2d_forward = conv2d_forward();
     v.conv2d_backward_input = conv2d_backward_input();
     v.conv2d_backward_weight = conv2d_backward_weight();

@@ -81,8 +81,18 @@ def devices() -> list[Device]:
         infos: list[dict[str, Any]] = library["devices"]
         for index, info in enumerate(infos):
             name = f"cuda:{index}" if kind == "cuda" else kind
-            rows.append(_row(name, kind, True, "", info, [str(v) for v in library["versions"]]))
+            runs = [str(v) for v in library["versions"] if _capability(v) in (0, _capability_of(info))]
+            rows.append(_row(name, kind, True, "", info, runs))
     return rows
+
+
+def _capability(version: str) -> int:
+    """The only compute capability that a version runs on, as 90 for 9.0; 0: any."""
+    return next(int(v["compute_capability"]) for v in _versions() if v["name"] == version)
+
+
+def _capability_of(info: dict[str, Any]) -> int:
+    return 10 * int(info["compute_major"]) + int(info["compute_minor"])
 
 
 def _row(name: str, kind: str, usable: bool, why: str, info: dict[str, Any], versions: list[str]) -> Device:
@@ -120,9 +130,10 @@ def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool 
     """Device and version from what was asked for.
 
     device "auto": cuda if one is usable, else cpu. version "auto": the newest that the device runs; in float32, the newest with
-    float32 convolutions of its own. A version asked for by name
-    with device "auto" and no usable cuda falls back with a note: to the cpu kernel set (training at a usable speed), or with
-    kernels_first to that version's own kernels on the emulated device (single operations). What else is not there raises.
+    float32 convolutions of its own. A version for one compute capability only (v7) runs when it is asked for by name: no GPU has
+    shown yet what it is worth. A version asked for by name with device "auto" and no usable cuda falls back with a note: to the
+    cpu kernel set (training at a usable speed), or with kernels_first to that version's own kernels on the emulated device
+    (single operations). What else is not there raises.
     """
     here = devices()
     known = {v["name"]: v["kinds"] for v in _versions()}
@@ -162,6 +173,13 @@ def _named(version: str, device: str, here: list[Device], known: dict[str, list[
         there = ", ".join(d["name"] for d in rows)
         raise DeviceError(f"there is no device {device}; this machine has {there}")
     if version != "auto":
+        wanted = _capability(version)
+        if version not in row["versions"] and kind in known[version] and wanted:
+            others = [v for v in row["versions"] if v != "cpu"]
+            raise UnsupportedError(
+                f"version {version} needs compute capability {wanted // 10}.{wanted % 10}, and {row['description']} has another; "
+                f"choose one of auto, {', '.join(others)}"
+            )
         if version not in row["versions"]:
             raise UnsupportedError(
                 f"version {version} does not run on device {device}: it runs on {', '.join(known[version])}; "
@@ -170,7 +188,7 @@ def _named(version: str, device: str, here: list[Device], known: dict[str, list[
         return Choice(name, [version], "")
     if not row["versions"]:
         raise DeviceError(f"device {device} has no kernel set in this build")
-    newest_first = row["versions"][::-1]
+    newest_first = [v for v in row["versions"][::-1] if not _capability(v)]
     if precision in ("fp32", "fp32-exact"):
         borrows = {v["name"]: bool(v["float32_from"]) for v in _versions()}
         newest_first.sort(key=lambda v: borrows[v])
