@@ -26,7 +26,7 @@ from machine import about_run, cpu_name
 ROOT = Path(__file__).resolve().parent.parent
 # Relative to eager PyTorch. Sums that round the other way at a ReLU or a maximum move gradients by 1e-5, behind a batch norm by
 # more, behind many of them by percents: PyTorch's channels_last mode is 5 % from float64 on dsresnet. For modes other than eager
-# the bound only finds what is plainly wrong. benchmarks/cpu_accuracy.py measures accuracy.
+# the bound only finds what is plainly wrong, which is then left out and said. benchmarks/cpu_accuracy.py measures accuracy.
 GRADIENTS = {"cifar10_autoencoder": 1e-4, "liae_ud": 1e-3}
 BEHIND_NORMS, OTHER_MODES = 2e-2, 0.2
 LOSS = 1e-4
@@ -86,7 +86,7 @@ def compare(name: str, batch: int, modes: list[str], pairs: int, brief: int) -> 
             try:
                 side, apart = opened(name, batch, mode, ours, shapes, 2 if mode == "compile" else 1)
             except RuntimeError as error:
-                if "differ" in str(error):
+                if "differ" in str(error) and mode == "eager":
                     raise
                 records[mode] = about | {"mode": mode, "skipped": str(error)[:300]}
                 print(f"{name} {mode}: skipped: {error}", file=sys.stderr)
