@@ -82,8 +82,12 @@ def fastest_float32(records: Records) -> dict[str, Any] | None:
     return min(timed, key=lambda r: float(r["ratio"]["median"]), default=None)
 
 
+def _failure(r: dict[str, Any]) -> str:
+    return "left out: its gradients are not eager's" if "gradients differ" in r["skipped"] else "failed"
+
+
 def said(r: dict[str, Any], named: bool = True) -> str:
-    return (f"{r['mode']} " if named else "") + (f"{r['ratio']['median']:.1f}" if "ratio" in r else "failed")
+    return (f"{r['mode']} " if named else "") + (f"{r['ratio']['median']:.1f}" if "ratio" in r else _failure(r))
 
 
 def short(cpu: str) -> str:
