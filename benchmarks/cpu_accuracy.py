@@ -3,8 +3,10 @@
     python benchmarks/cpu_accuracy.py [--networks dsresnet ...] [--draws 5] [--out results.jsonl]
 
 Errors are L2, relative: of the output, of dx and of dw for a layer; of all outputs and of all gradients as one vector for a
-network, the median over some draws of weights and images. Layers are the zoo's, on maps of at most 32 pixels a side and with at
-most 256 channels.
+network, the median over some draws of weights and images. A sum that rounds to the other side of a ReLU's zero, or of another
+pixel's maximum, switches a gradient on or off: for networks without batch norm the gradients are compared again with those of
+float64 at the decisions that each side has taken, which leaves rounding alone. Layers are the zoo's, on maps of at most 32
+pixels a side and with at most 256 channels.
 benchmarks/cpu_tables.py puts the results into docs/cpu.md.
 """
 
@@ -116,6 +118,64 @@ ALGORITHMS = (
 )  # fmt: skip
 
 
+WITHOUT_NORMS = ("cifar10_autoencoder", "liae_ud")  # what predict() computes is then what a training step does
+
+
+class Deciding:
+    """In torch.nn.functional's place: writes down what passes a ReLU and which pixel a maximum takes, or does as was written."""
+
+    def __init__(self, taken: list[Any] | None = None) -> None:
+        self.taken = iter(taken) if taken is not None else None
+        self.written: list[Any] = []
+        self.results: list[Any] = []  # of float64, in order
+
+    def __getattr__(self, name: str) -> Any:
+        from torch.nn import functional
+
+        return getattr(functional, name)
+
+    def decide(self, own: Any) -> Any:
+        decided = next(self.taken) if self.taken is not None else own
+        self.written.append(decided)
+        return decided
+
+    def relu(self, x: Any) -> Any:
+        return self.leaky_relu(x, 0.0)
+
+    def leaky_relu(self, x: Any, slope: float) -> Any:
+        import torch
+
+        y = torch.where(self.decide(x > 0), x, slope * x)
+        self.results.append(y.detach())
+        return y
+
+    def max_pool2d(self, x: Any, size: int) -> Any:
+        from torch.nn import functional
+
+        self.results.append(x.detach())
+        y, index = functional.max_pool2d(x, size, return_indices=True)
+        index = self.decide(index)
+        return x.flatten(2).gather(2, index.flatten(2)).reshape(y.shape)
+
+
+def decisions_of(model: Any, x: Any, exact: Deciding) -> list[Any]:
+    """Those of our own forward pass, in the twin's order: each of its maps is the closest of ours."""
+    import torch
+
+    values = [t for call in model.calls for t in call.outputs if type(call.layer).__name__ in ("ReLU", "LeakyReLU")]
+    ours = [torch.from_numpy(v) for v in model.engine.predict(x, values)]
+    found = []
+    for wanted, decided in zip(exact.results, exact.written, strict=True):
+        alike = [v for v in ours if v.shape == wanted.shape]
+        nearest = min(alike, key=lambda v: float((v - wanted).norm()))
+        assert float((nearest - wanted).norm() / wanted.norm()) < 1e-4, "this map of the twin is none of ours"
+        if decided.dtype == torch.bool:
+            found.append(nearest > 0)
+        else:
+            found.append(torch.nn.functional.max_pool2d(nearest, 2, return_indices=True)[1])
+    return found
+
+
 def network_errors(name: str, draws: int) -> dict[str, Any]:
     import torch
     import torch_twins as twins
@@ -152,17 +212,21 @@ def network_errors(name: str, draws: int) -> dict[str, Any]:
         twin = made[name][0]()
         twin.load_state_dict({k: torch.tensor(v) for k, v in model.state_dict().items()}, strict=False)
 
-        def run(kind: Any, twin: Any = twin, x: Any = x, y: Any = y) -> tuple[Any, Any]:
+        def run(kind: Any, decide: Any = torch.nn.functional, twin: Any = twin, x: Any = x, y: Any = y) -> tuple[Any, Any]:
             net = copy.deepcopy(twin).to(kind)
+            twins.F = torch.nn.functional
             with torch.no_grad():
                 outputs = copy.deepcopy(net).eval()(*[torch.tensor(v).to(kind) for v in x])
+            twins.F = decide
             made[name][1](net(*[torch.tensor(v).to(kind) for v in x]), [torch.tensor(v).to(kind) for v in y]).backward()
+            twins.F = torch.nn.functional
             return [o.double().numpy() for o in outputs], {k: p.grad.double().numpy() for k, p in net.named_parameters()}
 
         def flat(values: Any) -> Any:
             return np.concatenate([np.asarray(v, np.float64).ravel() for v in values])
 
-        right, theirs = run(torch.float64), run(torch.float32)
+        exactly, roundly = Deciding(), Deciding()
+        right, theirs = run(torch.float64, exactly), run(torch.float32, roundly)
         predicted = model.predict(x)
         outputs = [predicted] if len(right[0]) == 1 else predicted
         gradients = model.gradients(x, None if objective.data == "images" else y)
@@ -173,9 +237,19 @@ def network_errors(name: str, draws: int) -> dict[str, Any]:
         ):
             truth = flat(exact)
             row += [error(flat(mine), truth), error(flat(his), truth)]
+        if name in WITHOUT_NORMS:
+            taken = decisions_of(model, x, exactly)
+            for mine, decided in ((gradients, taken), (theirs[1], roundly.written)):
+                truth = flat(run(torch.float64, Deciding(decided))[1].values())
+                row.append(error(flat([mine[k] for k in right[1]]), truth))
+            for decided in (taken, roundly.written):
+                row.append(sum(int((a != b).sum()) for a, b in zip(decided, exactly.written, strict=True)))
         rows.append(row)
     median = [float(v) for v in np.median(rows, axis=0)]
-    return {"network": name, "arguments": arguments, "draws": draws, "outputs": median[:2], "gradients": median[2:]}
+    record = {"network": name, "arguments": arguments, "draws": draws, "outputs": median[:2], "gradients": median[2:4]}
+    if name in WITHOUT_NORMS:
+        record |= {"at_own_decisions": median[4:6], "other_decisions": median[6:]}
+    return record
 
 
 def main() -> int:
@@ -184,18 +258,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--no-layers", action="store_true", help="networks only")
     parser.add_argument("--out", type=Path, help="JSON lines are appended here")
     options = parser.parse_args()
     about = about_run(ROOT) | {"cpu": cpu_name(), "benchmark": "cpu_accuracy"}
-    records = [r for layer in LAYERS for r in layer_errors(layer)]
+    records = [] if options.no_layers else [r for layer in LAYERS for r in layer_errors(layer)]
     for r in records:
         errors = " ".join(f"{e:.2e}" for e in r["errors"])
         print(f"{r['layer']:30} {r['algorithm']:12} {errors}{'  <- chosen' if r['chosen'] else ''}")
     for name in options.networks:
         records.append(network_errors(name, options.draws))
-        print(
-            name, *(f"{k} {records[-1][k][0]:.2e} PyTorch {records[-1][k][1]:.2e}" for k in ("outputs", "gradients")), flush=True
-        )
+        print(name, *(f"{k} {v[0]:.3g} PyTorch {v[1]:.3g}" for k, v in records[-1].items() if isinstance(v, list)), flush=True)
     if options.out:
         with options.out.open("a") as file:
             file.writelines(json.dumps(r | about) + "\n" for r in records)
