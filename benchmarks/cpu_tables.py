@@ -149,9 +149,16 @@ def accuracy() -> str:
         cells = []
         for mine, his in (r["outputs"], r["gradients"]):
             cells += [f"{mine:.1e} / {his:.1e}", f"{mine / his:.2f}"]
+        if "at_own_decisions" in r:
+            (mine, his), (flips, his_flips) = r["at_own_decisions"], r["other_decisions"]
+            cells += [f"{mine:.1e} / {his:.1e}", f"{mine / his:.2f}", f"{flips:.0f} / {his_flips:.0f}"]
+        else:
+            cells += ["-", "-", "-"]
         networks.append([r["network"], *cells])
     of_layers = markdown(["layer", "algorithm", "output", "dx", "dw"], rows)
-    of_networks = markdown(["network", "outputs: ours / PyTorch", "ratio", "gradients: ours / PyTorch", "ratio"], networks)
+    head = ["network", "outputs: ours / PyTorch", "ratio", "gradients: ours / PyTorch", "ratio"]
+    head += ["gradients at each one's own decisions", "ratio", "decisions unlike float64's"]
+    of_networks = markdown(head, networks)
     about = f"PyTorch {records[0]['torch']}, {records[0]['when'][:10]}, {records[0]['cpu']}."
     return f"{of_networks}\n\nLayer by layer, in units of 1e-7:\n\n{of_layers}\n\n{about}"
 
