@@ -77,6 +77,13 @@ def count(version: str, precision: str, batch: int, blocks: int) -> Iterator[Row
                 }  # fmt: skip
 
 
+def borrowers() -> set[str]:
+    """Versions that take over another's float32 convolutions."""
+    from warploom import _core
+
+    return {v["name"] for v in _core.versions() if v["float32_from"]}
+
+
 def total(rows: list[Row], space: str) -> tuple[float, float]:
     """(moved, ideal) of all kernels of an operation, scaled from the counted blocks to all."""
     moved = ideal = 0.0
@@ -104,8 +111,8 @@ def traffic_cell(rows: list[Row]) -> str:
 def tables(rows: list[Row]) -> str:
     columns = list(dict.fromkeys((r["version"], r["precision"]) for r in rows))
     # A version that inherits its float32 convolutions has no column of its own for them.
-    lower = {v for v, p in columns if p != "fp32"}
-    columns = [c for c in columns if c[1] != "fp32" or c[0] not in lower]
+    inherits = borrowers()
+    columns = [c for c in columns if c[1] != "fp32" or c[0] not in inherits]
     names = [v if p == "fp32" else f"{v} {p}" for v, p in columns]
     head = ["| layer | direction | " + " | ".join(names) + " |", "|-|-|" + "-|" * len(names)]
 
@@ -147,10 +154,10 @@ def write_tables(rows: list[Row]) -> None:
 
 def unclean(rows: list[Row], wanted: list[str]) -> list[str]:
     """Kernels of conv2 ... conv5 that ask for too many sectors or meet bank conflicts, inherited float32 ones left out."""
-    lower = {r["version"] for r in rows if r["precision"] != "fp32"}
+    inherits = borrowers()
     found = []
     for r in rows:
-        inherited = r["precision"] == "fp32" and r["version"] in lower
+        inherited = r["precision"] == "fp32" and r["version"] in inherits
         if r["version"] not in wanted or r["layer"] == "conv1" or inherited:
             continue
         if r["coalescing"] > SECTORS_AT_MOST or r["conflicts"] > WAVEFRONTS_AT_MOST:

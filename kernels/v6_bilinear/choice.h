@@ -27,8 +27,7 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline std::string shape_error(const Conv2dShape& s, const Fusion& f) {
   const std::string why = conv2d_shape_error(s);
   if (!why.empty()) return why;
-  if (f.precision == Precision::fp32_exact || f.precision == Precision::fp16)
-    return "v6's schemes compute in precision fp32; other precisions are those of v5 and v2";
+  if (f.precision != Precision::fp32) return "v6's schemes compute in precision fp32; other precisions are those of v5 and v2";
   if (s.KH != 3 || s.KW != 3 || s.stride_h != 1 || s.stride_w != 1 || s.groups != 1)
     return "v6's schemes are for 3x3 convolutions of stride 1 with one group";
   if (s.N < 1) return "v6's schemes need at least one image";
@@ -90,16 +89,12 @@ inline std::string few_inputs_error(const Conv2dShape& s, const Fusion& f) {
 // Its sums are few; what pays is that the map before a pool or an activation is not written.
 inline bool few_inputs_pay(const Conv2dShape& s) { return s.C_in <= 4 && s.C_out >= 16; }
 
-// In bf16 and tf32 only a first layer is this version's, its operands rounded, without tensor cores: 27 products an output would leave
-// them waiting for loads of single channels. fp16's gradients want a scale, which is v5's.
-inline bool lower_precision(const Fusion& f) { return f.precision != Precision::fp32; }
-
 // The scheme, or none and why.
 inline Scheme choose(const Conv2dShape& s, const Fusion& f, std::string* why = nullptr) {
   std::string reason = shape_error(s, f);
   const char* forced = std::getenv("WARPLOOM_BILINEAR");
   Scheme best = Scheme::none;
-  if (reason.empty() && forced && *forced && !lower_precision(f)) {
+  if (reason.empty() && forced && *forced) {
     reason = "WARPLOOM_BILINEAR is \"" + std::string(forced) + "\"";
     if (std::string(forced) == scheme_name(Scheme::few_inputs)) {
       reason = few_inputs_error(s, f);
@@ -112,8 +107,6 @@ inline Scheme choose(const Conv2dShape& s, const Fusion& f, std::string* why = n
       }
   } else if (reason.empty() && few_inputs_pay(s) && few_inputs_error(s, f).empty()) {
     best = Scheme::few_inputs;
-  } else if (reason.empty() && lower_precision(f)) {
-    reason = "v6's schemes compute in precision fp32; other precisions are those of v5 and v2";
   } else if (reason.empty()) {
     double lowest = direct_cost(s, f);
     reason = "v6's schemes would cost this shape more than a direct convolution";

@@ -1,7 +1,6 @@
 // conv2d.cu (v6): the convolution entries: y = pool(activation(conv(upsample(x), w) + bias)) and its gradients. Host code only: what a
 // scheme takes goes to convolution.cu, everything else to v5, whose float32 is v2's.
 #include <algorithm>
-#include <type_traits>
 
 #include "../v2_tiled_nhwc/table.h"
 #include "../v5_tensor_cores/table.h"
@@ -22,11 +21,6 @@ static int64_t workspace_direct(const Args& a, const Entry<Args>& entry) {
   return entry.workspace_bytes ? entry.workspace_bytes(a) : 0;
 }
 
-// Where the GPU cannot round to the precision; v5 then says so.
-static bool lacks_precision(const Fusion& f, const Context& context) {
-  return lower_precision(f) && context.device && context.device->compute_major < 8;
-}
-
 // ---- Forward ----
 
 static int64_t forward(const Context* context, Scheme scheme, const Conv2dForward& a) {
@@ -38,7 +32,7 @@ static int64_t forward(const Context* context, Scheme scheme, const Conv2dForwar
   y.bias = a.bias.ptr(), y.activation = a.fusion.activation, y.slope = a.fusion.negative_slope;
   y.y = a.y.ptr(), y.codes = a.saved.ptr<unsigned char>();
   if (scheme == Scheme::few_inputs) {
-    if (context) few_inputs_forward(*context, a.fusion.precision, s.N, x, s.pad_top, s.pad_left, a.w.ptr(), y);
+    if (context) few_inputs_forward(*context, s.N, x, s.pad_top, s.pad_left, a.w.ptr(), y);
     return 0;
   }
   return convolve(context, scheme, FilterForm::forward, s.N, x, up == 2 ? 1 : s.pad_top, up == 2 ? 1 : s.pad_left, s.C_in,
@@ -47,7 +41,7 @@ static int64_t forward(const Context* context, Scheme scheme, const Conv2dForwar
 
 static void run_forward(const Conv2dForward& a, const Context& context) {
   const Scheme scheme = choose(a.s, a.fusion);
-  if (scheme == Scheme::none || lacks_precision(a.fusion, context)) return v5::table().conv2d_forward.run(a, context);
+  if (scheme == Scheme::none) return v5::table().conv2d_forward.run(a, context);
   forward(&context, scheme, a);
 }
 static std::string why_not_forward(const Conv2dForward& a) {
@@ -74,7 +68,7 @@ Entry<Conv2dForward> conv2d_forward() {
 
 static Gradients gradients(Scheme scheme, const Conv2dShape& s, const Fusion& f, const In& dy, const In& saved) {
   Gradients g;
-  g.scheme = scheme, g.s = s, g.precision = f.precision;
+  g.scheme = scheme, g.s = s;
   g.dy = {dy.ptr(), f.pool == 2 ? saved.ptr<unsigned char>() : nullptr,
           s.OH,     s.OW,
           s.C_out,  f.activation == Activation::leaky_relu ? f.negative_slope : f.activation == Activation::none ? 1.0f : 0.0f};
@@ -116,8 +110,7 @@ static Scheme choose_gradient(const Args& a, std::string* why = nullptr) {
 template <class Args>
 static Scheme choose_part(const Args& a, std::string* why = nullptr) {
   const Scheme scheme = choose_gradient(a, why);
-  const bool winograd = std::is_same_v<Args, Conv2dBackwardInput> && lower_precision(a.fusion);  // which tensor cores beat
-  return scheme == Scheme::few_inputs && (a.fusion.pool == 1 || winograd) ? Scheme::none : scheme;
+  return scheme == Scheme::few_inputs && a.fusion.pool == 1 ? Scheme::none : scheme;
 }
 static int64_t differentiate_part(const Context* context, Gradients g) {
   if (g.scheme != Scheme::few_inputs) return differentiate(context, g);
@@ -130,7 +123,7 @@ template <class Args, Entry<Args> OpTable::* kEntry>
 struct Gradient {
   static void run(const Args& a, const Context& context) {
     const Scheme scheme = choose_part(a);
-    if (scheme == Scheme::none || lacks_precision(a.fusion, context)) return (v5::table().*kEntry).run(a, context);
+    if (scheme == Scheme::none) return (v5::table().*kEntry).run(a, context);
     differentiate_part(&context, gradients(scheme, a));
   }
   static std::string why_not(const Args& a) {

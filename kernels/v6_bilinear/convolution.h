@@ -28,7 +28,6 @@ int64_t convolve(const Context* context, Scheme scheme, FilterForm form, int ima
                  int C, int N, const float* w, const Result& y);
 
 struct Gradients {
-  Precision precision = Precision::fp32;  // of few_inputs
   Scheme scheme = Scheme::none;
   Conv2dShape s;  // of the convolution; with an upsample, x and dx have half its H and W
   Map dy;
@@ -39,8 +38,8 @@ struct Gradients {
 int64_t differentiate(const Context* context, const Gradients& g);
 
 // The first layer, directly; dw of a pooled dy.
-void few_inputs_forward(const Context& context, Precision precision, int images, const Map& x, int pad_top, int pad_left,
-                        const float* w, const Result& y);
+void few_inputs_forward(const Context& context, int images, const Map& x, int pad_top, int pad_left, const float* w,
+                        const Result& y);
 int64_t few_inputs_weight(const Context* context, const Gradients& g);
 
 }  // namespace warploom::v6

@@ -5,31 +5,17 @@
 //   all taps of one output channel; patches of x stand in shared memory; runs meet in a second pass, in order.
 // From v2: the map before the pool never exists, and dw multiplies one pixel of each window, the maximum: 4 times fewer products.
 //   Bottleneck: forward FFMA issue, dw shared loads (one per product).
-// Preconditions: operands in float32, bf16 or tf32 (of sm_80); 3x3, stride 1, C_in <= 4, forward C_out % 4 == 0 and 16-byte aligned; dw only with a pool of 2x2.
+// Preconditions: 3x3, stride 1, C_in <= 4, forward C_out % 4 == 0 and 16-byte aligned; dw only with a pool of 2x2.
 #include <algorithm>
-#include <type_traits>
 
 #include "../common/portable.cuh"
-#include "../common/tensor_core.cuh"
 #include "apply.cuh"
 #include "convolution.h"
 #include "entries.h"
 
 namespace warploom::v6 {
 
-// An operand as the precision asked for has it; products and sums are float32 whatever it is.
-struct Float32 {};
-template <class T>
-__device__ __forceinline__ float rounded(float v) {
-  if constexpr (std::is_same_v<T, Bf16>)
-    return __uint_as_float(pack2<Bf16>(0.0f, v) & 0xffff0000u);
-  else if constexpr (std::is_same_v<T, Tf32>)
-    return __uint_as_float(round_tf32(__float_as_uint(v)));
-  else
-    return v;
-}
-
-template <class T, int kC, int kPool>
+template <int kC, int kPool>
 __global__ __launch_bounds__(kTransformThreads, kTransformBlocks) void few_inputs_forward_kernel(
     int count, Tiles tiles, const float* __restrict__ x,  // [N, H, W, kC]
     int H, int W, int pad_top, int pad_left,              //
@@ -56,15 +42,13 @@ __global__ __launch_bounds__(kTransformThreads, kTransformBlocks) void few_input
         const int h = h0 + i - pad_top, col = w0 + j - pad_left;
         const bool inside =
             static_cast<unsigned>(h) < static_cast<unsigned>(H) && static_cast<unsigned>(col) < static_cast<unsigned>(W);
-        patch[i][j] = inside ? rounded<T>(x[(h * W + col) * kC + c]) : 0.0f;
+        patch[i][j] = inside ? x[(h * W + col) * kC + c] : 0.0f;
       }
     }
     WL_UNROLL
     for (int tap = 0; tap < 9; ++tap) {
       float g[4];
       copy_vector<4>(g, w + (tap * kC + c) * C_out);
-      WL_UNROLL
-      for (int e = 0; e < 4; ++e) g[e] = rounded<T>(g[e]);
       WL_UNROLL
       for (int p = 0; p < 8; ++p) {
         WL_UNROLL
@@ -95,29 +79,23 @@ __global__ __launch_bounds__(kTransformThreads, kTransformBlocks) void few_input
   }
 }
 
-// f(operand type, channels as a constant).
-template <class T, class F>
+// f(channels as a constant).
+template <class F>
 static void with_channels(int channels, F&& f) {
   switch (channels) {
     case 1:
-      return f(T(), std::integral_constant<int, 1>());
+      return f(std::integral_constant<int, 1>());
     case 2:
-      return f(T(), std::integral_constant<int, 2>());
+      return f(std::integral_constant<int, 2>());
     case 3:
-      return f(T(), std::integral_constant<int, 3>());
+      return f(std::integral_constant<int, 3>());
     default:
-      return f(T(), std::integral_constant<int, 4>());
+      return f(std::integral_constant<int, 4>());
   }
 }
-template <class F>
-static void with_operands(Precision precision, int channels, F&& f) {
-  if (precision == Precision::bf16) return with_channels<Bf16>(channels, f);
-  if (precision == Precision::tf32) return with_channels<Tf32>(channels, f);
-  with_channels<Float32>(channels, f);
-}
 
-void few_inputs_forward(const Context& context, Precision precision, int images, const Map& x, int pad_top, int pad_left,
-                        const float* w, const Result& to) {
+void few_inputs_forward(const Context& context, int images, const Map& x, int pad_top, int pad_left, const float* w,
+                        const Result& to) {
   if (!aligned16(w, to.bias, to.y, to.codes))
     throw DeviceError("v6's direct convolution of few inputs needs 16-byte aligned buffers");
   Tiles tiles;
@@ -128,10 +106,9 @@ void few_inputs_forward(const Context& context, Precision precision, int images,
   const int64_t threads_each = int64_t(tiles.TH) * tiles.TW * (to.C / 4);
   const int most = static_cast<int>(std::max<int64_t>(((int64_t(1) << 31) - 1) / threads_each, 1));
   const int64_t x_image = int64_t(x.H) * x.W * x.C, y_image = int64_t(to.H / to.pool) * (to.W / to.pool) * to.C;
-  with_operands(precision, x.C, [&](auto operand, auto channels) {
-    using T = decltype(operand);
+  with_channels(x.C, [&](auto channels) {
     constexpr int kC = decltype(channels)::value;
-    const auto kernel = to.pool == 2 ? few_inputs_forward_kernel<T, kC, 2> : few_inputs_forward_kernel<T, kC, 1>;
+    const auto kernel = to.pool == 2 ? few_inputs_forward_kernel<kC, 2> : few_inputs_forward_kernel<kC, 1>;
     for (int first = 0; first < images; first += most) {
       const int threads = static_cast<int>(std::min(most, images - first) * threads_each);
       launch(context, "v6::few_inputs_forward_kernel", kernel, dim3(blocks_for(threads, kTransformThreads)),
@@ -143,7 +120,7 @@ void few_inputs_forward(const Context& context, Precision precision, int images,
 
 constexpr int kWindows = 16, kPatchWidth = 2 * kWindows + 2, kWeightThreads = 256, kRunsAtMost = 264, kAhead = 4;
 
-template <class T, int kC>
+template <int kC>
 __global__ __launch_bounds__(kWeightThreads) void few_inputs_weight_kernel(
     int rows, int rows_per_run, int PH, int PW, int C_out, float slope, const float* __restrict__ dy,  // [rows, PW, C_out]
     const unsigned char* __restrict__ codes,                                                           // [rows, PW, C_out]
@@ -165,7 +142,7 @@ __global__ __launch_bounds__(kWeightThreads) void few_inputs_weight_kernel(
         const int col = 2 * p0 - pad_left + in_line / kC;
         const bool inside =
             static_cast<unsigned>(h) < static_cast<unsigned>(H) && static_cast<unsigned>(col) < static_cast<unsigned>(W);
-        patch[i] = inside ? rounded<T>(from[(h * W + col) * kC + in_line % kC]) : 0.0f;
+        patch[i] = inside ? from[(h * W + col) * kC + in_line % kC] : 0.0f;
       }
       __syncthreads();
       if (channel >= C_out) continue;
@@ -183,7 +160,7 @@ __global__ __launch_bounds__(kWeightThreads) void few_inputs_weight_kernel(
         WL_UNROLL
         for (int i = 0; i < kAhead; ++i) {
           if (i0 + i >= windows) continue;
-          const float g = rounded<T>(code[i] & 4 ? slope * v[i] : v[i]);
+          const float g = code[i] & 4 ? slope * v[i] : v[i];
           const float* const pixel = patch + ((code[i] >> 1 & 1) * kPatchWidth + 2 * (i0 + i) + (code[i] & 1)) * kC;
           WL_UNROLL
           for (int t = 0; t < 9 * kC; ++t) sum[t] += g * pixel[(t / kC / 3 * kPatchWidth + t / kC % 3) * kC + t % kC];
@@ -225,8 +202,8 @@ int64_t few_inputs_weight(const Context* context, const Gradients& g) {
   float* const partials = space.take(int64_t(runs) * count);
   if (!context) return space.bytes();
   const int threads = std::min(kWeightThreads, (s.C_out + 31) / 32 * 32);
-  with_operands(g.precision, s.C_in, [&](auto operand, auto channels) {
-    launch(*context, "v6::few_inputs_weight_kernel", few_inputs_weight_kernel<decltype(operand), decltype(channels)::value>,
+  with_channels(s.C_in, [&](auto channels) {
+    launch(*context, "v6::few_inputs_weight_kernel", few_inputs_weight_kernel<decltype(channels)::value>,
            dim3(blocks_for(s.C_out, threads), static_cast<unsigned>(runs)), dim3(static_cast<unsigned>(threads)), 0, rows,
            rows_per_run, PH, PW, s.C_out, g.dy.slope, g.dy.data, g.dy.codes, g.x, s.H, s.W, s.pad_top, s.pad_left, partials);
   });
