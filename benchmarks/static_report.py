@@ -138,14 +138,17 @@ def bytes_of(opcode: str) -> int:
 
 
 def hottest_loop(code: list[tuple[int, str, str]]) -> Loop:
-    """Backward branches span the loops; of those that hold no smaller loop with multiply-adds, the one with the most."""
+    """Backward branches span the loops; of those that hold no smaller loop with multiply-adds, the one with the most.
+
+    What waits for a barrier waits behind the function's end and branches back from there: a span with an end in it is no loop.
+    """
     spans = []
     for address, opcode, operands in code:
         target = re.search(r"0x([0-9a-f]+)\s*$", operands)
         if opcode.split(".")[0] == "BRA" and target and int(target[1], 16) < address:
             spans.append((int(target[1], 16), address))
     bodies = [(s, [o for a, o, _ in code if s[0] <= a <= s[1]]) for s in sorted(set(spans))]
-    working = [(s, ops) for s, ops in bodies if multiply_adds(ops)[0]]
+    working = [(s, ops) for s, ops in bodies if multiply_adds(ops)[0] and "EXIT" not in ops]
     inner = [(s, ops) for s, ops in working if not any(t != s and s[0] <= t[0] and t[1] <= s[1] for t, _ in working)]
     if not inner:
         return Loop()

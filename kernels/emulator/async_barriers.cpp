@@ -60,6 +60,7 @@ void barrier_init(void* barrier, uint32_t arrivals, Site site) {
 void fence_async_proxy() {
   if (AsyncState* s = current_worker->async)
     for (int i = 0; i < s->count; ++i) s->barriers[i].published = true;
+  hooks::async_proxy_fenced(*current_worker, current_fiber());
 }
 
 void complete_if_due(Worker& w, AsyncBarrierState& b) {

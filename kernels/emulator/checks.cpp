@@ -361,7 +361,10 @@ void bulk_issued(Worker&, int, void* shared, const void* global, size_t bytes, s
     access<Kind::read, true>(static_cast<const char*>(global) + k, 1, caller);
   for (size_t k = 0; k < bytes; k += 16) access<Kind::write, true>(static_cast<char*>(shared) + k, 16, caller);
   const uintptr_t offset = reinterpret_cast<uintptr_t>(shared) - c.shared_base;
-  for (size_t k = 0; k < bytes; k += 4) c.written[(offset + k) >> 2] = c.block_serial << 4;
+  for (size_t k = 0; k < bytes; k += 4) {
+    c.written[(offset + k) >> 2] = c.block_serial << 4;
+    c.cells[(offset + k) >> 2].writer |= kByCopy;  // even its own thread must wait
+  }
 }
 
 void bulk_landed(Worker& w, void* shared, size_t bytes) {
@@ -370,7 +373,23 @@ void bulk_landed(Worker& w, void* shared, size_t bytes) {
   for (size_t k = 0; k < bytes; k += 4) c.written[(offset + k) >> 2] = c.block_serial << 4 | static_cast<uint32_t>(kMask);
 }
 
-void matrix_read(const void* shared, size_t bytes, const void* caller) { access<Kind::read, true>(shared, bytes, caller); }
+// By the tensor cores, which see what threads wrote only after a fence of those threads.
+void matrix_read(const void* shared, size_t bytes, const void* caller) {
+  access<Kind::read, true>(shared, bytes, caller);
+  CheckState& c = *current_fiber()->checks;
+  const uintptr_t word = (reinterpret_cast<uintptr_t>(shared) - c.shared_base) >> 2;
+  for (size_t k = 0; k < bytes / 4; ++k) {
+    const uint64_t writer = c.cells[word + k].writer;
+    if (writer >> shared_tag::kSerial != c.serial || writer & kByCopy) continue;
+    const unsigned thread = static_cast<unsigned>(writer >> shared_tag::kThread & kThreadMask);
+    const uint64_t then = writer >> shared_tag::kClock & shared_tag::kClockMask;
+    if (c.fence_block[thread] == c.block_serial && c.fence_clock[thread] > then) continue;
+    raise_text(reinterpret_cast<uintptr_t>(caller),
+               "wgmma reads shared memory that thread number %u wrote without a fence.proxy.async since: it may see what was "
+               "there before",
+               thread);
+  }
+}
 
 // The word itself belongs to the barrier operations: only whether it may lie there is looked at.
 void async_barrier_opened(Worker& w, int barrier, const void* word, const void* caller) {

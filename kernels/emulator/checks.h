@@ -24,6 +24,7 @@ struct Cell {
 };
 constexpr uint64_t kMask = 0xf;         // bytes of the word
 constexpr uint64_t kManyNear = 1 << 4;  // reader: also other lanes of its warp (shared), other warps of its block (global)
+constexpr uint64_t kByCopy = 1 << 4;    // writer (shared): the copy engine, for that thread
 constexpr uint64_t kManyFar = 1 << 5;   // reader: also other warps (shared), other blocks (global)
 
 namespace shared_tag {
@@ -103,6 +104,8 @@ struct CheckState {  // one per worker
   WarpClock clocks[kMaxThreads / 32];
   AsyncOrder* order = nullptr;  // made at the first mbarrier
   bool ordered = false;         // the running block has one
+  // Each thread's last fence.proxy.async: in which block, and at which clock of its warp. What it wrote before, wgmma may read.
+  uint32_t fence_block[kMaxThreads] = {}, fence_clock[kMaxThreads] = {};
 };
 
 struct Segment {  // a stretch of device memory that kernels may touch

@@ -36,6 +36,7 @@ void async_barrier_passed(Worker& w, Fiber* self, int barrier);
 void bulk_issued(Worker& w, int barrier, void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller);
 void bulk_landed(Worker& w, void* shared, size_t bytes);
 void matrix_read(const void* shared, size_t bytes, const void* caller);  // by wgmma
+void async_proxy_fenced(Worker& w, Fiber* self);
 #else
 inline void async_barrier_opened(Worker&, int, const void*, const void*) {}
 inline void async_barrier_arrived(Worker&, Fiber*, int) {}
@@ -44,6 +45,7 @@ inline void async_barrier_completed(Worker&, int) {}
 inline void async_barrier_passed(Worker&, Fiber*, int) {}
 inline void bulk_landed(Worker&, void*, size_t) {}
 inline void matrix_read(const void*, size_t, const void*) {}
+inline void async_proxy_fenced(Worker&, Fiber*) {}
 constexpr size_t kRedZone = 0;
 inline void shared_opened(Worker&, size_t, size_t) {}
 inline void barrier_without(Worker&, Fiber*) {}

@@ -76,17 +76,21 @@ inline void take_later(uint16_t (&mine)[kMaxThreads / 32], const uint16_t (&othe
     if (other[i] > mine[i]) mine[i] = other[i];
 }
 
+// The warp's clock goes on: what its lanes do from now on is later.
+uint32_t tick(Worker& w, Fiber* self) {
+  CheckState& c = *w.checks;
+  WarpClock& k = c.clocks[self->number >> 5];
+  if (k.clock < 0xffff) ++k.clock;
+  for (unsigned i = 0; i < w.fiber_count; ++i)
+    if (w.fibers[i].warp == self->warp) set_tags(c, &w.fibers[i]);
+  return k.clock;
+}
+
 // Hands on what `self` knows, and all that its warp has done until now.
 void release(Worker& w, Fiber* self, int barrier) {
-  CheckState& c = *w.checks;
-  AsyncOrder& order = *c.order;
-  const unsigned warp = self->number >> 5;
-  WarpClock& k = c.clocks[warp];
-  if (k.clock < 0xffff) ++k.clock;
+  AsyncOrder& order = *w.checks->order;
   take_later(order.arrived[barrier], order.seen[self->number]);
-  order.arrived[barrier][warp] = static_cast<uint16_t>(k.clock);
-  for (unsigned i = 0; i < w.fiber_count; ++i)  // what its lanes do from now on is later
-    if (w.fibers[i].warp == self->warp) set_tags(c, &w.fibers[i]);
+  order.arrived[barrier][self->number >> 5] = static_cast<uint16_t>(tick(w, self));
 }
 
 }  // namespace
@@ -107,6 +111,12 @@ void open_async_order(Worker& w, int barrier) {
 }
 
 namespace hooks {
+
+void async_proxy_fenced(Worker& w, Fiber* self) {
+  CheckState& c = *w.checks;
+  c.fence_clock[self->number] = tick(w, self);
+  c.fence_block[self->number] = c.block_serial;
+}
 
 void async_barrier_arrived(Worker& w, Fiber* self, int barrier) { release(w, self, barrier); }
 void async_barrier_reached_by_copy(Worker& w, Fiber* issuer, int barrier) { release(w, issuer, barrier); }

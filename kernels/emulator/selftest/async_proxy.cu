@@ -212,7 +212,7 @@ WL_CASE(primitive, bulk_copies_read_early_are_nan) {
 
 // ---- wgmma: A [64][K] in registers by the documented layout, B [K][N] in shared memory along k in the 128-byte swizzle ----
 
-enum class Misuse { none, no_fence, no_wait, other_matrix };
+enum class Misuse { none, no_fence, no_wait, other_matrix, no_proxy_fence };
 template <class T, int N, Misuse kMisuse = Misuse::none>
 __global__ void warpgroup_kernel(const float* a, const float* b, int slabs, float* out) {  // K = slabs * 32 bytes, at most 128
   WL_DYNAMIC_SHARED(unsigned char, tile);                                                  // [N][128]
@@ -229,7 +229,7 @@ __global__ void warpgroup_kernel(const float* a, const float* b, int slabs, floa
     }
     *reinterpret_cast<uint32_t*>(tile + n * 128 + (word / 4 ^ n % 8) * 16 + word % 4 * 4) = v;
   }
-  fence_async_proxy();
+  if (kMisuse != Misuse::no_proxy_fence) fence_async_proxy();
   __syncthreads();
   uint32_t fragment[4][4];
   for (int s = 0; s < slabs; ++s)
@@ -248,13 +248,13 @@ __global__ void warpgroup_kernel(const float* a, const float* b, int slabs, floa
   if (kMisuse != Misuse::no_fence) warpgroup_fence();
   for (int s = 0; s < slabs; ++s) multiply_warpgroup<T, N>(sum, fragment[s], descriptor + s * kNextSlab);
   warpgroup_commit();
-  if (kMisuse != Misuse::no_wait) warpgroup_wait<0>();
+  if (kMisuse != Misuse::no_wait) warpgroup_wait<0>();  // FAULT: matrix_without_proxy_fence
   for (int j = 0; j < N / 8; ++j)
     for (int e = 0; e < 4; ++e) out[(row + e / 2 * 8) * N + 8 * j + 2 * column + e % 2] = sum[j][e];
   if (kMisuse == Misuse::no_wait) warpgroup_wait<0>();
 }
 template <class T, int N, Misuse kMisuse = Misuse::none>
-float* run_warpgroup(Tester& t, int slabs, std::vector<float>* expected) {
+float* run_warpgroup(Tester& t, int slabs, std::vector<float>* expected, const char* name = "warpgroup_kernel") {
   const int K = slabs * 32 / T::kBytes;
   std::vector<float> a(static_cast<size_t>(64 * K)), b(static_cast<size_t>(K * N));
   for (int i = 0; i < 64 * K; ++i) a[static_cast<size_t>(i)] = static_cast<float>((i * 37 + i / 11) % 29 - 14);
@@ -265,7 +265,7 @@ float* run_warpgroup(Tester& t, int slabs, std::vector<float>* expected) {
       for (int n = 0; n < N; ++n)
         (*expected)[static_cast<size_t>(m * N + n)] += a[static_cast<size_t>(m * K + k)] * b[static_cast<size_t>(k * N + n)];
   float* out = t.empty<float>(static_cast<size_t>(64 * N));
-  launch(t.context, "warpgroup_kernel", warpgroup_kernel<T, N, kMisuse>, 1, 128, N * 128, t.upload(a), t.upload(b), slabs, out);
+  launch(t.context, name, warpgroup_kernel<T, N, kMisuse>, 1, 128, N * 128, t.upload(a), t.upload(b), slabs, out);
   return out;
 }
 template <class T, int N>
@@ -337,6 +337,11 @@ WL_CASE(primitive, wgmma_misuse) {
 }
 
 #if defined(WARPLOOM_EMULATOR_CHECKED)
+WL_CASE(broken, matrix_without_proxy_fence) {
+  std::vector<float> expected;
+  run_warpgroup<Bf16, 64, Misuse::no_proxy_fence>(t, 1, &expected, "matrix_without_proxy_fence_kernel");
+}
+
 // The next matrix is copied over one that wgmma may still be reading: the stage is given back before the wait.
 __global__ void matrix_overwritten_kernel(const float* x, float* out) {
   WL_DYNAMIC_SHARED(unsigned char, tile);  // [64][128]
