@@ -33,7 +33,7 @@ VersionOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, emulated or emulated:checked.")]
 PrecisionOption = Annotated[
     str,
-    typer.Option("--precision", help="fp32, fp32-exact (no Winograd and its like), or on tensor cores tf32, bf16, fp16 (v5)."),
+    typer.Option("--precision", help="fp32, fp32-exact (no Winograd and its like), on tensor cores tf32, bf16, fp16 (v5, v7)."),
 ]
 ModelArgument = Annotated[str, typer.Argument(help="A model's name, or a .safetensors file of one.")]
 BatchOption = Annotated[int, typer.Option("--batch-size", min=1, max=LARGEST, help="Images in a step.")]
