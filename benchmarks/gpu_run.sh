@@ -101,7 +101,7 @@ export -f tests_by_version
 export versions
 few='conv_1x4x33x31 or conv_2x3x9x8_to5 or to65_k3x3 or _g3 or k4x4_s2 or conv_2x3x6x8 or pool_2x3x4x6 or bilinear_2x3x5x7 or mse_257 or sgd_259'
 if [ $rehearse = 1 ]; then
-  step "tests on the emulated device" 400 tests.log "tests_by_version emulated emulated conv_1x5x5x7"
+  step "tests on the emulated device" 400 tests.log "tests_by_version emulated emulated conv_1x"
   step "checked emulator" 300 sanitizer.log "python3 -m pytest -q tests/test_ops.py -m emulated -k 'checked and ($few)'"
 else
   step "tests on cuda" 150 tests.log "tests_by_version gpu cuda ''"
