@@ -194,6 +194,7 @@ def network_errors(name: str, draws: int) -> dict[str, Any]:
     }
     objective = models.objective(name, **({"resolution": 64} if name == "liae_ud" else {}))
     rows: list[list[float]] = []
+    apart: list[float] = []  # our gradients from PyTorch's: small beside both errors where both took the same other decision
     for draw in range(draws):
         model = models.get(name, **arguments)
         model.compile(wl.optim.SGD(lr=0.0), objective.make_losses(), version="cpu", device="cpu", batch_size=batch, seed=draw)
@@ -237,6 +238,7 @@ def network_errors(name: str, draws: int) -> dict[str, Any]:
         ):
             truth = flat(exact)
             row += [error(flat(mine), truth), error(flat(his), truth)]
+        apart.append(float(np.linalg.norm(flat(mine) - flat(his)) / np.linalg.norm(truth)))
         if name in WITHOUT_NORMS:
             taken = decisions_of(model, x, exactly)
             for mine, decided in ((gradients, taken), (theirs[1], roundly.written)):
@@ -247,6 +249,7 @@ def network_errors(name: str, draws: int) -> dict[str, Any]:
         rows.append(row)
     median = [float(v) for v in np.median(rows, axis=0)]
     record = {"network": name, "arguments": arguments, "draws": draws, "outputs": median[:2], "gradients": median[2:4]}
+    record["gradients_by_draw"] = [[*row[2:4], a] for row, a in zip(rows, apart, strict=True)]
     if name in WITHOUT_NORMS:
         record |= {"at_own_decisions": median[4:6], "other_decisions": median[6:]}
     return record
@@ -268,7 +271,8 @@ def main() -> int:
         print(f"{r['layer']:30} {r['algorithm']:12} {errors}{'  <- chosen' if r['chosen'] else ''}")
     for name in options.networks:
         records.append(network_errors(name, options.draws))
-        print(name, *(f"{k} {v[0]:.3g} PyTorch {v[1]:.3g}" for k, v in records[-1].items() if isinstance(v, list)), flush=True)
+        pairs = {k: v for k, v in records[-1].items() if isinstance(v, list) and k != "gradients_by_draw"}
+        print(name, *(f"{k} {v[0]:.3g} PyTorch {v[1]:.3g}" for k, v in pairs.items()), flush=True)
     if options.out:
         with options.out.open("a") as file:
             file.writelines(json.dumps(r | about) + "\n" for r in records)

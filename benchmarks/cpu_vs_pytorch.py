@@ -5,9 +5,10 @@
     python benchmarks/cpu_vs_pytorch.py --layers | --encode [--out ...]      the CIFAR-10 layers one by one; 60,000 encoded
 
 Every mode of PyTorch first takes a few steps beside ours; the fastest two then alternate with ours, step by step, each in a
-process of its own with as many threads as ours. Before the timing all gradients are compared, afterwards the losses and once more
-all gradients, of the weights as they are then. What is reported is the median of pairwise ratios: on a shared machine absolute
-times are noise. benchmarks/cpu_tables.py puts the results into docs/cpu.md.
+process of its own with as many threads as ours, after a rest in which the other's threads fall asleep. Before the timing all
+gradients are compared, afterwards the losses and once more all gradients, of the weights as they are then. What is reported is
+the median of pairwise ratios: on a shared machine absolute times are noise. benchmarks/cpu_tables.py puts the results into
+docs/cpu.md.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ def opened(name: str, batch: int, mode: str, ours: Side, shapes: Any, warm: int)
 def alternate(ours: Side, others: dict[str, Side], pairs: int) -> tuple[list[float], dict[str, list[float]]]:
     mine, his = [], {mode: [] for mode in others}  # type: tuple[list[float], dict[str, list[float]]]
     for _ in range(pairs):
-        mine.append(ours.call("step")[0])
+        mine.append(ours.timed("step")[0])
         for mode, side in others.items():
-            his[mode].append(side.call("step")[0])
+            his[mode].append(side.timed("step")[0])
     return mine, his
 
 
