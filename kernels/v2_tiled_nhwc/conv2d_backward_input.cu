@@ -56,7 +56,9 @@ static void run(const Conv2dBackwardInput& a, const Context& context) {
 static std::string why_not(const Conv2dBackwardInput& a) {
   const std::string why = plain_conv2d(a);
   if (!why.empty()) return why;
-  return int64_t(a.s.stride_h) * a.s.stride_w > 65535 ? "stride_h * stride_w must be at most 65535, one grid row each" : "";
+  return int64_t(a.s.stride_h) * a.s.stride_w > 65535
+             ? "stride_h * stride_w must be at most 65535, one grid row each; v1 takes any stride, in fp32"
+             : "";
 }
 
 Entry<Conv2dBackwardInput> conv2d_backward_input() { return {run, why_not, nullptr, nullptr}; }

@@ -42,26 +42,43 @@ inline int64_t reads_of_gradient(const Conv2dShape& s, const Fusion& f) {
   return sums_taps(s, f) ? 8 * tiles + 1 : taps * tiles + (taps * inputs + 127) / 128 + 1;
 }
 
+// Ends a refusal of what is folded in: nothing of it is lost, each part is an operation that this version has.
+constexpr const char* kApart = "; as operations of their own v5 takes the convolution and the rest";
+
 // What the tensor core entries have in common; `folds_activation`: the forward entry. In the gradients an activation goes with its
-// pool, whose maxima tell the signs; without one y would have to be read wherever dy is.
+// pool, whose maxima tell the signs; without one y would have to be read wherever dy is. A refusal names the version that takes the
+// layer, or says that the shape is none, which no version takes.
 template <class Args>
 std::string tensor_core_error(const Args& a, bool folds_activation) {
   const Fusion& f = a.fusion;
   if (f.pool != 1 && f.pool != 2)
-    return "v5 folds a max pool of 2x2 into a convolution, not of " + std::to_string(f.pool) + "x" + std::to_string(f.pool);
-  if (f.pool == 2 && (a.s.OH < 2 || a.s.OW < 2)) return "a map of less than 2x2 pixels has no window of 2x2 to pool";
-  if (f.pool == 2 && f.activation == Activation::sigmoid) return "v5 folds no sigmoid in front of a folded max pool";
+    return "v5 folds a max pool of 2x2 into a convolution, not of " + std::to_string(f.pool) + "x" + std::to_string(f.pool) +
+           kApart;
+  if (f.pool == 2 && (a.s.OH < 2 || a.s.OW < 2))
+    return "a map of less than 2x2 pixels has no window of 2x2 to pool, in no version";
+  if (f.pool == 2 && f.activation == Activation::sigmoid)
+    return std::string("v5 folds no sigmoid in front of a folded max pool") + kApart;
   if (f.pool == 2 && f.activation == Activation::leaky_relu && f.negative_slope < 0.0f)
-    return "v5 tells the slope of a leaky ReLU by the sign of its output; a negative slope hides it";
+    return std::string("v5 tells the slope of a leaky ReLU by the sign of its output; a negative slope hides it") + kApart;
   if (f.activation != Activation::none && f.pool == 1 && !folds_activation)
     return "folded into v5's gradients, y would be read with dy, " + std::to_string(reads_of_gradient(a.s, f)) +
-           " times; as an operation of its own the activation's gradient moves three maps";
+           " times; the activation's gradient moves three maps" + kApart;
   if (f.upsample != 1 && f.upsample != 2)
-    return "v5 folds nearest upsampling by 2 into a convolution, not by " + std::to_string(f.upsample);
+    return "v5 folds nearest upsampling by 2 into a convolution, not by " + std::to_string(f.upsample) + kApart;
   if (f.upsample == 2 && (a.s.stride_h != 1 || a.s.stride_w != 1))
-    return "v5 folds an upsample only into a convolution of stride 1";
-  if (f.upsample == 2 && (a.s.H % 2 || a.s.W % 2)) return "an image upsampled by 2 has an even height and width";
+    return std::string("v5 folds an upsample only into a convolution of stride 1") + kApart;
+  if (f.upsample == 2 && (a.s.H % 2 || a.s.W % 2))
+    return "an image upsampled by 2 has an even height and width, in every version";
   return conv2d_shape_error(a.s);
+}
+
+// The refusal of what v5 leaves to v2's kernels: float32, and groups too small for tensor cores.
+template <class Args>
+std::string left_to_v2(const Args& a, const std::string& why) {
+  const Fusion& f = a.fusion;
+  if (why.empty() || (f.activation == Activation::none && f.pool == 1 && f.upsample == 1)) return why;
+  return std::string("v5 leaves ") + (wants_float32(f) ? "float32" : "groups of at most 4 channels") +
+         " to v2's kernels, which fold nothing into a convolution" + kApart;
 }
 
 inline const char* name_of(Precision p) { return p == Precision::tf32 ? "tf32" : p == Precision::bf16 ? "bf16" : "fp16"; }

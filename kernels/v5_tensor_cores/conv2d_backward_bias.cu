@@ -78,8 +78,8 @@ static void run(const Conv2dBackwardBias& a, const Context& context) {
 }
 
 static std::string why_not(const Conv2dBackwardBias& a) {
-  if (wants_float32(a.fusion)) return v2::table().conv2d_backward_bias.why_not(a);
-  if (a.fusion.pool == 2 && small_groups(a.s)) return "v5 leaves groups of so few channels to v2, which folds no pool";
+  if (wants_float32(a.fusion)) return left_to_v2(a, v2::table().conv2d_backward_bias.why_not(a));
+  if (a.fusion.pool == 2 && small_groups(a.s)) return left_to_v2(a, v2::table().conv2d_backward_bias.why_not(in_float32(a)));
   const std::string why = tensor_core_error(a, false);
   return !why.empty() || pooled(a) ? why : v2::table().conv2d_backward_bias.why_not(plain(a));
 }

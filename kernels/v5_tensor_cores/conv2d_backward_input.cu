@@ -116,10 +116,12 @@ void run_transposed(const Conv2dBackwardInput& a, const Context& context, const 
 }
 
 static std::string why_not(const Conv2dBackwardInput& a) {
-  if (!on_tensor_cores(a)) return v2::table().conv2d_backward_input.why_not(in_float32(a));
+  if (!on_tensor_cores(a)) return left_to_v2(a, v2::table().conv2d_backward_input.why_not(in_float32(a)));
   const std::string why = tensor_core_error(a, false);
   if (!why.empty()) return why;
-  return int64_t(a.s.stride_h) * a.s.stride_w > 65535 ? "stride_h * stride_w must be at most 65535, one grid row each" : "";
+  return int64_t(a.s.stride_h) * a.s.stride_w > 65535
+             ? "stride_h * stride_w must be at most 65535, one grid row each; v1 takes any stride, in fp32"
+             : "";
 }
 
 static const char* algorithm(const Conv2dBackwardInput& a) { return algorithm_name(a.fusion, a.s); }

@@ -310,7 +310,8 @@ static void run(const Conv2dBackwardWeight& a, const Context& context) {
 }
 
 static std::string why_not(const Conv2dBackwardWeight& a) {
-  return on_tensor_cores(a) ? tensor_core_error(a, false) : v2::table().conv2d_backward_weight.why_not(in_float32(a));
+  return on_tensor_cores(a) ? tensor_core_error(a, false)
+                            : left_to_v2(a, v2::table().conv2d_backward_weight.why_not(in_float32(a)));
 }
 
 static const char* algorithm(const Conv2dBackwardWeight& a) { return algorithm_name(a.fusion, a.s); }

@@ -112,7 +112,7 @@ static int64_t workspace_bytes(const Conv2dForward& a) {
 }
 
 static std::string why_not(const Conv2dForward& a) {
-  return on_tensor_cores(a) ? tensor_core_error(a, true) : v2::table().conv2d_forward.why_not(in_float32(a));
+  return on_tensor_cores(a) ? tensor_core_error(a, true) : left_to_v2(a, v2::table().conv2d_forward.why_not(in_float32(a)));
 }
 
 static const char* algorithm(const Conv2dForward& a) { return algorithm_name(a.fusion, a.s); }
