@@ -37,7 +37,7 @@ struct WeightGemm {
 // kFromX: the gradient is x, not dy.
 template <class Tile, bool kVector, bool kUnpool, bool kFromX>
 struct PixelLoader {
-  static constexpr bool kIsGradient = true, kGradientIsA = kFromX, kUnpools = kUnpool;
+  static constexpr bool kKnowsColumns = true, kIsGradient = true, kGradientIsA = kFromX, kUnpools = kUnpool;
   using A = typename Tile::A;
   using B = typename Tile::B;
   static constexpr int kColumns = kVector ? 1 : 4;
@@ -55,7 +55,7 @@ struct PixelLoader {
       : g(g_), x(x_), dy(dy_), codes(codes_), gradient_scale(scale_), p(begin), end(end_), n(n0 + item_column<B>()) {
     WL_UNROLL
     for (int e = 0; e < kColumns; ++e) {
-      const int k = k0 + item_column<A>() + e;
+      const int k = k0 + item_column<A>() + (Tile::kAsync && !a_vector() ? shared_element(e) : e);
       const int tap = g.by_channel.quotient(k), kh = g.by_tap.quotient(tap);
       channel[e] = g.by_channel.remainder(k, tap);
       row_reach[e] = k < g.K ? kh - g.pad_top : -g.H - g.OH * g.stride_h;  // outside the image from every pixel

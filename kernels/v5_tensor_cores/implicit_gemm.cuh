@@ -74,7 +74,7 @@ __device__ __forceinline__ int tap_weight(int a, int up, int kernel, int first, 
 // kGradient: the source is a gradient.
 template <class Tile, bool kBackward, bool kFast, bool kPool, bool kGradient>
 struct TapLoader {
-  static constexpr bool kIsGradient = kGradient, kGradientIsA = true, kUnpools = kBackward && kPool;
+  static constexpr bool kKnowsColumns = false, kIsGradient = kGradient, kGradientIsA = true, kUnpools = kBackward && kPool;
   using A = typename Tile::A;
   using B = typename Tile::B;
   const ImplicitGemm& g;

@@ -6,7 +6,8 @@
 // From v2: mma.sync instead of FFMA, operands rounded to T on the way in. bf16 and f16 pass through registers (two stages of
 //   shared memory), tf32 comes by cp.async and is rounded when it becomes a fragment (four stages). Bottleneck: mma issue in the
 //   wide tile, loads in the narrow one.
-// Preconditions: a Loader (a_at, b_at, advance, and what a gradient needs) that says where step after step lies; dynamic shared memory of kSharedBytes.
+// Preconditions: a Loader (a_at, b_at, advance, kKnowsColumns: a_at's e counts its columns, or else is an offset; and what a gradient
+//   needs) that says where step after step lies; dynamic shared memory of kSharedBytes.
 #pragma once
 
 #include <type_traits>
@@ -69,6 +70,7 @@ struct TensorTile {
   static constexpr int kStageBytes = A::kBytes + B::kBytes, kSharedBytes = kStages * kStageBytes;
   static constexpr int kItemsA = (BM * BK / 4 + kThreads - 1) / kThreads, kItemsB = (BN * BK / 4 + kThreads - 1) / kThreads;
   static_assert(WM % 16 == 0 && WN % 16 == 0, "warps own whole fragments, B's in pairs");
+  static_assert(A::kQuads % 4 == 0 && B::kQuads % 4 == 0, "four neighbouring threads load from one row");
   static_assert(kThreads % A::kQuads == 0 && kThreads % B::kQuads == 0, "all items of a thread stand in the same columns");
 };
 
@@ -85,6 +87,8 @@ template <class Operand>
 __device__ __forceinline__ int item_column() {
   return static_cast<int>(threadIdx.x) % Operand::kQuads * 4;
 }
+// Where tf32's single element e lies from the first of its thread's item: four threads share their items (multiply_stream).
+__device__ __forceinline__ int shared_element(int e) { return 4 * e - 3 * (static_cast<int>(threadIdx.x) % 4); }
 template <class Operand, int kThreads>
 __device__ __forceinline__ bool item_exists(int l) {
   constexpr int kItems = Operand::kRows * Operand::kQuads;
@@ -161,29 +165,32 @@ __device__ __forceinline__ void multiply_stream(Loader& from, int steps, float (
   }
 
   if constexpr (Tile::kAsync) {
-    auto copy_item = [](unsigned char* to, bool vector, auto at) {
+    // Single elements: four neighbouring threads take the same 16 of a row together, each time four that are neighbours.
+    auto copy_item = [](unsigned char* tile, auto operand, int row, int quad, bool vector, auto at) {
+      using Operand = decltype(operand);
       const float* p;
       if (vector) {
-        const bool inside = at(0, p);
-        copy_async<16>(to, p, inside);
+        const bool inside = at(0, 0, p);
+        copy_async<16>(tile + Operand::quad_at(row, quad), p, inside);
       } else {
+        const int lane = static_cast<int>(threadIdx.x) % 4;
         WL_UNROLL
         for (int e = 0; e < 4; ++e) {
-          const bool inside = at(e, p);
-          copy_async<4>(to + 4 * e, p, inside);
+          const bool inside = at(e, shared_element(e), p);
+          copy_async<4>(tile + Operand::quad_at(row, quad - lane + e) + 4 * lane, p, inside);
         }
       }
     };
     auto copy_step = [&](unsigned char* stage) {
       WL_UNROLL
       for (int l = 0; l < Tile::kItemsA; ++l)
-        copy_item(stage + A::quad_at(item_row<A, Tile::kThreads>(l), item_column<A>() / 4), from.a_vector(),
-                  [&](int e, const float*& p) { return from.a_at(l, e, p); });
+        copy_item(stage, A(), item_row<A, Tile::kThreads>(l), item_column<A>() / 4, from.a_vector(),
+                  [&](int e, int shared_e, const float*& p) { return from.a_at(l, Loader::kKnowsColumns ? e : shared_e, p); });
       WL_UNROLL
       for (int l = 0; l < Tile::kItemsB; ++l)
         if (item_exists<B, Tile::kThreads>(l))
-          copy_item(stage + A::kBytes + B::quad_at(item_row<B, Tile::kThreads>(l), item_column<B>() / 4), from.b_vector(),
-                    [&](int e, const float*& p) { return from.b_at(l, e, p); });
+          copy_item(stage + A::kBytes, B(), item_row<B, Tile::kThreads>(l), item_column<B>() / 4, from.b_vector(),
+                    [&](int, int shared_e, const float*& p) { return from.b_at(l, shared_e, p); });
       from.advance();
     };
     WL_UNROLL
