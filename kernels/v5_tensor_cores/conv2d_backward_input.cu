@@ -11,6 +11,7 @@
 
 #include "../v2_tiled_nhwc/table.h"
 #include "entries.h"
+#include "few_channels.h"
 #include "implicit_gemm.cuh"
 #include "upsample_taps.h"
 
@@ -84,7 +85,8 @@ static void run_as(const Conv2dBackwardInput& a, const Context& context, const E
 
 static int64_t workspace_bytes(const Conv2dBackwardInput& a) {
   if (on_tensor_cores(a))
-    return (a.fusion.precision == Precision::fp16 ? kScaleBytes : 0) + (sums_taps(a.s, a.fusion) ? summed_bytes(a.s) : 0);
+    return (a.fusion.precision == Precision::fp16 ? kScaleBytes : 0) +
+           (sums_taps(a.s, a.fusion) && !takes_few_channels(a) ? summed_bytes(a.s) : 0);
   const auto& entry = v2::table().conv2d_backward_input;
   return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
 }
@@ -97,6 +99,9 @@ static void run(const Conv2dBackwardInput& a, const Context& context) {
     scale = context.workspace.ptr();
     find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), context.workspace.ptr());
   }
+  FewChannels few;
+  if (takes_few_channels(a, few))
+    return few_channels_product(context, few, a.fusion.precision, a.dy.ptr(), a.w.ptr(), scale, Epilogue(), a.dx.ptr(), nullptr);
   if (sums_taps(a.s, a.fusion)) {
     float* summed = context.workspace.ptr() + (scale ? kScaleBytes / 4 : 0);
     sum_taps(context, a.s, a.w.ptr(), summed);
@@ -124,7 +129,7 @@ static std::string why_not(const Conv2dBackwardInput& a) {
              : "";
 }
 
-static const char* algorithm(const Conv2dBackwardInput& a) { return algorithm_name(a.fusion, a.s); }
+static const char* algorithm(const Conv2dBackwardInput& a) { return algorithm_name(a.fusion, a.s, takes_few_channels(a)); }
 
 Entry<Conv2dBackwardInput> conv2d_backward_input() { return {run, why_not, workspace_bytes, nullptr, algorithm}; }
 

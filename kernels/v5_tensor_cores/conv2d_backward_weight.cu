@@ -15,6 +15,7 @@
 #include "../v2_tiled_nhwc/table.h"
 #include "choice.h"
 #include "entries.h"
+#include "few_channels.h"
 #include "gradient_scale.cuh"
 #include "table.h"
 #include "tensor_tile.cuh"
@@ -243,6 +244,9 @@ static int64_t workspace_bytes(const Conv2dBackwardWeight& a) {
     const auto& entry = v2::table().conv2d_backward_weight;
     return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
   }
+  FewChannels few;
+  if (takes_few_channels(a, few))
+    return (a.fusion.precision == Precision::fp16 ? kScaleBytes : 0) + few_channels_weight_bytes(few);
   if (sums_taps(a.s, a.fusion)) return summed_bytes(a.s) + workspace_bytes(strided_of(a, nullptr));
   const int runs = with_weight_tile<Bf16, false>(a.s, [&](auto tile) { return plan_for<decltype(tile)>(a.s).runs; });
   return (a.fusion.precision == Precision::fp16 ? kScaleBytes : 0) + (runs > 1 ? runs * a.s.w_count() * 4 : 0);
@@ -292,6 +296,15 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
 static void run(const Conv2dBackwardWeight& a, const Context& context) {
   if (!on_tensor_cores(a)) return v2::table().conv2d_backward_weight.run(in_float32(a), context);
   require_tensor_cores(a.fusion.precision, context);
+  FewChannels few;
+  if (takes_few_channels(a, few)) {
+    float* const scale = a.fusion.precision == Precision::fp16 ? context.workspace.ptr() : nullptr;
+    if (scale) find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), scale);
+    const float slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
+    return few_channels_weight(context, few, a.fusion.precision, few.mirrored ? a.dy.ptr() : a.x.ptr(),
+                               few.mirrored ? a.x.ptr() : a.dy.ptr(), scale, a.saved.ptr<unsigned char>(), slope,
+                               context.workspace.ptr() + (scale ? kScaleBytes / 4 : 0), a.dw.ptr());
+  }
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
     if (sums_taps(a.s, a.fusion)) {
@@ -314,7 +327,7 @@ static std::string why_not(const Conv2dBackwardWeight& a) {
                             : left_to_v2(a, v2::table().conv2d_backward_weight.why_not(in_float32(a)));
 }
 
-static const char* algorithm(const Conv2dBackwardWeight& a) { return algorithm_name(a.fusion, a.s); }
+static const char* algorithm(const Conv2dBackwardWeight& a) { return algorithm_name(a.fusion, a.s, takes_few_channels(a)); }
 
 Entry<Conv2dBackwardWeight> conv2d_backward_weight() { return {run, why_not, workspace_bytes, nullptr, algorithm}; }
 

@@ -11,6 +11,7 @@
 
 #include "../v2_tiled_nhwc/table.h"
 #include "entries.h"
+#include "few_channels.h"
 #include "implicit_gemm.cuh"
 #include "upsample_taps.h"
 
@@ -87,6 +88,11 @@ static void run_as(const Conv2dForward& a, const Context& context, const float* 
 static void run(const Conv2dForward& a, const Context& context) {
   if (!on_tensor_cores(a)) return v2::table().conv2d_forward.run(in_float32(a), context);
   require_tensor_cores(a.fusion.precision, context);
+  FewChannels few;
+  if (takes_few_channels(a, few))
+    return few_channels_product(context, few, a.fusion.precision, a.x.ptr(), a.w.ptr(), nullptr,
+                                Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope}, a.y.ptr(),
+                                a.saved.ptr<unsigned char>());
   if (sums_taps(a.s, a.fusion)) {
     sum_taps(context, a.s, a.w.ptr(), context.workspace.ptr());
     Conv2dBackwardInput transposed;
@@ -115,7 +121,7 @@ static std::string why_not(const Conv2dForward& a) {
   return on_tensor_cores(a) ? tensor_core_error(a, true) : left_to_v2(a, v2::table().conv2d_forward.why_not(in_float32(a)));
 }
 
-static const char* algorithm(const Conv2dForward& a) { return algorithm_name(a.fusion, a.s); }
+static const char* algorithm(const Conv2dForward& a) { return algorithm_name(a.fusion, a.s, takes_few_channels(a)); }
 
 static int64_t saved_bytes(const Conv2dForward& a) {
   return a.fusion.pool == 2 && on_tensor_cores(a) ? fused_y_count(a.s, a.fusion) : 0;

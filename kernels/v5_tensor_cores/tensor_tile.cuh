@@ -29,13 +29,13 @@ struct OperandTile {
   static constexpr int kQuads = kColumns / 4;  // items of a row: a thread loads 4 neighbouring elements at a time
   static_assert((kChunks & (kChunks - 1)) == 0, "chunks are permuted by exclusive or");
 
-  // 8 rows at one chunk (ldmatrix) fall into 8 different groups of 4 banks; across k a tf32 fragment is single words, 4 rows of
-  // 8 neighbours, which must fall into different pairs of groups.
+  // 8 rows at one chunk (ldmatrix, stores of 16 bytes) fall into 8 different groups of 4 banks; across k a tf32 fragment is single
+  // words, 4 rows of 8 neighbours, which must fall into different pairs of groups.
   static __device__ __forceinline__ int permute(int row) {
     if constexpr (kAlongK || T::kBytes == 2)
       return kChunks >= 8 ? row & 7 : row / (8 / (kChunks < 8 ? kChunks : 8)) & (kChunks - 1);
     else
-      return kChunks >= 8 ? 2 * (row & 3) : kChunks == 4 ? row & 2 : 0;
+      return kChunks >= 8 ? 2 * (row & 3) + (row >> 2 & 1) : kChunks == 4 ? row & 2 : 0;
   }
   static __device__ __forceinline__ int chunk_at(int row, int chunk) { return (row * kChunks + (chunk ^ permute(row))) * 16; }
   static __device__ __forceinline__ int quad_at(int row, int quad) {
@@ -119,7 +119,8 @@ __device__ __forceinline__ void load_fragment(const unsigned char* tile, int fir
 }
 
 template <class Tile>
-__device__ __forceinline__ void multiply_stage(const unsigned char* stage, float (&sum)[Tile::MT][Tile::NT][4]) {
+__device__ __forceinline__ void multiply_stage(const unsigned char* tile_a, const unsigned char* tile_b,
+                                               float (&sum)[Tile::MT][Tile::NT][4]) {
   using T = typename Tile::T;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int first_m = warp / Tile::kWarpColumns * Tile::WM, first_n = warp % Tile::kWarpColumns * Tile::WN;
@@ -128,10 +129,10 @@ __device__ __forceinline__ void multiply_stage(const unsigned char* stage, float
     uint32_t a[Tile::MT][4], b[Tile::NT / 2][4];
     WL_UNROLL
     for (int i = 0; i < Tile::MT; ++i)
-      load_fragment<T, typename Tile::A, Tile::kAlongKA, true>(stage, first_m + 16 * i, slab, a[i]);
+      load_fragment<T, typename Tile::A, Tile::kAlongKA, true>(tile_a, first_m + 16 * i, slab, a[i]);
     WL_UNROLL
     for (int j = 0; j < Tile::NT / 2; ++j)
-      load_fragment<T, typename Tile::B, Tile::kAlongKB, false>(stage + Tile::A::kBytes, first_n + 16 * j, slab, b[j]);
+      load_fragment<T, typename Tile::B, Tile::kAlongKB, false>(tile_b, first_n + 16 * j, slab, b[j]);
     WL_UNROLL
     for (int i = 0; i < Tile::MT; ++i) {
       WL_UNROLL
@@ -140,6 +141,20 @@ __device__ __forceinline__ void multiply_stage(const unsigned char* stage, float
         mma<T>(sum[i][j], a[i], pair);
       }
     }
+  }
+}
+
+template <class Tile>
+__device__ __forceinline__ void multiply_stage(const unsigned char* stage, float (&sum)[Tile::MT][Tile::NT][4]) {
+  multiply_stage<Tile>(stage, stage + Tile::A::kBytes, sum);
+}
+
+template <class Tile>
+__device__ __forceinline__ void clear_sums(float (&sum)[Tile::MT][Tile::NT][4]) {
+  WL_UNROLL
+  for (int i = 0; i < Tile::MT; ++i) {
+    WL_UNROLL
+    for (int j = 0; j < Tile::NT; ++j) sum[i][j][0] = sum[i][j][1] = sum[i][j][2] = sum[i][j][3] = 0.0f;
   }
 }
 
@@ -158,12 +173,7 @@ __device__ __forceinline__ void multiply_stream(Loader& from, int steps, float (
   using A = typename Tile::A;
   using B = typename Tile::B;
   WL_DYNAMIC_SHARED(unsigned char, shared);
-  WL_UNROLL
-  for (int i = 0; i < Tile::MT; ++i) {
-    WL_UNROLL
-    for (int j = 0; j < Tile::NT; ++j) sum[i][j][0] = sum[i][j][1] = sum[i][j][2] = sum[i][j][3] = 0.0f;
-  }
-
+  clear_sums<Tile>(sum);
   if constexpr (Tile::kAsync) {
     // Single elements: four neighbouring threads take the same 16 of a row together, each time four that are neighbours.
     auto copy_item = [](unsigned char* tile, auto operand, int row, int quad, bool vector, auto at) {
