@@ -299,6 +299,35 @@ def _tensor_core_tiles() -> Iterator[Case]:
     yield fused(conv((1, 64, 2, 2), 40, 3, pad=1), activation="relu", upsample=2)  # one pixel, whole steps of k both ways
 
 
+def _few_channels() -> Iterator[Case]:
+    """What decides how v5's kernels for up to 4 channels on one side lay their boxes of 128 pixels, the rows of the map under them and
+    the sums: maps narrower and wider than a box, windows of every reach, steps of two, tiles of the other channels."""
+    yield conv((2, 3, 32, 32), 72, 3, pad=1)  # two tiles of channels, one of them short
+    yield conv((3, 3, 33, 31), 10, 3, pad=1)
+    yield conv((1, 1, 5, 300), 24, 3, pad=1)  # a row takes three boxes
+    yield conv((1, 4, 70, 1), 36, 3, pad=1)
+    yield conv((2, 3, 10, 14), 64, 1)
+    yield conv((1, 1, 20, 20), 33, 7, pad=3)  # two steps of k, tf32: four
+    yield conv((1, 4, 21, 20), 130, 4, stride=2, pad=(1, 2, 0, 3))  # the longest sum
+    yield conv((2, 1, 34, 30), 68, 4, stride=2, pad=1)
+    yield conv((1, 2, 23, 29), 20, 5, stride=2, pad=2)
+    yield conv((1, 3, 12, 12), 16, 3, pad=(0, 9, 7, 0))  # windows that meet nothing but zeros
+    yield conv((300, 3, 8, 8), 17, 3, pad=1)  # runs of many boxes
+    yield fused(conv((2, 3, 16, 24), 72, 3, pad=1), activation="relu", pool=2)
+    yield fused(conv((1, 4, 19, 27), 21, 3, pad=1), activation="leaky_relu", slope=0.25, pool=2)  # a row and a column fall away
+    yield fused(conv((1, 2, 37, 35), 16, 5, stride=2, pad=2), pool=2)
+    yield fused(conv((1, 3, 9, 21), 40, 3, pad=1), activation="sigmoid")
+    for outputs in (1, 2, 3, 4):
+        yield conv((1, 24, 9, 11), outputs, 3, pad=1)
+        yield fused(conv((1, 20, 18, 22), outputs, 3, pad=1), upsample=2)
+    yield conv((2, 72, 9, 150), 3, 3, pad=1)
+    yield conv((1, 66, 13, 12), 4, (5, 3), pad=(2, 1, 0, 3))
+    yield conv((1, 35, 12, 10), 3, 1)
+    yield fused(conv((2, 130, 20, 36), 3, 3, pad=1), upsample=2)
+    yield fused(conv((1, 16, 34, 18), 2, (2, 5), pad=(1, 0, 3, 1)), upsample=2)
+    yield fused(conv((150, 17, 16, 16), 3, 3, pad=1), upsample=2)
+
+
 def _small_others() -> Iterator[Case]:
     for x, k, stride in (
         ((1, 1, 2, 2), 2, None), ((2, 3, 4, 6), 2, None), ((1, 5, 7, 5), 2, None), ((3, 17, 9, 9), 3, None),
@@ -412,6 +441,7 @@ SMALL = SMALL_CONVS + SMALL_FUSIONS + SMALL_OTHERS
 LONG = unique(_long())
 PRECISIONS = ("bf16", "fp16", "tf32")
 TENSOR_CORE_TILES = [precise(case, p) for case in _tensor_core_tiles() for p in PRECISIONS]
+FEW_CHANNELS = [precise(case, p) for case in _few_channels() for p in PRECISIONS]
 HALO_TILES = [precise(case, p) for case in _halo_tiles() for p in PRECISIONS]
 PRECISE = [precise(case, p) for case in SMALL_CONVS + SMALL_FUSIONS for p in PRECISIONS]
 MODELS = list(_zoo_convs())

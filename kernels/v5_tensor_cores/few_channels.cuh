@@ -34,7 +34,7 @@ __device__ __forceinline__ void stage_map(const FewChannels& g, const Box& box, 
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   const int column = g.by_channels.quotient(lane), c = g.by_channels.remainder(lane, column);
   const int pixels = g.pool ? 2 : 1, low = g.step - 1;  // the step is 1 or 2
-  const int top = g.step * pixels * box.row + g.first_h, left = g.step * pixels * box.col + g.first_w;
+  const int top = g.step * pixels * box.row + g.first_h, left = g.step * pixels * box.col + g.first_w - g.margin;
   map += static_cast<int64_t>(box.image) * g.src_H * g.src_W * g.channels;
   for (int r = warp; r < g.staged_rows; r += kBoxPixels / 32) {
     const bool inside = static_cast<unsigned>(top + r) < static_cast<unsigned>(g.src_H);
@@ -58,7 +58,7 @@ __device__ __forceinline__ void find_offsets(const FewChannels& g, int* offsets)
     const int tap = g.by_channels.quotient(k), c = g.by_channels.remainder(k, tap);
     const int a = tap / g.taps_w, b = tap % g.taps_w;
     const int r = (g.mirrored ? g.taps_h - 1 - a : a) + copy / g.copies,
-              q = (g.mirrored ? g.taps_w - 1 - b : b) + copy % g.copies;
+              q = (g.mirrored ? g.taps_w - 1 - b : b) + copy % g.copies + g.margin;
     offsets[i] =
         k < g.sum ? ((r & low) * g.phase_rows + (r >> low)) * g.row_pitch + (c * g.step + (q & low)) * g.plane + (q >> low) : -1;
   }
@@ -80,6 +80,10 @@ __device__ __forceinline__ void store_chunk(unsigned char* to, const float (&v)[
   else
     *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
 }
+
+// The largest gradient is scaled to 2^14 ... 2^15 (gradient_scale.cuh), and fp16 ends at 2^16: sums of four are scaled to a fourth.
+template <int kCopies>
+constexpr float kScaleOfCopies = 1.0f / (kCopies * kCopies);
 
 // Elements first_k ... of the window at `pixel`, as many as 16 bytes of T hold; times `scale`, where the map is a gradient as fp16.
 template <class T, int kCopies, bool kGradient>

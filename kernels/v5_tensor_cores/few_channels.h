@@ -30,6 +30,7 @@ struct FewChannels {
   int plane = 0, row_pitch = 0;  // in floats
   int staged_floats = 0;         // of all rows, a multiple of 4
   int offsets = 0;               // of a window's elements, and of whole steps
+  int margin = 0;                // columns staged before a window, so that phases are those of the map's own columns
   int request_cols = 0;          // columns that a warp copies at a time: whole sectors of 32 bytes
   bool vector_w = false, vector_others = false, pairs = false;
   FastDivisor by_boxes, by_boxes_w, by_box_col, by_channels;  // boxes of an image, boxes_w, box_cols, channels
@@ -61,8 +62,9 @@ inline bool lay_out(FewChannels& g) {
   if (g.boxes > (int64_t(1) << 30) / (g.others / 16 + 1)) return false;  // blocks are numbered in 32 bits
 
   const int pixels_h = g.box_rows * (g.pool ? 2 : 1), pixels_w = g.box_cols * (g.pool ? 2 : 1);
-  g.staged_rows = g.step * (pixels_h - 1) + g.taps_h + g.copies - 1,
-  g.staged_cols = g.step * (pixels_w - 1) + g.taps_w + g.copies - 1;
+  g.margin = (g.first_w % g.step + g.step) % g.step;
+  g.staged_rows = g.step * (pixels_h - 1) + g.taps_h + g.copies - 1;
+  g.staged_cols = g.step * (pixels_w - 1) + g.taps_w + g.copies - 1 + g.margin;
   g.phase_rows = (g.staged_rows + g.step - 1) / g.step;
   const int phase_cols = (g.staged_cols + g.step - 1) / g.step, planes = g.channels * g.step;
   g.request_cols = g.channels == 1 ? 32 : g.channels == 2 ? 16 : 8;

@@ -38,9 +38,29 @@ int shared_bytes(const FewChannels& g) {
   return steps * Tile::kStageBytes + 4 * (g.staged_floats + StagedWeights(g, Tile::BN).floats() + g.offsets);
 }
 
+// The sums begin with the bias: one load of a column for all rows.
+template <class Tile>
+__device__ __forceinline__ void start_with(float (&sum)[Tile::MT][Tile::NT][4], const float* __restrict__ bias, int first_n,
+                                           int columns, bool pairs) {
+  WL_UNROLL
+  for (int j = 0; j < Tile::NT; ++j) {
+    const int n = first_n + 8 * j;
+    float2 v = make_float2(0.0f, 0.0f);
+    if (pairs) {
+      if (n < columns) v = *reinterpret_cast<const float2*>(bias + n);
+    } else {
+      if (n < columns) v.x = bias[n];
+      if (n + 1 < columns) v.y = bias[n + 1];
+    }
+    WL_UNROLL
+    for (int i = 0; i < Tile::MT; ++i) sum[i][j][0] = sum[i][j][2] = v.x, sum[i][j][1] = sum[i][j][3] = v.y;
+  }
+}
+
 template <class Tile, int kCopies, bool kPool, bool kGradient>
 __global__ __launch_bounds__(Tile::kThreads, blocks_per_multiprocessor(kPool ? 3 : 4)) void few_channels_product_kernel(
     FewChannels g, int tiles_per_block, Epilogue epilogue, FastDivisor by_length,
+    const float* __restrict__ bias,     // [others] or null
     const float* __restrict__ source,   // [N, src_H, src_W, channels]
     const float* __restrict__ w,        // [KH, KW, channels, others], mirrored [KH, KW, others, channels]
     const float* __restrict__ scale,    // [1], of fp16 gradients
@@ -83,7 +103,7 @@ __global__ __launch_bounds__(Tile::kThreads, blocks_per_multiprocessor(kPool ? 3
   commit_copies();
   find_offsets(g, offsets);
   float gradient_scale = 1.0f;
-  if constexpr (kGradient && kScaled<T>) gradient_scale = *scale;
+  if constexpr (kGradient && kScaled<T>) gradient_scale = *scale * kScaleOfCopies<kCopies>;
   wait_copies<0>();
   __syncthreads();
 
@@ -116,9 +136,10 @@ __global__ __launch_bounds__(Tile::kThreads, blocks_per_multiprocessor(kPool ? 3
     commit_copies();
     float sum[Tile::MT][Tile::NT][4];
     clear_sums<Tile>(sum);
+    const int first_n = n0 + first_column<Tile>();
+    if (bias) start_with<Tile>(sum, bias, first_n, g.others, g.pairs);
     for (int step = 0; step < steps; ++step) multiply_stage<Tile>(shared + step * Tile::kStageBytes, sum);
 
-    const int first_n = n0 + first_column<Tile>();
     for_each_row<Tile>([&](int i, int half, int m) {
       int at;
       const bool inside = box.find(g, kPool ? m / 4 : m, at);
@@ -133,10 +154,6 @@ __global__ __launch_bounds__(Tile::kThreads, blocks_per_multiprocessor(kPool ? 3
           const int n = first_n + 8 * j;
           float v0 = sum[i][j][2 * half], v1 = sum[i][j][2 * half + 1];
           if constexpr (kGradient && kScaled<T>) v0 *= unscale, v1 *= unscale;
-          if (epilogue.bias) {
-            v0 += n < g.others ? epilogue.bias[n] : 0.0f;
-            v1 += n + 1 < g.others ? epilogue.bias[n + 1] : 0.0f;
-          }
           store_pair(out + to, n, g.others, g.pairs, epilogue(v0), epilogue(v1));
         }
       }
@@ -152,15 +169,16 @@ void run_with(const Context& context, FewChannels& g, const float* source, const
   if (g.boxes == 0) return;
   const StagedWeights layout(g, Tile::BN);
   g.vector_w = !layout.skewed && g.others * layout.unit % 4 == 0 && aligned16(w);
-  g.pairs = g.others % 2 == 0 && aligned16(out, codes);
+  g.pairs = g.others % 2 == 0 && aligned16(out, codes, epilogue.bias);
   // Windows are built once for all output channels, where there are boxes enough to fill a large GPU.
   const int64_t tiles = (g.others + Tile::BN - 1) / Tile::BN;
   const int64_t parts = std::min(tiles, (kFewChannelBlocks + g.boxes - 1) / g.boxes);
   const int per_block = static_cast<int>((tiles + parts - 1) / parts);
   const int64_t blocks = g.boxes * ((tiles + per_block - 1) / per_block);
+  const Epilogue after{nullptr, epilogue.activation, epilogue.negative_slope};
   auto launch_with = [&](auto kernel) {
     launch(context, "v5::few_channels_product_kernel", kernel, dim3(blocks_for(blocks, 1)), dim3(Tile::kThreads),
-           shared_bytes<Tile>(g), g, per_block, epilogue, FastDivisor(layout.length), source, w, scale, codes, out);
+           shared_bytes<Tile>(g), g, per_block, after, FastDivisor(layout.length), epilogue.bias, source, w, scale, codes, out);
   };
   if (g.pool)
     launch_with(few_channels_product_kernel<Tile, 1, true, false>);

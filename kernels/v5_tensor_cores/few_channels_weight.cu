@@ -79,7 +79,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
     }
   };
   float gradient_scale = 1.0f;
-  if constexpr (kScaled<T>) gradient_scale = *scale;
+  if constexpr (kScaled<T>) gradient_scale = *scale * kScaleOfCopies<kCopies>;
   auto store = [&](unsigned char* to) {
     WL_UNROLL
     for (int l = 0; l < kItems; ++l) {
