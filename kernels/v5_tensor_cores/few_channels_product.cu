@@ -14,7 +14,7 @@ namespace warploom::v5 {
 namespace {
 
 template <class T>
-using ProductTile = TensorTile<T, kBoxPixels, 64, 4, 1, true, true, 4, true>;
+using ProductTile = TensorTile<T, kBoxPixels, 64, 4, 1, true, true, 3, true>;
 template <class T>
 using NarrowProductTile = TensorTile<T, kBoxPixels, 16, 4, 1, true, true, 4, true>;
 
@@ -58,7 +58,7 @@ __device__ __forceinline__ void start_with(float (&sum)[Tile::MT][Tile::NT][4], 
 }
 
 template <class Tile, int kCopies, bool kPool, bool kGradient>
-__global__ __launch_bounds__(Tile::kThreads, blocks_per_multiprocessor(kPool ? 3 : 4)) void few_channels_product_kernel(
+__global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void few_channels_product_kernel(
     FewChannels g, int tiles_per_block, Epilogue epilogue, FastDivisor by_length,
     const float* __restrict__ bias,     // [others] or null
     const float* __restrict__ source,   // [N, src_H, src_W, channels]

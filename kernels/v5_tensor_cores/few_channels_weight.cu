@@ -18,9 +18,9 @@ namespace {
 
 template <class T, int BM, int BN>
 using WeightTile = TensorTile<T, BM, BN, 1, 4, false, false,
-                              BM == 64         ? 2
-                              : T::kBytes == 4 ? 3
-                                               : 4,
+                              BM == 64    ? 2
+                              : BN == 128 ? 3
+                                          : 4,
                               true>;
 
 template <class Tile>
