@@ -37,10 +37,12 @@ def versions() -> list[tuple[str, str, str, str]]:
     """(name, summary, layout, devices)."""
     text = (ROOT / "kernels/versions.def").read_text()
     rows = []
-    for name, summary in re.findall(r'^WL_VERSION\((\w+),\s*\w+,\s*"(.*)"\)', text, re.MULTILINE):
+    for name, folder, summary in re.findall(r'^WL_VERSION\((\w+),\s*(\w+),\s*"(.*)"\)', text, re.MULTILINE):
         layout = "NCHW" if "NCHW" in summary else "NHWC"
         idea = re.sub(r"^(naive )?(NHWC|NCHW): ", r"\1", summary).replace("naive ", "naive: ")
-        rows.append((name, idea, layout, "cuda, emulated"))
+        only = re.search(r"compute_capability = (\d)(\d);", (ROOT / "kernels" / folder / "table.cu").read_text())
+        gpus = f"cuda (compute capability {only[1]}.{only[2]})" if only else "cuda"
+        rows.append((name, idea, layout, f"{gpus}, emulated"))
     host = "the host's own kernels: vector extensions, all cores, fused layers, fewer products by algebra"
     return [*rows, ("cpu", host, "NHWC", "cpu")]
 

@@ -300,8 +300,8 @@ def _tensor_core_tiles() -> Iterator[Case]:
 
 
 def _few_channels() -> Iterator[Case]:
-    """What decides how v5's kernels for up to 4 channels on one side lay their boxes of 128 pixels, the rows of the map under them and
-    the sums: maps narrower and wider than a box, windows of every reach, steps of two, tiles of the other channels."""
+    """What decides how v5's kernels for up to 4 channels on one side lay their boxes of 128 pixels, the rows of the map under
+    them and the sums: maps narrower and wider than a box, windows of every reach, steps of two, tiles of the other channels."""
     yield conv((2, 3, 32, 32), 72, 3, pad=1)  # two tiles of channels, one of them short
     yield conv((3, 3, 33, 31), 10, 3, pad=1)
     yield conv((1, 1, 5, 300), 24, 3, pad=1)  # a row takes three boxes

@@ -242,9 +242,9 @@ def bounds(case: Case, entry: str, t: Tensors) -> dict[str, tuple[Array, int]]:
 
 
 def of_summed_taps(case: Case, output: str) -> float:
-    """After a nearest upsample a version may sum the taps that meet the same pixel, or the gradients of a pixel's copies, before it
-    rounds them: round(a + b) and the oracle's round(a) + round(b) are each within half a unit in the last place of |a| + |b|. Whole
-    numbers stay exact."""
+    """After a nearest upsample a version may sum the taps that meet the same pixel, or the gradients of a pixel's copies, before
+    it rounds them: round(a + b) and the oracle's round(a) + round(b) are each within half a unit in the last place of
+    |a| + |b|. Whole numbers stay exact."""
     a = case.attributes
     if case.family != "conv2d" or a["upsample"] == 1 or output not in ("y", "dx", "dw"):
         return 0.0

@@ -1,4 +1,4 @@
-"""v5's kernels for convolutions with few channels on one side: every box, window and sum against the oracle, and who takes them."""
+"""v5's kernels for convolutions with few channels on one side: every box, window and sum against the oracle; who takes them."""
 
 from __future__ import annotations
 
