@@ -6,8 +6,9 @@
 
 namespace warploom {
 
-// Stores one or two neighbouring values; `vector`: columns come in even numbers, 8 bytes aligned.
-__device__ __forceinline__ void store_pair(float* row, int n, int columns, bool vector, float v0, float v1) {
+// Stores one or two neighbouring values; `vector` (a bool or a constant): columns come in even numbers, 8 bytes aligned.
+template <class Vector>
+__device__ __forceinline__ void store_pair(float* row, int n, int columns, Vector vector, float v0, float v1) {
   if (vector) {
     if (n < columns) *reinterpret_cast<float2*>(row + n) = make_float2(v0, v1);
   } else {
@@ -21,23 +22,38 @@ __device__ __forceinline__ float unpooled(float v, uint32_t code, int position, 
   return static_cast<int>(code & 3u) != position ? 0.0f : code & 4u ? negative_slope * v : v;
 }
 
-// The better of two pixels, `mine` standing before `other` in the window if `before`: the first of equals, and a NaN above all.
-__device__ __forceinline__ bool other_wins(float mine, float other, bool before) {
-  const bool above = other > mine || (other != other && mine == mine);
-  const bool equal = other == mine || (other != other && mine != mine);
-  return above || (equal && !before);
+// Adds the bias of a thread's columns to its kRows x 2 rows of fragments: one load of a column for all of them. `vector` as above.
+template <int kRows, int kFragments>
+__device__ __forceinline__ void add_bias(float (&sum)[kRows][kFragments][4], const float* __restrict__ bias, int first_n,
+                                         int columns, bool vector) {
+  if (!bias) return;
+  WL_UNROLL
+  for (int j = 0; j < kFragments; ++j) {
+    const int n = first_n + 8 * j;
+    float2 v = make_float2(0.0f, 0.0f);
+    if (vector) {
+      if (n < columns) v = *reinterpret_cast<const float2*>(bias + n);
+    } else {
+      if (n < columns) v.x = bias[n];
+      if (n + 1 < columns) v.y = bias[n + 1];
+    }
+    WL_UNROLL
+    for (int i = 0; i < kRows; ++i) sum[i][j][0] += v.x, sum[i][j][1] += v.y, sum[i][j][2] += v.x, sum[i][j][3] += v.y;
+  }
 }
+
+// Whether the later of two pixels of a window is its maximum: not if they are equal; a NaN is above all, the first of two wins.
+__device__ __forceinline__ bool later_wins(float first, float later) { return !(later <= first) && first == first; }
 
 // The pooled maxima of one row of fragments (half h of kFragments x 8 columns, the thread's first at first_n). The four pixels of a
 // window stand in the rows of four lanes (bits 2 and 3 of the lane number), which first halve their columns between them, then halve
-// again: each ends with the maxima of every fourth fragment. codes: 2 bits position, + 4 where the activation's slope applies. All
-// lanes take part; only those `inside` store.
-template <int kFragments>
-__device__ __forceinline__ void store_pooled_row(const float (&sum)[kFragments][4], int half, const Epilogue& epilogue,
-                                                 int first_n, int columns, bool pairs, bool inside,
-                                                 float* __restrict__ row,            // [columns] of the pooled pixel
-                                                 unsigned char* __restrict__ codes,  // the same, or null
-                                                 int channels_before = 0) {          // of the bias
+// again: each ends with the maxima of every fourth fragment. The activation, which is monotonous, meets the maxima only. codes: 2 bits
+// position, + 4 where the activation's slope applies. All lanes take part; only those `inside` store.
+template <int kFragments, class Activated, class Pairs>
+__device__ __forceinline__ void store_pooled_row(const float (&sum)[kFragments][4], int half, const Activated& activated,
+                                                 int first_n, int columns, Pairs pairs, bool inside,
+                                                 float* __restrict__ row,              // [columns] of the pooled pixel
+                                                 unsigned char* __restrict__ codes) {  // the same, or null
   const int position = static_cast<int>(threadIdx.x) % 32 / 4 % 4, p0 = position % 2, p1 = position / 2;
   WL_UNROLL
   for (int four = 0; four < kFragments; four += 4) {
@@ -47,28 +63,26 @@ __device__ __forceinline__ void store_pooled_row(const float (&sum)[kFragments][
     for (int e = 0; e < 2; ++e) {
       float v[4];
       WL_UNROLL
-      for (int j = 0; j < 4; ++j) {
-        const int fragment = four + j < kFragments ? four + j : 0, n = first_n + 8 * fragment + e;
-        const float bias = epilogue.bias && n < columns ? epilogue.bias[channels_before + n] : 0.0f;
-        v[j] = epilogue(sum[fragment][2 * half + e] + bias);
-      }
+      for (int j = 0; j < 4; ++j) v[j] = four + j < kFragments ? sum[four + j < kFragments ? four + j : 0][2 * half + e] : 0.0f;
       float u[2];
-      uint32_t from[2];
+      uint32_t right[2];  // the maximum of a row of the window is the right pixel
       WL_UNROLL
       for (int t = 0; t < 2; ++t) {
         const float mine = p0 ? v[2 * t + 1] : v[2 * t], sent = p0 ? v[2 * t] : v[2 * t + 1];
         const float other = __shfl_xor_sync(0xffffffffu, sent, 4);
-        const bool wins = other_wins(mine, other, p0 == 0);
-        u[t] = wins ? other : mine;
-        from[t] = static_cast<uint32_t>(wins ? position ^ 1 : position);
+        const float first = p0 ? other : mine, later = p0 ? mine : other;
+        const bool wins = later_wins(first, later);
+        u[t] = wins ? later : first, right[t] = wins;
       }
       const float mine = p1 ? u[1] : u[0], sent = p1 ? u[0] : u[1];
-      const uint32_t mine_from = p1 ? from[1] : from[0], sent_from = p1 ? from[0] : from[1];
+      const uint32_t mine_right = p1 ? right[1] : right[0], sent_right = p1 ? right[0] : right[1];
       const float other = __shfl_xor_sync(0xffffffffu, sent, 8);
-      const uint32_t other_from = __shfl_xor_sync(0xffffffffu, sent_from, 8);
-      const bool wins = other_wins(mine, other, p1 == 0);
-      best[e] = wins ? other : mine;
-      code[e] = (wins ? other_from : mine_from) | (best[e] <= 0.0f && epilogue.activation != Activation::none ? 4u : 0u);
+      const uint32_t other_right = __shfl_xor_sync(0xffffffffu, sent_right, 8);
+      const float first = p1 ? other : mine, later = p1 ? mine : other;
+      const bool wins = later_wins(first, later);
+      best[e] = activated(wins ? later : first);
+      code[e] = (wins == (p1 != 0) ? mine_right : other_right) | (wins ? 2u : 0u) |
+                (best[e] <= 0.0f && activated.activation != Activation::none ? 4u : 0u);
     }
     const int n = first_n + 8 * (four + position);
     if (!inside || four + position >= kFragments) continue;

@@ -45,7 +45,7 @@ static void run_as(const Conv2dBackwardInput& a, const Context& context, const E
   g.w_inputs = g.n_channels, g.w_outputs = s.C_out;
   g.vector_k = g.k_channels % 4 == 0 && aligned16(a.dy.data, a.w.data, a.saved.data);
   g.vector_n = true;  // w is read along k
-  g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.dx.data);
+  g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.dx.data, epilogue.bias);
   g.by_image = FastDivisor(g.rows * g.cols), g.by_col = FastDivisor(g.cols);
   g.by_channel = FastDivisor(g.k_channels), g.by_tap = FastDivisor(g.taps_w);
 

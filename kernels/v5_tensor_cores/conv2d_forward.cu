@@ -17,13 +17,13 @@
 
 namespace warploom::v5 {
 
-// The pooling epilogue and the loads of single elements need more registers together than four blocks leave.
-template <class Tile, bool kFast, bool kPool>
-constexpr int kForwardBlocks = kPool && !kFast ? (Tile::kBlocksPerMultiprocessor + 2) / 2 : Tile::kBlocksPerMultiprocessor;
+// The loads of single elements need more registers than four blocks leave.
+template <class Tile, bool kFast>
+constexpr int kForwardBlocks = kFast ? Tile::kBlocksPerMultiprocessor : (Tile::kBlocksPerMultiprocessor + 2) / 2;
 
 // kGradient: x is a gradient, of an upsampling convolution (upsample_taps.h).
 template <class Tile, bool kFast, bool kPool, bool kGradient>
-__global__ __launch_bounds__(Tile::kThreads, kForwardBlocks<Tile, kFast, kPool>) void conv2d_forward_kernel(
+__global__ __launch_bounds__(Tile::kThreads, kForwardBlocks<Tile, kFast>) void conv2d_forward_kernel(
     ImplicitGemm g, Epilogue epilogue, const float* __restrict__ x,  // [N, H, W, C_in]
     const float* __restrict__ w,                                     // [KH, KW, C_in/groups, C_out]
     const float* __restrict__ scale,                                 // [1], of fp16 gradients
@@ -48,7 +48,7 @@ static void run_as(const Conv2dForward& a, const Context& context, const float* 
   g.w_inputs = g.k_channels, g.w_outputs = s.C_out;
   g.vector_k = g.k_channels % 4 == 0 && aligned16(a.x.data);
   g.vector_n = g.n_channels % 4 == 0 && aligned16(a.w.data);
-  g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.y.data, a.saved.data);
+  g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.y.data, a.saved.data, a.bias.data);
   g.by_image = FastDivisor(std::max(g.rows * g.cols, 1)), g.by_col = FastDivisor(std::max(g.cols, 1));
   g.by_channel = FastDivisor(g.k_channels), g.by_tap = FastDivisor(s.KW);
   const Epilogue epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope};

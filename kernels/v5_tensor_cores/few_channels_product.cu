@@ -38,29 +38,9 @@ int shared_bytes(const FewChannels& g) {
   return steps * Tile::kStageBytes + 4 * (g.staged_floats + StagedWeights(g, Tile::BN).floats() + g.offsets);
 }
 
-// The sums begin with the bias: one load of a column for all rows.
-template <class Tile>
-__device__ __forceinline__ void start_with(float (&sum)[Tile::MT][Tile::NT][4], const float* __restrict__ bias, int first_n,
-                                           int columns, bool pairs) {
-  WL_UNROLL
-  for (int j = 0; j < Tile::NT; ++j) {
-    const int n = first_n + 8 * j;
-    float2 v = make_float2(0.0f, 0.0f);
-    if (pairs) {
-      if (n < columns) v = *reinterpret_cast<const float2*>(bias + n);
-    } else {
-      if (n < columns) v.x = bias[n];
-      if (n + 1 < columns) v.y = bias[n + 1];
-    }
-    WL_UNROLL
-    for (int i = 0; i < Tile::MT; ++i) sum[i][j][0] = sum[i][j][2] = v.x, sum[i][j][1] = sum[i][j][3] = v.y;
-  }
-}
-
 template <class Tile, int kCopies, bool kPool, bool kGradient>
 __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void few_channels_product_kernel(
     FewChannels g, int tiles_per_block, Epilogue epilogue, FastDivisor by_length,
-    const float* __restrict__ bias,     // [others] or null
     const float* __restrict__ source,   // [N, src_H, src_W, channels]
     const float* __restrict__ w,        // [KH, KW, channels, others], mirrored [KH, KW, others, channels]
     const float* __restrict__ scale,    // [1], of fp16 gradients
@@ -126,7 +106,8 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
         for (int e = 0; e < kElements; ++e) {
           const int k = chunk * kElements + e, tap = g.by_channels.quotient(k);
           const int row = g.mirrored ? tap * layout.length + g.by_channels.remainder(k, tap) : k * layout.length;
-          v[e] = k < g.sum ? weights[layout.at(row + n * layout.unit)] : 0.0f;
+          const float value = weights[layout.at((k < g.sum ? row : 0) + n * layout.unit)];  // without a branch
+          v[e] = k < g.sum ? value : 0.0f;
         }
         store_chunk<T>(shared + chunk / kChunks * Tile::kStageBytes + A::kBytes + B::chunk_at(n, chunk % kChunks), v);
       }
@@ -137,26 +118,26 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
     float sum[Tile::MT][Tile::NT][4];
     clear_sums<Tile>(sum);
     const int first_n = n0 + first_column<Tile>();
-    if (bias) start_with<Tile>(sum, bias, first_n, g.others, g.pairs);
     for (int step = 0; step < steps; ++step) multiply_stage<Tile>(shared + step * Tile::kStageBytes, sum);
 
-    for_each_row<Tile>([&](int i, int half, int m) {
-      int at;
-      const bool inside = box.find(g, kPool ? m / 4 : m, at);
-      const int to = at * g.others;
-      if constexpr (kPool) {
-        store_pooled_row<Tile::NT>(sum[i], half, epilogue, first_n, g.others, g.pairs, inside, out + to,
-                                   codes ? codes + to : nullptr);
-      } else {
-        if (!inside) return;
-        WL_UNROLL
-        for (int j = 0; j < Tile::NT; ++j) {
-          const int n = first_n + 8 * j;
-          float v0 = sum[i][j][2 * half], v1 = sum[i][j][2 * half + 1];
-          if constexpr (kGradient && kScaled<T>) v0 *= unscale, v1 *= unscale;
-          store_pair(out + to, n, g.others, g.pairs, epilogue(v0), epilogue(v1));
+    add_bias(sum, epilogue.bias, first_n, g.others, g.pairs);
+    with_activation(epilogue, g.pairs, [&](auto activated, auto pairs) {
+      for_each_row<Tile>([&](int i, int half, int m) {
+        int at;
+        const bool inside = box.find(g, kPool ? m / 4 : m, at);
+        const int to = at * g.others;
+        if constexpr (kPool) {
+          store_pooled_row(sum[i], half, activated, first_n, g.others, pairs, inside, out + to, codes ? codes + to : nullptr);
+        } else {
+          if (!inside) return;
+          WL_UNROLL
+          for (int j = 0; j < Tile::NT; ++j) {
+            float v0 = sum[i][j][2 * half], v1 = sum[i][j][2 * half + 1];
+            if constexpr (kGradient && kScaled<T>) v0 *= unscale, v1 *= unscale;
+            store_pair(out + to, first_n + 8 * j, g.others, pairs, activated(v0), activated(v1));
+          }
         }
-      }
+      });
     });
     wait_copies<0>();
     __syncthreads();  // the next weights are there, and all are done with these
@@ -175,10 +156,9 @@ void run_with(const Context& context, FewChannels& g, const float* source, const
   const int64_t parts = std::min(tiles, (kFewChannelBlocks + g.boxes - 1) / g.boxes);
   const int per_block = static_cast<int>((tiles + parts - 1) / parts);
   const int64_t blocks = g.boxes * ((tiles + per_block - 1) / per_block);
-  const Epilogue after{nullptr, epilogue.activation, epilogue.negative_slope};
   auto launch_with = [&](auto kernel) {
     launch(context, "v5::few_channels_product_kernel", kernel, dim3(blocks_for(blocks, 1)), dim3(Tile::kThreads),
-           shared_bytes<Tile>(g), g, per_block, after, FastDivisor(layout.length), epilogue.bias, source, w, scale, codes, out);
+           shared_bytes<Tile>(g), g, per_block, epilogue, FastDivisor(layout.length), source, w, scale, codes, out);
   };
   if (g.pool)
     launch_with(few_channels_product_kernel<Tile, 1, true, false>);

@@ -227,21 +227,6 @@ struct TapLoader {
   }
 };
 
-// The pooled maxima of a tile.
-template <class Tile>
-__device__ __forceinline__ void store_pooled(const ImplicitGemm& g, const Epilogue& epilogue, int m0, int first_n,
-                                             int channels_before, float (&sum)[Tile::MT][Tile::NT][4],
-                                             float* __restrict__ out,              // [N, rows, cols, out_C]
-                                             unsigned char* __restrict__ codes) {  // the same, or null
-  const int M = 4 * g.N * g.rows * g.cols;
-  for_each_row<Tile>([&](int i, int half, int in_tile) {
-    const int m = m0 + in_tile;
-    const int64_t to = static_cast<int64_t>(m / 4) * g.out_C + channels_before;
-    store_pooled_row<Tile::NT>(sum[i], half, epilogue, first_n, g.n_channels, g.pairs_n, m < M, out + to,
-                               codes ? codes + to : nullptr, channels_before);
-  });
-}
-
 // codes: of a folded pool, written in forward, read in backward. scale: of a gradient, where its type wants one.
 template <class Tile, bool kBackward, bool kFast, bool kPool, bool kGradient, class Codes>
 __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
@@ -270,34 +255,31 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
   }
 
   const int channels_before = group * g.n_channels, first_n = n0 + first_column<Tile>();
-  const bool pairs = g.pairs_n;
-  if constexpr (kPool && !kBackward) {
-    store_pooled<Tile>(g, epilogue, m0, first_n, channels_before, sum, out, codes);
-    return;
-  }
-  const float unscale = kGradient && kScaled<T> ? reciprocal_of_power(gradient_scale) : 1.0f;
-  for_each_row<Tile>([&](int i, int half, int in_tile) {
-    const int m = m0 + in_tile;
-    if (m >= M) return;
-    int pixel = m;
-    if (kBackward && g.step_h * g.step_w > 1) {  // else every pixel is written in order
-      const int n = phase.by_image.quotient(m), at = phase.by_image.remainder(m, n);
-      const int r = phase.by_col.quotient(at), q = phase.by_col.remainder(at, r);
-      pixel = (n * g.out_H + r * g.step_h + phase.phase_h) * g.out_W + q * g.step_w + phase.phase_w;
-    }
-    float* to = out + static_cast<int64_t>(pixel) * g.out_C + channels_before;
-    WL_UNROLL
-    for (int j = 0; j < Tile::NT; ++j) {
-      const int n = first_n + 8 * j;
-      float v0 = sum[i][j][2 * half], v1 = sum[i][j][2 * half + 1];
-      if constexpr (kGradient && kScaled<T>) v0 *= unscale, v1 *= unscale;
-      if (epilogue.bias) {
-        v0 += n < g.n_channels ? epilogue.bias[channels_before + n] : 0.0f;
-        v1 += n + 1 < g.n_channels ? epilogue.bias[channels_before + n + 1] : 0.0f;
+  add_bias(sum, epilogue.bias ? epilogue.bias + channels_before : nullptr, first_n, g.n_channels, g.pairs_n);
+  const float unscale = kGradient && kScaled<T> ? reciprocal_of_power(gradient_scale) : 1.0f;  // 1 where there is a bias
+  with_activation(epilogue, g.pairs_n, [&](auto activated, auto pairs) {
+    for_each_row<Tile>([&](int i, int half, int in_tile) {
+      const int m = m0 + in_tile;
+      if constexpr (kPool && !kBackward) {
+        const int64_t to = static_cast<int64_t>(m / 4) * g.out_C + channels_before;
+        store_pooled_row(sum[i], half, activated, first_n, g.n_channels, pairs, m < M, out + to, codes ? codes + to : nullptr);
+      } else {
+        if (m >= M) return;
+        int pixel = m;
+        if (kBackward && g.step_h * g.step_w > 1) {  // else every pixel is written in order
+          const int n = phase.by_image.quotient(m), at = phase.by_image.remainder(m, n);
+          const int r = phase.by_col.quotient(at), q = phase.by_col.remainder(at, r);
+          pixel = (n * g.out_H + r * g.step_h + phase.phase_h) * g.out_W + q * g.step_w + phase.phase_w;
+        }
+        float* to = out + static_cast<int64_t>(pixel) * g.out_C + channels_before;
+        WL_UNROLL
+        for (int j = 0; j < Tile::NT; ++j) {
+          float v0 = sum[i][j][2 * half], v1 = sum[i][j][2 * half + 1];
+          if constexpr (kGradient && kScaled<T>) v0 *= unscale, v1 *= unscale;
+          store_pair(to, first_n + 8 * j, g.n_channels, pairs, activated(v0), activated(v1));
+        }
       }
-      v0 = epilogue(v0), v1 = epilogue(v1);
-      store_pair(to, n, g.n_channels, pairs, v0, v1);
-    }
+    });
   });
 }
 

@@ -147,7 +147,7 @@ inline Problem forward_problem(const Conv2dForward& a) {
   if (p.why.empty() && (s.stride_h != 1 || s.stride_w != 1)) p.why = "strides are v5's";
   if (!p.why.empty()) return p;
   g.N = s.N, g.k_channels = s.C_in, g.n_channels = s.C_out;
-  g.pairs = s.C_out % 2 == 0 && aligned16(a.y.data, a.saved.data);
+  g.pairs = s.C_out % 2 == 0 && aligned16(a.y.data, a.saved.data, a.bias.data);
   p.src_H = s.H / f.upsample, p.src_W = s.W / f.upsample;
   g.out_H = s.OH / f.pool, g.out_W = s.OW / f.pool;
   if (f.upsample == 2) {

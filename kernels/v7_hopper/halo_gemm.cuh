@@ -217,37 +217,33 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
   const float gradient_scale = scale ? *scale : 1.0f;
   if (warp >= kMultiplyWarps) return round_halos<T, kUnpool>(g, shared, taps > 0, gradient_scale, first_row, first_column);
 
-  float sum[BN / 8][4];
-  multiply_halos<T, BN, kPool>(g, phase, shared, sum);
-  // Powers of two: exact either way.
+  float sum[1][BN / 8][4];
+  multiply_halos<T, BN, kPool>(g, phase, shared, sum[0]);
+  // Powers of two: exact either way; 1 where there is a bias.
   const float unscale = scale ? __uint_as_float((254u << 23) - __float_as_uint(gradient_scale)) : 1.0f;
   const int first_n = n_tile * BN + lane % 4 * 2;
-  WL_UNROLL
-  for (int half = 0; half < 2; ++half) {
-    int n, i, j;
-    place_of<kPool>(g, 16 * warp + lane / 4 + 8 * half, n, i, j);
-    n += image0, i += i0, j += j0;
-    if constexpr (kPool) {
-      const bool inside = n < g.N && i / 2 < g.out_H && j / 2 < g.out_W;
-      const int64_t to = ((static_cast<int64_t>(n) * g.out_H + i / 2) * g.out_W + j / 2) * g.n_channels;
-      store_pooled_row<BN / 8>(sum, half, epilogue, first_n, g.n_channels, g.pairs, inside, out + to,
-                               codes ? codes + to : nullptr);
-    } else {
-      if (n >= g.N || i >= phase.rows || j >= phase.cols) continue;
-      const int row = i * g.step_h + phase.phase_h, col = j * g.step_w + phase.phase_w;
-      float* to = out + ((static_cast<int64_t>(n) * g.out_H + row) * g.out_W + col) * g.n_channels;
-      WL_UNROLL
-      for (int f = 0; f < BN / 8; ++f) {
-        const int at = first_n + 8 * f;
-        float v0 = sum[f][2 * half] * unscale, v1 = sum[f][2 * half + 1] * unscale;
-        if (epilogue.bias) {
-          v0 += at < g.n_channels ? epilogue.bias[at] : 0.0f;
-          v1 += at + 1 < g.n_channels ? epilogue.bias[at + 1] : 0.0f;
-        }
-        store_pair(to, at, g.n_channels, g.pairs, epilogue(v0), epilogue(v1));
+  add_bias(sum, epilogue.bias, first_n, g.n_channels, g.pairs);
+  with_activation(epilogue, g.pairs, [&](auto activated, auto pairs) {
+    WL_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      int n, i, j;
+      place_of<kPool>(g, 16 * warp + lane / 4 + 8 * half, n, i, j);
+      n += image0, i += i0, j += j0;
+      if constexpr (kPool) {
+        const bool inside = n < g.N && i / 2 < g.out_H && j / 2 < g.out_W;
+        const int64_t to = ((static_cast<int64_t>(n) * g.out_H + i / 2) * g.out_W + j / 2) * g.n_channels;
+        store_pooled_row(sum[0], half, activated, first_n, g.n_channels, pairs, inside, out + to, codes ? codes + to : nullptr);
+      } else {
+        if (n >= g.N || i >= phase.rows || j >= phase.cols) continue;
+        const int row = i * g.step_h + phase.phase_h, col = j * g.step_w + phase.phase_w;
+        float* to = out + ((static_cast<int64_t>(n) * g.out_H + row) * g.out_W + col) * g.n_channels;
+        WL_UNROLL
+        for (int f = 0; f < BN / 8; ++f)
+          store_pair(to, first_n + 8 * f, g.n_channels, pairs, activated(sum[0][f][2 * half] * unscale),
+                     activated(sum[0][f][2 * half + 1] * unscale));
       }
     }
-  }
+  });
 }
 
 }  // namespace warploom::v7
