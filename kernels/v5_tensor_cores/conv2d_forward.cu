@@ -12,6 +12,7 @@
 #include "../v2_tiled_nhwc/table.h"
 #include "entries.h"
 #include "few_channels.h"
+#include "few_outputs.h"
 #include "implicit_gemm.cuh"
 #include "upsample_taps.h"
 
@@ -93,6 +94,7 @@ static void run(const Conv2dForward& a, const Context& context) {
     return few_channels_product(context, few, a.fusion.precision, a.x.ptr(), a.w.ptr(), nullptr,
                                 Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope}, a.y.ptr(),
                                 a.saved.ptr<unsigned char>());
+  if (few_outputs(a)) return run_few_outputs(a, context);
   if (sums_taps(a.s, a.fusion)) {
     sum_taps(context, a.s, a.w.ptr(), context.workspace.ptr());
     Conv2dBackwardInput transposed;
@@ -112,7 +114,8 @@ void run_strided(const Conv2dForward& a, const Context& context, const float* sc
 }
 
 static int64_t workspace_bytes(const Conv2dForward& a) {
-  if (on_tensor_cores(a)) return sums_taps(a.s, a.fusion) ? summed_bytes(a.s) : 0;
+  if (on_tensor_cores(a))
+    return std::max(sums_taps(a.s, a.fusion) ? summed_bytes(a.s) : 0, few_outputs(a) ? columns_bytes(a) : 0);
   const auto& entry = v2::table().conv2d_forward;
   return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
 }
@@ -121,7 +124,9 @@ static std::string why_not(const Conv2dForward& a) {
   return on_tensor_cores(a) ? tensor_core_error(a, true) : left_to_v2(a, v2::table().conv2d_forward.why_not(in_float32(a)));
 }
 
-static const char* algorithm(const Conv2dForward& a) { return algorithm_name(a.fusion, a.s, takes_few_channels(a)); }
+static const char* algorithm(const Conv2dForward& a) {
+  return on_tensor_cores(a) && few_outputs(a) ? columns_algorithm(a.fusion.precision) : algorithm_name(a.fusion, a.s, takes_few_channels(a));
+}
 
 static int64_t saved_bytes(const Conv2dForward& a) {
   return a.fusion.pool == 2 && on_tensor_cores(a) ? fused_y_count(a.s, a.fusion) : 0;

@@ -1,0 +1,43 @@
+// few_outputs.h - inside v5: convolutions that compute at most 4 channels from many (few_outputs.cu). Host code only.
+#pragma once
+
+#include "../common/vector.cuh"
+#include "choice.h"
+
+namespace warploom::v5 {
+
+// Whether each tap of each output becomes a column of one product. The tile of 16 channels reads the source once per tap for the 1 to 4
+// columns that it fills; here it is read once for all of them. A single tap gains nothing by that; more than 64 columns do not fit the
+// product's tile; and with less than a step of channels (32) a column costs more to add up than its product saves.
+inline bool fills_columns(const Conv2dShape& s, int from_channels, int to_channels) {
+  const int64_t taps = int64_t(s.KH) * s.KW;
+  return s.groups == 1 && taps > 1 && to_channels <= 4 && taps * to_channels <= 64 && from_channels >= 32 &&
+         from_channels % 4 == 0;
+}
+// Planning knows no addresses, so both also say how much workspace there must be for the general kernels.
+inline bool few_outputs(const Conv2dForward& a) {
+  return fills_columns(a.s, a.s.C_in, a.s.C_out) && a.s.stride_h == 1 && a.s.stride_w == 1 && a.fusion.pool == 1 &&
+         a.fusion.upsample <= 2 && aligned16(a.x.data);
+}
+inline bool few_outputs(const Conv2dBackwardInput& a) {
+  return fills_columns(a.s, a.s.C_out, a.s.C_in) && a.fusion.pool == 1 && a.fusion.upsample == 1 &&
+         aligned16(a.dy.data, a.w.data);
+}
+
+inline int64_t columns_bytes(const Conv2dForward& a) { return a.s.w_count() * 4; }  // of workspace: w turned around
+
+inline const char* columns_algorithm(Precision p) {
+  switch (p) {
+    case Precision::tf32:
+      return "mma m16n8k8 tf32, columns";
+    case Precision::bf16:
+      return "mma m16n8k16 bf16, columns";
+    default:
+      return "mma m16n8k16 fp16, columns";
+  }
+}
+
+void run_few_outputs(const Conv2dForward& a, const Context& context);
+void run_few_outputs(const Conv2dBackwardInput& a, const Context& context, const float* scale);  // scale: of fp16, else null
+
+}  // namespace warploom::v5
