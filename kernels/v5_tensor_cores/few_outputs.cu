@@ -1,11 +1,12 @@
-// few_outputs.cu (v5): out[r, q, o] = epilogue(bias[o] + sum over taps t of P[source pixel of (r, q, t)][t, o]), P[pixel][t, o] = sum over
-//   c of source[pixel, c] * w[t, o, c]: one dense product whose columns are all taps of at most 4 outputs, then a short sum
-// Layout: source [N, src_H, src_W, channels], w [KH, KW, outputs, channels], out [N, out_H, out_W, outputs]. Forward (stride 1): source x,
-//   w turned around in the workspace; a nearest upsample by 2 halves row and column of the source. Backward to the input: source dy,
-//   outputs the input channels, w as it is stored; a tap belongs to an output where the stride divides their distance.
-// One block owns a box of outputs, rows x columns of one image or several whole images, whose taps reach at most 128 source pixels: the
-//   rows of its TensorTile. A warp multiplies 32 of them; then a thread sums whole outputs, lanes beside each other along a row.
-// From the general kernels: they read the source once per tap, for a tile of 16 columns of which 1 to 4 are filled. Bottleneck: memory.
+// few_outputs.cu (v5): out[r, q, o] = epilogue(bias[o] + sum over taps t of P[source pixel of (r, q, t)][t, o]), where P[pixel][t, o]
+//   = sum over c of source[pixel, c] * w[t, o, c]: one dense product whose columns are all taps of at most 4 outputs; a short sum
+// Layout: source [N, src_H, src_W, channels], w [KH, KW, outputs, channels], out [N, out_H, out_W, outputs]. Forward (stride 1): x,
+//   and w turned around in the workspace; a nearest upsample by 2 halves row and column of the source. Backward to the input: dy, w
+//   as it is stored, input channels are the outputs; a tap belongs to an output where the stride divides their distance.
+// One block owns a box of outputs, rows x columns of an image or several whole images, whose taps reach at most 128 source pixels:
+//   the rows of its TensorTile. A warp multiplies 16 or 32 of them; then a thread sums whole outputs, a warp neighbouring ones.
+// From the general kernels: they read the source once per tap, for a tile of 16 columns of which 1 to 4 are filled. Bottleneck:
+//   memory.
 // Preconditions: few_outputs (few_outputs.h); one image below 2^31 elements; bf16 and tf32 need sm_80, fp16 sm_75.
 #include <algorithm>
 #include <vector>
@@ -15,22 +16,31 @@
 
 namespace warploom::v5 {
 
-// Of rows, or of columns.
+// Of rows, or of columns. Positions are source pixels' numbers times `unit`: forward the upsample's 1 or 2, backward the stride.
 struct Axis {
-  int outputs = 0, sources = 0, taps = 0, pad = 0;
-  int up = 0, stride = 1;                 // forward: 1 after an upsample by 2; backward: the convolution's
+  int outputs = 0, sources = 0, taps = 0, pad = 0, unit = 1;
   int length = 0, boxes = 0, extent = 0;  // outputs of a box, boxes, the most source pixels that one reaches
+  FastDivisor by_unit, by_boxes, by_extent;
 
-  // Source pixels first ... last that the outputs from `begin` to `end` read; past one another where there are none.
+  // The first and last position inside the image that the outputs begin ... end - 1 read; last < first where there is none.
   template <bool kBackward>
-  __host__ __device__ __forceinline__ int first_source(int begin) const {
-    const int at = kBackward ? begin + pad - taps + stride : begin - pad;
-    return at <= 0 ? 0 : kBackward ? at / stride : at >> up;
+  __host__ __device__ __forceinline__ int first_position(int begin) const {
+    const int at = kBackward ? begin + pad - taps + unit : begin - pad;
+    return at > 0 ? at : 0;
   }
   template <bool kBackward>
-  __host__ __device__ __forceinline__ int last_source(int end) const {
-    const int at = kBackward ? (end - 1 + pad) / stride : (end - 2 - pad + taps) >> up;
-    return at < sources ? at : sources - 1;
+  __host__ __device__ __forceinline__ int last_position(int end) const {
+    const int at = kBackward ? end - 1 + pad : end - 2 - pad + taps;
+    return at < sources * unit ? at : sources * unit - 1;
+  }
+  template <bool kBackward>
+  __device__ __forceinline__ int first_source(int begin) const {
+    return by_unit.quotient(first_position<kBackward>(begin));
+  }
+  template <bool kBackward>
+  __device__ __forceinline__ int last_source(int end) const {
+    const int at = last_position<kBackward>(end);
+    return at < 0 ? -1 : by_unit.quotient(at);
   }
 };
 
@@ -38,13 +48,14 @@ struct FewOutputs {
   Axis h, w;
   int N = 0, images = 1;  // of a launch, of a box
   int channels = 0, outputs = 0, columns = 0;
-  FastDivisor by_extent_h, by_extent_w;         // of a box's source pixels
-  FastDivisor by_length_h, by_slots, by_phase;  // of its outputs
-  FastDivisor by_run;                           // of the floats of its rows
+  int slots = 0, gap = 0;                  // add_columns, staged_at
+  FastDivisor by_phase, by_phase_row;      // slots of a phase of the stride, phases of a row
+  FastDivisor by_slot_image, by_slot_row;  // rows and slots of a row, of one image and phase
+  FastDivisor by_row;                      // floats of a box's row
 };
 
 constexpr int kBoxPixels = 128;
-constexpr int kBoxOutputs = 2048;  // floats: with stride 4 as many as source pixels can have
+constexpr int kBoxOutputs = 2048;  // floats: one channel of what 128 source pixels become with stride 4
 // Of a column of P, in floats. The four pairs of columns and eight pixels of a fragment fall into different banks; lanes that sum
 // outputs read neighbouring pixels of one column.
 constexpr int kPitch = kBoxPixels + 4;
@@ -65,9 +76,8 @@ struct BoxLoader {
   const float* source;
   const float* w;
   float gradient_scale;
-  int c = 0;            // where the step begins
-  uint32_t inside = 0;  // bit l: item l's pixel is read by an output of the box
-  int pixel[Tile::kItemsA];
+  int c = 0;                 // where the step begins
+  int pixel[Tile::kItemsA];  // offset of an item's pixel; -1: read by no output of the box
 
   __device__ __forceinline__ BoxLoader(const FewOutputs& g_, const float* source_, const float* w_, float scale_, int image0,
                                        int first_h, int last_h, int first_w, int last_w)
@@ -75,10 +85,10 @@ struct BoxLoader {
     WL_UNROLL
     for (int l = 0; l < Tile::kItemsA; ++l) {
       const int m = item_row<A, Tile::kThreads>(l);
-      const int line = g.by_extent_w.quotient(m), col = first_w + g.by_extent_w.remainder(m, line);
-      const int n = g.by_extent_h.quotient(line), row = first_h + g.by_extent_h.remainder(line, n), image = image0 + n;
-      pixel[l] = ((image * g.h.sources + row) * g.w.sources + col) * g.channels + item_column<A>();
-      inside |= static_cast<uint32_t>(n < g.images && image < g.N && row <= last_h && col <= last_w) << l;
+      const int line = g.w.by_extent.quotient(m), col = first_w + g.w.by_extent.remainder(m, line);
+      const int n = g.h.by_extent.quotient(line), row = first_h + g.h.by_extent.remainder(line, n), image = image0 + n;
+      const bool reads = n < g.images && image < g.N && row <= last_h && col <= last_w;
+      pixel[l] = reads ? ((image * g.h.sources + row) * g.w.sources + col) * g.channels + item_column<A>() : -1;
     }
   }
   __device__ __forceinline__ float scale() const { return gradient_scale; }
@@ -87,7 +97,7 @@ struct BoxLoader {
   __device__ __forceinline__ constexpr bool b_vector() const { return true; }
   __device__ __forceinline__ bool a_at(int l, int, const float*& p) const {
     p = source + pixel[l] + c;
-    return (inside >> l & 1) && c + item_column<A>() < g.channels;
+    return pixel[l] >= 0 && c + item_column<A>() < g.channels;
   }
   __device__ __forceinline__ bool b_at(int l, int, const float*& p) const {
     const int column = item_row<B, Tile::kThreads>(l);
@@ -97,64 +107,59 @@ struct BoxLoader {
   __device__ __forceinline__ void advance() { c += Tile::BK; }
 };
 
-// The taps of one output along an axis: tap, tap + step, ... meet at, at + move, ...; on the upsampled map where there is one.
+// The taps of one output along an axis: every step-th from `tap` on. Forward they meet the positions at, at + 1, ...; backward,
+// where those between pixels are left out, the pixels at, at - 1, ...
 template <bool kBackward>
 struct Taps {
-  int tap, step, at, move;
-  uint32_t limit;
-  __device__ __forceinline__ Taps(const Axis& axis, int output) {
+  int tap = 0, step = 1, at;
+  __device__ __forceinline__ Taps(const Axis& axis, int output) : at(output - axis.pad) {
     if constexpr (kBackward) {
-      at = (output + axis.pad) / axis.stride, tap = output + axis.pad - at * axis.stride;
-      step = axis.stride, move = -1, limit = static_cast<uint32_t>(axis.sources);
-    } else {
-      at = output - axis.pad, tap = 0, step = move = 1, limit = static_cast<uint32_t>(axis.sources << axis.up);
+      at = axis.by_unit.quotient(output + axis.pad), tap = axis.by_unit.remainder(output + axis.pad, at);
+      step = axis.unit;
     }
   }
+  __device__ __forceinline__ bool inside(const Axis& axis) const {
+    return static_cast<uint32_t>(at) < static_cast<uint32_t>(kBackward ? axis.sources : axis.sources * axis.unit);
+  }
+  __device__ __forceinline__ int source(const Axis& axis) const { return kBackward ? at : at >> (axis.unit - 1); }
+  __device__ __forceinline__ void advance() { tap += step, at += kBackward ? -1 : 1; }
 };
 
-// Outputs of a box from the columns, into staged [images][rows][columns of outputs][kOutputs]: lanes beside each other read pixels beside
-// each other, which are channels apart in `out`.
+// Where float i of a box's outputs waits to be stored: lanes that write an even number of floats apart meet no bank twice.
+__device__ __forceinline__ int staged_at(const FewOutputs& g, int i) { return i + g.gap * (i / 32); }
+
+// The outputs of a box from the columns, into staged [images][rows][cols][kOutputs]. A warp takes outputs of one phase of the
+// stride, and a row has as many slots as source pixels: its lanes read neighbouring pixels of one column, from row to row too.
 template <int kOutputs, int kThreads, bool kBackward>
 __device__ __forceinline__ void add_columns(const FewOutputs& g, const Epilogue& epilogue, float unscale, int r0, int q0,
-                                            int first_h, int first_w, int images, int rows, int cols, const float* product,
-                                            float* staged) {
+                                            int first_h, int first_w, int rows, int cols, const float* product, float* staged) {
   float bias[kOutputs];
   WL_UNROLL
   for (int o = 0; o < kOutputs; ++o) bias[o] = epilogue.bias ? epilogue.bias[o] : 0.0f;
-  const int slots = images * g.h.length * static_cast<int>(g.by_slots.divisor);
-  for (int slot = static_cast<int>(threadIdx.x); slot < slots; slot += kThreads) {
-    const int line = g.by_slots.quotient(slot), n = g.by_length_h.quotient(line), row = g.by_length_h.remainder(line, n);
-    int col = g.by_slots.remainder(slot, line);
-    if constexpr (kBackward) {  // phase by phase, so that neighbours take the same taps
-      const int phase = g.by_phase.quotient(col);
-      col = g.by_phase.remainder(col, phase) * g.w.stride + phase;
+  for (int slot = static_cast<int>(threadIdx.x); slot < g.slots; slot += kThreads) {
+    const int phase = kBackward ? g.by_phase.quotient(slot) : 0, in_phase = kBackward ? g.by_phase.remainder(slot, phase) : slot;
+    const int line = g.by_slot_row.quotient(in_phase), n = g.by_slot_image.quotient(line);
+    int row = g.by_slot_image.remainder(line, n), col = g.by_slot_row.remainder(in_phase, line);
+    if constexpr (kBackward) {
+      const int phase_h = g.by_phase_row.quotient(phase);
+      row = row * g.h.unit + phase_h, col = col * g.w.unit + g.by_phase_row.remainder(phase, phase_h);
     }
     if (row >= rows || col >= cols) continue;
     float sum[kOutputs] = {};
-    const Taps<kBackward> across(g.w, q0 + col);
-    Taps<kBackward> down(g.h, r0 + row);
-    for (; down.tap < g.h.taps; down.tap += down.step, down.at += down.move) {
-      if (static_cast<uint32_t>(down.at) >= down.limit) continue;
-      const int source_row = (kBackward ? down.at : down.at >> g.h.up) - first_h;
-      const float* of_row = product + (n * g.h.extent + source_row) * g.w.extent - first_w;
-      for (int b = across.tap, at = across.at; b < g.w.taps; b += across.step, at += across.move) {
-        if (static_cast<uint32_t>(at) >= across.limit) continue;
-        const float* of_tap = of_row + (kBackward ? at : at >> g.w.up) + (down.tap * g.w.taps + b) * kOutputs * kPitch;
+    const Taps<kBackward> leftmost(g.w, q0 + col);
+    for (Taps<kBackward> down(g.h, r0 + row); down.tap < g.h.taps; down.advance()) {
+      if (!down.inside(g.h)) continue;
+      const float* of_row = product + (n * g.h.extent + down.source(g.h) - first_h) * g.w.extent - first_w;
+      for (Taps<kBackward> across = leftmost; across.tap < g.w.taps; across.advance()) {
+        if (!across.inside(g.w)) continue;
+        const float* of_tap = of_row + across.source(g.w) + (down.tap * g.w.taps + across.tap) * kOutputs * kPitch;
         WL_UNROLL
         for (int o = 0; o < kOutputs; ++o) sum[o] += of_tap[o * kPitch];
       }
     }
+    const int to = ((n * g.h.length + row) * g.w.length + col) * kOutputs;
     WL_UNROLL
-    for (int o = 0; o < kOutputs; ++o) sum[o] = epilogue(sum[o] * unscale + bias[o]);
-    float* to = staged + ((n * g.h.length + row) * g.w.length + col) * kOutputs;
-    if constexpr (kOutputs == 4) {
-      store4(to, make_float4(sum[0], sum[1], sum[2], sum[3]));
-    } else if constexpr (kOutputs == 2) {
-      *reinterpret_cast<float2*>(to) = make_float2(sum[0], sum[1]);
-    } else {
-      WL_UNROLL
-      for (int o = 0; o < kOutputs; ++o) to[o] = sum[o];
-    }
+    for (int o = 0; o < kOutputs; ++o) staged[staged_at(g, to + o)] = epilogue(sum[o] * unscale + bias[o]);
   }
 }
 
@@ -165,8 +170,9 @@ __global__ __launch_bounds__(Tile::kThreads, kColumnBlocks<Tile>) void few_outpu
     const float* __restrict__ scale,                                    // [1], of fp16 gradients
     float* __restrict__ out) {                                          // [N, out_H, out_W, outputs]
   constexpr bool kScales = kBackward && kScaled<typename Tile::T>;
-  const int block = static_cast<int>(blockIdx.x), box = block / g.w.boxes;
-  const int q0 = block % g.w.boxes * g.w.length, r0 = box % g.h.boxes * g.h.length, image0 = box / g.h.boxes * g.images;
+  const int block = static_cast<int>(blockIdx.x), box = g.w.by_boxes.quotient(block), group = g.h.by_boxes.quotient(box);
+  const int q0 = g.w.by_boxes.remainder(block, box) * g.w.length, r0 = g.h.by_boxes.remainder(box, group) * g.h.length;
+  const int image0 = group * g.images;
   const int images = min(g.images, g.N - image0), rows = min(g.h.length, g.h.outputs - r0),
             cols = min(g.w.length, g.w.outputs - q0);
   const int first_h = g.h.first_source<kBackward>(r0), first_w = g.w.first_source<kBackward>(q0);
@@ -196,9 +202,8 @@ __global__ __launch_bounds__(Tile::kThreads, kColumnBlocks<Tile>) void few_outpu
 
   float* staged = product + g.columns * kPitch;
   auto add = [&](auto outputs) {
-    add_columns<decltype(outputs)::value, Tile::kThreads, kBackward>(g, epilogue,
-                                                                     kScales ? reciprocal_of_power(gradient_scale) : 1.0f, r0, q0,
-                                                                     first_h, first_w, images, rows, cols, product, staged);
+    add_columns<decltype(outputs)::value, Tile::kThreads, kBackward>(
+        g, epilogue, kScales ? reciprocal_of_power(gradient_scale) : 1.0f, r0, q0, first_h, first_w, rows, cols, product, staged);
   };
   switch (g.outputs) {
     case 1:
@@ -220,8 +225,8 @@ __global__ __launch_bounds__(Tile::kThreads, kColumnBlocks<Tile>) void few_outpu
   const bool whole = g.w.boxes == 1;
   const int floats = images * rows * box_floats;
   for (int e = static_cast<int>(threadIdx.x); e < floats; e += Tile::kThreads) {
-    const int line = whole ? 0 : g.by_run.quotient(e), at = whole ? e : g.by_run.remainder(e, line);
-    if (whole || at < cols * g.outputs) to[line * row_floats + at] = staged[e];
+    const int line = whole ? 0 : g.by_row.quotient(e), at = whole ? e : g.by_row.remainder(e, line);
+    if (whole || at < cols * g.outputs) to[line * row_floats + at] = staged[staged_at(g, e)];
   }
 }
 
@@ -246,12 +251,13 @@ __global__ __launch_bounds__(kTurnThreads) void turn_weights_kernel(int channels
 
 // ---- Host ----
 
-// Ways to cut an axis into boxes of even length whose source pixels fit a tile, and how many pixels all boxes together read. Of many boxes
-// none is looked at: a bound stands for those that the image's border makes smaller.
+// A way to cut an axis into boxes of even length, and how many source pixels they read all together. Where boxes are many none is
+// looked at, and each counts as one that no border of the image makes smaller.
 struct Cut {
   Axis axis;
   int64_t reads = 0;
 };
+constexpr int kManyBoxes = 64;
 template <bool kBackward>
 static std::vector<Cut> cuts_of(const Axis& whole) {
   std::vector<Cut> found;
@@ -259,16 +265,17 @@ static std::vector<Cut> cuts_of(const Axis& whole) {
     Cut cut{whole};
     Axis& axis = cut.axis;
     axis.length = length, axis.boxes = (whole.outputs + length - 1) / length;
-    if ((whole.outputs + axis.boxes - 1) / axis.boxes != length) continue;  // as many boxes, less even
+    if ((whole.outputs + axis.boxes - 1) / axis.boxes != length) continue;  // as many boxes, but less even
     axis.extent = 1;
-    if (axis.boxes > 64) {
+    if (axis.boxes > kManyBoxes) {
       const int reach = length + whole.taps - 2;
-      axis.extent = std::min(kBackward ? reach / whole.stride + 1 : ((reach + whole.up) >> whole.up) + 1, whole.sources);
+      axis.extent = std::min((reach + (kBackward ? 0 : whole.unit - 1)) / whole.unit + 1, whole.sources);
       cut.reads = int64_t(axis.boxes) * axis.extent;
     } else {
       for (int begin = 0; begin < whole.outputs; begin += length) {
         const int end = std::min(begin + length, whole.outputs);
-        const int extent = axis.last_source<kBackward>(end) - axis.first_source<kBackward>(begin) + 1;
+        const int first = axis.first_position<kBackward>(begin), last = axis.last_position<kBackward>(end);
+        const int extent = last < 0 ? 0 : last / axis.unit - first / axis.unit + 1;
         axis.extent = std::max(axis.extent, extent), cut.reads += std::max(extent, 0);
       }
     }
@@ -277,7 +284,7 @@ static std::vector<Cut> cuts_of(const Axis& whole) {
   return found;
 }
 
-// Chooses the boxes: the fewest, of these those that read least, of these the widest, whose rows lie in one piece. N: images of a launch.
+// Chooses the boxes: the fewest, of these what reads least, of these the widest, whose rows lie in one piece. N: images a launch.
 template <bool kBackward>
 static void choose_boxes(FewOutputs& g, int N) {
   int64_t fewest = 0, least = 0;
@@ -295,11 +302,16 @@ static void choose_boxes(FewOutputs& g, int N) {
   // Several small images, while that leaves blocks enough for a large GPU.
   const int fit = std::min(kBoxPixels / (g.h.extent * g.w.extent), kBoxOutputs / (g.h.length * g.w.length * g.outputs));
   g.images = fewest == 1 ? static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(fit, N / kEnoughBlocks))) : 1;
-  g.by_extent_h = FastDivisor(g.h.extent), g.by_extent_w = FastDivisor(g.w.extent);
-  // A stride's phases each take as many slots of a row as the largest.
-  const int phases = std::min(g.w.stride, g.w.length), of_phase = (g.w.length + phases - 1) / phases;
-  g.by_length_h = FastDivisor(g.h.length), g.by_slots = FastDivisor(of_phase * phases), g.by_phase = FastDivisor(of_phase);
-  g.by_run = FastDivisor(g.w.length * g.outputs);
+  for (Axis* axis : {&g.h, &g.w}) {
+    axis->by_unit = FastDivisor(axis->unit), axis->by_boxes = FastDivisor(axis->boxes);
+    axis->by_extent = FastDivisor(axis->extent);
+  }
+  const int phases_h = kBackward ? std::min(g.h.unit, g.h.length) : 1, phases_w = kBackward ? std::min(g.w.unit, g.w.length) : 1;
+  const int rows = (g.h.length + phases_h - 1) / phases_h, cols = (g.w.length + phases_w - 1) / phases_w;
+  const int slots = !kBackward && g.w.unit > 1 ? cols : std::max(cols, g.w.extent);  // after an upsample two lanes share a pixel
+  g.slots = phases_h * phases_w * g.images * rows * slots, g.gap = g.outputs * (kBackward ? g.w.unit : 1) % 2 == 0;
+  g.by_phase = FastDivisor(g.images * rows * slots), g.by_phase_row = FastDivisor(phases_w);
+  g.by_slot_image = FastDivisor(rows), g.by_slot_row = FastDivisor(slots), g.by_row = FastDivisor(g.w.length * g.outputs);
 }
 
 template <bool kBackward>
@@ -314,7 +326,7 @@ static void run_columns(const Context& context, Precision precision, FewOutputs 
     using T = decltype(type);
     auto launch_with = [&](auto tile) {
       using Tile = decltype(tile);
-      const int after = 4 * (g.columns * kPitch + g.images * g.h.length * g.w.length * g.outputs);
+      const int staged = g.images * g.h.length * g.w.length * g.outputs, after = 4 * (g.columns * kPitch + staged + staged / 32);
       for (int first = 0; first < N; first += images) {
         g.N = std::min(images, N - first);
         const int64_t blocks = int64_t((g.N + g.images - 1) / g.images) * g.h.boxes * g.w.boxes;
@@ -327,18 +339,17 @@ static void run_columns(const Context& context, Precision precision, FewOutputs 
   });
 }
 
-static Axis axis_of(int outputs, int sources, int taps, int pad) {
+static Axis axis_of(int outputs, int sources, int taps, int pad, int unit) {
   Axis axis;
-  axis.outputs = outputs, axis.sources = sources, axis.taps = taps, axis.pad = pad;
+  axis.outputs = outputs, axis.sources = sources, axis.taps = taps, axis.pad = pad, axis.unit = unit;
   return axis;
 }
 
 void run_few_outputs(const Conv2dForward& a, const Context& context) {
   const Conv2dShape& s = a.s;
+  const int up = a.fusion.upsample;
   FewOutputs g;
-  const int up = a.fusion.upsample - 1;
-  g.h = axis_of(s.OH, s.H >> up, s.KH, s.pad_top), g.w = axis_of(s.OW, s.W >> up, s.KW, s.pad_left);
-  g.h.up = g.w.up = up;
+  g.h = axis_of(s.OH, s.H / up, s.KH, s.pad_top, up), g.w = axis_of(s.OW, s.W / up, s.KW, s.pad_left, up);
   g.channels = s.C_in, g.outputs = s.C_out;
   float* turned = context.workspace.ptr();
   launch(context, "v5::turn_weights_kernel", turn_weights_kernel,
@@ -351,8 +362,7 @@ void run_few_outputs(const Conv2dForward& a, const Context& context) {
 void run_few_outputs(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
   const Conv2dShape& s = a.s;
   FewOutputs g;
-  g.h = axis_of(s.H, s.OH, s.KH, s.pad_top), g.w = axis_of(s.W, s.OW, s.KW, s.pad_left);
-  g.h.stride = s.stride_h, g.w.stride = s.stride_w;
+  g.h = axis_of(s.H, s.OH, s.KH, s.pad_top, s.stride_h), g.w = axis_of(s.W, s.OW, s.KW, s.pad_left, s.stride_w);
   g.channels = s.C_out, g.outputs = s.C_in;
   run_columns<true>(context, a.fusion.precision, g, s.N, a.dy.ptr(), a.w.ptr(), Epilogue(), scale, a.dx.ptr());
 }

@@ -6,9 +6,9 @@
 
 namespace warploom::v5 {
 
-// Whether each tap of each output becomes a column of one product. The tile of 16 channels reads the source once per tap for the 1 to 4
-// columns that it fills; here it is read once for all of them. A single tap gains nothing by that; more than 64 columns do not fit the
-// product's tile; and with less than a step of channels (32) a column costs more to add up than its product saves.
+// Whether each tap of each output becomes a column of one product. The tile of 16 channels reads the source once per tap, for the 1
+// to 4 columns that it fills; here it is read once for all. A single tap gains nothing by that; more than 64 columns do not fit the
+// tile; and with less channels than a step of k (32) adding columns up costs more than their product saves.
 inline bool fills_columns(const Conv2dShape& s, int from_channels, int to_channels) {
   const int64_t taps = int64_t(s.KH) * s.KW;
   return s.groups == 1 && taps > 1 && to_channels <= 4 && taps * to_channels <= 64 && from_channels >= 32 &&
