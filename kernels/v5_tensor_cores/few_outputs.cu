@@ -1,10 +1,13 @@
-// few_outputs.cu (v5): out[r, q, o] = epilogue(bias[o] + sum over taps t of P[source pixel of (r, q, t)][t, o]), where P[pixel][t, o]
-//   = sum over c of source[pixel, c] * w[t, o, c]: one dense product whose columns are all taps of at most 4 outputs; a short sum
-// Layout: source [N, src_H, src_W, channels], w [KH, KW, outputs, channels], out [N, out_H, out_W, outputs]. Forward (stride 1): x,
-//   and w turned around in the workspace; a nearest upsample by 2 halves row and column of the source. Backward to the input: dy, w
-//   as it is stored, input channels are the outputs; a tap belongs to an output where the stride divides their distance.
-// One block owns a box of outputs, rows x columns of an image or several whole images, whose taps reach at most 128 source pixels:
-//   the rows of its TensorTile. A warp multiplies 16 or 32 of them; then a thread sums whole outputs, a warp neighbouring ones.
+// few_outputs.cu (v5): out[r, q, o] = epilogue(bias[o] + sum over taps t of P[source pixel of (r, q, t)][t, o]), where
+//   P[pixel][t, o] = sum over c of source[pixel, c] * w[t, o, c]: one dense product whose columns are all taps of at most 4
+//   outputs; a short sum
+// Layout: source [N, src_H, src_W, channels], w [KH, KW, outputs, channels], out [N, out_H, out_W, outputs]. Forward (stride
+//   1): x, and w turned around in the workspace; a nearest upsample by 2 halves row and column of the source. Backward to the
+//   input: dy, w as it is stored, input channels are the outputs; a tap belongs to an output where the stride divides their
+//   distance.
+// One block owns a box of outputs, rows x columns of an image or several whole images, whose taps reach at most 128 source
+//   pixels: the rows of its TensorTile. A warp multiplies 16 or 32 of them; then a thread sums whole outputs, a warp
+//   neighbouring ones.
 // From the general kernels: they read the source once per tap, for a tile of 16 columns of which 1 to 4 are filled. Bottleneck:
 //   memory.
 // Preconditions: few_outputs (few_outputs.h); one image below 2^31 elements; bf16 and tf32 need sm_80, fp16 sm_75.
@@ -77,7 +80,7 @@ struct BoxLoader {
   const float* w;
   float gradient_scale;
   int c = 0;                 // where the step begins
-  int pixel[Tile::kItemsA];  // offset of an item's pixel; -1: read by no output of the box
+  int pixel[Tile::kItemsA];  // offset of an item's pixel; -4, aligned alike: no output of the box reads it
 
   __device__ __forceinline__ BoxLoader(const FewOutputs& g_, const float* source_, const float* w_, float scale_, int image0,
                                        int first_h, int last_h, int first_w, int last_w)
@@ -88,7 +91,7 @@ struct BoxLoader {
       const int line = g.w.by_extent.quotient(m), col = first_w + g.w.by_extent.remainder(m, line);
       const int n = g.h.by_extent.quotient(line), row = first_h + g.h.by_extent.remainder(line, n), image = image0 + n;
       const bool reads = n < g.images && image < g.N && row <= last_h && col <= last_w;
-      pixel[l] = reads ? ((image * g.h.sources + row) * g.w.sources + col) * g.channels + item_column<A>() : -1;
+      pixel[l] = reads ? ((image * g.h.sources + row) * g.w.sources + col) * g.channels + item_column<A>() : -4;
     }
   }
   __device__ __forceinline__ float scale() const { return gradient_scale; }

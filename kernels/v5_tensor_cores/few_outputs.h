@@ -6,15 +6,15 @@
 
 namespace warploom::v5 {
 
-// Whether each tap of each output becomes a column of one product. The tile of 16 channels reads the source once per tap, for the 1
-// to 4 columns that it fills; here it is read once for all. A single tap gains nothing by that; more than 64 columns do not fit the
-// tile; and with less channels than a step of k (32) adding columns up costs more than their product saves.
+// Whether each tap of each output becomes a column of one product. The tile of 16 channels reads the source once per tap, for
+// the 1 to 4 columns that it fills; here it is read once for all. A single tap gains nothing by that; more than 64 columns do
+// not fit the tile; and with less channels than a step of k (32) adding columns up costs more than their product saves.
 inline bool fills_columns(const Conv2dShape& s, int from_channels, int to_channels) {
   const int64_t taps = int64_t(s.KH) * s.KW;
   return s.groups == 1 && taps > 1 && to_channels <= 4 && taps * to_channels <= 64 && from_channels >= 32 &&
          from_channels % 4 == 0;
 }
-// Planning knows no addresses, so both also say how much workspace there must be for the general kernels.
+// Planning knows no addresses, all of which count as aligned then: the workspace must do for the general kernels too.
 inline bool few_outputs(const Conv2dForward& a) {
   return fills_columns(a.s, a.s.C_in, a.s.C_out) && a.s.stride_h == 1 && a.s.stride_w == 1 && a.fusion.pool == 1 &&
          a.fusion.upsample <= 2 && aligned16(a.x.data);
