@@ -321,6 +321,7 @@ def _few_outputs() -> Iterator[Case]:
     yield conv((1, 3, 7, 6), 32, 4, stride=2, pad=(1, 2, 0, 3))
     yield conv((1, 2, 21, 20), 36, 5, stride=(3, 1), pad=2)
     yield conv((1, 1, 40, 41), 32, 4, stride=4)
+    yield conv((1, 2, 44, 44), 32, 4, stride=4)  # more outputs than a box holds, of few enough pixels
     yield conv((1, 4, 10, 13), 32, 2, stride=3)  # phases without a tap
     yield conv((1, 2, 40, 90), 32, 2, stride=37)  # a stride longer than a box
     yield conv((1, 1, 12, 400), 32, (1, 5), stride=(2, 7), pad=(0, 3))

@@ -25,7 +25,8 @@ struct Axis {
   int length = 0, boxes = 0, extent = 0;  // outputs of a box, boxes, the most source pixels that one reaches
   FastDivisor by_unit, by_boxes, by_extent;
 
-  // The first and last position inside the image that the outputs begin ... end - 1 read; last < first where there is none.
+  // The first and last position inside the image that the outputs begin ... end - 1 read. Where there is nothing but padding the
+  // last lies before the first, or both at the border: a pixel read in vain.
   template <bool kBackward>
   __host__ __device__ __forceinline__ int first_position(int begin) const {
     const int at = kBackward ? begin + pad - taps + unit : begin - pad;
@@ -34,7 +35,7 @@ struct Axis {
   template <bool kBackward>
   __host__ __device__ __forceinline__ int last_position(int end) const {
     const int at = kBackward ? end - 1 + pad : end - 2 - pad + taps;
-    return at < sources * unit ? at : sources * unit - 1;
+    return at < 0 ? 0 : at < sources * unit ? at : sources * unit - 1;
   }
   template <bool kBackward>
   __device__ __forceinline__ int first_source(int begin) const {
@@ -42,8 +43,7 @@ struct Axis {
   }
   template <bool kBackward>
   __device__ __forceinline__ int last_source(int end) const {
-    const int at = last_position<kBackward>(end);
-    return at < 0 ? -1 : by_unit.quotient(at);
+    return by_unit.quotient(last_position<kBackward>(end));
   }
 };
 
@@ -167,7 +167,7 @@ __device__ __forceinline__ void add_columns(const FewOutputs& g, const Epilogue&
 }
 
 template <class Tile, bool kBackward>
-__global__ __launch_bounds__(Tile::kThreads, kColumnBlocks<Tile>) void few_outputs_kernel(
+__global__ __launch_bounds__(Tile::kThreads, kColumnBlocks<Tile>) void conv2d_few_outputs_kernel(
     FewOutputs g, Epilogue epilogue, const float* __restrict__ source,  // [N, src_H, src_W, channels]
     const float* __restrict__ w,                                        // [columns, channels]
     const float* __restrict__ scale,                                    // [1], of fp16 gradients
@@ -278,7 +278,7 @@ static std::vector<Cut> cuts_of(const Axis& whole) {
       for (int begin = 0; begin < whole.outputs; begin += length) {
         const int end = std::min(begin + length, whole.outputs);
         const int first = axis.first_position<kBackward>(begin), last = axis.last_position<kBackward>(end);
-        const int extent = last < 0 ? 0 : last / axis.unit - first / axis.unit + 1;
+        const int extent = last / axis.unit - first / axis.unit + 1;
         axis.extent = std::max(axis.extent, extent), cut.reads += std::max(extent, 0);
       }
     }
@@ -333,7 +333,7 @@ static void run_columns(const Context& context, Precision precision, FewOutputs 
       for (int first = 0; first < N; first += images) {
         g.N = std::min(images, N - first);
         const int64_t blocks = int64_t((g.N + g.images - 1) / g.images) * g.h.boxes * g.w.boxes;
-        launch(context, "v5::few_outputs_kernel", few_outputs_kernel<Tile, kBackward>, dim3(blocks_for(blocks, 1)),
+        launch(context, "v5::conv2d_few_outputs_kernel", conv2d_few_outputs_kernel<Tile, kBackward>, dim3(blocks_for(blocks, 1)),
                dim3(Tile::kThreads), static_cast<size_t>(std::max(Tile::kSharedBytes, after)), g, epilogue,
                source + first * source_image, w, scale, out + first * out_image);
       }
