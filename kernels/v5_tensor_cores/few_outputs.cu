@@ -132,8 +132,9 @@ struct Taps {
 __device__ __forceinline__ int staged_at(const FewOutputs& g, int i) { return i + g.gap * (i / 32); }
 
 // The outputs of a box from the columns, into staged [images][rows][cols][kOutputs]. A warp takes outputs of one phase of the
-// stride, and a row has as many slots as source pixels: its lanes read neighbouring pixels of one column, from row to row too.
-template <int kOutputs, int kThreads, bool kBackward>
+// stride, and a row has as many slots as source pixels: its lanes read neighbouring pixels of one column, from row to row too. kNine:
+// 3 x 3 taps, stride 1.
+template <int kOutputs, bool kNine, int kThreads, bool kBackward>
 __device__ __forceinline__ void add_columns(const FewOutputs& g, const Epilogue& epilogue, float unscale, int r0, int q0,
                                             int first_h, int first_w, int rows, int cols, const float* product, float* staged) {
   float bias[kOutputs];
@@ -149,16 +150,25 @@ __device__ __forceinline__ void add_columns(const FewOutputs& g, const Epilogue&
     }
     if (row >= rows || col >= cols) continue;
     float sum[kOutputs] = {};
-    const Taps<kBackward> leftmost(g.w, q0 + col);
-    for (Taps<kBackward> down(g.h, r0 + row); down.tap < g.h.taps; down.advance()) {
-      if (!down.inside(g.h)) continue;
-      const float* of_row = product + (n * g.h.extent + down.source(g.h) - first_h) * g.w.extent - first_w;
-      for (Taps<kBackward> across = leftmost; across.tap < g.w.taps; across.advance()) {
-        if (!across.inside(g.w)) continue;
-        const float* of_tap = of_row + across.source(g.w) + (down.tap * g.w.taps + across.tap) * kOutputs * kPitch;
+    Taps<kBackward> down(g.h, r0 + row), across(g.w, q0 + col);
+    auto add_tap = [&] {
+      const bool inside = down.inside(g.h) && across.inside(g.w);
+      const int pixel = (n * g.h.extent + down.source(g.h) - first_h) * g.w.extent + across.source(g.w) - first_w;
+      const float* of_tap = product + pixel + (down.tap * (kNine ? 3 : g.w.taps) + across.tap) * kOutputs * kPitch;
+      WL_UNROLL
+      for (int o = 0; o < kOutputs; ++o) sum[o] += inside ? of_tap[o * kPitch] : 0.0f;
+    };
+    if constexpr (kNine) {  // without branches, so that the loads overlap
+      const Taps<kBackward> leftmost = across;
+      WL_UNROLL
+      for (int a = 0; a < 3; ++a, down.advance(), across = leftmost) {
         WL_UNROLL
-        for (int o = 0; o < kOutputs; ++o) sum[o] += of_tap[o * kPitch];
+        for (int b = 0; b < 3; ++b, across.advance()) add_tap();
       }
+    } else {
+      const Taps<kBackward> leftmost = across;
+      for (; down.tap < g.h.taps; down.advance())
+        for (across = leftmost; across.tap < g.w.taps; across.advance()) add_tap();
     }
     const int to = ((n * g.h.length + row) * g.w.length + col) * kOutputs;
     WL_UNROLL
@@ -204,9 +214,15 @@ __global__ __launch_bounds__(Tile::kThreads, kColumnBlocks<Tile>) void conv2d_fe
   __syncthreads();
 
   float* staged = product + g.columns * kPitch;
+  const bool nine = g.h.taps == 3 && g.w.taps == 3 && (!kBackward || g.h.unit * g.w.unit == 1);
   auto add = [&](auto outputs) {
-    add_columns<decltype(outputs)::value, Tile::kThreads, kBackward>(
-        g, epilogue, kScales ? reciprocal_of_power(gradient_scale) : 1.0f, r0, q0, first_h, first_w, rows, cols, product, staged);
+    constexpr int kOutputs = decltype(outputs)::value;
+    const float unscale = kScales ? reciprocal_of_power(gradient_scale) : 1.0f;
+    auto add_all = [&](auto is_nine) {
+      add_columns<kOutputs, decltype(is_nine)::value, Tile::kThreads, kBackward>(g, epilogue, unscale, r0, q0, first_h, first_w,
+                                                                                 rows, cols, product, staged);
+    };
+    nine ? add_all(std::true_type()) : add_all(std::false_type());
   };
   switch (g.outputs) {
     case 1:
