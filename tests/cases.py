@@ -506,18 +506,8 @@ CIFAR10 = [
     replace(sgd(751_875), layer="cifar10.update"),
     replace(gather(64, (50_000, 3, 32, 32), 50_000, "u8", "nhwc"), layer="cifar10.gather"),
 ]
-_ALL = [
-    *SMALL,
-    *LONG,
-    *PRECISE,
-    *TENSOR_CORE_TILES,
-    *FEW_OUTPUTS,
-    *HALO_TILES,
-    *MODELS_REDUCED,
-    *MODELS_SINGLE,
-    *MODELS,
-    *CIFAR10,
-]
+_ALL = [*SMALL, *LONG, *PRECISE, *TENSOR_CORE_TILES, *FEW_CHANNELS, *FEW_OUTPUTS, *HALO_TILES]
+_ALL += [*MODELS_REDUCED, *MODELS_SINGLE, *MODELS, *CIFAR10]
 _ALL += [precise(case, p) for case in MODELS_REDUCED for p in PRECISIONS]
 BY_NAME = {case.name: case for case in _ALL}
 

@@ -94,7 +94,7 @@ static void run(const Conv2dForward& a, const Context& context) {
     return few_channels_product(context, few, a.fusion.precision, a.x.ptr(), a.w.ptr(), nullptr,
                                 Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope}, a.y.ptr(),
                                 a.saved.ptr<unsigned char>());
-  if (few_outputs(a)) return run_few_outputs(a, context);
+  if (takes_few_outputs(a)) return run_few_outputs(a, context);
   if (sums_taps(a.s, a.fusion)) {
     sum_taps(context, a.s, a.w.ptr(), context.workspace.ptr());
     Conv2dBackwardInput transposed;
@@ -115,7 +115,7 @@ void run_strided(const Conv2dForward& a, const Context& context, const float* sc
 
 static int64_t workspace_bytes(const Conv2dForward& a) {
   if (on_tensor_cores(a))
-    return std::max(sums_taps(a.s, a.fusion) ? summed_bytes(a.s) : 0, few_outputs(a) ? columns_bytes(a) : 0);
+    return std::max(sums_taps(a.s, a.fusion) ? summed_bytes(a.s) : 0, takes_few_outputs(a) ? columns_bytes(a) : 0);
   const auto& entry = v2::table().conv2d_forward;
   return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
 }
@@ -125,7 +125,7 @@ static std::string why_not(const Conv2dForward& a) {
 }
 
 static const char* algorithm(const Conv2dForward& a) {
-  return on_tensor_cores(a) && few_outputs(a) ? columns_algorithm(a.fusion.precision) : algorithm_name(a.fusion, a.s, takes_few_channels(a));
+  return takes_few_outputs(a) ? columns_algorithm(a.fusion.precision) : algorithm_name(a.fusion, a.s, takes_few_channels(a));
 }
 
 static int64_t saved_bytes(const Conv2dForward& a) {

@@ -10,7 +10,7 @@
 //   neighbouring ones.
 // From the general kernels: they read the source once per tap, for a tile of 16 columns of which 1 to 4 are filled. Bottleneck:
 //   memory.
-// Preconditions: few_outputs (few_outputs.h); one image below 2^31 elements; bf16 and tf32 need sm_80, fp16 sm_75.
+// Preconditions: takes_few_outputs (few_outputs.h); one image below 2^31 elements; bf16 and tf32 need sm_80, fp16 sm_75.
 #include <algorithm>
 #include <vector>
 
@@ -132,8 +132,8 @@ struct Taps {
 __device__ __forceinline__ int staged_at(const FewOutputs& g, int i) { return i + g.gap * (i / 32); }
 
 // The outputs of a box from the columns, into staged [images][rows][cols][kOutputs]. A warp takes outputs of one phase of the
-// stride, and a row has as many slots as source pixels: its lanes read neighbouring pixels of one column, from row to row too. kNine:
-// 3 x 3 taps, stride 1.
+// stride, and a row has as many slots as source pixels: its lanes read neighbouring pixels of one column, from row to row too.
+// kNine: 3 x 3 taps, stride 1.
 template <int kOutputs, bool kNine, int kThreads, bool kBackward>
 __device__ __forceinline__ void add_columns(const FewOutputs& g, const Epilogue& epilogue, float unscale, int r0, int q0,
                                             int first_h, int first_w, int rows, int cols, const float* product, float* staged) {

@@ -1,4 +1,5 @@
-// few_outputs.h - inside v5: convolutions that compute at most 4 channels from many (few_outputs.cu). Host code only.
+// few_outputs.h - inside v5: convolutions that compute at most 4 channels from many (few_outputs.cu); few_channels.h: many from
+// few. Host code only.
 #pragma once
 
 #include "../common/vector.cuh"
@@ -15,12 +16,12 @@ inline bool fills_columns(const Conv2dShape& s, int from_channels, int to_channe
          from_channels % 4 == 0;
 }
 // Planning knows no addresses, all of which count as aligned then: the workspace must do for the general kernels too.
-inline bool few_outputs(const Conv2dForward& a) {
-  return fills_columns(a.s, a.s.C_in, a.s.C_out) && a.s.stride_h == 1 && a.s.stride_w == 1 && a.fusion.pool == 1 &&
-         a.fusion.upsample <= 2 && aligned16(a.x.data);
+inline bool takes_few_outputs(const Conv2dForward& a) {
+  return on_tensor_cores(a) && fills_columns(a.s, a.s.C_in, a.s.C_out) && a.s.stride_h == 1 && a.s.stride_w == 1 &&
+         a.fusion.pool == 1 && a.fusion.upsample <= 2 && aligned16(a.x.data);
 }
-inline bool few_outputs(const Conv2dBackwardInput& a) {
-  return fills_columns(a.s, a.s.C_out, a.s.C_in) && a.fusion.pool == 1 && a.fusion.upsample == 1 &&
+inline bool takes_few_outputs(const Conv2dBackwardInput& a) {
+  return on_tensor_cores(a) && fills_columns(a.s, a.s.C_out, a.s.C_in) && a.fusion.pool == 1 && a.fusion.upsample == 1 &&
          aligned16(a.dy.data, a.w.data);
 }
 
