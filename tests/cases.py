@@ -1,4 +1,4 @@
-"""The one list of cases (operation, shape, FLOPs) that tests and benchmarks read.
+"""The one list of cases (operation, shape, FLOPs) that tests and benchmarks read; long because it is the only one.
 
 SMALL holds the shapes that break kernels: one pixel, odd, prime, one past a tile, every kernel size, stride, padding, grouping.
 LONG goes past what one grid dimension can hold. MODELS holds every convolution of the model zoo (zoo.py) at its real size;
