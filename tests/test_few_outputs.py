@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+import warploom as wl
 from cases import FEW_OUTPUTS, MODELS, PRECISIONS, Case, conv, fused, precise
 from conftest import device_mark, kernel_targets
 from harness import Target, check
@@ -87,3 +89,20 @@ def test_the_workspace_serves_unaligned_inputs_too(core: Any, precision: str) ->
     assert core.needs("emulated", "v5", "conv2d_forward", case.attributes)["workspace"] == 16 * 64 * 3 * 4
     plain = precise(conv((2, 64, 8, 8), 3, 3, pad=1), precision)
     assert core.needs("emulated", "v5", "conv2d_forward", plain.attributes)["workspace"] == 9 * 64 * 3 * 4
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_plan_takes_it(precision: str) -> None:
+    """A plan chooses before there are addresses, and gives the workspace that the kernel wants."""
+    x = wl.Input((3, 8, 12), name="image")
+    hidden = wl.layers.ReLU()(wl.layers.Conv2d(36, 3, padding=1, name="first")(x))
+    model = wl.Model(x, wl.layers.Conv2d(3, 3, padding=1, name="last")(hidden))
+    model.compile(loss="mse", version="v5", device="emulated", batch_size=2, precision=precision, seed=1)
+    steps = {(step["node"], step["entry"]): step for step in model.explain(2)}
+    last = steps["last", "conv2d_forward"]
+    assert last["algorithm"].endswith(", columns")
+    assert last["workspace"] == 9 * 36 * 3 * 4
+    images = np.random.default_rng(0).random((2, 3, 8, 12), np.float32)
+    got = model.predict(images)
+    model.compile(loss="mse", version="v2", device="emulated", batch_size=2, seed=1)
+    np.testing.assert_allclose(got, model.predict(images), atol=0.03)

@@ -103,7 +103,7 @@ static void run(const Conv2dBackwardInput& a, const Context& context) {
   FewChannels few;
   if (takes_few_channels(a, few))
     return few_channels_product(context, few, a.fusion.precision, a.dy.ptr(), a.w.ptr(), scale, Epilogue(), a.dx.ptr(), nullptr);
-  if (takes_few_outputs(a)) return run_few_outputs(a, context, scale);
+  if (takes_few_outputs(a) && aligned16(a.dy.data, a.w.data)) return run_few_outputs(a, context, scale);
   if (sums_taps(a.s, a.fusion)) {
     float* summed = context.workspace.ptr() + (scale ? kScaleBytes / 4 : 0);
     sum_taps(context, a.s, a.w.ptr(), summed);

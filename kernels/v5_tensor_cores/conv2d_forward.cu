@@ -5,7 +5,8 @@
 // One block owns a tile of pixels x output channels of one group, a warp mma fragments of it (implicit_gemm.cuh).
 // From v2: operands rounded to bf16, fp16 or tf32, products summed in float32 by mma.sync; bias, activation and 2x2 max pool in the
 //   epilogue; a nearest upsample by 2 in the loads. Bottleneck: mma issue with many channels, memory with few.
-// Preconditions: pool 1 or 2; workspace: the summed taps of an upsample (upsample_taps.h); bf16 and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
+// Preconditions: pool 1 or 2; workspace: the summed taps of an upsample (upsample_taps.h) or w turned around (few_outputs.h); bf16
+//   and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
 #include <algorithm>
 #include <type_traits>
 
@@ -94,7 +95,7 @@ static void run(const Conv2dForward& a, const Context& context) {
     return few_channels_product(context, few, a.fusion.precision, a.x.ptr(), a.w.ptr(), nullptr,
                                 Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope}, a.y.ptr(),
                                 a.saved.ptr<unsigned char>());
-  if (takes_few_outputs(a)) return run_few_outputs(a, context);
+  if (takes_few_outputs(a) && aligned16(a.x.data)) return run_few_outputs(a, context);
   if (sums_taps(a.s, a.fusion)) {
     sum_taps(context, a.s, a.w.ptr(), context.workspace.ptr());
     Conv2dBackwardInput transposed;

@@ -10,7 +10,8 @@
 //   neighbouring ones.
 // From the general kernels: they read the source once per tap, for a tile of 16 columns of which 1 to 4 are filled. Bottleneck:
 //   memory.
-// Preconditions: takes_few_outputs (few_outputs.h); one image below 2^31 elements; bf16 and tf32 need sm_80, fp16 sm_75.
+// Preconditions: takes_few_outputs (few_outputs.h), source and w at addresses of 16 bytes; one image below 2^31 elements; bf16
+//   and tf32 need sm_80, fp16 sm_75.
 #include <algorithm>
 #include <vector>
 

@@ -2,7 +2,6 @@
 // few. Host code only.
 #pragma once
 
-#include "../common/vector.cuh"
 #include "choice.h"
 
 namespace warploom::v5 {
@@ -15,14 +14,14 @@ inline bool fills_columns(const Conv2dShape& s, int from_channels, int to_channe
   return s.groups == 1 && taps > 1 && to_channels <= 4 && taps * to_channels <= 64 && from_channels >= 32 &&
          from_channels % 4 == 0;
 }
-// Planning knows no addresses, all of which count as aligned then: the workspace must do for the general kernels too.
+// The shape's part of the choice, which a plan makes without addresses. What is not aligned to 16 bytes goes to the general
+// kernels when it is run: the workspace must do for them too.
 inline bool takes_few_outputs(const Conv2dForward& a) {
   return on_tensor_cores(a) && fills_columns(a.s, a.s.C_in, a.s.C_out) && a.s.stride_h == 1 && a.s.stride_w == 1 &&
-         a.fusion.pool == 1 && a.fusion.upsample <= 2 && aligned16(a.x.data);
+         a.fusion.pool == 1 && a.fusion.upsample <= 2;
 }
 inline bool takes_few_outputs(const Conv2dBackwardInput& a) {
-  return on_tensor_cores(a) && fills_columns(a.s, a.s.C_out, a.s.C_in) && a.fusion.pool == 1 && a.fusion.upsample == 1 &&
-         aligned16(a.dy.data, a.w.data);
+  return on_tensor_cores(a) && fills_columns(a.s, a.s.C_out, a.s.C_in) && a.fusion.pool == 1 && a.fusion.upsample == 1;
 }
 
 inline int64_t columns_bytes(const Conv2dForward& a) { return a.s.w_count() * 4; }  // of workspace: w turned around
