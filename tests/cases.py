@@ -1,4 +1,4 @@
-"""The one list of cases (operation, shape, FLOPs) that tests and benchmarks read.
+"""The one list of cases (operation, shape, FLOPs) that tests and benchmarks read; long because it is the only one.
 
 SMALL holds the shapes that break kernels: one pixel, odd, prime, one past a tile, every kernel size, stride, padding, grouping.
 LONG goes past what one grid dimension can hold. MODELS holds every convolution of the model zoo (zoo.py) at its real size;
@@ -283,6 +283,51 @@ def _halo_tiles() -> Iterator[Case]:
         yield conv((2, 40, 12, 9), 36, kernel, stride=2, pad=kernel // 2)
 
 
+def _few_outputs() -> Iterator[Case]:
+    """What decides how v5's kernel for few outputs lays its boxes, of at most 128 source pixels, and adds its columns up: 1 to 4
+    outputs; up to 32 and up to 64 columns; one box, boxes of whole rows and of parts, so many that a bound stands for them;
+    several images a box; steps that end early; borders; phases of a stride, some without a tap."""
+    yield conv((3, 32, 1, 1), 2, 3, pad=1)
+    yield conv((2, 36, 5, 7), 1, 3, pad=1)
+    yield conv((1, 36, 33, 31), 3, 3, pad=1)
+    yield conv((2, 132, 12, 16), 4, 3, pad=1)
+    yield conv((1, 32, 3, 300), 2, 3, pad=1)
+    yield conv((1, 32, 2, 5000), 1, (1, 3), pad=(0, 1))  # more than 64 boxes
+    yield conv((1, 32, 2300, 1), 1, (2, 1))
+    yield conv((230, 32, 1, 1), 3, 3, pad=1)  # two images a box
+    yield conv((430, 32, 2, 2), 3, 2, pad=1)  # four, the last box half empty
+    yield conv((1, 32, 4, 4), 3, 3, pad=5)  # outputs of nothing but padding
+    yield conv((1, 32, 2, 2), 1, 2, pad=(1, 20, 30, 9))  # boxes of nothing but padding
+    yield conv((1, 36, 9, 12), 4, 3, pad=(0, 2, 1, 0))
+    yield conv((1, 40, 13, 17), 2, 5, pad=2)  # 50 columns
+    yield conv((1, 64, 19, 19), 1, 7, pad=3)
+    yield conv((1, 32, 10, 21), 4, 4, pad=(1, 2, 2, 0))  # 64 columns
+    yield conv((1, 48, 4, 70), 1, (1, 64), pad=(0, 31))  # a tap's reach is half a box
+    yield fused(conv((2, 36, 12, 9), 3, 3, pad=1), activation="sigmoid")
+    yield fused(conv((2, 64, 32, 32), 3, 3, pad=1), upsample=2)  # three boxes of whole rows, as in the last layer for CIFAR-10
+    yield fused(conv((1, 36, 66, 70), 3, 3, pad=1), activation="leaky_relu", slope=0.25, upsample=2)
+    yield fused(conv((1, 132, 10, 34), 1, 3, pad=1), activation="sigmoid", upsample=2)
+    yield fused(conv((2, 32, 2, 2), 4, 3, pad=1), activation="relu", upsample=2)
+    yield fused(conv((1, 32, 6, 8), 2, 4, pad=(1, 2, 2, 0)), upsample=2)
+    yield fused(conv((1, 32, 12, 44), 3, 3, pad=(0, 1, 2, 1)), upsample=2)
+    yield fused(conv((1, 32, 38, 40), 1, 5, pad=2), upsample=2)
+    for channels in (1, 2, 3, 4):  # the gradient of the input
+        yield conv((2, channels, 9, 11), 36, 3, pad=1)
+        yield conv((1, channels, 34, 46), 32, 4, stride=2, pad=1)
+    yield conv((1, 3, 33, 31), 40, 3, pad=1)
+    yield conv((1, 3, 1, 1), 32, 3, pad=1)
+    yield conv((210, 1, 3, 3), 32, 3, stride=2, pad=1)  # two images a box
+    yield conv((1, 3, 17, 40), 132, 3, stride=2, pad=1)
+    yield conv((1, 3, 7, 6), 32, 4, stride=2, pad=(1, 2, 0, 3))
+    yield conv((1, 2, 21, 20), 36, 5, stride=(3, 1), pad=2)
+    yield conv((1, 1, 40, 41), 32, 4, stride=4)
+    yield conv((1, 2, 44, 44), 32, 4, stride=4)  # more outputs than a box holds, of few enough pixels
+    yield conv((1, 4, 10, 13), 32, 2, stride=3)  # phases without a tap
+    yield conv((1, 2, 40, 90), 32, 2, stride=37)  # a stride longer than a box
+    yield conv((1, 1, 12, 400), 32, (1, 5), stride=(2, 7), pad=(0, 3))
+    yield conv((1, 1, 3, 9000), 32, (1, 4), stride=(1, 2), pad=(0, 1))  # more than 64 boxes
+
+
 def _tensor_core_tiles() -> Iterator[Case]:
     """What only large tiles and long sums come by: many steps of k, ragged edges of a large tile, sums split over many blocks."""
     yield conv((1, 32, 80, 161), 66, 1)  # more than 100 tiles of 128 x 128; so in the gradient of the next one's input
@@ -442,6 +487,7 @@ LONG = unique(_long())
 PRECISIONS = ("bf16", "fp16", "tf32")
 TENSOR_CORE_TILES = [precise(case, p) for case in _tensor_core_tiles() for p in PRECISIONS]
 FEW_CHANNELS = [precise(case, p) for case in _few_channels() for p in PRECISIONS]
+FEW_OUTPUTS = [precise(case, p) for case in unique(_few_outputs()) for p in PRECISIONS]
 HALO_TILES = [precise(case, p) for case in _halo_tiles() for p in PRECISIONS]
 PRECISE = [precise(case, p) for case in SMALL_CONVS + SMALL_FUSIONS for p in PRECISIONS]
 MODELS = list(_zoo_convs())
@@ -460,7 +506,8 @@ CIFAR10 = [
     replace(sgd(751_875), layer="cifar10.update"),
     replace(gather(64, (50_000, 3, 32, 32), 50_000, "u8", "nhwc"), layer="cifar10.gather"),
 ]
-_ALL = [*SMALL, *LONG, *PRECISE, *TENSOR_CORE_TILES, *HALO_TILES, *MODELS_REDUCED, *MODELS_SINGLE, *MODELS, *CIFAR10]
+_ALL = [*SMALL, *LONG, *PRECISE, *TENSOR_CORE_TILES, *FEW_CHANNELS, *FEW_OUTPUTS, *HALO_TILES]
+_ALL += [*MODELS_REDUCED, *MODELS_SINGLE, *MODELS, *CIFAR10]
 _ALL += [precise(case, p) for case in MODELS_REDUCED for p in PRECISIONS]
 BY_NAME = {case.name: case for case in _ALL}
 

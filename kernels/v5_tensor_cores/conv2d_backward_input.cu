@@ -12,6 +12,7 @@
 #include "../v2_tiled_nhwc/table.h"
 #include "entries.h"
 #include "few_channels.h"
+#include "few_outputs.h"
 #include "implicit_gemm.cuh"
 #include "upsample_taps.h"
 
@@ -102,6 +103,7 @@ static void run(const Conv2dBackwardInput& a, const Context& context) {
   FewChannels few;
   if (takes_few_channels(a, few))
     return few_channels_product(context, few, a.fusion.precision, a.dy.ptr(), a.w.ptr(), scale, Epilogue(), a.dx.ptr(), nullptr);
+  if (takes_few_outputs(a) && aligned16(a.dy.data, a.w.data)) return run_few_outputs(a, context, scale);
   if (sums_taps(a.s, a.fusion)) {
     float* summed = context.workspace.ptr() + (scale ? kScaleBytes / 4 : 0);
     sum_taps(context, a.s, a.w.ptr(), summed);
@@ -129,7 +131,9 @@ static std::string why_not(const Conv2dBackwardInput& a) {
              : "";
 }
 
-static const char* algorithm(const Conv2dBackwardInput& a) { return algorithm_name(a.fusion, a.s, takes_few_channels(a)); }
+static const char* algorithm(const Conv2dBackwardInput& a) {
+  return takes_few_outputs(a) ? columns_algorithm(a.fusion.precision) : algorithm_name(a.fusion, a.s, takes_few_channels(a));
+}
 
 Entry<Conv2dBackwardInput> conv2d_backward_input() { return {run, why_not, workspace_bytes, nullptr, algorithm}; }
 

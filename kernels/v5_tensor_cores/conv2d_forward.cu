@@ -5,13 +5,15 @@
 // One block owns a tile of pixels x output channels of one group, a warp mma fragments of it (implicit_gemm.cuh).
 // From v2: operands rounded to bf16, fp16 or tf32, products summed in float32 by mma.sync; bias, activation and 2x2 max pool in the
 //   epilogue; a nearest upsample by 2 in the loads. Bottleneck: mma issue with many channels, memory with few.
-// Preconditions: pool 1 or 2; workspace: the summed taps of an upsample (upsample_taps.h); bf16 and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
+// Preconditions: pool 1 or 2; workspace: the summed taps of an upsample (upsample_taps.h) or w turned around (few_outputs.h); bf16
+//   and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
 #include <algorithm>
 #include <type_traits>
 
 #include "../v2_tiled_nhwc/table.h"
 #include "entries.h"
 #include "few_channels.h"
+#include "few_outputs.h"
 #include "implicit_gemm.cuh"
 #include "upsample_taps.h"
 
@@ -93,6 +95,7 @@ static void run(const Conv2dForward& a, const Context& context) {
     return few_channels_product(context, few, a.fusion.precision, a.x.ptr(), a.w.ptr(), nullptr,
                                 Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope}, a.y.ptr(),
                                 a.saved.ptr<unsigned char>());
+  if (takes_few_outputs(a) && aligned16(a.x.data)) return run_few_outputs(a, context);
   if (sums_taps(a.s, a.fusion)) {
     sum_taps(context, a.s, a.w.ptr(), context.workspace.ptr());
     Conv2dBackwardInput transposed;
@@ -112,7 +115,8 @@ void run_strided(const Conv2dForward& a, const Context& context, const float* sc
 }
 
 static int64_t workspace_bytes(const Conv2dForward& a) {
-  if (on_tensor_cores(a)) return sums_taps(a.s, a.fusion) ? summed_bytes(a.s) : 0;
+  if (on_tensor_cores(a))
+    return std::max(sums_taps(a.s, a.fusion) ? summed_bytes(a.s) : 0, takes_few_outputs(a) ? columns_bytes(a) : 0);
   const auto& entry = v2::table().conv2d_forward;
   return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
 }
@@ -121,7 +125,9 @@ static std::string why_not(const Conv2dForward& a) {
   return on_tensor_cores(a) ? tensor_core_error(a, true) : left_to_v2(a, v2::table().conv2d_forward.why_not(in_float32(a)));
 }
 
-static const char* algorithm(const Conv2dForward& a) { return algorithm_name(a.fusion, a.s, takes_few_channels(a)); }
+static const char* algorithm(const Conv2dForward& a) {
+  return takes_few_outputs(a) ? columns_algorithm(a.fusion.precision) : algorithm_name(a.fusion, a.s, takes_few_channels(a));
+}
 
 static int64_t saved_bytes(const Conv2dForward& a) {
   return a.fusion.pool == 2 && on_tensor_cores(a) ? fused_y_count(a.s, a.fusion) : 0;
