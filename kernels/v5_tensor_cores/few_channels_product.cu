@@ -39,7 +39,7 @@ int shared_bytes(const FewChannels& g) {
 }
 
 template <class Tile, int kCopies, bool kPool, bool kGradient>
-__global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void few_channels_product_kernel(
+__global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void conv2d_few_channels_kernel(
     FewChannels g, int tiles_per_block, Epilogue epilogue, FastDivisor by_length,
     const float* __restrict__ source,   // [N, src_H, src_W, channels]
     const float* __restrict__ w,        // [KH, KW, channels, others], mirrored [KH, KW, others, channels]
@@ -157,17 +157,17 @@ void run_with(const Context& context, FewChannels& g, const float* source, const
   const int per_block = static_cast<int>((tiles + parts - 1) / parts);
   const int64_t blocks = g.boxes * ((tiles + per_block - 1) / per_block);
   auto launch_with = [&](auto kernel) {
-    launch(context, "v5::few_channels_product_kernel", kernel, dim3(blocks_for(blocks, 1)), dim3(Tile::kThreads),
+    launch(context, "v5::conv2d_few_channels_kernel", kernel, dim3(blocks_for(blocks, 1)), dim3(Tile::kThreads),
            shared_bytes<Tile>(g), g, per_block, epilogue, FastDivisor(layout.length), source, w, scale, codes, out);
   };
   if (g.pool)
-    launch_with(few_channels_product_kernel<Tile, 1, true, false>);
+    launch_with(conv2d_few_channels_kernel<Tile, 1, true, false>);
   else if (g.copies == 2)
-    launch_with(few_channels_product_kernel<Tile, 2, false, true>);
+    launch_with(conv2d_few_channels_kernel<Tile, 2, false, true>);
   else if (g.mirrored)
-    launch_with(few_channels_product_kernel<Tile, 1, false, true>);
+    launch_with(conv2d_few_channels_kernel<Tile, 1, false, true>);
   else
-    launch_with(few_channels_product_kernel<Tile, 1, false, false>);
+    launch_with(conv2d_few_channels_kernel<Tile, 1, false, false>);
 }
 
 // f(a tile of the operands' type).

@@ -29,7 +29,7 @@ int shared_bytes(const FewChannels& g) {
 }
 
 template <class Tile, int kCopies, bool kPool, bool kMapIsGradient>
-__global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void few_channels_weight_kernel(
+__global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void conv2d_few_channels_weight_kernel(
     FewChannels g, int boxes_per_run, float negative_slope,
     const float* __restrict__ map,            // [N, src_H, src_W, channels]
     const float* __restrict__ others,         // [N, rows, cols, others]
@@ -151,8 +151,9 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
 }
 
 // dw [taps, others, channels] = the sum of its runs [taps, channels, others], in order.
-__global__ __launch_bounds__(256) void sum_mirrored_runs_kernel(int runs, int count, int others, int channels,
-                                                                const float* __restrict__ partials, float* __restrict__ dw) {
+__global__ __launch_bounds__(256) void conv2d_few_channels_sum_kernel(int runs, int count, int others, int channels,
+                                                                      const float* __restrict__ partials,
+                                                                      float* __restrict__ dw) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= count) return;
   float sum = partials[i];
@@ -208,24 +209,24 @@ void few_channels_weight(const Context& context, FewChannels g, Precision p, con
   with_tile(p, g, [&](auto tile) {
     using Tile = decltype(tile);
     auto launch_with = [&](auto kernel) {
-      launch(context, "v5::few_channels_weight_kernel", kernel,
+      launch(context, "v5::conv2d_few_channels_weight_kernel", kernel,
              dim3(static_cast<unsigned>(plan.runs * ((g.others + tile_columns - 1) / tile_columns))), dim3(Tile::kThreads),
              shared_bytes<Tile>(g), g, plan.boxes_per_run, negative_slope, map, others, scale, codes, partials);
     };
     if (g.pool)
-      launch_with(few_channels_weight_kernel<Tile, 1, true, false>);
+      launch_with(conv2d_few_channels_weight_kernel<Tile, 1, true, false>);
     else if (g.copies == 2)
-      launch_with(few_channels_weight_kernel<Tile, 2, false, true>);
+      launch_with(conv2d_few_channels_weight_kernel<Tile, 2, false, true>);
     else if (g.mirrored)
-      launch_with(few_channels_weight_kernel<Tile, 1, false, true>);
+      launch_with(conv2d_few_channels_weight_kernel<Tile, 1, false, true>);
     else
-      launch_with(few_channels_weight_kernel<Tile, 1, false, false>);
+      launch_with(conv2d_few_channels_weight_kernel<Tile, 1, false, false>);
     return 0;
   });
   const int count = g.sum * g.others;
   if (g.mirrored)
-    launch(context, "v5::sum_mirrored_runs_kernel", sum_mirrored_runs_kernel, dim3(blocks_for(count, 256)), dim3(256), 0,
-           plan.runs, count, g.others, g.channels, partials, dw);
+    launch(context, "v5::conv2d_few_channels_sum_kernel", conv2d_few_channels_sum_kernel, dim3(blocks_for(count, 256)), dim3(256),
+           0, plan.runs, count, g.others, g.channels, partials, dw);
   else if (plan.runs > 1)
     sum_runs(context, plan.runs, count, partials, dw);
 }
