@@ -350,6 +350,13 @@ def refusal(core: Any, target: Target, case: Case, entry: str) -> str:
     return why
 
 
+def algorithm(core: Any, device: str, version: str, entry: str, case: Case) -> str:
+    """The name of what computes the entry, as `warploom explain` shows it; "" where the version refuses."""
+    if core.why_not(device, version, entry, case.attributes):
+        return ""
+    return str(core.needs(device, version, entry, case.attributes)["algorithm"])
+
+
 def check(
     core: Any, target: Target, case: Case, fills: tuple[str, ...], entries: tuple[str, ...] = (), twice: bool = True
 ) -> list[str]:

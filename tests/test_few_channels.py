@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cases import FEW_CHANNELS, MODELS, PRECISIONS, Case, conv, fused, precise
 from conftest import device_mark, kernel_targets
-from harness import Target, check, make_inputs, to_version
+from harness import Target, algorithm, check, make_inputs, to_version
 
 TARGETS: list[Target] = [t for t in kernel_targets() if t.version == "v5"]
 ENTRIES = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
@@ -16,13 +16,7 @@ ENTRIES = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
 
 def own(core: Any, target: Target, case: Case) -> tuple[str, ...]:
     """The entries that go to these kernels."""
-
-    def algorithm(entry: str) -> str:
-        if core.why_not(target.device, "v5", entry, case.attributes):
-            return ""
-        return str(core.needs(target.device, "v5", entry, case.attributes)["algorithm"])
-
-    return tuple(entry for entry in ENTRIES if algorithm(entry).endswith(", few channels"))
+    return tuple(e for e in ENTRIES if algorithm(core, target.device, "v5", e, case).endswith(", few channels"))
 
 
 def expected(case: Case) -> tuple[str, ...]:

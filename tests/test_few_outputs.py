@@ -9,7 +9,7 @@ import pytest
 import warploom as wl
 from cases import FEW_OUTPUTS, MODELS, PRECISIONS, Case, conv, fused, precise
 from conftest import device_mark, kernel_targets
-from harness import Target, check
+from harness import Target, algorithm, check
 
 TARGETS: list[Target] = [t for t in kernel_targets() if t.version == "v5"]
 ENTRIES = ("conv2d_forward", "conv2d_backward_input")
@@ -17,12 +17,7 @@ ENTRIES = ("conv2d_forward", "conv2d_backward_input")
 
 def taken(core: Any, case: Case, device: str = "emulated", version: str = "v5") -> list[str]:
     """The entries that the kernel computes."""
-
-    def algorithm(entry: str) -> str:
-        refused = core.why_not(device, version, entry, case.attributes)
-        return "" if refused else str(core.needs(device, version, entry, case.attributes)["algorithm"])
-
-    return [entry for entry in ENTRIES if algorithm(entry).endswith(", columns")]
+    return [e for e in ENTRIES if algorithm(core, device, version, e, case).endswith(", columns")]
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in FEW_OUTPUTS])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cases import HALO_TILES, MODELS, PRECISIONS, Case, conv, fused, precise
 from conftest import device_mark, kernel_targets
-from harness import Target, check, make_inputs, to_version
+from harness import Target, algorithm, check, make_inputs, to_version
 
 TARGETS: list[Target] = [t for t in kernel_targets() if t.version == "v7"]
 ENTRIES = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
@@ -16,13 +16,7 @@ ENTRIES = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
 
 def own(core: Any, target: Target, case: Case) -> tuple[str, ...]:
     """The entries that v7 computes itself."""
-
-    def algorithm(entry: str) -> str:
-        if core.why_not(target.device, "v7", entry, case.attributes):
-            return ""
-        return str(core.needs(target.device, "v7", entry, case.attributes)["algorithm"])
-
-    return tuple(entry for entry in ENTRIES if algorithm(entry).startswith("wgmma"))
+    return tuple(e for e in ENTRIES if algorithm(core, target.device, "v7", e, case).startswith("wgmma"))
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in HALO_TILES])
