@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from warploom.commands import main
+    from warploom.cli import main
 except ImportError as error:
     print(f"train.py needs the installed package: run `pip install .` in this folder first ({error})", file=sys.stderr)
     sys.exit(2)

@@ -30,9 +30,10 @@ Row = dict[str, Any]
 def versions() -> list[tuple[str, str]]:
     """(version, precision) of everything that runs on the emulated device; lower precisions where the version has its own."""
     import warploom as wl
-    from warploom import counters, hardware
     from warploom.errors import UnsupportedError
-    from warploom.profile import Profiler
+    from warploom.ground import hardware
+    from warploom.kernel_tools import counters
+    from warploom.kernel_tools.profile import Profiler
 
     names = next(d["versions"] for d in hardware.devices() if d["name"] == counters.DEVICE)
     found = [(name, "fp32") for name in names]
@@ -52,7 +53,7 @@ def versions() -> list[tuple[str, str]]:
 
 def count(version: str, precision: str, batch: int, blocks: int) -> Iterator[Row]:
     import warploom as wl
-    from warploom.profile import Profiler
+    from warploom.kernel_tools.profile import Profiler
 
     profiler = Profiler(wl.models.cifar10_autoencoder(), version, batch_size=batch, precision=precision)
     for layer in LAYERS:

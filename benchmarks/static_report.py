@@ -29,8 +29,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from warploom import cubin, kernels
 from warploom.errors import StateError
+from warploom.kernel_tools import cubin, kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "build" / "static-report"

@@ -30,8 +30,8 @@ import cases  # noqa: E402
 import harness  # noqa: E402
 import oracle  # noqa: E402
 from machine import about_run  # noqa: E402
-from warploom import kernels  # noqa: E402
 from warploom.errors import USER_ERRORS, StateError  # noqa: E402
+from warploom.kernel_tools import kernels  # noqa: E402
 
 Array = NDArray[Any]
 FLUSH_BYTES = 192 << 20  # more than any GPU's L2 cache

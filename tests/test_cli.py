@@ -16,8 +16,8 @@ import pytest
 import warploom as wl
 from PIL import Image
 from safetensors.numpy import load_file
-from warploom.commands import main
-from warploom.run import RunFolder
+from warploom.cli import main
+from warploom.runs.run import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {"config.json", "metrics.jsonl", "model.safetensors", "checkpoint.safetensors", "loss.png", "reconstructions.png"}

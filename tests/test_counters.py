@@ -260,7 +260,7 @@ def test_the_other_cases_run(selftest: SelfTest) -> None:
 
 def test_same_results_and_counts_again() -> None:
     import warploom as wl
-    from warploom import counters
+    from warploom.kernel_tools import counters
 
     rng = np.random.default_rng(1)
     x, w = rng.random((2, 3, 9, 9), dtype=np.float32), rng.random((5, 3, 3, 3), dtype=np.float32)
@@ -276,7 +276,7 @@ def test_same_results_and_counts_again() -> None:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    from warploom.commands import main
+    from warploom.cli import main
 
     code = main(["profile", *arguments])
     return code, *capsys.readouterr()
@@ -319,7 +319,7 @@ def test_profile_says_what_is_wrong(arguments: tuple[str, ...], said: str, capsy
 def test_matrix_products_are_coalesced_and_free_of_conflicts(version: str) -> None:
     """Two of the layers of benchmarks/emulator_counters.py: the evidence that needs no GPU, kept."""
     import warploom as wl
-    from warploom.profile import Profiler
+    from warploom.kernel_tools.profile import Profiler
 
     precision = "bf16" if version in ("v5", "v7") else "fp32"
     profiler = Profiler(wl.models.cifar10_autoencoder(), version, batch_size=4, precision=precision)

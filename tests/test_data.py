@@ -14,7 +14,7 @@ import warploom as wl
 from PIL import Image
 from warploom.data import cifar, pickles
 from warploom.data.dataset import Dataset
-from warploom.feed import epoch_order
+from warploom.train.feed import epoch_order
 
 RECORD = 3073
 

@@ -9,7 +9,7 @@ import numpy as np
 import oracle
 import pytest
 import warploom as wl
-from warploom import hardware
+from warploom.ground import hardware
 
 RNG = np.random.default_rng(7)
 Array = Any

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import shared_ops
 import warploom as wl
-from warploom import hardware
+from warploom.ground import hardware
 
 try:
     import torch

@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 import warploom as wl
 from PIL import Image
-from warploom import graph_layout, models
-from warploom.bypass import Bypass
-from warploom.commands import main
-from warploom.gradient_flow import GradientFlow
+from warploom import models
+from warploom.cli import main
+from warploom.inspection import graph_layout
+from warploom.inspection.summary import Summary
 from warploom.layers import Add, BatchNorm2d, Concat, Conv2d, Flatten, Latent, Linear, MaxPool2d, Multiply, ReLU, Upsample
-from warploom.summary import Summary
-from warploom.trace import Trace
 
 IMAGES = np.random.default_rng(0).random((6, 3, 16, 16), np.float32)
 
@@ -61,7 +59,7 @@ def test_receptive_fields_behind_what_sees_everything() -> None:
 def test_trace() -> None:
     model = skipping()
     model.load_state_dict(weights(2.0, -1.0))
-    rows = {row.name: row for row in Trace(model, IMAGES).rows}
+    rows = {row.name: row for row in model.trace(IMAGES).rows}
     np.testing.assert_allclose(
         [rows["skip"].minimum, rows["skip"].maximum, rows["skip"].mean, rows["skip"].std],
         [-IMAGES.max(), -IMAGES.min(), -IMAGES.mean(), IMAGES.std()],
@@ -71,9 +69,9 @@ def test_trace() -> None:
     pooled = IMAGES.reshape(6, 3, 8, 2, 8, 2).max((3, 5))
     assert rows["down"].mean == pytest.approx(2 * pooled.mean(), rel=1e-5)
     model.load_state_dict(weights(0.0, 1.0))
-    assert {row.name: row.zeros for row in Trace(model, IMAGES).rows}["up"] == 1.0
+    assert {row.name: row.zeros for row in model.trace(IMAGES).rows}["up"] == 1.0
     assert "skipping: values over 6 samples" in str(model.trace(IMAGES))
-    few = Trace(model, (IMAGES * 255).astype(np.uint8))
+    few = model.trace((IMAGES * 255).astype(np.uint8))
     assert few.rows[0].maximum <= 1.0
 
 
@@ -84,7 +82,7 @@ def test_gradient_flow() -> None:
     y = Conv2d(3, 3, padding=1, name="last")(ReLU()(Conv2d(4, 1, name="middle")(h)))
     model = wl.Model(x, y)
     model.compile(wl.optim.SGD(lr=0.0), version="cpu", device="cpu", batch_size=6)
-    flow = {row.name: row for row in GradientFlow(model, IMAGES).rows}
+    flow = {row.name: row for row in model.gradient_flow(IMAGES).rows}
     assert "bn.running_mean" not in flow
     gradients = model.gradients(IMAGES)
     assert flow["last.weight"].norm == pytest.approx(np.linalg.norm(gradients["last.weight"]), rel=1e-5)
@@ -92,12 +90,12 @@ def test_gradient_flow() -> None:
     state = model.state_dict()
     state["middle.bias"][:] = -1e4  # no ReLU lets anything through
     model.load_state_dict(state)
-    flow = {row.name: row for row in GradientFlow(model, IMAGES).rows}
+    flow = {row.name: row for row in model.gradient_flow(IMAGES).rows}
     assert flow["first.weight"].flag == flow["middle.weight"].flag == "none"
     assert flow["last.bias"].flag == ""
     first.trainable = False
     model.compile(wl.optim.SGD(lr=0.0), version="cpu", device="cpu", batch_size=6)
-    flow = {row.name: row for row in GradientFlow(model, IMAGES).rows}
+    flow = {row.name: row for row in model.gradient_flow(IMAGES).rows}
     assert flow["first.weight"].flag == "frozen"
     tiny = state | {"middle.bias": np.zeros(4, np.float32), "last.weight": np.full((3, 4, 3, 3), 1e-20, np.float32)}
     model.load_state_dict(tiny)
@@ -110,13 +108,13 @@ def test_bypass_finds_what_comes_through_the_skips() -> None:
     model = skipping()
     for down, skip, through_skip in ((0.0, 1.0, True), (1.0, 0.0, False)):
         model.load_state_dict(weights(down, skip))
-        rows = {row.name: row for row in Bypass(model, IMAGES).rows}
+        rows = {row.name: row for row in model.bypass(IMAGES).rows}
         assert set(rows) == {"nothing", "skip -> sum", "bottleneck"}
         changed, kept = ("skip -> sum", "bottleneck") if through_skip else ("bottleneck", "skip -> sum")
         assert rows[kept].psnr == rows["nothing"].psnr
         assert rows[changed].change < -2
     model.load_state_dict(weights(0.5, 0.5))
-    exact = Bypass(model, IMAGES)
+    exact = model.bypass(IMAGES)
     pooled = IMAGES.reshape(6, 3, 8, 2, 8, 2).max((3, 5)).repeat(2, 2).repeat(2, 3)
     cut = np.mean((0.5 * pooled - IMAGES) ** 2)
     assert exact.rows[1].psnr == pytest.approx(-10 * math.log10(cut), rel=1e-4)
@@ -131,16 +129,16 @@ def test_bypass_of_every_kind_of_merge() -> None:
     gate = Conv2d(1, 1, name="gate")(x)
     h = Multiply(name="gated")([Concat(name="cat")([up, early]), gate])
     model = wl.Model(x, Conv2d(3, 1, name="out")(h))
-    names = [row.name for row in Bypass(model, IMAGES).rows]
+    names = [row.name for row in model.bypass(IMAGES).rows]
     assert names == ["nothing", "early -> cat", "gate -> gated", "all skips", "bottleneck"]
     before = model.state_dict()
     rows = model.bypass(IMAGES, IMAGES[::-1].copy()).rows
     assert all(np.array_equal(v, before[k]) for k, v in model.state_dict().items())
     assert rows[3].psnr == rows[4].psnr or all(math.isfinite(row.psnr) for row in rows)
     plain = wl.models.cifar10_autoencoder()
-    assert "no skips" in str(Bypass(plain, np.zeros((1, 3, 32, 32), np.float32)))
+    assert "no skips" in str(plain.bypass(np.zeros((1, 3, 32, 32), np.float32)))
     with pytest.raises(wl.GraphError, match="has no latent"):
-        Bypass(wl.Model(x, ReLU()(x)), IMAGES)
+        wl.Model(x, ReLU()(x)).bypass(IMAGES)
 
 
 @pytest.mark.parametrize("name", models.NAMES)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import warploom as wl
 from conftest import usable_gpus
-from warploom import cubin, kernels
+from warploom.kernel_tools import cubin, kernels
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = """
@@ -146,7 +146,7 @@ def test_short_names() -> None:
 def test_the_command_lists_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
-    from warploom.commands import main
+    from warploom.cli import main
 
     assert main(["kernels", "--folder", str(folder), "--arch", "75"]) == 0
     text = capsys.readouterr().out

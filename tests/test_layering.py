@@ -2,6 +2,7 @@
 
 python -> bindings -> train -> graph -> core -> kernels/ops.h, kernels/device.h
 kernels/vN -> kernels/common -> CUDA or kernels/emulator;   csrc/cpu -> kernels/ops.h, kernels/device.h
+The floors of the Python package stand in FLOORS below.
 kernels/ops/<name> holds all of an operation that versions share, each file at its place in these arrows: args.h is part of ops.h,
 kernels.cu is a kernel file, cpu.cpp belongs to csrc/cpu (as do headers named *_cpu.h) and graph.cpp to csrc/graph.
 """
@@ -183,6 +184,88 @@ def python_imports(path: Path) -> list[tuple[str, str]]:
             module = ".".join(part for part in (base, node.module) if part)
             found += [(module, alias.name) for alias in node.names]
     return found
+
+
+# The floors of the Python package, lowest first. A module or folder may import itself and what its line names; type-only imports
+# and those inside functions count. There is no exception.
+GROUND = {"_core", "errors", "interop", "ground"}
+NETWORK = GROUND | {"network", "layers"}
+TRAINING = NETWORK | {"losses", "optim", "callbacks", "engine"}
+MODEL = TRAINING | {"train", "inspection", "model"}
+FLOORS: dict[str, set[str]] = {
+    "errors": {"_core"},
+    "interop": GROUND,
+    "ground": GROUND,
+    "network": GROUND | {"network"},
+    "layers": NETWORK,
+    "callbacks": set(),
+    "losses": GROUND,
+    "optim": GROUND | {"callbacks"},
+    "engine": NETWORK | {"losses", "optim"},
+    "train": TRAINING,
+    "inspection": TRAINING,
+    "model": MODEL,
+    "models": MODEL,
+    "data": GROUND,
+    "ops": GROUND,
+    "kernel_tools": TRAINING | {"inspection"},
+    "runs": MODEL | {"models", "data"},
+    "cli": MODEL | {"models", "data", "runs", "kernel_tools"},
+    "__main__": {"cli"},
+}
+
+
+def python_modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in files("python", "*.py"):
+        parts = path.relative_to(ROOT / "python").with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def modules_imported(name: str, path: Path, modules: dict[str, Path]) -> set[str]:
+    """The package's own modules that a module names, its parent packages left out."""
+    found = set()
+    for module, imported in python_imports(path):
+        for target in (f"{module}.{imported}", module):
+            if target in modules or target == "warploom._core":
+                found.add(target)
+                break
+    return {target for target in found if target not in ("warploom", name) and not name.startswith(f"{target}.")}
+
+
+def test_python_keeps_to_its_floors() -> None:
+    modules = python_modules()
+    parts = {name.split(".")[1] for name in modules if "." in name}
+    assert parts == FLOORS.keys(), f"give each part of the package its line in FLOORS: {sorted(parts ^ FLOORS.keys())}"
+    for name, path in modules.items():
+        if name == "warploom":
+            continue
+        part = name.split(".")[1]
+        for target in modules_imported(name, path, modules):
+            other = target.split(".")[1]
+            assert other == part or other in FLOORS[part], f"{named(path)} must not import {target}"
+
+
+def test_python_modules_form_no_circle() -> None:
+    modules = python_modules()
+    waiting = {name: modules_imported(name, path, modules) & modules.keys() for name, path in modules.items()}
+    while ready := [name for name, needs in waiting.items() if not needs & waiting.keys()]:
+        for name in ready:
+            del waiting[name]
+    assert not waiting, f"these import each other in a circle, or lead into one: {sorted(waiting)}"
+
+
+def test_python_imports_its_own_modules_at_the_top() -> None:
+    """An import inside a function hides an arrow. Libraries that are slow to load or optional stand where they are used."""
+    for path in files("python", "*.py"):
+        tree = ast.parse(path.read_text())
+        for outer in ast.walk(tree):
+            if isinstance(outer, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                for node in ast.walk(outer):
+                    own = isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "warploom")
+                    assert not own, f"{named(path)} imports {node.module} inside {outer.name}()"  # type: ignore[attr-defined]
 
 
 def test_python_reaches_the_devices_through_core_alone() -> None:

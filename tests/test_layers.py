@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import warploom as wl
+from warploom.inspection.receptive import ReceptiveFields
+from warploom.inspection.summary import Summary
 from warploom.layers import Conv2d, Identity, Latent, LeakyReLU, MaxPool2d, ReLU, Sigmoid, Upsample
-from warploom.receptive import ReceptiveFields
-from warploom.summary import Summary
 
 
 def test_shapes_and_inferred_channels() -> None:

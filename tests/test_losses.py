@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import warploom as wl
 from warploom import losses
-from warploom.batches import Target, targets_of
+from warploom.train.targets import Target
 
 RNG = np.random.default_rng(0)
 
@@ -81,7 +81,7 @@ def test_what_targets_must_look_like() -> None:
     model.compile(loss={"classes": losses.CrossEntropy(ignore_index=9), "picture": [losses.MSE(mask="weight"), "l1"]})
     assert model.output_names == ["classes", "picture"]
     assert model.target_names == ["classes", "picture", "weight"]
-    assert targets_of(model) == [
+    assert model.targets == [
         Target("classes", (8, 8), "the loss CrossEntropy", 3, (9,)),
         Target("picture", (3, 8, 8), "the loss L1"),
         Target("weight", (1, 8, 8), "the mask of the loss MSE"),

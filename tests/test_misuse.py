@@ -17,9 +17,9 @@ import pytest
 import warploom as wl
 from PIL import Image
 from safetensors.numpy import load_file
-from warploom.commands import main
-from warploom.files import write_atomically
-from warploom.run import RunFolder
+from warploom.cli import main
+from warploom.ground.atomic import write_atomically
+from warploom.runs.run import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--model", "gray_autoencoder", "--set", "size=16", "--set", "width=4", "--batch-size", "4", "--device", "cpu"]
@@ -165,7 +165,7 @@ def test_the_checkpoint_of_another_optimizer(grey: str, done: Path, tmp_path: Pa
 @pytest.mark.parametrize("progress", [{"epoch": "x"}, {"epoch": -1}, {"epoch": 1.5}, {"epoch": 1, "batch": "x"}])
 def test_a_checkpoint_that_stands_nowhere(progress: dict[str, Any], done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = done / "checkpoint.safetensors"
-    from warploom.files import read_tensors, write_tensors
+    from warploom.ground.atomic import read_tensors, write_tensors
 
     tensors, metadata = read_tensors(path)
     write_tensors(path, tensors, {**metadata, "progress": progress})
@@ -239,7 +239,7 @@ def test_what_is_written_to(tmp_path: Path) -> None:
 def test_a_full_disk(done: Path) -> None:
     """Files may not grow beyond 20 KiB: the run says which one did, and those of the last epoch stay."""
     before = {p.name: p.read_bytes() for p in done.iterdir()}
-    code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20480, 20480)); from warploom.commands import main; "
+    code = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20480, 20480)); from warploom.cli import main; "
     code += f"sys.exit(main(['train', '--resume', {str(done)!r}, '--epochs', '3']))"
     environment = {**os.environ, "PYTHONPATH": str(Path(wl.__file__).parent.parent)}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)

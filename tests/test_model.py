@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import warploom as wl
 from safetensors.numpy import save_file
-from warploom import _core, hardware
-from warploom.feed import DeviceFeed, StreamFeed, make_feed
-from warploom.training import Progress
+from warploom import _core
+from warploom.ground import hardware
+from warploom.train.feed import DeviceFeed, StreamFeed, make_feed
+from warploom.train.loop import Progress
 
 RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(0, 256, (50, 3, 8, 8), dtype=np.uint8)
@@ -73,9 +74,9 @@ def test_streamed_data_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> No
     c.fit(floats, epochs=2)
     assert equal(a.state_dict(), b.state_dict())
     assert equal(a.state_dict(), c.state_dict())
-    assert isinstance(make_feed(a.engine, "train", [IMAGES], [IMAGES], 16), DeviceFeed)
-    monkeypatch.setattr("warploom.feed.memory_bytes", lambda device: 1000)
-    assert isinstance(make_feed(a.engine, "train", [IMAGES], [IMAGES], 16), StreamFeed)
+    assert isinstance(make_feed(a.engine, [IMAGES], [IMAGES], 16), DeviceFeed)
+    monkeypatch.setattr("warploom.train.feed.memory_bytes", lambda device: 1000)
+    assert isinstance(make_feed(a.engine, [IMAGES], [IMAGES], 16), StreamFeed)
     d = compiled()
     d.fit(IMAGES, epochs=2)
     assert equal(a.state_dict(), d.state_dict())

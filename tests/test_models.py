@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import warploom as wl
 from warploom import models
-from warploom.summary import Summary
+from warploom.inspection.summary import Summary
 
 TOTALS: list[tuple[str, dict[str, Any], int]] = [
     ("cifar10_autoencoder", {}, 751_875),

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import warploom as wl
 from PIL import Image
-from warploom.batches import to_host
-from warploom.commands import main
+from warploom.cli import main
 from warploom.data import paired, synthetic, tasks
 from warploom.data.photos import TEST, TRAIN, Photographs
 from warploom.data.warp import Warped, face_weights
-from warploom.lazy import Cycled, Lazy, Normalized
+from warploom.ground.lazy import Cycled, Lazy, Normalized
+from warploom.train.targets import to_host
 
 SHAPE = (3, 32, 32)
 FACES = ("src_image", "src_mask", "dst_image", "dst_mask", "src_weight", "dst_weight")

@@ -12,8 +12,8 @@ import warploom as wl
 from PIL import Image
 from safetensors.numpy import load_file
 from warploom import optim
-from warploom.commands import main
-from warploom.recipe import RunConfig
+from warploom.cli import main
+from warploom.runs.recipe import RunConfig
 
 SMALL: dict[str, list[str]] = {
     "unet_small": ["--set", "size=32", "--set", "classes=6", "--batch-size", "4", "--lr", "0.01"],

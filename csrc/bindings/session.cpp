@@ -264,6 +264,11 @@ std::vector<void*> output_places(PySession& s, const std::vector<int>& ids, int 
   return places;
 }
 
+template <bool training>
+void run_next(PySession& s, int count, const std::string& slot) {
+  guarded(s, [&](Session& x) { x.run_next(slot, count, training); });
+}
+
 }  // namespace
 
 void bind_session(py::module_& m) {
@@ -407,20 +412,14 @@ void bind_session(py::module_& m) {
       .def(
           "begin_epoch",
           [](PySession& s, const std::string& slot, const py::array_t<int32_t, py::array::c_style>& order) {
-            const int32_t* data = order.data();
-            const int64_t rows = order.size();
-            guarded(s, [&](Session& x) { x.begin_epoch(slot, data, rows); });
+            guarded(s, [&, data = order.data(), rows = order.size()](Session& x) { x.begin_epoch(slot, data, rows); });
           },
           py::arg("slot"), py::arg("order"))
+      .def("train_next", &run_next<true>, py::arg("count"), py::arg("slot") = "train")
+      .def("evaluate_next", &run_next<false>, py::arg("count"), py::arg("slot") = "test")
       .def(
-          "train_next", [](PySession& s, int count) { guarded(s, [&](Session& x) { x.run_next("train", count, true); }); },
-          py::arg("count"))
-      .def(
-          "evaluate_next",
-          [](PySession& s, int count, const std::string& slot) {
-            guarded(s, [&](Session& x) { x.run_next(slot, count, false); });
-          },
-          py::arg("count"), py::arg("slot") = "test")
+          "drop_data", [](PySession& s, const std::string& slot) { guarded(s, [&](Session& x) { x.drop_data(slot); }); },
+          py::arg("slot"))
       .def_property_readonly("replays", [](const PySession& s) { return s.session.replays(); })
       .def("synchronize", [](PySession& s) { guarded(s, [](Session& x) { x.synchronize(); }); })
       .def(

@@ -238,6 +238,11 @@ void Session::load_data(const std::string& slot, const void* images, DType dtype
   data_[slot] = std::move(d);
 }
 
+void Session::drop_data(const std::string& slot) {
+  target_.device->synchronize();
+  data_.erase(slot);
+}
+
 void Session::begin_epoch(const std::string& slot, const int32_t* order, int64_t rows) {
   const auto found = data_.find(slot);
   if (found == data_.end()) throw GraphError("no data in slot '" + slot + "'; call load_data first");

@@ -57,6 +57,7 @@ class Session {
   // Data that stays on the device (the targets are the inputs).
   void load_data(const std::string& slot, const void* images, DType dtype, const Shape& shape, int64_t count,
                  bool resident = false);
+  void drop_data(const std::string& slot);  // frees what load_data took; nothing where there is none
   void begin_epoch(const std::string& slot, const int32_t* order, int64_t rows);
   void run_next(const std::string& slot, int batch, bool training);
 

@@ -16,7 +16,7 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-from warploom import callbacks, data, errors, interop, kernels, layers, losses, models, ops, optim
+from warploom import callbacks, data, errors, interop, layers, losses, models, ops, optim
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -32,11 +32,12 @@ from warploom.errors import (
     StateError,
     UnsupportedError,
 )
-from warploom.files import load_model as load
-from warploom.graph import Input, Tensor
-from warploom.hardware import devices, versions
+from warploom.ground.hardware import devices, versions
 from warploom.interop import Array, asarray, from_dlpack
+from warploom.kernel_tools import kernels
 from warploom.model import Model
+from warploom.models.saving import load_model as load
+from warploom.network.graph import Input, Tensor
 
 __version__ = "0.1.0"
 

@@ -1,5 +1,5 @@
 """`python -m warploom` is the `warploom` command."""
 
-from warploom.commands import run
+from warploom.cli import run
 
 run()

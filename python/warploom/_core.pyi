@@ -235,9 +235,11 @@ class Session:
         session's device, if given."""
     # Data that lives on the device (reconstruction: target == input)
     def load_data(self, slot: str, images: Array) -> None:
-        """uint8 (scaled by 1/255 on the device) or float32 [M, C, H, W]; slot "train" or "test"."""
+        """uint8 (scaled by 1/255 on the device) or float32 [M, C, H, W]; the slot is any name."""
+    def drop_data(self, slot: str) -> None:
+        """Frees what load_data() took; nothing where the slot is empty."""
     def begin_epoch(self, slot: str, order: NDArray[np.int32]) -> None: ...
-    def train_next(self, count: int) -> None:
+    def train_next(self, count: int, slot: str = "train") -> None:
         """The next `count` rows of the order: gather, forward, loss, backward, update; no wait."""
     def evaluate_next(self, count: int, slot: str = "test") -> None: ...
     @property

@@ -1,22 +1,48 @@
 """Callbacks: what is called while fit() runs, and the history it returns."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from warploom.model import Model
+from typing import Any, Protocol
 
 Logs = dict[str, Any]
+
+
+class Trainee(Protocol):
+    """What a callback may do with the model in training; warploom.Model is one, and its documentation has the details."""
+
+    name: str
+    stop_training: bool
+    batch_size: int
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def engine(self) -> Any: ...
+    @property
+    def optimizer(self) -> Any: ...
+    @property
+    def progress(self) -> Any: ...
+    def predict(self, x: Any, *, batch_size: int | None = None) -> Any: ...
+    def encode(self, x: Any, *, batch_size: int | None = None) -> Any: ...
+    def evaluate(self, x: Any, y: Any = None, *, batch_size: int | None = None) -> dict[str, float]: ...
+    def gradients(self, x: Any, y: Any = None, *, training: bool = True) -> dict[str, Any]: ...
+    def train_step(self, x: Any, y: Any = None) -> dict[str, float]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, given: Any) -> None: ...
+    def save(self, path: Any) -> None: ...
+    def settle(self) -> None: ...
 
 
 class Callback:
     """Override what you need. `self.model` is the model in training; setting model.stop_training ends fit() after this batch.
 
-    Epochs count from 0, as in Keras. logs of a batch: loss (of the last step that was waited for), samples (done in this epoch),
-    total (samples in an epoch), seconds (spent on this epoch). logs of an epoch: loss, seconds, images_per_second and, with
-    validation data, val_loss.
+    Every method of the model may be called from here but fit() and compile(): predict(), evaluate() and the like change neither
+    losses nor weights. Epochs count from 0, as in Keras. logs of a batch: loss (of the last step that was waited for), samples
+    (done in this epoch), total (samples in an epoch), seconds (spent on this epoch). logs of an epoch: loss, seconds,
+    images_per_second and, with validation data, val_loss.
     """
 
-    model: "Model"
+    model: Trainee
 
     def on_train_begin(self, logs: Logs) -> None: ...
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None: ...

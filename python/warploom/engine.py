@@ -1,63 +1,26 @@
-"""A model on a device: the core's graph and session, and the parameters kept in step with the layers that own them."""
+"""A network on a device: the core's session, and the parameters kept in step with the layers that own them.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+Only this file touches _core.Session.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from warploom import _core
-from warploom._typing import Array, Floats
-from warploom.errors import GraphError, UnsupportedError
-from warploom.graph import Call, Tensor
-from warploom.hardware import Choice
+from warploom.errors import UnsupportedError
+from warploom.ground.array_types import Array, Floats
+from warploom.ground.hardware import Choice
+from warploom.ground.parameters import Parameter
 from warploom.interop import Array as DeviceArray
-
-if TYPE_CHECKING:
-    from warploom.layers.base import Parameter
-    from warploom.losses import Loss
-    from warploom.optim import Optimizer
-
-
-@dataclass
-class Lowered:
-    """A network as a graph of the core."""
-
-    graph: _core.Graph
-    parameters: dict[str, "Parameter"]  # under their full names
-    nodes: list[str]  # per call: the name of its node
-    values: dict[int, int]  # ids in the graph, by id of the tensor
-
-
-def lower(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], calls: Sequence[Call]) -> Lowered:
-    """Writes a network into a graph of the core."""
-    graph = _core.Graph(name)
-    values = {id(t): graph.input(str(t.name), t.shape) for t in inputs}
-    parameters: dict[str, Parameter] = {}
-    ids: dict[int, int] = {}
-    uses: dict[str, int] = {}
-    nodes = []
-    for call in calls:
-        layer, layer_name = call.layer, str(call.layer.name)
-        for suffix, parameter in layer.parameters.items():
-            if id(parameter) not in ids:
-                spec = parameter.spec
-                full = f"{layer_name}.{suffix}"
-                ids[id(parameter)] = graph.parameter(
-                    full, spec.shape, init=spec.init, fan_in=spec.fan_in, fan_out=spec.fan_out, gain=spec.gain,
-                    trainable=parameter.trainable and layer.trainable, buffer=spec.buffer,
-                )  # fmt: skip
-                parameters[full] = parameter
-        uses[layer_name] = uses.get(layer_name, 0) + 1
-        node = layer_name if uses[layer_name] == 1 else f"{layer_name}@{uses[layer_name]}"
-        nodes.append(node)
-        made = layer.lower(graph, node, [values[id(t)] for t in call.inputs], [ids[id(p)] for p in layer.parameters.values()])
-        values.update((id(t), v) for t, v in zip(call.outputs, made, strict=True))
-    try:
-        graph.set_outputs([values[id(t)] for t in outputs])
-    except KeyError:
-        raise GraphError("an output is not reached from the inputs") from None
-    return Lowered(graph, parameters, nodes, values)
+from warploom.losses import Loss
+from warploom.network.graph import Tensor
+from warploom.network.lowering import Lowered
+from warploom.optim import Optimizer
 
 
 class Engine:
@@ -68,8 +31,8 @@ class Engine:
         lowered: Lowered,
         choice: Choice,
         *,
-        losses: "Sequence[Loss]" = (),
-        optimizer: "Optimizer | None" = None,
+        losses: Sequence[Loss] = (),
+        optimizer: Optimizer | None = None,
         seed: int = 0,
         batch_size: int = 1,
         redraw: bool = False,
@@ -110,18 +73,21 @@ class Engine:
         self._hyper = optimizer.values() if optimizer else {}
         self._full_names = {id(p): name for name, p in self.names.items()}
         self._seen: dict[str, int] = {}
+        self._slots: set[str] = set()  # data sets on the device, by the feeds that hold them
+        self._passes = 0  # under way, one inside the other
+        self._mean = (0.0, 0)  # sum and samples of the running mean that were taken off the device early
         for name, parameter in self.names.items() if not plan_only else ():
             if parameter.stamp == 0 or (redraw and parameter.pristine):
                 parameter.held_by(self, pristine=True)
                 self._seen[name] = parameter.stamp
 
     # Parameters
-    def read(self, parameter: "Parameter") -> Floats:
+    def read(self, parameter: Parameter) -> Floats:
         value: Floats = np.array(self.session.get_parameter(self._full_names[id(parameter)]), dtype=np.float32)
         return value
 
     def sync(self) -> None:
-        """Takes over what other models or the user changed since the last call."""
+        """Takes over what other networks or the user changed since the last call."""
         for name, parameter in self.names.items():
             if self._seen.get(name) != parameter.stamp:
                 self.session.set_parameter(name, parameter.value())
@@ -144,11 +110,20 @@ class Engine:
         for parameter in self.names.values():
             parameter.release(self)
 
-    # Running
-    def train_step(self, inputs: list[Array], targets: list[Array]) -> float:
-        self.sync()
-        self.session.train_step(inputs, targets)
-        self.changed()
+    def optimizer_state(self) -> dict[str, Array]:
+        """ "<state>/<parameter>": array, and "step": the number of steps taken."""
+        return self.session.optimizer_state()
+
+    def set_optimizer_state(self, state: dict[str, Array]) -> None:
+        """What optimizer_state() gave. ValueError where another kind of optimizer wrote it."""
+        differing = sorted(set(state) ^ set(self.optimizer_state()))
+        if differing:
+            raise ValueError(f"another optimizer wrote it, which keeps {differing[0]} or lacks it")
+        self.session.set_optimizer_state(state)
+
+    # Losses
+    def loss(self) -> float:
+        """The last step's loss; waits for it."""
         return self.session.loss()
 
     def each_loss(self) -> dict[str, float]:
@@ -157,14 +132,58 @@ class Engine:
             return {}
         return dict(zip(self.loss_labels, self.session.losses(), strict=True))
 
+    def take_mean_loss(self) -> tuple[float, int]:
+        """(sum of the loss over samples, samples) since the last take; starts anew."""
+        (mean, samples), (early_sum, early_samples) = self.session.take_mean_loss(), self._mean
+        self._mean = (0.0, 0)
+        return early_sum + mean * samples, early_samples + samples
+
+    @contextlib.contextmanager
+    def counted(self) -> Iterator[None]:
+        """A pass over data whose mean loss is wanted; it starts at zero, and one around it goes on after it."""
+        with self.aside():
+            self.take_mean_loss()
+            self._passes += 1
+            try:
+                yield
+            finally:
+                self._passes -= 1
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """For what a callback computes in the middle of a pass: its losses are no part of that pass's mean."""
+        if not self._passes:
+            yield
+            return
+        before = self.take_mean_loss()
+        try:
+            yield
+        finally:
+            self.session.take_mean_loss()
+            self._mean = before
+
+    @property
+    def target_shapes(self) -> list[tuple[int, ...]]:
+        """Per sample, by the target's number."""
+        return self.session.target_shapes()
+
+    # Running
+    def train_step(self, inputs: list[Array], targets: list[Array]) -> float:
+        self.sync()
+        with self.aside():
+            self.session.train_step(inputs, targets)
+            self.changed()
+            return self.loss()
+
     def gradients(self, inputs: list[Array], targets: list[Array], *, training: bool = True) -> dict[str, Floats]:
         """training=False: normalisations use their running statistics. Nothing is updated, running statistics neither."""
         self.sync()
-        buffers = {name: self.session.get_parameter(name) for name, p in self.names.items() if p.spec.buffer}
-        gradients = self.session.gradients(inputs, targets, not training)
-        for name, value in buffers.items() if training else ():
-            self.session.set_parameter(name, value)
-        return gradients
+        with self.aside():
+            buffers = {name: self.session.get_parameter(name) for name, p in self.names.items() if p.spec.buffer}
+            gradients = self.session.gradients(inputs, targets, not training)
+            for name, value in buffers.items() if training else ():
+                self.session.set_parameter(name, value)
+            return gradients
 
     def predict(self, inputs: list[Array], wanted: Sequence[Tensor], out: list[DeviceArray] | None = None) -> list[Any]:
         """The values of those tensors of the network, into `out` if given; what they do not need is not computed."""
@@ -172,6 +191,39 @@ class Engine:
         given = [a if isinstance(a, DeviceArray) else np.ascontiguousarray(a) for a in inputs]
         return self.session.predict(given, [self._values[id(t)] for t in wanted], out)
 
+    def synchronize(self) -> None:
+        """Waits for all steps."""
+        self.session.synchronize()
+
+    # One pass over data: batches from the host, or a data set that lives on the device. No call waits.
+    def train_batch(self, inputs: list[Array], targets: list[Array]) -> None:
+        self.session.train_step(inputs, targets)
+
+    def evaluate_batch(self, inputs: list[Array], targets: list[Array]) -> None:
+        self.session.evaluate_step(inputs, targets)
+
+    def load_data(self, images: Array) -> str:
+        """Copies a data set to the device; the slot it is in, until drop_data()."""
+        slot = next(name for name in map("data{}".format, itertools.count()) if name not in self._slots)
+        self.session.load_data(slot, images if isinstance(images, DeviceArray) else np.ascontiguousarray(images))
+        self._slots.add(slot)
+        return slot
+
+    def drop_data(self, slot: str) -> None:
+        if slot in self._slots:
+            self._slots.remove(slot)
+            self.session.drop_data(slot)
+
+    def begin_epoch(self, slot: str, order: NDArray[np.int32]) -> None:
+        self.session.begin_epoch(slot, order)
+
+    def train_next(self, slot: str, count: int) -> None:
+        self.session.train_next(count, slot)
+
+    def evaluate_next(self, slot: str, count: int) -> None:
+        self.session.evaluate_next(count, slot)
+
+    # What a step is made of
     def memory(self, batch_size: int) -> dict[str, int]:
         return self.session.memory(batch_size, self.training)
 

@@ -16,6 +16,7 @@ import numpy as np
 from warploom import _core
 from warploom._core import DeviceArray as Array
 from warploom.errors import ArgumentError, DeviceError, DTypeError
+from warploom.ground import hardware
 
 __all__ = ["Array", "asarray", "from_dlpack"]
 
@@ -147,8 +148,6 @@ def _from_host(x: object, may_copy: bool) -> Array:
 
 
 def _named(device: str) -> str:
-    from warploom import hardware
-
     return hardware.resolve("auto", device).device
 
 

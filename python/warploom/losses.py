@@ -13,8 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from warploom._arrays import number, positive
 from warploom.errors import ArgumentError, DTypeError
+from warploom.ground.arrays import number, positive
 
 Place = int | str  # of an output or a target: its number, or its name
 

@@ -1,26 +1,33 @@
-"""Model: a network between inputs and outputs, and everything a user does with it."""
+"""Model: a network that can be compiled, trained and run, and everything that a user asks of it."""
 
-import math
+import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from warploom import _arrays, _core, hardware, losses, optim, training
-from warploom import state as state_dicts
-from warploom._typing import Array, Floats
-from warploom.batches import Arrays, batch, inputs_of, pairs, wanted_by
+from warploom import _core, losses, optim
 from warploom.callbacks import Callback, History
-from warploom.engine import Engine, lower
-from warploom.errors import ArgumentError, DTypeError, FallbackWarning, GraphError, StateError
-from warploom.explain import Explained
-from warploom.graph import Tensor, calls_between, calls_to, check_name, given_tensors, name_everything
+from warploom.engine import Engine
+from warploom.errors import DTypeError, FallbackWarning, StateError
+from warploom.ground import arrays, hardware
+from warploom.ground.array_types import Array, Floats
+from warploom.ground.atomic import write_tensors
+from warploom.inspection.bypass import Bypass
+from warploom.inspection.gradient_flow import GradientFlow
+from warploom.inspection.graph_plot import plot
+from warploom.inspection.summary import Summary
+from warploom.inspection.trace import Trace
 from warploom.interop import Array as DeviceArray
-from warploom.layers import Latent, Layer
-from warploom.layers.base import Parameter
+from warploom.network.config import FORMAT
+from warploom.network.graph import Tensor
+from warploom.network.network import Network
+from warploom.train import loop
+from warploom.train.progress import console_progress
+from warploom.train.targets import Arrays, Target, batch, inputs_of, pairs, targets_by_default, wanted_by
 
 
 @dataclass(frozen=True)
@@ -29,10 +36,10 @@ class Compiled:
 
     optimizer: optim.Optimizer
     losses: list[losses.Loss]
-    targets: list[str]  # their names, by number
+    targets: list[Target]  # what y must look like, by number
 
 
-class Model(Explained):
+class Model(Network):
     """A network from its input tensors to its output tensors. Models made of the same layers share their parameters."""
 
     def __init__(
@@ -43,58 +50,18 @@ class Model(Explained):
         *,
         latent: Tensor | None = None,
     ) -> None:
-        check_name(name, "model")
-        self.name = name
-        self.inputs = given_tensors(inputs, "inputs")
-        self.outputs = given_tensors(outputs, "outputs")
-        self.calls = calls_between(self.inputs, self.outputs)
-        marked = [call.outputs[0] for call in self.calls if isinstance(call.layer, Latent)]
-        if len(marked) > 1 and latent is None:
-            raise GraphError(
-                f"model {name!r} has {len(marked)} Latent layers: say which one counts with Model(..., latent=tensor)"
-            )
-        self.latent = latent if latent is not None else (marked[0] if marked else None)
-        name_everything(name, self.inputs, self.layers)
-        self._lowered = lower(name, self.inputs, self.outputs, self.calls)  # checks the whole graph
+        super().__init__(inputs, outputs, name, latent=latent)
         self._engine: Engine | None = None
         self._compiled: Compiled | None = None
         self._encoder: Model | None = None
-        self._parent: Model | None = None  # of an encoder: runs where its parent runs
+        self._host: Model | None = None  # runs where that one runs
+        self._fitting = threading.Lock()
+        self._job = loop.Job(([], []), 0, 0)
         self.batch_size, self.seed = 64, 0
-        self.stop_training = False
-        self.progress = training.Progress()
-
-    @property
-    def layers(self) -> list[Layer]:
-        """Every layer once, in the order of first use."""
-        return list({id(call.layer): call.layer for call in self.calls}.values())
-
-    def layer(self, name: str) -> Layer:
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise ArgumentError(f"model {self.name!r} has no layer {name!r}; it has {', '.join(str(x.name) for x in self.layers)}")
-
-    def __call__(self, *inputs: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
-        """The same layers on other tensors: a shared sub-network."""
-        tensors = [t for value in inputs for t in (value if isinstance(value, (list, tuple)) else [value])]
-        if len(tensors) != len(self.inputs):
-            raise ArgumentError(f"model {self.name!r} takes {len(self.inputs)} input(s), not {len(tensors)}")
-        values: dict[int, Any] = {id(own): given for own, given in zip(self.inputs, tensors, strict=True)}
-        for call in self.calls:
-            made = call.layer([values[id(t)] for t in call.inputs])
-            values[id(call.outputs[0])] = made
-        results: list[Tensor] = [values[id(t)] for t in self.outputs]
-        return results[0] if len(results) == 1 else results
-
-    def __repr__(self) -> str:
-        return f"<Model {self.name!r}: {len(self.layers)} layers, {self.count_parameters():,} parameters>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies and pickles are models of their own: the network and its parameters, not compiled."""
-        from warploom.files import config_of, from_parts
-
-        return from_parts, (config_of(self), self.state_dict())
+        return _rebuilt, (type(self), self.config(), self.state_dict())
 
     # Training
     def compile(
@@ -114,12 +81,14 @@ class Model(Explained):
 
         Parameters that were neither trained nor loaded are drawn anew from the seed; others keep their values.
         """
-        batch_size = _arrays.positive(batch_size, "batch_size")
-        seed = _arrays.seed(seed)
+        if self._fitting.locked():
+            raise StateError("compile() was called while fit() runs: call it before or after")
+        batch_size = arrays.positive(batch_size, "batch_size")
+        seed = arrays.seed(seed)
         choice = hardware.resolve(version, device, precision=precision)
         chosen = optim.get(optimizer)
-        objective, targets = losses.resolve(loss, self.output_names)
-        wanted_by(objective, targets, [t.shape for t in self.outputs])  # before the core, which knows no names
+        objective, names = losses.resolve(loss, self.output_names)
+        targets = wanted_by(objective, names, [t.shape for t in self.outputs])  # before the core, which knows no names
         self._compiled = None  # in case the next line raises
         engine = self._bind(
             choice, losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True, precision=precision
@@ -132,8 +101,7 @@ class Model(Explained):
         if self._engine is not None:
             self._engine.release()
             self._engine = None  # its memory is free before the next one is made
-        self._lowered = lower(self.name, self.inputs, self.outputs, self.calls)  # layers may have been frozen since
-        self._engine = Engine(self._lowered, choice, **options)
+        self._engine = Engine(self.lowered(), choice, **options)
         if self._engine.note:
             warnings.warn(self._engine.note, FallbackWarning, stacklevel=3)
         return self._engine
@@ -141,13 +109,17 @@ class Model(Explained):
     @property
     def engine(self) -> Engine:
         """What runs the model: as compiled, else the default device, for inference."""
-        if self._parent is not None and self._compiled is None:  # an encoder follows its model
-            own = self._parent.engine
+        if self._host is not None and self._compiled is None:  # an encoder follows its model
+            own = self._host.engine
             if self._engine is None or (self._engine.device, self._engine.version) != (own.device, own.version):
-                self._bind(hardware.Choice(own.device, [own.version], ""), seed=self._parent.seed)
+                self._bind(hardware.Choice(own.device, [own.version], ""), seed=self._host.seed)
         if self._engine is not None:
             return self._engine
         return self._bind(hardware.resolve(), seed=self.seed)
+
+    def run_with(self, host: "Model") -> None:
+        """Until it is compiled itself, this model runs on the other one's device, with its version."""
+        self._host = host
 
     @property
     def device(self) -> str:
@@ -162,20 +134,37 @@ class Model(Explained):
         return self._require_compiled("optimizer").optimizer
 
     @property
-    def losses(self) -> "list[losses.Loss] | None":
+    def losses(self) -> list[losses.Loss] | None:
         """The training objective; None before compile()."""
         return self._compiled.losses if self._compiled is not None else None
 
     @property
-    def output_names(self) -> list[str]:
-        """The names of the layers that make the outputs; dictionaries of losses and targets are keyed by them."""
-        made = {id(t): name for call, name in zip(self.calls, self._lowered.nodes, strict=True) for t in call.outputs}
-        return [made.get(id(t), str(t.name)) for t in self.outputs]
+    def targets(self) -> list[Target]:
+        """What the arrays of y must look like, in order; before compile(), one per output."""
+        return self._compiled.targets if self._compiled is not None else targets_by_default(self)
 
     @property
     def target_names(self) -> list[str]:
         """The keys of a dictionary y, in the order of a list y."""
-        return self._compiled.targets if self._compiled is not None else self.output_names
+        return [target.name for target in self.targets]
+
+    @property
+    def progress(self) -> loop.Progress:
+        """Where the last fit() stands, for fit(start=...)."""
+        return self._job.progress
+
+    @property
+    def stop_training(self) -> bool:
+        """Set by a callback or another thread, it ends fit() after the running batch."""
+        return self._job.stop
+
+    @stop_training.setter
+    def stop_training(self, stop: bool) -> None:
+        self._job.stop = stop
+
+    def settle(self) -> None:
+        """Inside fit(), or after it was stopped: brings `progress` up to date, so that it can be saved."""
+        self._job.take(self.engine)
 
     def _require_compiled(self, what: str) -> Compiled:
         if self._compiled is None:
@@ -192,45 +181,55 @@ class Model(Explained):
         *,
         shuffle: bool = True,
         verbose: bool | None = None,
-        start: training.Progress | None = None,
+        start: loop.Progress | None = None,
     ) -> History:
         """Trains; y=None reconstructs x. validation_data: x or (x, y). verbose=None shows progress on a terminal.
 
         Several inputs or targets: lists in order, or dictionaries by the names of inputs and of `target_names`.
         `start` goes on where an earlier fit stopped (`model.progress`); epochs counts from the very beginning.
         """
-        self._require_compiled("fit()")
+        targets = self._require_compiled("fit()").targets
         if not isinstance(callbacks, Iterable):
             raise DTypeError(f"callbacks must be a list of warploom.callbacks.Callback objects, not {type(callbacks).__name__}")
-        inputs, targets = pairs(self, x, y)
+        data = pairs(self, targets, x, y)
         validation = None
         if validation_data is not None:
             paired = isinstance(validation_data, tuple) and len(validation_data) == 2
             test_x, test_y = validation_data if paired else (validation_data, None)
-            validation = pairs(self, test_x, test_y, "validation_data")
-        from warploom.progress import console_progress
-
+            validation = pairs(self, targets, test_x, test_y, "validation_data")
         listeners = [*callbacks, *console_progress(verbose)]
-        return training.fit(self, inputs, targets, epochs, validation, listeners, shuffle, start or training.Progress())
+        loop.check_callbacks(listeners)
+        if not self._fitting.acquire(blocking=False):
+            raise StateError(f"model {self.name!r} is being trained already: wait until that fit() has ended, or train a copy")
+        try:
+            progress = loop.Progress() if start is None else replace(start)
+            job = loop.Job(data, epochs, self.batch_size, self.seed, validation, shuffle, progress)
+            job.check()
+            self._job = job
+            for callback in listeners:
+                callback.model = self
+            return loop.fit(self.engine, job, listeners)
+        finally:
+            self._job.data, self._job.validation = ([], []), None  # the user's arrays are not kept
+            self._fitting.release()
 
     def train_step(self, x: Arrays, y: Arrays | None = None) -> dict[str, float]:
         """One update on one batch of any size; the loss before it, and each loss times its weight where there are several."""
-        self._require_compiled("train_step()")
-        return {"loss": self.engine.train_step(*batch(self, x, y)), **self.engine.each_loss()}
+        targets = self._require_compiled("train_step()").targets
+        return {"loss": self.engine.train_step(*batch(self, targets, x, y)), **self.engine.each_loss()}
 
     def gradients(self, x: Arrays, y: Arrays | None = None, *, training: bool = True) -> dict[str, Floats]:
         """The gradient of the loss by every trainable parameter on one batch; nothing is updated.
 
         training=False: with batch norms in evaluation mode, which use their running statistics.
         """
-        self._require_compiled("gradients()")
-        return self.engine.gradients(*batch(self, x, y), training=training)
+        targets = self._require_compiled("gradients()").targets
+        return self.engine.gradients(*batch(self, targets, x, y), training=training)
 
     def evaluate(self, x: Arrays, y: Arrays | None = None, *, batch_size: int | None = None) -> dict[str, float]:
         """The mean loss over a data set, and each loss times its weight where there are several."""
-        self._require_compiled("evaluate()")
-        size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
-        return training.evaluate(self.engine, *pairs(self, x, y), size)
+        targets = self._require_compiled("evaluate()").targets
+        return loop.evaluate(self.engine, pairs(self, targets, x, y), self._size(batch_size))
 
     # Inference
     def predict(self, x: Arrays, *, batch_size: int | None = None) -> Any:
@@ -243,10 +242,13 @@ class Model(Explained):
 
     def encode(self, x: Arrays, *, batch_size: int | None = None) -> Floats:
         """The latent of x, in the latent's own shape; `.reshape(len(x), -1)` gives feature vectors."""
-        return self._run(inputs_of(self, x, "x"), [self._require_latent()], batch_size)[0]
+        return self._run(inputs_of(self, x, "x"), [self.require_latent()], batch_size)[0]
+
+    def _size(self, batch_size: int | None) -> int:
+        return self.batch_size if batch_size is None else arrays.positive(batch_size, "batch_size")
 
     def _run(self, inputs: list[Array], wanted: Sequence[Tensor], batch_size: int | None) -> list[Floats]:
-        size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
+        size = self._size(batch_size)
         rows = len(inputs[0])
         if any(isinstance(a, DeviceArray) for a in inputs):
             return self._run_on_device(inputs, wanted, rows, size)
@@ -265,55 +267,73 @@ class Model(Explained):
             self.engine.predict([a[part] for a in inputs], wanted, [whole[part] for whole in results])
         return results
 
-    def _require_latent(self) -> Tensor:
-        if self.latent is None:
-            raise GraphError(
-                f"model {self.name!r} has no latent: mark it with warploom.layers.Latent() or Model(..., latent=tensor)"
-            )
-        return self.latent
-
     @property
     def encoder(self) -> "Model":
         """The sub-network up to the latent; it shares this model's parameters and runs where this model runs."""
         if self._encoder is None:
-            latent = self._require_latent()
-            reached = {id(t) for call in calls_to(latent) for t in call.inputs}
-            self._encoder = Model([t for t in self.inputs if id(t) in reached], latent, name=f"{self.name}-encoder")
-            self._encoder._parent = self
+            self._encoder = Model(self.inputs_of_latent(), self.require_latent(), name=f"{self.name}-encoder")
+            self._encoder.run_with(self)
         self._encoder.batch_size = self.batch_size
         return self._encoder
 
-    # Parameters
+    # What explains the model. Each prints a table and returns it as an object whose rows can be read.
+    def summary(self, *, formulas: bool = False) -> Summary:
+        """The layers: shapes, parameters (formulas=True: how each count comes about), work, receptive fields, activations."""
+        return Summary(self, formulas=formulas).print()
+
+    def trace(self, x: Arrays) -> Trace:
+        """Shape, range, mean and deviation of the values after every layer, in inference."""
+        return Trace(self, self.engine, inputs_of(self, x, "x"), self.batch_size).print()
+
+    def gradient_flow(self, x: Arrays, y: Arrays | None = None) -> GradientFlow:
+        """The norm of every parameter's gradient, flagged where there is none, where it vanishes and where it is NaN."""
+        return GradientFlow(self, self.gradients(x, y)).print()
+
+    def bypass(self, x: Arrays, y: Any = None, *, output: int = 0) -> Bypass:
+        """How much of an output comes through the skips and how much through the bottleneck: each is cut, and the PSNR compared.
+
+        The target is y, else x where the output has its shape, else the whole network's own output.
+        """
+        return Bypass(self, self.engine, inputs_of(self, x, "x"), y, output=output, batch_size=self.batch_size).print()
+
+    def plot(self, path: str | Path) -> None:
+        """Draws the network as a picture, .svg or .png."""
+        plot(self, path)
+
+    def memory(self, batch_size: int | None = None) -> dict[str, int]:
+        """Bytes by category for a training step (of an uncompiled model: with MSE and SGD) before anything is allocated."""
+        size = self._size(batch_size)
+        return self._planned(size).memory(size)
+
+    def explain(self, batch_size: int | None = None) -> list[dict[str, Any]]:
+        """The steps of a training step in order: kernel entry, version, what was fused, what was refused and why."""
+        size = self._size(batch_size)
+        return self._planned(size).explain(size)
+
+    def _planned(self, batch_size: int) -> Engine:
+        return self.engine if self._compiled is not None else planned(self, hardware.resolve(), batch_size)
+
+    # Parameters and files
     def state_dict(self) -> dict[str, Floats]:
         """Copies of all parameters under PyTorch's names and shapes."""
-        self._draw()
-        return {name: p.value().copy() for name, p in self._lowered.parameters.items()}
+        if any(p.stamp == 0 for p in self.named_parameters().values()):
+            _ = self.engine  # draws them
+        return super().state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes all parameters and buffers from arrays (or CPU tensors) under PyTorch's names and shapes."""
-        parameters = self._lowered.parameters
-        for name, value in state_dicts.checked(parameters, state, self.name).items():
-            parameters[name].set(value)
-
-    def _draw(self) -> dict[str, Parameter]:
-        """Parameters without a value yet get their first one."""
-        if any(p.stamp == 0 for p in self._lowered.parameters.values()):
-            _ = self.engine
-        return self._lowered.parameters
-
-    def named_parameters(self) -> dict[str, Parameter]:
-        """Parameters and buffers (`spec.buffer`) by their names in the state dict."""
-        return dict(self._lowered.parameters)
-
-    def count_parameters(self, *, trainable_only: bool = False) -> int:
-        """How many numbers the model trains (and with frozen ones, holds); buffers such as running statistics do not count."""
-        counted = {id(p): p for x in self.layers for p in x.parameters.values() if x.trainable or not trainable_only}
-        chosen = [p for p in counted.values() if not p.spec.buffer and (p.trainable or not trainable_only)]
-        return sum(math.prod(p.spec.shape) for p in chosen)
-
-    # Files
     def save(self, path: str | Path) -> None:
         """Writes network and parameters to a .safetensors file that warploom.load() reads without further code."""
-        from warploom.files import save_model
+        write_tensors(path, self.state_dict(), {"format": FORMAT, "graph": self.config()})
 
-        save_model(self, path)
+
+def planned(network: Network, choice: hardware.Choice, batch_size: int, precision: str = "fp32") -> Engine:
+    """The plan of a training step with MSE and SGD, for memory() and explain(): nothing is allocated."""
+    return Engine(
+        network.lowered(), choice, losses=losses.get("mse", len(network.outputs)), optimizer=optim.SGD(), batch_size=batch_size,
+        precision=precision, plan_only=True,
+    )  # fmt: skip
+
+
+def _rebuilt(kind: type[Model], config: dict[str, Any], state: Mapping[str, Array]) -> Model:
+    model = kind.from_config(config)
+    model.load_state_dict(state)
+    return model

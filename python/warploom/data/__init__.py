@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from warploom._typing import Shape
 from warploom.data import arrays, cifar, folder, patches
 from warploom.data.dataset import Dataset
 from warploom.errors import DataError
-from warploom.files import expanded
-from warploom.lazy import Lazy
+from warploom.ground.array_types import Shape
+from warploom.ground.atomic import expanded
+from warploom.ground.lazy import Lazy
 
 __all__ = ["Dataset", "Lazy", "cifar10", "load", "patches"]
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from warploom._typing import Array, Shape
 from warploom.data.dataset import Dataset, check_values
 from warploom.errors import DataError
+from warploom.ground.array_types import Array, Shape
 
 _TRAIN_KEYS, _TEST_KEYS = ("train", "x_train", "images"), ("test", "x_test")
 _TEST_SHARE = 10

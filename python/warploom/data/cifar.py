@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from warploom._typing import Array
 from warploom.data.dataset import Dataset
 from warploom.data.pickles import load_batch
 from warploom.errors import DataError
+from warploom.ground.array_types import Array
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 ARCHIVES = {

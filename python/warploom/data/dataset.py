@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from warploom._typing import Array
 from warploom.errors import DataError
-from warploom.lazy import Lazy
+from warploom.ground.array_types import Array
+from warploom.ground.lazy import Lazy
 
 
 @dataclass

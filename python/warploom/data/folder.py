@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from warploom._typing import Array, Shape
 from warploom.data.dataset import Dataset
 from warploom.errors import DataError
+from warploom.ground.array_types import Array, Shape
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _TEST_EVERY = 10

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from warploom._typing import Array
 from warploom.data.folder import images_in, upright
 from warploom.errors import DataError
+from warploom.ground.array_types import Array
 
 _TEST_EVERY = 10
 _SHOWN = 3  # names in an error

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from warploom._arrays import seed as check_seed
-from warploom._typing import Array
 from warploom.data.dataset import Dataset
 from warploom.errors import DataError
+from warploom.ground.array_types import Array
+from warploom.ground.arrays import seed as check_seed
 
 _PHOTOGRAPHS = (  # package and file inside it; scikit-learn ships two, matplotlib (always installed) one, scikit-image more
     ("sklearn", "datasets/images/china.jpg"),

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from warploom._arrays import seed as check_seed
-from warploom._typing import Array
 from warploom.data.folder import images_in, upright
 from warploom.data.patches import photographs
 from warploom.errors import DataError
-from warploom.files import expanded
+from warploom.ground.array_types import Array
+from warploom.ground.arrays import seed as check_seed
+from warploom.ground.atomic import expanded
 
 TRAIN, TEST = 0, 1
 _TRIES = 2  # crops drawn for each that is kept: the one with more contrast, since much of a photograph is sky

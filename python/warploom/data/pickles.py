@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from warploom._typing import Array
 from warploom.errors import DataError
+from warploom.ground.array_types import Array
 
 _LIMIT = 200_000_000  # bytes; an official file has 31 million
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from warploom._typing import Array
 from warploom.data.photos import TEST, TRAIN, Photographs, generator
-from warploom.files import write_atomically
+from warploom.ground.array_types import Array
+from warploom.ground.atomic import write_atomically
 
 SHAPES = ("disc", "square", "triangle", "star", "ring")
 _TINTS = np.array([(220, 60, 50), (60, 190, 70), (70, 90, 230), (230, 200, 50), (200, 70, 210)])  # of the shapes, roughly

@@ -13,14 +13,14 @@ from typing import cast
 import numpy as np
 
 from warploom import data
-from warploom._typing import Array, Shape
 from warploom.data import paired, synthetic
 from warploom.data.dataset import Dataset, fingerprint
 from warploom.data.photos import TEST, TRAIN, Photographs
 from warploom.data.warp import Warped, face_weights
 from warploom.errors import ArgumentError, DataError
-from warploom.files import expanded
-from warploom.lazy import Cycled, Head, Lazy, Normalized
+from warploom.ground.array_types import Array, Shape
+from warploom.ground.atomic import expanded
+from warploom.ground.lazy import Cycled, Head, Lazy, Normalized
 
 KINDS = ("images", *paired.LAYOUTS)
 SYNTHETIC = 400  # training samples made where no data are given

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from warploom._arrays import LARGEST_SEED
-from warploom._typing import Array
-from warploom.lazy import Lazy
+from warploom.ground.array_types import Array
+from warploom.ground.arrays import LARGEST_SEED
+from warploom.ground.lazy import Lazy
 
 _GRID = 5  # control points a side
 _STRENGTH = 0.24  # standard deviation of their shifts, in cells of the grid

@@ -2,24 +2,22 @@
 
 from typing import Any
 
-from warploom._arrays import number, pair
-from warploom._typing import Sizes
 from warploom.errors import ArgumentError
-from warploom.layers.base import Layer
+from warploom.ground.array_types import Sizes
+from warploom.ground.arrays import number, pair
+from warploom.network.graph import Layer
 
 
 class MaxPool2d(Layer):
     """Maximum of each window, without padding; stride defaults to the window. What fills no window is dropped."""
 
     op = "max_pool2d"
+    drawn_as = "pooling"
 
     def __init__(self, kernel_size: Sizes, stride: Sizes | None = None, *, name: str | None = None) -> None:
         super().__init__(name)
         self.kernel_size = pair(kernel_size, f"{type(self).__name__}: kernel_size")
         self.stride = self.kernel_size if stride is None else pair(stride, f"{type(self).__name__}: stride")
-
-    def config(self) -> dict[str, Any]:
-        return {"kernel_size": self.kernel_size, "stride": self.stride}
 
     def attributes(self) -> dict[str, Any]:
         return {"kernel": list(self.kernel_size), "stride": list(self.stride)}
@@ -35,6 +33,7 @@ class Upsample(Layer):
     """Enlarges by whole factors; mode "nearest", or "bilinear" with half-pixel centres (PyTorch's align_corners=False)."""
 
     op = "upsample"
+    drawn_as = "enlarging"
 
     def __init__(self, scale_factor: Sizes = 2, mode: str = "nearest", *, name: str | None = None) -> None:
         super().__init__(name)
@@ -42,9 +41,6 @@ class Upsample(Layer):
             raise ArgumentError(f"Upsample: unknown mode {mode!r}; expected nearest or bilinear")
         self.scale_factor = pair(scale_factor, "Upsample: scale_factor")
         self.mode = mode
-
-    def config(self) -> dict[str, Any]:
-        return {"scale_factor": self.scale_factor, "mode": self.mode}
 
     def attributes(self) -> dict[str, Any]:
         return {"scale": list(self.scale_factor), "mode": self.mode}
@@ -54,6 +50,8 @@ class ReLU(Layer):
     """max(x, 0)."""
 
     op = "activation"
+    stem = "relu"
+    drawn_as = ""
 
     def attributes(self) -> dict[str, Any]:
         return {"kind": "relu"}
@@ -63,13 +61,12 @@ class LeakyReLU(Layer):
     """x where positive, else negative_slope * x."""
 
     op = "activation"
+    stem = "leaky_relu"
+    drawn_as = ""
 
     def __init__(self, negative_slope: float = 0.01, *, name: str | None = None) -> None:
         super().__init__(name)
         self.negative_slope = number(negative_slope, "LeakyReLU: negative_slope", 0.0)
-
-    def config(self) -> dict[str, Any]:
-        return {"negative_slope": self.negative_slope}
 
     def attributes(self) -> dict[str, Any]:
         return {"kind": "leaky_relu", "negative_slope": self.negative_slope}
@@ -79,6 +76,7 @@ class Sigmoid(Layer):
     """1 / (1 + exp(-x))."""
 
     op = "activation"
+    drawn_as = ""
 
     def attributes(self) -> dict[str, Any]:
         return {"kind": "sigmoid"}
@@ -88,7 +86,10 @@ class Identity(Layer):
     """The same value under a name of its own; costs nothing."""
 
     op = "identity"
+    drawn_as = ""
 
 
 class Latent(Identity):
     """Marks its input as the latent: Model.encoder ends here, and Model.encode returns it."""
+
+    marks_latent = True

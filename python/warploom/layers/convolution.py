@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from warploom._arrays import number, pair, positive
-from warploom._arrays import padding as sides
-from warploom._typing import Shape, Sizes
 from warploom.errors import ArgumentError
-from warploom.layers.base import Layer, ParameterSpec
+from warploom.ground.array_types import Shape, Sizes
+from warploom.ground.arrays import number, pair, positive
+from warploom.ground.arrays import padding as sides
+from warploom.ground.parameters import ParameterSpec
+from warploom.network.graph import Layer
 
 INITS = ("zeros", "ones", "he_normal", "he_uniform", "glorot_uniform", "uniform_fan_in", "he_normal_fan_out")
 
@@ -61,6 +62,7 @@ class Conv2d(_Convolution):
     """
 
     op = "conv2d"
+    drawn_as = "convolution"
 
     def __init__(
         self,
@@ -79,10 +81,6 @@ class Conv2d(_Convolution):
         super().__init__(name)
         self._settle(out_channels, kernel_size, stride, groups, bias, (init, gain, bias_init))
         self.padding = sides(padding, "Conv2d: padding")
-
-    def config(self) -> dict[str, Any]:
-        keys = ("out_channels", "kernel_size", "stride", "padding", "groups", "bias", "init", "gain", "bias_init")
-        return {key: getattr(self, key) for key in keys}
 
     def attributes(self) -> dict[str, Any]:
         return {"stride": list(self.stride), "padding": list(self.padding), "groups": self.groups}
@@ -104,6 +102,7 @@ class ConvTranspose2d(_Convolution):
     """
 
     op = "conv_transpose2d"
+    drawn_as = "enlarging"
 
     def __init__(
         self,
@@ -129,21 +128,6 @@ class ConvTranspose2d(_Convolution):
                 f"ConvTranspose2d: output_padding {self.output_padding} must be smaller than the stride {self.stride}"
             )
 
-    def config(self) -> dict[str, Any]:
-        keys = (
-            "out_channels",
-            "kernel_size",
-            "stride",
-            "padding",
-            "output_padding",
-            "groups",
-            "bias",
-            "init",
-            "gain",
-            "bias_init",
-        )
-        return {key: getattr(self, key) for key in keys}
-
     def attributes(self) -> dict[str, Any]:
         lists = {key: list(getattr(self, key)) for key in ("stride", "padding", "output_padding")}
         return {**lists, "groups": self.groups}
@@ -164,6 +148,7 @@ class Linear(Layer):
     """
 
     op = "linear"
+    drawn_as = "linear"
 
     def __init__(
         self,
@@ -181,9 +166,6 @@ class Linear(Layer):
         self.init = check_init(init, "Linear")
         self.bias_init = check_init(bias_init, "Linear")
         self.gain = number(gain, "Linear: gain", 0.0)
-
-    def config(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in ("out_features", "bias", "init", "gain", "bias_init")}
 
     def parameters_for(self, shapes: list[Shape]) -> list[ParameterSpec]:
         if len(shapes[0]) != 1:

@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from warploom._typing import Shape
 from warploom.errors import ArgumentError
-from warploom.layers.base import Layer, ParameterSpec
+from warploom.ground.array_types import Shape
+from warploom.ground.parameters import ParameterSpec
+from warploom.network.graph import Layer
 
 MOST = 8  # inputs of one concatenation of the core; more are joined in several
 
 
 class _Merge(Layer):
+    drawn_as = "merging"
     fewest, most = 2, 1 << 30
 
     def parameters_for(self, shapes: list[Shape]) -> list[ParameterSpec]:

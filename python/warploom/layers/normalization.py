@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from warploom._arrays import number
-from warploom._typing import Shape
-from warploom.layers.base import Layer, ParameterSpec
+from warploom.ground.array_types import Shape
+from warploom.ground.arrays import number
+from warploom.ground.parameters import ParameterSpec
+from warploom.network.graph import Layer
 
 
 class BatchNorm2d(Layer):
@@ -17,14 +18,12 @@ class BatchNorm2d(Layer):
     """
 
     op = "batch_norm"
+    drawn_as = ""
 
     def __init__(self, eps: float = 1e-5, momentum: float = 0.1, *, name: str | None = None) -> None:
         super().__init__(name)
         self.eps = number(eps, "BatchNorm2d: eps", 0.0)
         self.momentum = number(momentum, "BatchNorm2d: momentum", 0.0, 1.0)
-
-    def config(self) -> dict[str, Any]:
-        return {"eps": self.eps, "momentum": self.momentum}
 
     def attributes(self) -> dict[str, Any]:
         return {"momentum": self.momentum, "eps": self.eps}
@@ -43,13 +42,12 @@ class RMSNorm(Layer):
     """x / sqrt(mean(x²) + eps) over everything but the batch, without a gain."""
 
     op = "rms_norm"
+    stem = "rms_norm"
+    drawn_as = ""
 
     def __init__(self, eps: float = 1e-6, *, name: str | None = None) -> None:
         super().__init__(name)
         self.eps = number(eps, "RMSNorm: eps", 0.0)
-
-    def config(self) -> dict[str, Any]:
-        return {"eps": self.eps}
 
     def attributes(self) -> dict[str, Any]:
         return {"eps": self.eps}

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from warploom import _core
-from warploom._arrays import positive
-from warploom._typing import Shape
 from warploom.errors import ArgumentError, DTypeError
-from warploom.layers.base import Layer, ParameterSpec
+from warploom.ground.array_types import Shape
+from warploom.ground.arrays import positive
+from warploom.ground.parameters import ParameterSpec
+from warploom.network.graph import Layer
 
 ORDERS = ("dcr", "crd")
 
@@ -20,6 +21,7 @@ class DepthToSpace(Layer):
     """
 
     op = "depth_to_space"
+    drawn_as = "enlarging"
 
     def __init__(self, block_size: int = 2, order: str = "dcr", *, name: str | None = None) -> None:
         super().__init__(name)
@@ -27,9 +29,6 @@ class DepthToSpace(Layer):
             raise ArgumentError(f"DepthToSpace: unknown order {order!r}; expected dcr or crd")
         self.block_size = positive(block_size, "DepthToSpace: block_size")
         self.order = order
-
-    def config(self) -> dict[str, Any]:
-        return {"block_size": self.block_size, "order": self.order}
 
     def attributes(self) -> dict[str, Any]:
         return {"block": self.block_size, "order": self.order}
@@ -39,6 +38,7 @@ class Reshape(Layer):
     """The same elements in another shape, without the batch axis; one size may be -1: what is left."""
 
     op = "reshape"
+    drawn_as = ""
 
     def __init__(self, shape: Sequence[int], *, name: str | None = None) -> None:
         super().__init__(name)
@@ -47,9 +47,6 @@ class Reshape(Layer):
         self.shape = tuple(-1 if size == -1 else positive(size, f"{type(self).__name__}: a size") for size in shape)
         if self.shape.count(-1) > 1:
             raise ArgumentError(f"{type(self).__name__}: only one size of {self.shape} may be -1")
-
-    def config(self) -> dict[str, Any]:
-        return {"shape": self.shape}
 
     def parameters_for(self, shapes: list[Shape]) -> list[ParameterSpec]:
         self.target(shapes[0])
@@ -71,6 +68,3 @@ class Flatten(Reshape):
 
     def __init__(self, *, name: str | None = None) -> None:
         super().__init__((-1,), name=name)
-
-    def config(self) -> dict[str, Any]:
-        return {}

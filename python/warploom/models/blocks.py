@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from warploom._arrays import pair
 from warploom.errors import ArgumentError
-from warploom.graph import Tensor
+from warploom.ground.arrays import pair
 from warploom.layers import BatchNorm2d, Conv2d, ReLU
+from warploom.network.graph import Tensor
 
 # PyTorch's default initialisation: uniform within 1/sqrt(fan-in), weights and biases.
 TORCH_INIT: dict[str, Any] = {"init": "uniform_fan_in", "bias_init": "uniform_fan_in"}

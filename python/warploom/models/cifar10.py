@@ -1,9 +1,9 @@
 """The CIFAR-10 autoencoder of the first document."""
 
-from warploom.graph import Input
 from warploom.layers import Conv2d, Latent, MaxPool2d, ReLU, Upsample
 from warploom.model import Model
 from warploom.models.objective import Objective
+from warploom.network.graph import Input
 
 
 def cifar10_autoencoder() -> Model:

@@ -1,11 +1,11 @@
 """DSResNet of the fifth document: depth and mask of a foreground, from a background with and without it."""
 
-from warploom._arrays import positive
-from warploom.graph import Input, Tensor
+from warploom.ground.arrays import positive
 from warploom.layers import Add, BatchNorm2d, Concat, Conv2d, Identity, Latent, MaxPool2d, ReLU, Upsample
 from warploom.model import Model
 from warploom.models.blocks import TORCH_INIT, size_pair
 from warploom.models.objective import Objective
+from warploom.network.graph import Input, Tensor
 
 
 def _conv1(x: Tensor, channels: int, name: str) -> Tensor:

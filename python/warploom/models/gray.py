@@ -3,12 +3,12 @@
 import math
 from typing import Any
 
-from warploom._arrays import positive
-from warploom.graph import Input, Tensor
+from warploom.ground.arrays import positive
 from warploom.layers import Add, BatchNorm2d, Concat, Conv2d, ConvTranspose2d, Latent, LeakyReLU, Sigmoid
 from warploom.model import Model
 from warploom.models.blocks import size_pair
 from warploom.models.objective import Objective
+from warploom.network.graph import Input, Tensor
 
 SLOPE = 0.2
 _INIT: dict[str, Any] = {"init": "he_normal_fan_out", "gain": 1 / math.sqrt(1 + SLOPE**2)}  # Kaiming normal for this slope

@@ -12,9 +12,8 @@ decoder.mask.conv. Glorot uniform, zero bias; depth to space in "dcr" order.
 
 from dataclasses import dataclass, field
 
-from warploom._arrays import positive
 from warploom.errors import ArgumentError
-from warploom.graph import Input, Tensor
+from warploom.ground.arrays import positive
 from warploom.layers import (
     Add,
     Concat,
@@ -31,6 +30,7 @@ from warploom.layers import (
 )
 from warploom.model import Model
 from warploom.models.objective import Objective, Part
+from warploom.network.graph import Input, Tensor
 
 _SLOPE, _RESIDUAL_SLOPE = 0.1, 0.2
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from warploom import losses, optim
+
 Part = tuple[str, dict[str, Any]]  # the name of a class, and its arguments
 
 
@@ -28,14 +30,10 @@ class Objective:
 
     def make_losses(self) -> list[Any]:
         """Fresh warploom.losses objects."""
-        from warploom import losses
-
         return [getattr(losses, name)(**arguments) for name, arguments in self.losses]
 
     def make_optimizer(self, **changes: Any) -> Any:
         """A fresh warploom.optim object; `changes` replace arguments."""
-        from warploom import optim
-
         name, arguments = self.optimizer
         return getattr(optim, name)(**{**arguments, **changes})
 

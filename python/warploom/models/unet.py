@@ -4,11 +4,11 @@ Stages: <stage>.pool (encoder, from the second stage on), <stage>.conv, <stage>.
 transposed convolution `upconv<k>`, whose output is put before the encoder's map of the same size in `cat<k>`.
 """
 
-from warploom.graph import Input, Tensor
 from warploom.layers import Concat, Conv2d, ConvTranspose2d, Latent, MaxPool2d
 from warploom.model import Model
 from warploom.models.blocks import TORCH_INIT, conv_bn, size_pair
 from warploom.models.objective import Objective
+from warploom.network.graph import Input, Tensor
 
 
 def _down(x: Tensor, channels: int, name: str) -> Tensor:

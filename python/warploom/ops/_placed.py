@@ -7,8 +7,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from warploom import _core, hardware
+from warploom import _core
 from warploom.errors import DeviceError
+from warploom.ground import hardware
 from warploom.interop import Array, common_device, device_array
 
 P = ParamSpec("P")

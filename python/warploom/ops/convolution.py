@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from warploom._arrays import LARGEST, float32, pair, positive, require
-from warploom._arrays import padding as sides
-from warploom._kernels import Kernels
-from warploom._typing import Array, Floats, Shape, Sizes
+from warploom.ground.array_types import Array, Floats, Shape, Sizes
+from warploom.ground.arrays import LARGEST, float32, pair, positive, require
+from warploom.ground.arrays import padding as sides
+from warploom.ops._kernels import Kernels
 from warploom.ops._placed import placed
 
 

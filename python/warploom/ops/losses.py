@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from warploom._arrays import as_array, float32, number, positive, require
-from warploom._kernels import Kernels
-from warploom._typing import Array, Floats
 from warploom.errors import DTypeError
+from warploom.ground.array_types import Array, Floats
+from warploom.ground.arrays import as_array, float32, number, positive, require
 from warploom.interop import Array as DeviceArray
+from warploom.ops._kernels import Kernels
 from warploom.ops._placed import placed
 
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from warploom._arrays import float32, positive, require
-from warploom._kernels import Kernels
-from warploom._typing import Array, Floats, Shape
 from warploom.errors import ArgumentError
-from warploom.hardware import layouts
+from warploom.ground.array_types import Array, Floats, Shape
+from warploom.ground.arrays import float32, positive, require
+from warploom.ground.hardware import layouts
+from warploom.ops._kernels import Kernels
 from warploom.ops._placed import placed
 
 _MOST = 8  # arrays of one call

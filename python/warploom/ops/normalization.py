@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from warploom._arrays import float32, number, require
-from warploom._kernels import Kernels
-from warploom._typing import Array, Floats
-from warploom.hardware import layouts
+from warploom.ground.array_types import Array, Floats
+from warploom.ground.arrays import float32, number, require
+from warploom.ground.hardware import layouts
 from warploom.interop import Array as DeviceArray
+from warploom.ops._kernels import Kernels
 from warploom.ops._placed import placed
 
 

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from warploom._arrays import float32, number, require
-from warploom._kernels import Kernels
-from warploom._typing import Array, Floats
+from warploom.ground.array_types import Array, Floats
+from warploom.ground.arrays import float32, number, require
+from warploom.ops._kernels import Kernels
 from warploom.ops._placed import placed
 
 

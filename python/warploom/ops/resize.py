@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from warploom._arrays import as_array, float32, pair, require
-from warploom._kernels import Kernels
-from warploom._typing import Array, Floats, Shape, Sizes
 from warploom.errors import DTypeError
-from warploom.hardware import layouts
+from warploom.ground.array_types import Array, Floats, Shape, Sizes
+from warploom.ground.arrays import as_array, float32, pair, require
+from warploom.ground.hardware import layouts
 from warploom.interop import Array as DeviceArray
+from warploom.ops._kernels import Kernels
 from warploom.ops._placed import placed
 
 

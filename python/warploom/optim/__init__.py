@@ -2,8 +2,8 @@
 
 from typing import Any, ClassVar
 
-from warploom._arrays import number
 from warploom.errors import ArgumentError, DTypeError
+from warploom.ground.arrays import number
 from warploom.optim import schedules
 
 __all__ = ["SGD", "AdaBelief", "Adam", "AdamW", "Optimizer", "RMSprop", "get", "schedules"]

@@ -14,9 +14,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from warploom._arrays import number, positive
 from warploom.callbacks import Callback, Logs
 from warploom.errors import ArgumentError, DTypeError
+from warploom.ground.arrays import number, positive
 
 
 class Schedule(Callback):

@@ -1,0 +1,131 @@
+"""The commands that only look at what is there and what a step does: devices, versions, memory, explain."""
+
+import json
+from typing import Any
+
+from warploom.cli.app import (
+    BatchOption,
+    DeviceOption,
+    JsonOption,
+    ModelArgument,
+    PrecisionOption,
+    VersionOption,
+    app,
+    load_network,
+    table,
+)
+from warploom.engine import Engine
+from warploom.ground import hardware
+from warploom.ground.tables import bytes_text
+from warploom.model import Model, planned
+
+
+def _plan(model: Model, version: str, device: str, batch_size: int, precision: str) -> Engine:
+    """Nothing runs: any device that has the version will do."""
+    return planned(model, hardware.resolve(version, device, kernels_first=True, precision=precision), batch_size, precision)
+
+
+@app.command()
+def devices(as_json: JsonOption = False) -> None:
+    """What can compute here, and why something cannot."""
+    rows = hardware.devices()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table(
+        "devices",
+        ["device", "usable", "what it is, or why not", "memory", "versions"],
+        [
+            [
+                row["name"],
+                "yes" if row["usable"] else "no",
+                row["description"] if row["usable"] else row["why"],
+                bytes_text(row["memory_bytes"]) if row["memory_bytes"] else "",
+                ", ".join(row["versions"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+@app.command()
+def versions(as_json: JsonOption = False) -> None:
+    """The kernel versions of this build, and where they run."""
+    rows = hardware.versions()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    table(
+        "versions",
+        ["version", "what it is", "layout", "runs here on"],
+        [[row["name"], row["summary"], row["layout"], ", ".join(row["devices"]) or row["why"]] for row in rows],
+    )
+
+
+@app.command()
+def memory(
+    model: ModelArgument = "cifar10_autoencoder",
+    batch_size: BatchOption = 64,
+    version: VersionOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    as_json: JsonOption = False,
+) -> None:
+    """Bytes a training step needs, by category, from the plan: nothing is allocated."""
+    network = load_network(model)
+    engine = _plan(network, version, device, batch_size, precision)
+    report = engine.memory(batch_size)
+    if as_json:
+        print(json.dumps(report, indent=2))
+        return
+    order = [key for key in report if not key.startswith("total")] + [key for key in report if key.startswith("total")]
+    title = f"{network.name}, batch {batch_size}, version {engine.version} on {engine.device}: memory of a training step"
+    rows = [[key.replace("_", " "), f"{report[key]:,}", bytes_text(report[key])] for key in order]
+    table(title, ["category", "bytes", ""], rows, 1)
+
+
+@app.command()
+def explain(
+    model: ModelArgument = "cifar10_autoencoder",
+    batch_size: BatchOption = 64,
+    version: VersionOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    as_json: JsonOption = False,
+) -> None:
+    """The steps of a training step in order: kernel entry and algorithm, what was fused, which fusions were refused and why."""
+    network = load_network(model)
+    engine = _plan(network, version, device, batch_size, precision)
+    steps, refusals = engine.explain(batch_size), engine.refusals(batch_size)
+    if as_json:
+        print(json.dumps({"steps": steps, "refusals": refusals}, indent=2))
+        return
+    table(
+        f"{network.name}, batch {batch_size}, version {engine.version} on {engine.device}: plan of a training step",
+        ["#", "layer", "pass", "entry", "algorithm", "fused", "workspace", "bytes touched"],
+        [
+            [
+                str(i),
+                str(step["node"]),
+                "backward" if step.get("backward") else "forward",
+                str(step["entry"]),
+                str(step["algorithm"]),
+                _fused(step.get("fusion", {})),
+                bytes_text(step["workspace"]) if step["workspace"] else "",
+                bytes_text(step["bytes"]),
+            ]
+            for i, step in enumerate(steps)
+        ],
+        6,
+    )
+    for refusal in refusals:
+        print(f"refused: {refusal}")
+
+
+def _fused(fusion: dict[str, Any]) -> str:
+    parts = [f"upsample x{fusion['upsample']}"] if fusion.get("upsample", 1) != 1 else []
+    if fusion.get("activation", "none") != "none":
+        parts.append(str(fusion["activation"]))
+    if fusion.get("pool", 1) != 1:
+        parts.append(f"max pool {fusion['pool']}")
+    return ", ".join(parts)

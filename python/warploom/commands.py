@@ -1,6 +1,0 @@
-"""The `warploom` command with all its sub-commands."""
-
-from warploom import cli, cli_data, cli_kernels, cli_networks, cli_profile, cli_reports
-from warploom.cli import main, run
-
-__all__ = ["cli", "cli_data", "cli_kernels", "cli_networks", "cli_profile", "cli_reports", "main", "run"]

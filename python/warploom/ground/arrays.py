@@ -1,0 +1,138 @@
+"""Checks of what a user passes in. Each error says what was wrong, what was expected and what to do."""
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+
+from warploom.errors import ArgumentError, DataError, DTypeError
+from warploom.ground.array_types import Array, Floats, Shape
+from warploom.ground.lazy import Lazy
+from warploom.interop import Array as DeviceArray
+from warploom.interop import device_array, on_host
+
+LARGEST = (1 << 31) - 1  # of what the core counts with 32 bits
+LARGEST_SEED = (1 << 64) - 1
+_CHUNK = 1 << 22  # elements looked at in one go, so that a check of a memory-mapped file stays small
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ArgumentError(message)
+
+
+def as_array(value: object, what: str) -> Array:
+    """The value as an array, without guessing: NumPy arrays and what offers the array protocol (torch tensors, Pillow images)."""
+    if isinstance(value, np.ndarray):
+        return value
+    placed = device_array(value, what)
+    if placed is not None:
+        return on_host(placed, what)
+    if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
+        return np.asarray(value)
+    raise DTypeError(f"{what} must be a NumPy array, not {type(value).__name__}")
+
+
+def float32(value: object, what: str, rank: int | None = None) -> Floats:
+    """The value as a C-contiguous float32 array of that rank; an array that the caller has placed on a device stays there."""
+    array = cast(Array, value) if isinstance(value, DeviceArray) else as_array(value, what)
+    if array.dtype != np.float32:
+        raise DTypeError(f"{what} must be float32, not {array.dtype}; convert it with {what}.astype(numpy.float32)")
+    if rank is not None and array.ndim != rank:
+        raise ArgumentError(f"{what} must have {rank} dimensions, not {array.ndim} (its shape is {array.shape})")
+    return cast(Floats, value) if isinstance(value, DeviceArray) else np.asarray(array, order="C")  # keeps 0 dimensions
+
+
+def placed(value: object, what: str) -> object:
+    """What is fed to a model: an array on a device as it is, one on the host as NumPy sees it, anything else untouched."""
+    found = device_array(value, what)
+    if found is None:
+        return value
+    return found.numpy() if found.device == "cpu" else found
+
+
+def images(value: object, what: str, shape: Shape, whose: str) -> Array:
+    """A float32 or uint8 array of one or more samples of that shape."""
+    value = placed(value, what)
+    array = cast(Array, value) if isinstance(value, (Lazy, DeviceArray)) else as_array(value, what)
+    if array.dtype != np.float32 and array.dtype != np.uint8:
+        raise DTypeError(
+            f"{what} has dtype {array.dtype}; {whose} takes float32, or uint8 images that are scaled by 1/255: "
+            f"convert it with {what}.astype(numpy.float32)"
+        )
+    if array.shape[1:] != shape or array.ndim != len(shape) + 1:
+        wanted = ", ".join(["N", *map(str, shape)])
+        hint = ""
+        if len(shape) == 3 and array.ndim == 4 and array.shape[1:] == (*shape[1:], shape[0]):
+            hint = f"; it looks like NHWC: use {what}.transpose(0, 3, 1, 2)"
+        elif array.shape == shape:
+            hint = f"; for one sample use {what}[None]"
+        raise ArgumentError(f"{what} has shape {array.shape}, but {whose} takes ({wanted}){hint}")
+    if not len(array):
+        raise ArgumentError(f"{what} is empty; {whose} needs at least one sample")
+    return array
+
+
+def require_finite(array: Array, what: str) -> None:
+    """Raises DataError where a float array holds NaN or infinity; not where it is computed on demand or lies on a device."""
+    if array.dtype.kind != "f" or isinstance(array, (Lazy, DeviceArray)):
+        return
+    per_row = max(1, math.prod(array.shape[1:]))
+    rows = max(1, _CHUNK // per_row)
+    for start in range(0, len(array), rows):
+        finite = np.isfinite(array[start : start + rows])
+        if not finite.all():
+            row, *position = np.argwhere(~finite)[0].tolist()
+            at = (start + row, *position)
+            kind = "NaN" if np.isnan(array[at]) else "infinity"
+            raise DataError(f"{what} holds {kind} at index {at}; clean the data first (numpy.nan_to_num replaces such values)")
+
+
+def positive(value: object, what: str, *, minimum: int = 1, maximum: int = LARGEST) -> int:
+    """The value as an int between `minimum` and `maximum`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise DTypeError(f"{what} must be a whole number, not {value!r}")
+    if value < minimum:
+        raise ArgumentError(f"{what} must be at least {minimum}, not {value}")
+    if value > maximum:
+        raise ArgumentError(f"{what} must be at most {maximum}, not {value}")
+    return int(value)
+
+
+def seed(value: object, what: str = "seed") -> int:
+    """The value as a key of the counter-based generators."""
+    return positive(value, what, minimum=0, maximum=LARGEST_SEED)
+
+
+def number(value: object, what: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """The value as a finite float between low and high."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise DTypeError(f"{what} must be a number, not {value!r}")
+    if not math.isfinite(value) or not low <= value <= high:
+        span = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        raise ArgumentError(f"{what} must be finite and {span}, not {value}")
+    return float(value)
+
+
+def pair(value: object, what: str, *, minimum: int = 1) -> tuple[int, int]:
+    """An int or a pair of ints (height, width)."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) != 2:
+            raise ArgumentError(f"{what} must be a number or a pair (height, width), not {value!r}")
+        return positive(value[0], what, minimum=minimum), positive(value[1], what, minimum=minimum)
+    size = positive(value, what, minimum=minimum)
+    return size, size
+
+
+def padding(value: object, what: str = "padding") -> tuple[int, int, int, int]:
+    """An int, (height, width) or (top, bottom, left, right), as (top, bottom, left, right)."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        sides = [positive(v, what, minimum=0) for v in value]
+        if len(sides) == 2:
+            return sides[0], sides[0], sides[1], sides[1]
+        if len(sides) == 4:
+            return sides[0], sides[1], sides[2], sides[3]
+        raise ArgumentError(f"{what} must be a number, (height, width) or (top, bottom, left, right), not {value!r}")
+    p = positive(value, what, minimum=0)
+    return p, p, p, p

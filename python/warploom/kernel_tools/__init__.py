@@ -1,0 +1,1 @@
+"""Looking at kernels: compiled code, counters of the emulated device, profiles of a training step."""

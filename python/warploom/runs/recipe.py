@@ -1,0 +1,146 @@
+"""What a training run was asked for. What is not said is the model's own: its document's losses, optimizer, batch, schedule."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from warploom import losses, models, optim
+from warploom.data import tasks
+from warploom.errors import ArgumentError, DTypeError
+from warploom.ground.atomic import expanded
+from warploom.model import Model
+from warploom.optim import schedules
+
+
+@dataclass
+class RunConfig:
+    """With the same data, device and version a run gives the same bits. None: the model's default, filled in by resolve()."""
+
+    model: str = "cifar10_autoencoder"
+    arguments: dict[str, Any] = field(default_factory=dict)  # of the model's function
+    data: str = "auto"
+    data_dir: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    optimizer: str | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    clip_norm: float | None = None
+    schedule: str | None = None  # as schedules.parse() reads it, or "none"
+    seed: int = 0
+    limit: int | None = None
+    version: str = "auto"
+    device: str = "auto"
+    precision: str = "fp32"
+    fingerprint: str = ""  # of the training data, once loaded
+
+    @property
+    def objective(self) -> models.Objective:
+        """The document's; some arguments of a model change what it is trained for."""
+        own = {key: value for key, value in self.arguments.items() if key in ("resolution", "mask")}
+        return models.objective(self.model, **own)
+
+    def resolve(self) -> "RunConfig":
+        """A copy in which nothing that training needs is None."""
+        objective = self.objective
+        made = self.make_optimizer()
+        schedule = self.schedule
+        if schedule is None:
+            schedule = _as_text(objective.schedule) if objective.schedule is not None else "none"
+        return dataclasses.replace(
+            self,
+            epochs=objective.epochs if self.epochs is None else self.epochs,
+            batch_size=objective.batch_size if self.batch_size is None else self.batch_size,
+            lr=made.lr,
+            optimizer=made.kind,
+            momentum=getattr(made, "momentum", 0.0),
+            weight_decay=made.weight_decay,
+            clip_norm=made.clip_norm,
+            schedule=schedule,
+        )
+
+    def make_optimizer(self) -> optim.Optimizer:
+        own, arguments = self.objective.optimizer
+        name = self.optimizer if self.optimizer is not None else getattr(optim, own).kind
+        kind = optim.BY_NAME.get(name)
+        if kind is None:
+            raise ArgumentError(f"unknown optimizer {name!r}; expected one of {', '.join(optim.BY_NAME)}")
+        chosen: dict[str, Any] = dict(arguments) if kind is getattr(optim, own) else {}
+        for key in ("lr", "momentum", "weight_decay", "clip_norm"):
+            value = getattr(self, key)
+            if value is None or (key == "momentum" and "momentum" not in kind.hyper and not value):
+                continue
+            if key == "momentum" and "momentum" not in kind.hyper:
+                raise ArgumentError(f"optimizer {name} has no momentum")
+            chosen[key] = value
+        return kind(**chosen)
+
+    def make_schedule(self) -> schedules.Schedule | None:
+        return None if self.schedule in (None, "none") else schedules.parse(str(self.schedule))
+
+    def make_losses(self) -> list[losses.Loss]:
+        made: list[losses.Loss] = self.objective.make_losses()
+        return made
+
+    def make_model(self) -> Model:
+        try:
+            return models.get(self.model, **_tuples(self.arguments))
+        except TypeError as error:
+            if isinstance(error, DTypeError):
+                raise
+            reason = str(error).split("() ", 1)[-1]
+            raise ArgumentError(f"model {self.model}: {reason}; see --set in warploom train --help") from None
+
+    def load_data(self, model: Model) -> tasks.TaskData:
+        objective = self.objective
+        return tasks.load(
+            objective.data, self.data, model.inputs[0].shape, targets=objective.targets, classes=model.outputs[0].shape[0],
+            data_dir=self.data_dir, seed=self.seed, limit=self.limit, warp=bool(self.arguments.get("warp", True)),
+        )  # fmt: skip
+
+
+def _as_text(part: tuple[str, dict[str, Any]]) -> str:
+    """A schedule of an objective as schedules.parse() reads it."""
+    name = next(name for name, kind in schedules.BY_NAME.items() if kind.__name__ == part[0])
+    values = (f"{k}={'/'.join(map(str, v)) if isinstance(v, (tuple, list)) else v}" for k, v in part[1].items())
+    return f"{name}:{','.join(values)}" if part[1] else name
+
+
+def _tuples(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
+
+
+def parse_arguments(items: list[str]) -> dict[str, Any]:
+    """KEY=VALUE of the command line: true, false, numbers, and pairs of them as 96x128."""
+    arguments: dict[str, Any] = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        if not equals or not key.isidentifier():
+            raise ArgumentError(f"--set {item!r} is no KEY=VALUE, such as size=96")
+        arguments[key] = _value(text)
+    return arguments
+
+
+def _value(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
+    parts = text.split("x") if text[:1].isdigit() else [text]
+    values: list[Any] = []
+    for part in parts:
+        try:
+            values.append(float(part) if "." in part or "e" in part else int(part))
+        except ValueError:
+            return text
+    return values[0] if len(values) == 1 else values
+
+
+def named(path: str, option: str) -> str:
+    """The path; an empty one, as an unset variable of the shell gives, would mean the working folder."""
+    if not path:
+        raise ArgumentError(f"{option} is empty; expected a path")
+    return path
+
+
+def absolute(path: str, option: str) -> str:
+    return str(expanded(named(path, option)).absolute())

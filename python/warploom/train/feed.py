@@ -1,0 +1,139 @@
+"""Feeding a session: data that lives on the device, or batches prepared by a thread while the device computes."""
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from warploom.engine import Engine
+from warploom.errors import ArgumentError, OutOfMemoryError
+from warploom.ground.array_types import Array
+from warploom.ground.hardware import memory_bytes
+from warploom.ground.lazy import Lazy
+from warploom.interop import Array as DeviceArray
+from warploom.train.targets import is_lazy, to_host
+
+Order = NDArray[np.int32]
+_SHARE = 0.5  # of the device memory that the plan leaves free
+
+
+def epoch_order(seed: int, epoch: int, rows: int, shuffle: bool = True) -> Order:
+    """The order of an epoch, from a counter-based generator: it depends on seed and epoch alone."""
+    if not shuffle:
+        return np.arange(rows, dtype=np.int32)
+    bits = np.random.Philox(key=np.array([seed & 0xFFFFFFFFFFFFFFFF, epoch], dtype=np.uint64)).random_raw(rows)
+    return np.argsort(bits, kind="stable").astype(np.int32)
+
+
+class Feed(Protocol):
+    """One pass: begin(order, epoch), then batches in that order by train() or evaluate()."""
+
+    def begin(self, order: Order, epoch: int = 0) -> None: ...
+    def train(self, count: int) -> None: ...
+    def evaluate(self, count: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class DeviceFeed:
+    """Images that live on the device (as uint8 where they came so): gathered and scaled there. Targets are the inputs."""
+
+    def __init__(self, engine: Engine, images: Array) -> None:
+        self._engine = engine
+        self._slot = engine.load_data(images)
+
+    def begin(self, order: Order, epoch: int = 0) -> None:
+        self._engine.begin_epoch(self._slot, order)
+
+    def train(self, count: int) -> None:
+        self._engine.train_next(self._slot, count)
+
+    def evaluate(self, count: int) -> None:
+        self._engine.evaluate_next(self._slot, count)
+
+    def close(self) -> None:
+        self._engine.drop_data(self._slot)
+
+
+class StreamFeed:
+    """Batches cut out of the data by a thread, two ahead of the device. Takes any size of data, memory-mapped files too."""
+
+    def __init__(self, engine: Engine, inputs: list[Array], targets: list[Array], batch_size: int) -> None:
+        self._engine = engine
+        self._inputs, self._targets, self._batch_size = inputs, targets, batch_size
+        self._same = len(inputs) == len(targets) and all(a is b for a, b in zip(inputs, targets, strict=True))
+        self._queue: queue.Queue[tuple[list[Array], list[Array]] | BaseException] = queue.Queue(maxsize=2)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def _batches(self, order: Order) -> Iterator[tuple[list[Array], list[Array]]]:
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            parts = {id(a): to_host(a[rows]) for a in (*self._inputs, *self._targets)}  # an array may serve twice
+            yield [parts[id(a)] for a in self._inputs], [] if self._same else [parts[id(a)] for a in self._targets]
+
+    def _work(self, order: Order) -> None:
+        try:
+            for batch in self._batches(order):
+                if not self._put(batch):
+                    return
+        except BaseException as error:  # handed to the thread that trains
+            self._put(error)
+
+    def _put(self, item: tuple[list[Array], list[Array]] | BaseException) -> bool:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def begin(self, order: Order, epoch: int = 0) -> None:
+        self.close()
+        for array in (*self._inputs, *self._targets):
+            if isinstance(array, Lazy):
+                array.epoch = epoch
+        self._stop = threading.Event()
+        self._queue = queue.Queue(maxsize=2)
+        self._thread = threading.Thread(target=self._work, args=(order,), name="warploom-feed", daemon=True)
+        self._thread.start()
+
+    def _next(self, count: int) -> tuple[list[Array], list[Array]]:
+        item = self._queue.get()
+        if isinstance(item, BaseException):
+            raise item
+        assert len(item[0][0]) == count
+        return item
+
+    def train(self, count: int) -> None:
+        self._engine.train_batch(*self._next(count))
+
+    def evaluate(self, count: int) -> None:
+        self._engine.evaluate_batch(*self._next(count))
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+
+def make_feed(engine: Engine, inputs: list[Array], targets: list[Array], batch_size: int) -> Feed:
+    """On the device where the target is the input and the data fit beside the plan; else streamed."""
+    if len(inputs) == 1 and len(targets) == 1 and inputs[0] is targets[0] and not is_lazy(inputs[0]):
+        plan = engine.memory(batch_size)["total"]
+        if inputs[0].nbytes <= _SHARE * max(0, memory_bytes(engine.device) - plan):
+            try:
+                return DeviceFeed(engine, inputs[0])
+            except OutOfMemoryError:  # others use the device too: less was free than it has
+                pass
+    for array in (*inputs, *targets):
+        if isinstance(array, DeviceArray):
+            raise ArgumentError(
+                f"data on {array.device} can be trained on whole where the target is the input and they fit beside the plan; "
+                "else pass arrays on the host (x.numpy()), or batches of your own to train_step()"
+            )
+    return StreamFeed(engine, inputs, targets, batch_size)

@@ -1,0 +1,226 @@
+"""The loop behind Model.fit and Model.evaluate."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from warploom.callbacks import Callback, History, Logs
+from warploom.engine import Engine
+from warploom.errors import ArgumentError, DataError, DivergedError, DTypeError
+from warploom.ground.array_types import Array, Floats
+from warploom.ground.arrays import positive
+from warploom.train.feed import Feed, epoch_order, make_feed
+
+_SYNC_SECONDS = 0.25  # how far the host may run ahead of the device: bounds the wait after Ctrl-C and feeds the display
+
+Pairs = tuple[list[Array], list[Array]]  # inputs and targets
+
+
+@dataclass
+class Progress:
+    """Where a fit stands inside an epoch, to stop and go on at the same batch."""
+
+    epoch: int = 0
+    batch: int = 0  # batches of this epoch that are done
+    loss_sum: float = 0.0  # over the samples of those batches
+    samples: int = 0
+
+
+@dataclass
+class Job:
+    """One training: what is asked for, how far it is, and whether it was told to stop."""
+
+    data: Pairs
+    epochs: int
+    batch_size: int
+    seed: int = 0
+    validation: Pairs | None = None
+    shuffle: bool = True
+    progress: Progress = field(default_factory=Progress)
+    stop: bool = False  # after the running batch
+
+    @property
+    def rows(self) -> int:
+        return len(self.data[0][0])
+
+    @property
+    def steps(self) -> int:
+        """In an epoch; its last one may be smaller."""
+        return math.ceil(self.rows / self.batch_size)
+
+    def check(self) -> None:
+        if self.batch_size > self.rows:
+            raise DataError(
+                f"the batch size {self.batch_size} is larger than the data set of {self.rows} samples: use at most {self.rows}"
+            )
+        positive(self.epochs, "epochs")
+        positive(self.progress.epoch, "the epoch to go on after", minimum=0)
+        if not 0 <= positive(self.progress.batch, "the batch to go on after", minimum=0) <= self.steps:
+            raise ArgumentError(f"cannot go on at batch {self.progress.batch} of an epoch with {self.steps} batches")
+
+    def take(self, engine: Engine) -> None:
+        """In the middle of an epoch: waits for the device and brings progress up to date, so that it can be saved."""
+        engine.synchronize()
+        loss_sum, samples = engine.take_mean_loss()
+        self.progress.loss_sum += loss_sum
+        self.progress.samples += samples
+
+
+@dataclass
+class Pace:
+    """Chooses after how many steps to wait for the device, from how long steps take."""
+
+    every: int = 1
+    since: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    def due(self) -> bool:
+        self.since += 1
+        return self.since >= self.every
+
+    def waited(self) -> None:
+        now = time.perf_counter()
+        step = max((now - self.started) / self.since, 1e-6)
+        self.every = max(1, min(int(_SYNC_SECONDS / step), 2 * self.every))
+        self.since, self.started = 0, now
+
+
+def check_callbacks(callbacks: Sequence[object]) -> None:
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise DTypeError(f"callbacks must be warploom.callbacks.Callback objects, not {type(callback).__name__}")
+
+
+def fit(engine: Engine, job: Job, callbacks: Sequence[Callback]) -> History:
+    """Trains from job.progress to the end of epoch job.epochs."""
+    job.check()
+    history = History()
+    listeners: list[Callback] = [*callbacks, history]  # history last: callbacks may add to the logs
+    start = replace(job.progress)
+    engine.sync()
+    feed = make_feed(engine, *job.data, job.batch_size)
+    test_feed = make_feed(engine, *job.validation, job.batch_size) if job.validation else None
+    about: Logs = {
+        "epochs": job.epochs, "steps": job.steps, "samples": job.rows, "device": engine.device, "version": engine.version,
+    }  # fmt: skip
+    try:
+        with engine.counted():
+            _tell(listeners, "on_train_begin", about)
+            for epoch in range(start.epoch, job.epochs):
+                good, before = _values(engine), replace(job.progress)
+                for callback in listeners:
+                    callback.on_epoch_begin(epoch, {"batch": start.batch if epoch == start.epoch else 0})
+                logs = _epoch(engine, job, feed, epoch, listeners)
+                if logs is None:
+                    break
+                wrong = "" if math.isfinite(logs["loss"]) else f"the loss became {logs['loss']}"
+                if not wrong and not all(np.isfinite(value).all() for value in _values(engine).values()):
+                    wrong = "weights became infinite or NaN"  # by the last update: no loss has seen it
+                if not wrong and test_feed is not None and job.validation is not None:
+                    values = _mean_losses(engine, test_feed, len(job.validation[0][0]), job.batch_size, job)
+                    if values is None:  # stopped: progress says that only the validation of this epoch is left
+                        break
+                    logs.update({f"val_{name}": value for name, value in values.items()})
+                    if not math.isfinite(values["loss"]):
+                        wrong = f"the validation loss became {values['loss']}"
+                if wrong:
+                    for name, parameter in engine.names.items():
+                        parameter.set(good[name])
+                    job.progress = before
+                    raise DivergedError(
+                        f"{wrong} in epoch {epoch + 1}: the weights are back at the end of epoch {epoch}; {_advice(engine)}"
+                    )
+                job.progress = Progress(epoch + 1)
+                for callback in listeners:
+                    callback.on_epoch_end(epoch, logs)
+                if job.stop:
+                    break
+    finally:
+        _tell(listeners, "on_train_end", {})
+        feed.close()
+        if test_feed is not None:
+            test_feed.close()
+    return history
+
+
+def _values(engine: Engine) -> dict[str, Floats]:
+    return {name: parameter.value() for name, parameter in engine.names.items()}
+
+
+def _advice(engine: Engine) -> str:
+    labels = any(label.endswith("cross_entropy") for label in engine.loss_labels)
+    return "try a smaller learning rate" + (", and see that no batch holds ignored labels only" if labels else "")
+
+
+def _tell(listeners: list[Callback], hook: str, logs: Logs) -> None:
+    for callback in listeners:
+        getattr(callback, hook)(logs)
+
+
+def _epoch(engine: Engine, job: Job, feed: Feed, epoch: int, listeners: list[Callback]) -> Logs | None:
+    """One epoch, or what is left of it; None if it was stopped before its end."""
+    progress, rows = job.progress, job.rows
+    first = progress.batch * job.batch_size
+    started = time.perf_counter()
+    feed.begin(epoch_order(job.seed, epoch, rows, job.shuffle)[first:], epoch)
+    pace = Pace()
+    loss = math.nan
+    for start in range(first, rows, job.batch_size):
+        count = min(job.batch_size, rows - start)
+        engine.sync()  # a callback may have changed a hyperparameter or a weight
+        feed.train(count)
+        engine.changed()
+        progress.batch += 1
+        if pace.due() or start + count == rows:
+            loss = engine.loss()
+            pace.waited()
+        seconds = time.perf_counter() - started
+        logs: Logs = {"loss": loss, "samples": start + count, "fresh": start + count - first, "total": rows, "seconds": seconds}
+        for callback in listeners:
+            callback.on_train_batch_end(progress.batch - 1, logs)
+        if job.stop and start + count < rows:
+            job.take(engine)
+            return None
+    job.take(engine)
+    seconds = time.perf_counter() - started
+    return {
+        "loss": progress.loss_sum / progress.samples,
+        "seconds": seconds,
+        "images_per_second": max(0, rows - first) / max(seconds, 1e-9),
+    }
+
+
+def evaluate(engine: Engine, data: Pairs, batch_size: int) -> dict[str, float]:
+    """Mean losses over all samples, without training."""
+    engine.sync()
+    feed = make_feed(engine, *data, batch_size)
+    try:
+        with engine.counted():
+            values = _mean_losses(engine, feed, len(data[0][0]), batch_size)
+        assert values is not None
+        return values
+    finally:
+        feed.close()
+
+
+def _mean_losses(engine: Engine, feed: Feed, rows: int, batch_size: int, job: Job | None = None) -> dict[str, float] | None:
+    """Over all rows: the whole loss, and where there are several each one too; None if the job was told to stop meanwhile."""
+    feed.begin(epoch_order(0, 0, rows, shuffle=False))
+    pace = Pace()
+    sums: dict[str, float] = {}
+    for start in range(0, rows, batch_size):
+        count = min(batch_size, rows - start)
+        feed.evaluate(count)
+        for name, value in engine.each_loss().items():
+            sums[name] = sums.get(name, 0.0) + value * count
+        if pace.due():
+            engine.synchronize()
+            pace.waited()
+        if job is not None and job.stop:
+            engine.take_mean_loss()
+            return None
+    loss_sum, samples = engine.take_mean_loss()
+    return {"loss": loss_sum / samples, **{name: value / rows for name, value in sums.items()}}
