@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "benchmarks")]
 
 import cases as case_list  # noqa: E402
 import harness  # noqa: E402

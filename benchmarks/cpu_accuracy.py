@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "benchmarks")]
 LAYERS = (
     # name, C_in, C_out, kernel, stride, pad, size, groups, upsample
     ("first 3x3", 3, 64, 3, 1, 1, 32, 1, 1),

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from cpu_sides import ROOT, THREADS, Side, percentiles
 
-sys.path[:0] = [str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tests/support")]
 FMA = r"""
 #include <chrono>
 #if defined(__AVX512F__)

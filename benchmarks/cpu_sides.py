@@ -1,8 +1,8 @@
 """The two sides of cpu_vs_pytorch.py, each in a process of its own: our network and its PyTorch twin, by name.
 
 A side answers calls one at a time through a pipe, so that neither's threads spin beside the other's. The twins, and the losses,
-are those of tests/torch_twins.py; the optimizer is the document's, as PyTorch has it (its fused form, the fastest), except for
-liae_ud: PyTorch has no AdaBelief, so both sides use Adam.
+are those of tests/support/torch_twins.py; the optimizer is the specification's, as PyTorch has it (its fused form, the fastest),
+except for liae_ud: PyTorch has no AdaBelief, so both sides use Adam.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / "tests/support")]
 MODES = ("eager", "channels_last", "compile", "bf16")
 BATCHES = {"cifar10_autoencoder": 64, "unet_small": 32, "unet_large": 8, "gray_autoencoder": 16, "dsresnet": 8, "liae_ud": 4}
 THREADS = len(os.sched_getaffinity(0))

@@ -92,8 +92,8 @@ print(*found['versions'])") || exit 1
 tests_by_version() {
   local version
   {
-    for version in $versions; do printf '%s\n' "tests/test_ops.py -k '$2-$version-$3'"; done
-    [ -n "$3" ] || echo "tests --ignore=tests/test_ops.py"
+    for version in $versions; do printf '%s\n' "tests/kernels/test_ops.py -k '$2-$version-$3'"; done
+    [ -n "$3" ] || echo "tests --ignore=tests/kernels/test_ops.py"
   } | OMP_NUM_THREADS=2 OPENBLAS_NUM_THREADS=2 xargs -d '\n' -P "$(nproc)" -I{} bash -c \
     'log=$(mktemp); python3 -m pytest -q -p no:cacheprovider -m '"$1"' {} >"$log" 2>&1; status=$?; echo "pytest {}"; cat "$log"; rm "$log"; exit $status'
 }
@@ -102,13 +102,13 @@ export versions
 few='conv_1x4x33x31 or conv_2x3x9x8_to5 or to65_k3x3 or _g3 or k4x4_s2 or conv_2x3x6x8 or pool_2x3x4x6 or bilinear_2x3x5x7 or mse_257 or sgd_259'
 if [ $rehearse = 1 ]; then
   step "tests on the emulated device" 400 tests.log "tests_by_version emulated emulated conv_1x"
-  step "checked emulator" 300 sanitizer.log "python3 -m pytest -q tests/test_ops.py -m emulated -k 'checked and ($few)'"
+  step "checked emulator" 300 sanitizer.log "python3 -m pytest -q tests/kernels/test_ops.py -m emulated -k 'checked and ($few)'"
 else
   step "tests on cuda" 150 tests.log "tests_by_version gpu cuda ''"
   for tool in memcheck racecheck; do
     if command -v compute-sanitizer >/dev/null; then
       step "compute-sanitizer $tool" 45 sanitizer.log "compute-sanitizer --tool $tool --error-exitcode 9 --target-processes all \
-        python3 -m pytest -q -p no:cacheprovider -m gpu tests/test_ops.py -k 'test_case and ($few)'"
+        python3 -m pytest -q -p no:cacheprovider -m gpu tests/kernels/test_ops.py -k 'test_case and ($few)'"
     else
       outcome+=("compute-sanitizer $tool | left out: not installed")
     fi
@@ -162,7 +162,7 @@ done
 if [ $rehearse = 0 ] && command -v ncu >/dev/null; then
   for version in $versions; do
     step "ncu $version" 30 ncu.log "ncu --clock-control none --section SpeedOfLight --section Occupancy --section MemoryWorkloadAnalysis \
-      --kernel-name 'regex:conv|gemm|correlate|weight_gradient' --launch-count 3 python3 tests/harness.py cuda $version conv_64x256x16x16_to128_k3x3_s1_p1 conv2d_forward floats"
+      --kernel-name 'regex:conv|gemm|correlate|weight_gradient' --launch-count 3 python3 tests/support/harness.py cuda $version conv_64x256x16x16_to128_k3x3_s1_p1 conv2d_forward floats"
   done
 else
   outcome+=("ncu | left out: $([ $rehearse = 1 ] && echo 'a rehearsal' || echo 'not installed')")

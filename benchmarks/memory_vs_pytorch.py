@@ -4,7 +4,7 @@
     python benchmarks/memory_vs_pytorch.py --models dsresnet --batch 8 --out results.jsonl
 
 Each side runs in a process of its own; growth is the peak of its resident memory over that before the network was made. PyTorch
-runs the twin network of tests/torch_twins.py with the same loss and an optimizer with as much state, eager, in float32.
+runs the twin network of tests/support/torch_twins.py with the same loss and an optimizer with as much state, eager, in float32.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "benchmarks")]
 MEBIBYTE = 1 << 20
 DEFAULTS = {"cifar10_autoencoder": 64, "unet_small": 32, "unet_large": 8, "gray_autoencoder": 16, "dsresnet": 8, "liae_ud": 4}
 

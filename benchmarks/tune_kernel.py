@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "benchmarks")]
 
 import cases  # noqa: E402
 import harness  # noqa: E402
@@ -238,7 +238,7 @@ class Gpu:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kernel", choices=["conv2d", "sgemm"])
-    parser.add_argument("--case", default="conv_64x256x16x16_to128_k3x3_s1_p1", help="conv2d: a case of tests/cases.py")
+    parser.add_argument("--case", default="conv_64x256x16x16_to128_k3x3_s1_p1", help="conv2d: a case of tests/support/cases.py")
     parser.add_argument("--blocks", type=int, nargs="+", default=[32, 64, 96, 128, 192, 256, 384, 512, 768, 1024])
     parser.add_argument("--sizes", type=int, nargs=3, default=[128, 16384, 1152], metavar=("M", "N", "K"), help="sgemm")
     parser.add_argument(

@@ -1,4 +1,4 @@
-// counted.cu - kernels whose counts follow from a sheet of paper: tests/test_counters.py holds the numbers and says where they come
+// counted.cu - kernels whose counts follow from a sheet of paper: tests/emulator/test_counters.py holds the numbers and says where they come
 // from. Each runs in every build; the counting one is asked afterwards what it saw.
 #include "../../common/async_copy.cuh"
 #include "../../common/bulk_copy.cuh"

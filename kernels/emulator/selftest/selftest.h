@@ -1,5 +1,5 @@
 // selftest.h - kernels that test the emulated device itself. Not part of a version: built into libraries of their own (selftest_fast,
-// selftest_checked), which tests/test_emulator.py opens through three C functions (selftest.cpp).
+// selftest_checked), which tests/emulator/test_emulator.py opens through three C functions (selftest.cpp).
 //
 // WL_CASE(group, name) { ... } defines a case; it has `t`, throws when something is wrong, and for the group "broken" is expected to
 // be stopped by the checks at the line that carries the comment "FAULT: name".

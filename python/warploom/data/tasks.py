@@ -1,7 +1,7 @@
 """Data in the form that a model is trained on: lists of inputs and targets, from folders, files or synthetic samples.
 
 "images": the target is the input. "segmentation": images in [-1, 1) and label maps. "composites": background and composite,
-normalised as the document does; depth and mask in [0, 1]. "faces": BGR images of two people in [0, 1], warped for training;
+normalised as the specification does; depth and mask in [0, 1]. "faces": BGR images of two people in [0, 1], warped for training;
 targets unwarped, masks, and the weight of each face.
 """
 
@@ -25,7 +25,7 @@ from warploom.ground.lazy import Cycled, Head, Lazy, Normalized
 KINDS = ("images", *paired.LAYOUTS)
 SYNTHETIC = 400  # training samples made where no data are given
 _HALF = (128 / 255,)  # mean and deviation that take [0, 255] to [-1, 1)
-_STATISTICS = {  # of the documents' data: mean and deviation per channel
+_STATISTICS = {  # of the specifications' data: mean and deviation per channel
     "bg": ((0.40086, 0.46599, 0.53281), (0.25451, 0.24249, 0.23615)),
     "fg_bg": ((0.41221, 0.47368, 0.53431), (0.25699, 0.24577, 0.24217)),
 }

@@ -1,11 +1,24 @@
-"""The CIFAR-10 autoencoder of the first document."""
+"""The CIFAR-10 autoencoder: five convolutions around a latent of 8,192 values."""
 
 from warploom.layers import Conv2d, Latent, MaxPool2d, ReLU, Upsample
 from warploom.model import Model
 from warploom.models.objective import Objective
+from warploom.models.registry import network
 from warploom.network.graph import Input
 
 
+def objective() -> Objective:
+    """Mean squared error, plain SGD."""
+    return Objective(
+        losses=(("MSE", {}),),
+        optimizer=("SGD", {"lr": 1e-3}),
+        batch_size=64,
+        epochs=20,
+        data="images",
+    )
+
+
+@network(objective)
 def cifar10_autoencoder() -> Model:
     """3x32x32 -> latent 128x8x8 -> 3x32x32; 751,875 parameters conv1.weight … conv5.bias, He normal, zero bias."""
     x = Input((3, 32, 32), name="image")
@@ -20,14 +33,3 @@ def cifar10_autoencoder() -> Model:
     h = Upsample(2, name="up2")(h)
     y = Conv2d(3, 3, padding=1, name="conv5")(h)
     return Model(x, y, name="cifar10_autoencoder")
-
-
-def objective() -> Objective:
-    """Mean squared error, plain SGD."""
-    return Objective(
-        losses=(("MSE", {}),),
-        optimizer=("SGD", {"lr": 1e-3}),
-        batch_size=64,
-        epochs=20,
-        data="images",
-    )

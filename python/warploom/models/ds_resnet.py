@@ -1,10 +1,11 @@
-"""DSResNet of the fifth document: depth and mask of a foreground, from a background with and without it."""
+"""DSResNet: depth and mask of a foreground, from a background with and without it."""
 
 from warploom.ground.arrays import positive
 from warploom.layers import Add, BatchNorm2d, Concat, Conv2d, Identity, Latent, MaxPool2d, ReLU, Upsample
 from warploom.model import Model
 from warploom.models.blocks import TORCH_INIT, size_pair
 from warploom.models.objective import Objective
+from warploom.models.registry import network
 from warploom.network.graph import Input, Tensor
 
 
@@ -33,6 +34,24 @@ def _up(x: Tensor, channels: int, skip: Tensor | list[Tensor], name: str) -> Ten
     return _residual(Concat(name=f"{name}.cat")([h, skip]), channels, name)
 
 
+def objective() -> Objective:
+    """Twice the RMSE of the depth, cross-entropy and twice the Dice loss of the mask; SGD, a tenth of the rate after 3 epochs."""
+    return Objective(
+        losses=(
+            ("RMSE", {"weight": 2.0, "eps": 1e-6, "from_logits": True, "output": 0}),
+            ("BCEWithLogits", {"output": 1}),
+            ("Dice", {"weight": 2.0, "smooth": 1e-6, "from_logits": True, "output": 1}),
+        ),
+        optimizer=("SGD", {"lr": 0.1, "momentum": 0.9}),
+        batch_size=16,
+        epochs=10,
+        data="composites",
+        schedule=("MultiStepLR", {"milestones": (3,), "gamma": 0.1}),
+        targets=("depth", "mask"),
+    )
+
+
+@network(objective)
 def dsresnet(size: int | tuple[int, int] = 224, width: int = 16) -> Model:
     """Two images 3x224x224 (background; with foreground) -> logits of depth and mask, 1x224x224 each; 10,343,490 parameters.
 
@@ -64,20 +83,3 @@ def dsresnet(size: int | tuple[int, int] = 224, width: int = 16) -> Model:
             h = _up(h, channels, skip, f"{task}.dec{level}")
         outputs.append(Identity(name=task)(_conv1(h, 1, f"{task}.head")))
     return Model(inputs, outputs, name="dsresnet")
-
-
-def objective() -> Objective:
-    """Twice the RMSE of the depth, cross-entropy and twice the Dice loss of the mask; SGD, a tenth of the rate after 3 epochs."""
-    return Objective(
-        losses=(
-            ("RMSE", {"weight": 2.0, "eps": 1e-6, "from_logits": True, "output": 0}),
-            ("BCEWithLogits", {"output": 1}),
-            ("Dice", {"weight": 2.0, "smooth": 1e-6, "from_logits": True, "output": 1}),
-        ),
-        optimizer=("SGD", {"lr": 0.1, "momentum": 0.9}),
-        batch_size=16,
-        epochs=10,
-        data="composites",
-        schedule=("MultiStepLR", {"milestones": (3,), "gamma": 0.1}),
-        targets=("depth", "mask"),
-    )

@@ -1,4 +1,4 @@
-"""The autoencoder for gray images of 256x256 of the fourth document, with skips, residual blocks or groups on request."""
+"""The autoencoder for gray images of 256x256, with skips, residual blocks or groups on request."""
 
 import math
 from typing import Any
@@ -8,6 +8,7 @@ from warploom.layers import Add, BatchNorm2d, Concat, Conv2d, ConvTranspose2d, L
 from warploom.model import Model
 from warploom.models.blocks import size_pair
 from warploom.models.objective import Objective
+from warploom.models.registry import network
 from warploom.network.graph import Input, Tensor
 
 SLOPE = 0.2
@@ -25,6 +26,19 @@ def _residual(x: Tensor, name: str) -> Tensor:
     return LeakyReLU(SLOPE, name=f"{name}.act2")(Add(name=f"{name}.add")([x, h]))
 
 
+def objective() -> Objective:
+    """Mean squared error and a tenth of 1 - SSIM, Adam, the rate halved on plateaus."""
+    return Objective(
+        losses=(("MSE", {}), ("SSIM", {"window": 11, "weight": 0.1})),
+        optimizer=("Adam", {"lr": 1e-4, "clip_norm": 1.0}),
+        batch_size=16,
+        epochs=100,
+        data="images",
+        schedule=("PlateauLR", {"factor": 0.5, "patience": 10}),
+    )
+
+
+@network(objective)
 def gray_autoencoder(
     skips: bool = False,
     residual: bool = False,
@@ -65,15 +79,3 @@ def gray_autoencoder(
             if skips:
                 h = Concat(name=f"cat{i}")([h, kept[3 - i]])
     return Model(x, Sigmoid(name="sigmoid")(h), name="gray_autoencoder")
-
-
-def objective() -> Objective:
-    """Mean squared error and a tenth of 1 - SSIM, Adam, the rate halved on plateaus."""
-    return Objective(
-        losses=(("MSE", {}), ("SSIM", {"window": 11, "weight": 0.1})),
-        optimizer=("Adam", {"lr": 1e-4, "clip_norm": 1.0}),
-        batch_size=16,
-        epochs=100,
-        data="images",
-        schedule=("PlateauLR", {"factor": 0.5, "patience": 10}),
-    )

@@ -1,4 +1,4 @@
-"""LIAE-ud of the first document: an autoencoder of two people whose shared code lets one's face be swapped for the other's.
+"""LIAE-ud: an autoencoder of two people whose shared code lets one's face be swapped for the other's.
 
 One encoder and one decoder serve both people. A code is what an inter makes of the encoder's output; inter AB sees both people,
 inter B the second one (dst) alone. The decoder takes two codes, one after the other along the channels:
@@ -30,6 +30,7 @@ from warploom.layers import (
 )
 from warploom.model import Model
 from warploom.models.objective import Objective, Part
+from warploom.models.registry import network
 from warploom.network.graph import Input, Tensor
 
 _SLOPE, _RESIDUAL_SLOPE = 0.1, 0.2
@@ -88,6 +89,33 @@ class _Parts:
         return outputs
 
 
+def objective(resolution: int = 256, mask: bool = True) -> Objective:
+    """Per person DSSIM in two windows and MSE, all within the weight of the face, and MSE of the mask; AdaBelief."""
+    if resolution >= 256:
+        windows: tuple[tuple[int, float], ...] = ((22, 5.0), (11, 5.0))
+    else:
+        windows = ((max(1, int(resolution / 11.6)), 10.0),)
+    losses: list[Part] = []
+    for number, person in enumerate(("src", "dst")):
+        output = number * (2 if mask else 1)
+        face = {"output": output, "mask": f"{person}_weight"}
+        losses += [("DSSIM", {"window": window, "weight": weight, **face}) for window, weight in windows]
+        losses.append(("MSE", {"weight": 10.0, **face}))
+        if mask:
+            losses.append(("MSE", {"weight": 10.0, "output": output + 1}))
+    kinds = ("image", "mask") if mask else ("image",)
+    return Objective(
+        losses=tuple(losses),
+        optimizer=("AdaBelief", {"lr": 5e-5, "betas": (0.9, 0.999), "eps": 1e-6, "bias_correction": False}),
+        batch_size=4,
+        epochs=100,
+        data="faces",
+        options={"clip_norm": 1.0, "lr_keep": 0.3},
+        targets=(*(f"{person}_{kind}" for person in ("src", "dst") for kind in kinds), "src_weight", "dst_weight"),
+    )
+
+
+@network(objective)
 def liae_ud(
     resolution: int = 256,
     mask: bool = True,
@@ -142,29 +170,3 @@ def liae_swap(model: Model) -> Model:
 
 def _weight_shape(layer: Layer) -> tuple[int, ...]:
     return layer.parameters["weight"].spec.shape
-
-
-def objective(resolution: int = 256, mask: bool = True) -> Objective:
-    """Per person DSSIM in two windows and MSE, all within the weight of the face, and MSE of the mask; AdaBelief."""
-    if resolution >= 256:
-        windows: tuple[tuple[int, float], ...] = ((22, 5.0), (11, 5.0))
-    else:
-        windows = ((max(1, int(resolution / 11.6)), 10.0),)
-    losses: list[Part] = []
-    for number, person in enumerate(("src", "dst")):
-        output = number * (2 if mask else 1)
-        face = {"output": output, "mask": f"{person}_weight"}
-        losses += [("DSSIM", {"window": window, "weight": weight, **face}) for window, weight in windows]
-        losses.append(("MSE", {"weight": 10.0, **face}))
-        if mask:
-            losses.append(("MSE", {"weight": 10.0, "output": output + 1}))
-    kinds = ("image", "mask") if mask else ("image",)
-    return Objective(
-        losses=tuple(losses),
-        optimizer=("AdaBelief", {"lr": 5e-5, "betas": (0.9, 0.999), "eps": 1e-6, "bias_correction": False}),
-        batch_size=4,
-        epochs=100,
-        data="faces",
-        options={"clip_norm": 1.0, "lr_keep": 0.3},
-        targets=(*(f"{person}_{kind}" for person in ("src", "dst") for kind in kinds), "src_weight", "dst_weight"),
-    )

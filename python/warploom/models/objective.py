@@ -1,4 +1,4 @@
-"""What a document says about training its network: losses, optimizer, batch and data, as plain values."""
+"""What a specification says about training its network: losses, optimizer, batch and data, as plain values."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ Part = tuple[str, dict[str, Any]]  # the name of a class, and its arguments
 
 @dataclass(frozen=True)
 class Objective:
-    """How a model is trained by its document. compile_arguments() makes the objects that Model.compile() takes.
+    """How a model is trained by its specification. compile_arguments() makes the objects that Model.compile() takes.
 
     data: "images" (the target is the input); "segmentation" (an image and its map of class numbers); "composites" (a background
     and the background with a foreground; targets: depth and mask of the foreground); "faces" (two people; targets: the image and
@@ -25,7 +25,7 @@ class Objective:
     epochs: int
     data: str
     schedule: Part | None = None  # of warploom.optim.schedules
-    options: dict[str, Any] = field(default_factory=dict)  # what the document offers beside, as arguments of the optimizer
+    options: dict[str, Any] = field(default_factory=dict)  # what the specification offers beside, as arguments of the optimizer
     targets: tuple[str, ...] = ("image",)  # the arrays of y, in order
 
     def make_losses(self) -> list[Any]:

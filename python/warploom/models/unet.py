@@ -1,4 +1,4 @@
-"""The two UNets of the third document: per-pixel classes from an image.
+"""Two UNets: per-pixel classes from an image.
 
 Stages: <stage>.pool (encoder, from the second stage on), <stage>.conv, <stage>.bn, <stage>.relu; an enlarging step is a bare
 transposed convolution `upconv<k>`, whose output is put before the encoder's map of the same size in `cat<k>`.
@@ -8,6 +8,7 @@ from warploom.layers import Concat, Conv2d, ConvTranspose2d, Latent, MaxPool2d
 from warploom.model import Model
 from warploom.models.blocks import TORCH_INIT, conv_bn, size_pair
 from warploom.models.objective import Objective
+from warploom.models.registry import network
 from warploom.network.graph import Input, Tensor
 
 
@@ -33,6 +34,20 @@ def _unet(h: Tensor, encoder: tuple[int, int, int], bottleneck: int, decoder: tu
     return _up(h, enc1, decoder[2], 1)
 
 
+def objective() -> Objective:
+    """Per-pixel softmax cross-entropy, Adam, the rate halved after epochs 20 and 80."""
+    return Objective(
+        losses=(("CrossEntropy", {}),),
+        optimizer=("Adam", {"lr": 1e-3}),
+        batch_size=32,
+        epochs=100,
+        data="segmentation",
+        schedule=("MultiStepLR", {"milestones": (20, 80), "gamma": 0.5}),
+        targets=("labels",),
+    )
+
+
+@network(objective)
 def unet_small(size: int | tuple[int, int] = 128, in_channels: int = 3, classes: int = 32) -> Model:
     """3x128x128 -> bottleneck 64x16x16 -> logits 32x128x128; 63,972 parameters."""
     x = Input((in_channels, *size_pair(size, 8, "unet_small")), name="image")
@@ -40,6 +55,7 @@ def unet_small(size: int | tuple[int, int] = 128, in_channels: int = 3, classes:
     return Model(x, Conv2d(classes, 1, **TORCH_INIT, name="conv")(h), name="unet_small")
 
 
+@network(objective)
 def unet_large(size: int | tuple[int, int] = 88, in_channels: int = 3, classes: int = 256) -> Model:
     """3xHxW -> bottleneck 112xH/8xW/8 -> logits 256xHxW, H and W multiples of 8; 290,188 parameters.
 
@@ -52,16 +68,3 @@ def unet_large(size: int | tuple[int, int] = 88, in_channels: int = 3, classes: 
     for i in (1, 2, 3):
         h = conv_bn(h, 64, 1, f"conv_p{i}", relu=i < 3)
     return Model(x, Conv2d(classes, 1, **TORCH_INIT, name="conv")(h), name="unet_large")
-
-
-def objective() -> Objective:
-    """Per-pixel softmax cross-entropy, Adam, the rate halved after epochs 20 and 80."""
-    return Objective(
-        losses=(("CrossEntropy", {}),),
-        optimizer=("Adam", {"lr": 1e-3}),
-        batch_size=32,
-        epochs=100,
-        data="segmentation",
-        schedule=("MultiStepLR", {"milestones": (20, 80), "gamma": 0.5}),
-        targets=("labels",),
-    )

@@ -1,4 +1,4 @@
-"""What a training run was asked for. What is not said is the model's own: its document's losses, optimizer, batch, schedule."""
+"""What a training run was asked for; what is not said is the model's specification's: losses, optimizer, batch, schedule."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -37,9 +37,8 @@ class RunConfig:
 
     @property
     def objective(self) -> models.Objective:
-        """The document's; some arguments of a model change what it is trained for."""
-        own = {key: value for key, value in self.arguments.items() if key in ("resolution", "mask")}
-        return models.objective(self.model, **own)
+        """The specification's; some arguments of a model change what it is trained for."""
+        return models.objective(self.model, **self.arguments)
 
     def resolve(self) -> "RunConfig":
         """A copy in which nothing that training needs is None."""

@@ -192,7 +192,7 @@ def test_initial_weights_are_he_normal(wl: Any) -> None:
 def real_images(count: int) -> Array:
     """CIFAR-10 test images, from $WARPLOOM_CIFAR10 (a folder with cifar-10-batches-bin, or the lossless archive) or ../shared."""
     tried = [Path(os.environ["WARPLOOM_CIFAR10"])] if "WARPLOOM_CIFAR10" in os.environ else []
-    tried.append(Path(__file__).resolve().parents[2] / "shared" / "cifar10")
+    tried.append(Path(__file__).resolve().parents[3] / "shared" / "cifar10")
     for folder in tried:
         for file in (
             folder / "lossless_train.bin.xz",

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import warploom as wl
 from warploom.layers import BatchNorm2d, Conv2d, Latent, ReLU
 
@@ -84,7 +83,7 @@ def test_evaluate_in_a_callback_is_right() -> None:
 def test_fit_and_compile_inside_fit_are_refused(call: str) -> None:
     model = made()
     again = Calls("on_epoch_begin", lambda model: model.fit(IMAGES, epochs=1) if call == "fit" else model.compile())
-    with pytest.raises(wl.StateError, match="trained already|while fit"):
+    with pytest.raises(wl.StateError, match=r"trained already|while fit"):
         model.fit(IMAGES, epochs=1, callbacks=[again])
     model.fit(IMAGES, epochs=1)  # and it is usable afterwards
 

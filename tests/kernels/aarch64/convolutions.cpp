@@ -1,6 +1,6 @@
 // convolutions.cpp - the cpu kernel set of another architecture, loaded as the engine loads it: every algorithm's convolution and
 // gradients against plain loops. .ci/run builds it with the kernel set for aarch64 and runs it in an emulator; where there is Python,
-// tests/test_cpu_algorithms.py does far more.
+// tests/kernels/test_cpu_algorithms.py does far more.
 // Usage: convolutions cpu_baseline.so
 #include <dlfcn.h>
 

@@ -21,7 +21,7 @@ from warploom.cli import main
 from warploom.ground.atomic import write_atomically
 from warploom.runs.run import RunFolder
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--model", "gray_autoencoder", "--set", "size=16", "--set", "width=4", "--batch-size", "4", "--device", "cpu"]
 
 

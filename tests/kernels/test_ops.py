@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -325,8 +324,7 @@ print(digest.hexdigest())
 
 
 def digest(target: Target, **environment: str) -> str:
-    root = Path(__file__).parent
-    paths = os.pathsep.join([str(root), *(p for p in sys.path if p)])
+    paths = os.pathsep.join(p for p in sys.path if p)
     full = {**os.environ, "PYTHONPATH": paths, **environment}
     command = [sys.executable, "-c", DIGEST, target.device, target.version]
     done = subprocess.run(command, env=full, capture_output=True, text=True, timeout=120, check=False)

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from warploom.cli import main
 from warploom.runs.run import RunFolder
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FILES = {"config.json", "metrics.jsonl", "model.safetensors", "checkpoint.safetensors", "loss.png", "reconstructions.png"}
 
 

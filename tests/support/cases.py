@@ -514,5 +514,5 @@ BY_NAME = {case.name: case for case in _ALL}
 
 def find(name: str) -> Case:
     if name not in BY_NAME:
-        raise KeyError(f"no case is called {name!r}; see tests/cases.py")
+        raise KeyError(f"no case is called {name!r}; see tests/support/cases.py")
     return BY_NAME[name]

@@ -99,7 +99,7 @@ print(digest.hexdigest())
 
 
 def digest(target: Target, **environment: str) -> str:
-    paths = os.pathsep.join([str(Path(__file__).parent), *(p for p in sys.path if p)])
+    paths = os.pathsep.join(p for p in sys.path if p)
     full = {**os.environ, "PYTHONPATH": paths, **environment}
     command = [sys.executable, "-c", DIGEST, target.device, target.version]
     done = subprocess.run(command, env=full, capture_output=True, text=True, timeout=300, check=False)

@@ -15,7 +15,7 @@ import warploom as wl
 from conftest import usable_gpus
 from warploom.kernel_tools import cubin, kernels
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SOURCE = """
 namespace mine {
 template <int kTile>

@@ -141,7 +141,7 @@ def test_wrong_results_fail(target: Target, case: Case, broken: str) -> None:
     """Every entry on its own, so that a right first entry cannot hide a wrong second one."""
     for entry in case.entries:
         core = FakeCore(target, lambda e, results, entry=entry: _every(BREAKS[broken])(e, results) if e == entry else None)
-        with pytest.raises(Mismatch, match=r"python tests/harness\.py fake"):
+        with pytest.raises(Mismatch, match=r"python tests/support/harness\.py fake"):
             check(core, target, case, ("integers", "floats"), (entry,))
 
 
@@ -200,7 +200,7 @@ def test_errors_of_the_device_fail_with_a_repro_line() -> None:
         def call(self, *arguments: Any) -> Tensors:
             raise RuntimeError("conv2d_forward wrote past the end of 'y'")
 
-    with pytest.raises(Mismatch, match=r"wrote past the end of 'y'\n  python tests/harness\.py"):
+    with pytest.raises(Mismatch, match=r"wrote past the end of 'y'\n  python tests/support/harness\.py"):
         check(Faulty(TARGETS[0]), TARGETS[0], CASES[0], ("integers",))
 
 

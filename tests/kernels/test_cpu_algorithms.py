@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -198,7 +197,7 @@ def test_narrower_instruction_sets(core: Any, isa: str) -> None:
     found = [x for x in core.libraries() if x["kind"] == "cpu" and f"cpu_{isa}" in x["path"]]
     if not found or not found[0]["usable"]:
         pytest.skip(f"no kernel set for {isa} that this CPU runs")
-    paths = os.pathsep.join([str(Path(__file__).parent), *(p for p in sys.path if p)])
+    paths = os.pathsep.join(p for p in sys.path if p)
     environment = {**os.environ, "PYTHONPATH": paths, "WARPLOOM_CPU_ISA": isa}
     done = subprocess.run(
         [sys.executable, "-c", NARROW], env=environment, capture_output=True, text=True, timeout=300, check=False

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RUNNER = ROOT / "tests" / "emulator" / "run_cases.py"
 SOURCES = ROOT / "kernels" / "emulator" / "selftest"
 

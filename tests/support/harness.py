@@ -1,6 +1,6 @@
 """Runs one case on one version of one device through _core.call and judges every output against the oracle.
 
-    python tests/harness.py emulated:checked v3 conv_1x1x1x1_to1_k1x1_s1_p0 [entry] [fill]
+    python tests/support/harness.py emulated:checked v3 conv_1x1x1x1_to1_k1x1_s1_p0 [entry] [fill]
 
 is the line that a failing test prints. Whole-number inputs must give exactly the right result; random floats may be off by a
 bound that grows with the length of the sum. A comparison is `not (error <= bound)`, so that a NaN fails. The harness is tested
@@ -294,7 +294,7 @@ def judge(name: str, got: Array, expected: Array, bound: Array | float, exact: b
 
 
 def repro(target: Target, case: Case, entry: str, fill: str) -> str:
-    return f"python tests/harness.py {target.device} {target.version} {case.name} {entry} {fill}"
+    return f"python tests/support/harness.py {target.device} {target.version} {case.name} {entry} {fill}"
 
 
 def run_variant(core: Any, target: Target, case: Case, fill: str, entry: str, variant: tuple[str, str], twice: bool) -> None:

@@ -1,6 +1,6 @@
 """Harness of the shared operations: runs the cases of kernels/ops/<name>/reference.py through _core.call and judges the outputs.
 
-    python tests/shared_ops.py emulated:checked v1 batch_norm_forward nchw_small
+    python tests/support/shared_ops.py emulated:checked v1 batch_norm_forward nchw_small
 
 is the line that a failing test prints. A reference.py holds
 
@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Tensors = dict[str, Array]
 Attributes = dict[str, Any]
-FOLDER = Path(__file__).resolve().parent.parent / "kernels" / "ops"
+FOLDER = Path(__file__).resolve().parents[2] / "kernels" / "ops"
 DTYPES = {"f32": np.float32, "f64": np.float64, "u8": np.uint8, "i32": np.int32}
 
 
@@ -154,7 +154,7 @@ def requests(tensors: dict[str, Tensor], expected: Tensors) -> list[list[str]]:
 
 
 def repro(target: Target, case: SharedCase) -> str:
-    return f"python tests/shared_ops.py {target.device} {target.version} {case.entry} {case.name}"
+    return f"python tests/support/shared_ops.py {target.device} {target.version} {case.entry} {case.name}"
 
 
 def compare(target: Target, case: SharedCase, inputs: Tensors, expected: Tensors, got: Tensors, names: list[str]) -> None:

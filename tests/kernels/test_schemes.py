@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-HEADER = Path(__file__).resolve().parent.parent / "kernels/common/schemes.h"
+HEADER = Path(__file__).resolve().parents[2] / "kernels/common/schemes.h"
 Rows = list[list[Fraction]]
 
 
