@@ -79,7 +79,8 @@ def to_pixels(image: Array) -> Array:
     """[C, H, W] as uint8 pixels, [H, W, 3] or [H, W]."""
     if image.dtype != np.uint8:
         image = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
-    return image[0] if image.shape[0] != 3 else image.transpose(1, 2, 0)
+    pixels: Array = image[0] if image.shape[0] != 3 else image.transpose(1, 2, 0)
+    return pixels
 
 
 def psnr(loss: float) -> float:

@@ -144,8 +144,9 @@ def _labels(value: Any, name: str, target: Target) -> Array:
             wrong &= part != value
         if wrong.any():
             row, *place = np.argwhere(wrong)[0].tolist()
+            at = (row, *place)
             allowed = f"0 to {target.classes - 1}" + "".join(f" or {v}, which is ignored" for v in target.ignored)
-            raise DataError(f"{name} holds the label {part[(row, *place)]} at index {(start + row, *place)}; expected {allowed}")
+            raise DataError(f"{name} holds the label {part[at]} at index {(start + row, *place)}; expected {allowed}")
     return array.astype(np.int16) if array.dtype == np.uint8 else array
 
 
