@@ -2,6 +2,7 @@
 
 from warploom.layers import Conv2d, Latent, MaxPool2d, ReLU, Upsample
 from warploom.model import Model
+from warploom.models.blocks import size_pair
 from warploom.models.objective import Objective
 from warploom.models.registry import network
 from warploom.network.graph import Input
@@ -19,9 +20,11 @@ def objective() -> Objective:
 
 
 @network(objective)
-def cifar10_autoencoder() -> Model:
-    """3x32x32 -> latent 128x8x8 -> 3x32x32; 751,875 parameters conv1.weight … conv5.bias, He normal, zero bias."""
-    x = Input((3, 32, 32), name="image")
+def cifar10_autoencoder(size: int | tuple[int, int] = 32) -> Model:
+    """3x32x32 -> latent 128x8x8 -> 3x32x32; 751,875 parameters conv1.weight … conv5.bias, He normal, zero bias.
+
+    size: of the images, a multiple of 4; the latent has a quarter of it."""
+    x = Input((3, *size_pair(size, 4, "cifar10_autoencoder")), name="image")
     h = ReLU(name="relu1")(Conv2d(256, 3, padding=1, name="conv1")(x))
     h = MaxPool2d(2, name="pool1")(h)
     h = ReLU(name="relu2")(Conv2d(128, 3, padding=1, name="conv2")(h))

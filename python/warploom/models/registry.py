@@ -30,7 +30,7 @@ def network(objective: Callable[..., Objective]) -> Callable[[_Build], _Build]:
 
 def get(name: str, /, **arguments: Any) -> Model:
     """A fresh model by its name; the arguments are those of its function."""
-    function = BY_NAME[_known(name)]
+    function, arguments = BY_NAME[_known(name)], _as_named_now(arguments)
     known = list(inspect.signature(function).parameters)
     for key in arguments:
         if key not in known:
@@ -41,8 +41,13 @@ def get(name: str, /, **arguments: Any) -> Model:
 def objective(name: str, **arguments: Any) -> Objective:
     """How the specification trains the model of that name; of the model's arguments those count that change it."""
     function = _OBJECTIVES[_known(name)]
-    read = inspect.signature(function).parameters
+    read, arguments = inspect.signature(function).parameters, _as_named_now(arguments)
     return function(**{key: value for key, value in arguments.items() if key in read})
+
+
+def _as_named_now(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The side of the images is called size everywhere; runs of earlier versions may say resolution."""
+    return {"size" if key == "resolution" else key: value for key, value in arguments.items()}
 
 
 def _known(name: str) -> str:
