@@ -149,7 +149,7 @@ def _fail(message: str, code: int = 2) -> int:
         _drop_stdout()
     text = f"warploom: {'error: ' if code == 2 else ''}{message}"
     if sys.stderr.isatty():  # a terminal by itself breaks lines inside words
-        text = textwrap.fill(text, terminal_width(), break_long_words=False, break_on_hyphens=False)
+        text = _wrapped(text)
     print(text, file=sys.stderr, flush=True)
     return code
 
@@ -166,6 +166,15 @@ def shout(note: str) -> None:
 def table(title: str, columns: Sequence[str | Column], rows: list[list[str]], right: int = 99, notes: Sequence[str] = ()) -> None:
     """A table on stdout; columns from number `right` on are aligned to the right."""
     draw(sys.stdout, title, columns, rows, left=right, notes=notes, color=on_terminal())
+
+
+def say(sentence: str) -> None:
+    """A sentence on stdout, broken between words where it is longer than the terminal is wide."""
+    print(_wrapped(sentence) if on_terminal() else sentence)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, terminal_width(), break_long_words=False, break_on_hyphens=False)
 
 
 def load_network(name: str) -> Model:
