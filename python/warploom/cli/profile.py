@@ -8,7 +8,7 @@ import typer
 
 from warploom import errors
 from warploom.cli.app import app, load_network, say, table
-from warploom.cli.words import FLAG, KERNELS, complete_models, whole
+from warploom.cli.words import KERNELS, complete_models, whole
 from warploom.ground.tables import Column, bytes_text
 from warploom.kernel_tools import counters
 from warploom.kernel_tools.counters import Kernel, Line
@@ -25,8 +25,8 @@ _ON_A_GPU = (
 _LEGEND = (
     "x ideal: global, 32-byte sectors moved over the fewest that hold the bytes (1.00: fully coalesced); shared, wavefronts over "
     "the fewest (1.00: no bank conflict)",
-    "active lanes: of a warp's 32, over all that it ran; divergent: the branches at which its lanes part; traffic: all sectors asked "
-    "for, before any cache; bytes/FLOP: that over the layer's plain arithmetic",
+    "active lanes: of a warp's 32, over all that it ran; divergent: the branches at which its lanes part; traffic: all sectors "
+    "asked for, before any cache; bytes/FLOP: that over the layer's plain arithmetic",
 )
 _WHAT, _HOW, _SHOWN = "What is counted", "How it is counted", "What is shown"  # panels of --help
 
@@ -92,9 +92,7 @@ def profile(
     ] = 8,
     complete: Annotated[
         bool,
-        typer.Option(
-            "--complete", rich_help_panel=_HOW, help="Run what is not counted too: the step's own data, slower.", **FLAG
-        ),
+        typer.Option("--complete", rich_help_panel=_HOW, help="Run what is not counted too: the step's own data, slower."),
     ] = False,
     lines: Annotated[
         int, typer.Option("--lines", metavar="N", callback=whole(0), rich_help_panel=_SHOWN, help="Source lines to show.")

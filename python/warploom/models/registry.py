@@ -38,7 +38,7 @@ def get(name: str, /, **arguments: Any) -> Model:
     return function(**arguments)
 
 
-def objective(name: str, **arguments: Any) -> Objective:
+def objective(name: str, /, **arguments: Any) -> Objective:
     """How the specification trains the model of that name; of the model's arguments those count that change it."""
     function = _OBJECTIVES[_known(name)]
     read, arguments = inspect.signature(function).parameters, _as_named_now(arguments)
