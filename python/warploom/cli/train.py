@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from warploom import errors, models, optim
+from warploom import errors, metrics, models, optim
 from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, shout
 from warploom.data.tasks import TaskData
 from warploom.ground import hardware
@@ -17,9 +17,9 @@ from warploom.ground.arrays import LARGEST
 from warploom.model import Model
 from warploom.optim.schedules import BY_NAME as SCHEDULES
 from warploom.optim.schedules import Schedule
-from warploom.runs.plots import psnr
 from warploom.runs.recipe import RunConfig, absolute, named, parse_arguments
 from warploom.runs.run import Recorder, RunFolder, finish, prepare
+from warploom.runs.scores import Scores
 
 
 def _compile(model: Model, config: RunConfig) -> None:
@@ -157,7 +157,7 @@ def _run(
                 samples.train.y,
                 epochs=config.epochs,
                 validation_data=(samples.test.x, samples.test.y),
-                callbacks=[*([schedule] if schedule is not None else []), Recorder(folder, schedule)],
+                callbacks=[*([schedule] if schedule is not None else []), Scores(model, samples), Recorder(folder, schedule)],
                 verbose=True,
                 start=start,
             )
@@ -179,9 +179,8 @@ def _run(
 def _closing_words(folder: RunFolder, model: Model) -> None:
     rows = folder.read_metrics()
     if rows:
-        loss = rows[-1]["test_loss"]
-        decibels = f" ({psnr(loss):.2f} dB)" if model.engine.loss_labels == ["mse"] else ""
-        print(f"test loss {loss:.6f}{decibels} after epoch {rows[-1]['epoch']}")
+        judged = metrics.text(rows[-1], "test_")
+        print(f"test loss {rows[-1]['test_loss']:.6f}{f' ({judged})' if judged else ''} after epoch {rows[-1]['epoch']}")
         for label, value in rows[-1].get("test_losses", {}).items():
             print(f"  {label:<24} {value:.6f}")
     if model.engine.note:
