@@ -46,6 +46,15 @@ def train(
     device: DeviceOption = "auto",
     precision: PrecisionOption = RunConfig.precision,
     model: Annotated[str, typer.Option("--model", help=f"One of: {', '.join(models.BY_NAME)}.")] = RunConfig.model,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            help="Another recipe than the specification's, such as sharp: optimizer, schedule, batch, epochs and start of the "
+            "weights. What is given beside it goes before it.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,7 +88,7 @@ def train(
 ) -> int:
     """Train a model; the run goes into a folder of its own."""
     config = RunConfig(
-        model=model, arguments=parse_arguments(settings or []), data=data,
+        model=model, preset=preset, arguments=parse_arguments(settings or []), data=data,
         data_dir=None if data_dir is None else absolute(data_dir, "--data-dir"),
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, schedule=schedule, seed=seed, limit=limit, version=version, device=device,
@@ -118,9 +127,12 @@ def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> Run
 
 def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
     hardware.resolve(config.version, config.device, precision=config.precision)  # what cannot run is said before data are read
+    hint = "" if resume else config.hint()
     config = config.resolve()
     schedule = config.make_schedule()
     model = config.make_model()
+    if hint:
+        print(hint)
     samples = config.load_data(model)
     for note in samples.notes:
         if note.startswith(("training on patches instead", "no --data given")):
