@@ -190,7 +190,7 @@ def python_imports(path: Path) -> list[tuple[str, str]]:
 # and those inside functions count. There is no exception.
 GROUND = {"_core", "errors", "interop", "ground"}
 NETWORK = GROUND | {"network", "layers"}
-TRAINING = NETWORK | {"losses", "optim", "callbacks", "engine"}
+TRAINING = NETWORK | {"losses", "metrics", "optim", "callbacks", "engine"}
 MODEL = TRAINING | {"train", "inspection", "model"}
 FLOORS: dict[str, set[str]] = {
     "errors": {"_core"},
@@ -200,6 +200,7 @@ FLOORS: dict[str, set[str]] = {
     "layers": NETWORK,
     "callbacks": set(),
     "losses": GROUND,
+    "metrics": GROUND,
     "optim": GROUND | {"callbacks"},
     "engine": NETWORK | {"losses", "optim"},
     "train": TRAINING,

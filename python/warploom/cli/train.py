@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from warploom import errors, models, optim
+from warploom import errors, metrics, models, optim
 from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, shout
 from warploom.data.tasks import TaskData
 from warploom.ground import hardware
@@ -17,9 +17,9 @@ from warploom.ground.arrays import LARGEST
 from warploom.model import Model
 from warploom.optim.schedules import BY_NAME as SCHEDULES
 from warploom.optim.schedules import Schedule
-from warploom.runs.plots import psnr
 from warploom.runs.recipe import RunConfig, absolute, named, parse_arguments
 from warploom.runs.run import Recorder, RunFolder, finish, prepare
+from warploom.runs.scores import Scores
 
 
 def _compile(model: Model, config: RunConfig) -> None:
@@ -46,6 +46,15 @@ def train(
     device: DeviceOption = "auto",
     precision: PrecisionOption = RunConfig.precision,
     model: Annotated[str, typer.Option("--model", help=f"One of: {', '.join(models.BY_NAME)}.")] = RunConfig.model,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            help="Another recipe than the specification's, such as sharp: optimizer, schedule, batch, epochs and start of the "
+            "weights. What is given beside it goes before it.",
+            show_default=False,
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -79,7 +88,7 @@ def train(
 ) -> int:
     """Train a model; the run goes into a folder of its own."""
     config = RunConfig(
-        model=model, arguments=parse_arguments(settings or []), data=data,
+        model=model, preset=preset, arguments=parse_arguments(settings or []), data=data,
         data_dir=None if data_dir is None else absolute(data_dir, "--data-dir"),
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, schedule=schedule, seed=seed, limit=limit, version=version, device=device,
@@ -118,9 +127,12 @@ def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> Run
 
 def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
     hardware.resolve(config.version, config.device, precision=config.precision)  # what cannot run is said before data are read
+    hint = "" if resume else config.hint()
     config = config.resolve()
     schedule = config.make_schedule()
     model = config.make_model()
+    if hint:
+        print(hint)
     samples = config.load_data(model)
     for note in samples.notes:
         if note.startswith(("training on patches instead", "no --data given")):
@@ -157,7 +169,7 @@ def _run(
                 samples.train.y,
                 epochs=config.epochs,
                 validation_data=(samples.test.x, samples.test.y),
-                callbacks=[*([schedule] if schedule is not None else []), Recorder(folder, schedule)],
+                callbacks=[*([schedule] if schedule is not None else []), Scores(model, samples), Recorder(folder, schedule)],
                 verbose=True,
                 start=start,
             )
@@ -179,9 +191,8 @@ def _run(
 def _closing_words(folder: RunFolder, model: Model) -> None:
     rows = folder.read_metrics()
     if rows:
-        loss = rows[-1]["test_loss"]
-        decibels = f" ({psnr(loss):.2f} dB)" if model.engine.loss_labels == ["mse"] else ""
-        print(f"test loss {loss:.6f}{decibels} after epoch {rows[-1]['epoch']}")
+        judged = metrics.text(rows[-1], "test_")
+        print(f"test loss {rows[-1]['test_loss']:.6f}{f' ({judged})' if judged else ''} after epoch {rows[-1]['epoch']}")
         for label, value in rows[-1].get("test_losses", {}).items():
             print(f"  {label:<24} {value:.6f}")
     if model.engine.note:

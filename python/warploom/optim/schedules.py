@@ -130,7 +130,8 @@ class Warmup(Schedule):
 class CosineLR(Schedule):
     """Half a cosine from the rate down to eta_min at t_max (default: the end of training), where it stays.
 
-    With warmup > 0 the first of those epochs (or steps) climb from start_factor of the rate in a straight line.
+    With warmup > 0 the first of those epochs (or steps) climb from start_factor of the rate in a straight line; below 1 it is the
+    share of all of them.
     """
 
     def __init__(
@@ -138,14 +139,15 @@ class CosineLR(Schedule):
         t_max: int | None = None,
         eta_min: float = 0.0,
         *,
-        warmup: int = 0,
+        warmup: int | float = 0,
         start_factor: float = 0.01,
         per: str = "epoch",
     ) -> None:
         super().__init__(per)
         self.t_max = None if t_max is None else positive(t_max, "CosineLR: t_max")
         self.eta_min = number(eta_min, "CosineLR: eta_min", 0.0)
-        self.warmup = positive(warmup, "CosineLR: warmup", minimum=0)
+        share = isinstance(warmup, float) and 0 < warmup < 1
+        self.warmup = number(warmup, "CosineLR: warmup") if share else positive(warmup, "CosineLR: warmup", minimum=0)
         self.start_factor = number(start_factor, "CosineLR: start_factor", 0.0, 1.0)
         if self.t_max is not None and self.t_max <= self.warmup:
             raise ArgumentError(f"CosineLR: t_max must be larger than warmup, not {self.t_max} after {self.warmup}")
@@ -154,9 +156,10 @@ class CosineLR(Schedule):
         t, end = self.position(epoch, step), self.t_max
         if end is None:
             end = self._epochs * (1 if self.per == "epoch" else self._steps)
-        if t < self.warmup:
-            return base * (self.start_factor + (1.0 - self.start_factor) * t / self.warmup)
-        done = min(1.0, (t - self.warmup) / max(1, end - self.warmup))
+        warmup = self.warmup * end if self.warmup < 1 else self.warmup
+        if t < warmup:
+            return base * (self.start_factor + (1.0 - self.start_factor) * t / warmup)
+        done = min(1.0, (t - warmup) / max(1, end - warmup))
         return self.eta_min + (base - self.eta_min) * (1.0 + math.cos(math.pi * done)) / 2.0
 
 

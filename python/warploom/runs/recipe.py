@@ -17,6 +17,7 @@ class RunConfig:
     """With the same data, device and version a run gives the same bits. None: the model's default, filled in by resolve()."""
 
     model: str = "cifar10_autoencoder"
+    preset: str | None = None  # one of models.presets(); None: the specification's recipe
     arguments: dict[str, Any] = field(default_factory=dict)  # of the model's function
     data: str = "auto"
     data_dir: str | None = None
@@ -37,18 +38,20 @@ class RunConfig:
 
     @property
     def objective(self) -> models.Objective:
-        """The specification's; some arguments of a model change what it is trained for."""
-        return models.objective(self.model, **self.arguments)
+        """The specification's or the preset's; some arguments of a model change what it is trained for."""
+        return models.objective(self.model, preset=self.preset, **self.arguments)
 
     def resolve(self) -> "RunConfig":
         """A copy in which nothing that training needs is None."""
         objective = self.objective
+        preset = models.presets(self.model).get(self.preset or "", models.Preset("", {}))
         made = self.make_optimizer()
         schedule = self.schedule
         if schedule is None:
             schedule = _as_text(objective.schedule) if objective.schedule is not None else "none"
         return dataclasses.replace(
             self,
+            arguments={**preset.arguments, **self.arguments},
             epochs=objective.epochs if self.epochs is None else self.epochs,
             batch_size=objective.batch_size if self.batch_size is None else self.batch_size,
             lr=made.lr,
@@ -57,6 +60,18 @@ class RunConfig:
             weight_decay=made.weight_decay,
             clip_norm=made.clip_norm,
             schedule=schedule,
+        )
+
+    def hint(self) -> str:
+        """A sentence on the presets, where the model has some and the specification's recipe is what runs; else nothing."""
+        found = models.presets(self.model)
+        if self.preset is not None or not found or self.optimizer is not None or self.lr is not None:
+            return ""
+        own = self.resolve()
+        name, preset = next(iter(found.items()))
+        return (
+            f"training by the specification ({own.optimizer} {own.lr:g}, {own.epochs} epoch{'s' if own.epochs != 1 else ''}); "
+            f"--preset {name}: {preset.about}"
         )
 
     def make_optimizer(self) -> optim.Optimizer:
@@ -84,7 +99,7 @@ class RunConfig:
 
     def make_model(self) -> Model:
         try:
-            return models.get(self.model, **_tuples(self.arguments))
+            return models.get(self.model, preset=self.preset, **_tuples(self.arguments))
         except TypeError as error:
             if isinstance(error, DTypeError):
                 raise
