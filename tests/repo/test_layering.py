@@ -198,7 +198,7 @@ FLOORS: dict[str, set[str]] = {
     "ground": GROUND,
     "network": GROUND | {"network"},
     "layers": NETWORK,
-    "callbacks": set(),
+    "callbacks": GROUND,
     "losses": GROUND,
     "metrics": GROUND,
     "optim": GROUND | {"callbacks"},
