@@ -4,9 +4,9 @@ from typing import Any, ClassVar
 
 from warploom._arrays import number
 from warploom.errors import ArgumentError, DTypeError
-from warploom.optim import schedules
+from warploom.optim import schedules as schedules
 
-__all__ = ["SGD", "AdaBelief", "Adam", "AdamW", "Optimizer", "RMSprop", "get", "schedules"]
+BY_NAME: dict[str, "type[Optimizer]"] = {}  # filled by the classes themselves
 
 
 class Optimizer:
@@ -18,6 +18,11 @@ class Optimizer:
     kind: ClassVar[str] = ""
     hyper: ClassVar[tuple[str, ...]] = ()  # numbers that may change while training
     fixed: ClassVar[tuple[str, ...]] = ()  # what decides which kernels run
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "kind" in vars(cls):
+            BY_NAME.setdefault(cls.kind, cls)
 
     def __init__(self, lr: float = 1e-3, weight_decay: float = 0.0, clip_norm: float = 0.0) -> None:
         self.lr = self._number("lr", lr)
@@ -175,15 +180,6 @@ class AdaBelief(Optimizer):
         self.eps = self._number("eps", eps)
         self.bias_correction = bool(bias_correction)
         self.lr_keep = self._number("lr_keep", lr_keep, 1.0)
-
-
-BY_NAME: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "adam": Adam,
-    "adamw": AdamW,
-    "rmsprop": RMSprop,
-    "adabelief": AdaBelief,
-}
 
 
 def get(optimizer: "str | Optimizer") -> Optimizer:
