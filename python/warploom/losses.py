@@ -112,6 +112,22 @@ class L1(Loss):
     kind = "l1"
 
 
+class Huber(Loss):
+    """Mean over all elements of d²/2 where |d| <= delta, else delta * (|d| - delta/2); PyTorch's HuberLoss.
+
+    Source: https://doi.org/10.1214/aoms/1177703732.
+    """
+
+    kind = "huber"
+
+    def __init__(self, weight: float = 1.0, *, delta: float = 1.0, **places: Any) -> None:
+        super().__init__(weight, **places)
+        self.delta = number(delta, f"{self}: delta", 1e-12)
+
+    def options(self) -> dict[str, Any]:
+        return {"delta": self.delta}
+
+
 class BCEWithLogits(Loss):
     """Binary cross-entropy of sigmoid(output) with targets in [0, 1], mean over all elements, computed from the logits."""
 

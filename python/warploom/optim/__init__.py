@@ -182,6 +182,28 @@ class AdaBelief(Optimizer):
         self.lr_keep = self._number("lr_keep", lr_keep, 1.0)
 
 
+class Lion(Optimizer):
+    """w -= lr * (sign(b1 m + (1 - b1) g) + weight_decay * w), then m = b2 m + (1 - b2) g; one state.
+
+    Every element moves by lr whatever the size of its gradient: lr is three to ten times smaller than Adam's, weight_decay
+    as much larger. Source: https://arxiv.org/abs/2302.06675.
+    """
+
+    kind = "lion"
+    hyper = ("lr", "betas", "weight_decay")
+
+    def __init__(
+        self,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        *,
+        clip_norm: float = 0.0,
+    ) -> None:
+        super().__init__(lr, weight_decay, clip_norm)
+        self.betas = self._betas(betas)
+
+
 def get(optimizer: "str | Optimizer") -> Optimizer:
     """An optimiser from its name, or itself."""
     if isinstance(optimizer, Optimizer):
