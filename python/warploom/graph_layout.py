@@ -79,7 +79,7 @@ def _keys(model: "Model", depth: int) -> dict[int, str]:
         keys[id(call)] = ".".join(base.split(".")[:depth]) + (f"@{use}" if use else "")
     late: list[Call] = []
     for call in model.calls:
-        if type(call.layer).__name__ not in _FOLDED:
+        if type(call.layer).__name__ not in _FOLDED and not getattr(call.layer, "folded", False):
             continue
         source = call.inputs[0].call
         if source is not None and (len(users[id(call.inputs[0])]) == 1 or isinstance(call.layer, Identity)):

@@ -1,8 +1,8 @@
 """Layers that normalise."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from warploom._arrays import number
+from warploom._arrays import number, positive
 from warploom._typing import Shape
 from warploom.layers.base import Layer, ParameterSpec
 
@@ -53,3 +53,47 @@ class RMSNorm(Layer):
 
     def attributes(self) -> dict[str, Any]:
         return {"eps": self.eps}
+
+
+class GroupNorm(Layer):
+    """Each sample's channels in `num_groups` groups, normalised over a group's channels and positions.
+
+    Then a gain and an offset per channel, unless affine is False. Training and prediction compute the same: the statistics
+    are the sample's own, and the variance the biased one, as in PyTorch. Source: https://arxiv.org/abs/1803.08494.
+    """
+
+    op = "group_norm"
+    folded: ClassVar[bool] = True  # drawn inside the box of the layer before it
+
+    def __init__(self, num_groups: int, eps: float = 1e-5, affine: bool = True, *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.num_groups = positive(num_groups, f"{type(self).__name__}: num_groups")
+        self.eps = number(eps, f"{type(self).__name__}: eps", 0.0)
+        self.affine = bool(affine)
+
+    def config(self) -> dict[str, Any]:
+        return {"num_groups": self.num_groups, "eps": self.eps, "affine": self.affine}
+
+    def attributes(self) -> dict[str, Any]:
+        return {"groups": self.num_groups, "eps": self.eps}
+
+    def parameters_for(self, shapes: list[Shape]) -> list[ParameterSpec]:
+        if not self.affine:
+            return []
+        channels = (shapes[0][0],)
+        return [ParameterSpec("weight", channels, "ones"), ParameterSpec("bias", channels)]
+
+
+class LayerNorm(GroupNorm):
+    """Each sample normalised over all its axes, then a gain and an offset per channel: GroupNorm with one group.
+
+    Of vectors (C,) this is PyTorch's LayerNorm(C). Of maps (C, H, W) it normalises as PyTorch's LayerNorm((C, H, W)), but
+    its gain has C numbers, not C * H * W, so that it does not depend on the size of the image; affine=False is the same in both.
+    Source: https://arxiv.org/abs/1607.06450.
+    """
+
+    def __init__(self, eps: float = 1e-5, affine: bool = True, *, name: str | None = None) -> None:
+        super().__init__(1, eps, affine, name=name)
+
+    def config(self) -> dict[str, Any]:
+        return {"eps": self.eps, "affine": self.affine}
