@@ -144,7 +144,7 @@ def _normal(x: Array) -> Array:
 
 
 def activation_backward(dy: Array, y: Array, kind: str, slope: float = 0.0) -> Array:
-    """From the output y; for NEEDS_INPUT `y` is the input. At 0, relu and leaky_relu slope as on the negative side, as in PyTorch."""
+    """From the output y; for NEEDS_INPUT `y` is the input. At 0, relu and leaky_relu have the slope of the negative side."""
     if kind == "none":
         return dy * 1.0
     if kind == "relu":

@@ -16,7 +16,8 @@ Attributes = dict[str, Any]
 SHAPES = {
     "one": (1, 1, 5, 1), "small": (2, 6, 12, 3), "one_group": (3, 5, 7, 1), "each_channel": (2, 4, 9, 4),
     "vector": (3, 130, 1, 2), "vector_layer": (5, 64, 1, 1), "aligned": (2, 32, 64, 8), "odd": (2, 33, 35, 11),
-    "wide": (1, 70, 3, 2), "long": (1, 2, 4099, 1), "slices": (1, 8, 4100, 2), "many": (70, 4, 3, 2), "nothing": (0, 4, 3, 2), "few": (2, 12, 300, 4),
+    "wide": (1, 70, 3, 2), "long": (1, 2, 4099, 1),
+    "slices": (1, 8, 4100, 2), "many": (70, 4, 3, 2), "nothing": (0, 4, 3, 2), "few": (2, 12, 300, 4),
 }  # fmt: skip
 
 
