@@ -52,7 +52,7 @@ def layout_of(name: str, tables: dict[str, str]) -> str:
     if own:
         return own[1].upper()
     base = re.search(r"= (\w+)::table\(\);", tables[name])
-    assert base and base[1] in tables, f"the table of {name} sets no layout and starts from no version's table"
+    assert base, f"the table of {name} sets no layout and starts from no version's table"
     return layout_of(base[1], tables)
 
 

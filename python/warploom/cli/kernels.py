@@ -20,7 +20,9 @@ def kernels(
     folder: Annotated[Path | None, typer.Option("--folder", help="Cubins of another build; default: this package's own.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Every kernel of this build: registers, spills, shared memory, occupancy. (benchmarks/results/static_report.md has the loops too.)"""
+    """Every kernel of this build: registers, spills, shared memory, occupancy.
+
+    benchmarks/results/static_report.md has the loops too."""
     found = [k for k in single.listing(arch or None, version or None, folder) if name in k.name]
     if not found:
         raise ArgumentError("no kernel matches; leave out the name, --version or --arch to see what there is")
