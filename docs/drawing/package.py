@@ -17,6 +17,7 @@ WHAT = {  # a word or two for each part; a part without one is drawn by its name
     "layers": "what a network is made of",
     "callbacks": "what a callback is given",
     "losses": "objectives",
+    "metrics": "PSNR, IoU",
     "optim": "SGD, Adam, …",
     "engine": "a network on a device",
     "train": "the loop, the feed",

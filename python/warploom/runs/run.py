@@ -1,7 +1,8 @@
 """A training run in its own folder: what `warploom train` does, and how it goes on after it was stopped.
 
 config.json              what was asked for, and the data's fingerprint
-metrics.jsonl            a line per epoch: epoch, train_loss, test_loss, seconds, images_per_second, version, device
+metrics.jsonl            a line per epoch: epoch, train_loss, test_loss, seconds, images_per_second, version, device,
+                         and the metrics: test_psnr, test_ssim, … (scores.py)
 model.safetensors        the weights after the last good epoch (or where the run was stopped), for warploom.load()
 checkpoint.safetensors   weights, optimizer state and position, from which --resume goes on with the same bits
 loss.png, reconstructions.png (predictions.png where the target is not the input)
@@ -19,11 +20,13 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
+from warploom import metrics
 from warploom.callbacks import Callback, Logs
 from warploom.data.tasks import TaskData
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array
 from warploom.ground.atomic import read_tensors, write_atomically, write_tensors
+from warploom.ground.hardware import place
 from warploom.model import Model
 from warploom.optim.schedules import Schedule
 from warploom.runs.pictures import draw
@@ -200,6 +203,7 @@ class Recorder(Callback):
         each = {label: _rounded(logs[f"val_{label}"]) for label in self.model.engine.loss_labels if f"val_{label}" in logs}
         if each:
             row["test_losses"] = each  # each times its weight
+        row.update({f"test_{name}": _rounded(logs[f"val_{name}"]) for name in metrics.SHOWN if f"val_{name}" in logs})
         if "lr" in logs:
             row["lr"] = logs["lr"]
         self.rows.append(row)
@@ -255,11 +259,11 @@ def finish(
         folder.write_checkpoint(model, schedule)
     rows = folder.read_metrics()
     if rows:
-        title = f"{config.model}, {data.name}, {rows[-1]['version']} on {rows[-1]['device']}"
+        title = f"{config.title}, {data.name}, {place(rows[-1]['version'], rows[-1]['device'])}"
         label = {"mse": "mean squared error"}.get("+".join(model.engine.loss_labels), " + ".join(model.engine.loss_labels))
         plot_loss(folder.path / "loss.png", rows, title, label if len(label) <= 40 else "weighted sum")
     epochs = model.progress.epoch
-    title = f"{config.model}: {data.name} test images, after {epochs} epoch{'s' if epochs != 1 else ''}"
+    title = f"{config.title}: {data.name} test images, after {epochs} epoch{'s' if epochs != 1 else ''}"
     if model.progress.batch:
         title += f" and {model.progress.batch} batches"
     draw(folder.path, model, data, title)
