@@ -15,7 +15,7 @@ WHAT = {  # a word or two for each part; a part without one is drawn by its name
     "ground": "devices, files, tables",
     "network": "the graph",
     "layers": "what a network is made of",
-    "callbacks": "what a callback is given",
+    "callbacks": "what one is given",
     "losses": "objectives",
     "metrics": "PSNR, IoU",
     "optim": "SGD, Adam, …",
@@ -32,6 +32,9 @@ WHAT = {  # a word or two for each part; a part without one is drawn by its name
     "__main__": "python -m warploom",
 }
 FILLS = (GREY, BLUE, GREEN, YELLOW, ORANGE, PURPLE)
+
+
+ROW = 4  # boxes side by side
 
 
 def floors() -> dict[str, set[str]]:
@@ -72,8 +75,8 @@ def levels() -> dict[str, int]:
 
 def python_floors() -> Drawing:
     found = levels()
-    rows = [[p for p, at in found.items() if at == i] for i in range(max(found.values()) + 1)]
-    rows = [r for r in rows if r]
+    floors_up = [sorted(p for p, at in found.items() if at == i) for i in range(max(found.values()) + 1)]
+    rows = [(i, parts[k : k + ROW]) for i, parts in enumerate(floors_up) for k in range(0, len(parts), ROW)]
     d = Drawing(
         "the floors of the Python package",
         "Each part stands above all that it may import; the table in tests/repo/test_layering.py says what that is.",
@@ -82,11 +85,11 @@ def python_floors() -> Drawing:
     )
     d.text(20, 30, "python/warploom: a part stands above all that it may import", 16, bold=True)
     d.text(20, 52, "what exactly it may import: FLOORS in tests/repo/test_layering.py, which the tests check", 12, fill=SOFT)
-    for i, row in enumerate(reversed(rows)):
+    for i, (floor, row) in enumerate(reversed(rows)):
         wide = (860 - 10 * (len(row) - 1)) / len(row)
-        for j, part in enumerate(sorted(row)):
+        for j, part in enumerate(row):
             left, top = 20 + j * (wide + 10), 70 + 42 * i
-            d.rect(left, top, wide, 34, FILLS[(len(rows) - 1 - i) % len(FILLS)], rx="5")
+            d.rect(left, top, wide, 34, FILLS[floor % len(FILLS)], rx="5")
             name, what = width_of(part, 13, True), WHAT.get(part, "")
             start = left + (wide - name - (width_of(what, 12) + 12 if what else 0)) / 2
             if start < left + 2:
