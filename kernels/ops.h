@@ -64,7 +64,7 @@ struct Entry {
 };
 
 struct OpTable {
-  const char* version = "";
+  const char* version = "";  // name and summary of a kernel version: from versions.def, by library.cu
   const char* summary = "";
   const char* float32_from = "";  // the version whose float32 convolutions it takes over; "": it has its own
   int compute_capability = 0;     // the only one it runs on, as 90 for 9.0; 0: any

@@ -248,6 +248,22 @@ py::list explain(PySession& self, int batch, bool training) {
   return list;
 }
 
+py::list buffers(PySession& self, int batch, bool training) {
+  py::list list;
+  for (const Buffer& b : self.session.plan(request_of(self, batch, training)).buffers) {
+    if (b.space != Space::arena || b.part || b.parent != kNoBuffer || b.first_step < 0) continue;
+    py::dict d;
+    d["name"] = b.name;
+    d["category"] = name_of(b.category);
+    d["bytes"] = b.bytes;
+    d["offset"] = b.offset;
+    d["first_step"] = b.first_step;
+    d["last_step"] = b.last_step;
+    list.append(d);
+  }
+  return list;
+}
+
 // Where the outputs go: arrays of the session's device, checked.
 std::vector<void*> output_places(PySession& s, const std::vector<int>& ids, int batch, const py::list& arrays) {
   std::vector<void*> places;
@@ -301,6 +317,7 @@ void bind_session(py::module_& m) {
           },
           py::arg("batch"), py::arg("training"))
       .def("explain", &explain, py::arg("batch"), py::arg("training"))
+      .def("buffers", &buffers, py::arg("batch"), py::arg("training"))
       .def(
           "refusals",
           [](PySession& s, int batch, bool training) { return s.session.plan(request_of(s, batch, training)).refusals; },

@@ -213,6 +213,10 @@ class Session:
     def explain(self, batch: int, training: bool) -> list[dict[str, Any]]:
         """The plan's steps in order: {"entry", "node", "backward", "version", "fusion": {"activation","pool","upsample"},
         "algorithm": which of the version's ways, or "", "workspace", "bytes"}."""
+    def buffers(self, batch: int, training: bool) -> list[dict[str, Any]]:
+        """What lies in the plan's arena: {"name", "category" (activations, gradients, saved, workspace), "bytes", "offset",
+        "first_step", "last_step"}: the steps, counted from 0, between which the contents matter. Buffers that are never alive at
+        the same step may lie at the same place."""
     def refusals(self, batch: int, training: bool) -> list[str]:
         """Fusions that the version refused, a sentence each."""
     def set_optimizer(self, **hyper: float) -> None: ...

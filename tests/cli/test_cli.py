@@ -223,7 +223,7 @@ def test_default_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.Monk
 def test_reports(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for command, text in (
         (["devices"], "emulated"),
-        (["versions"], "naive NHWC"),
+        (["versions"], "naive: one thread"),
         (["summary"], "751,875"),
         (["summary", "cifar10_autoencoder"], "22-26"),
         (["memory", "cifar10_autoencoder", "--batch-size", "8"], "weight gradients"),

@@ -1,8 +1,8 @@
-"""The two sides of cpu_vs_pytorch.py, each in a process of its own: our network and its PyTorch twin, by name.
+"""The two worker processes of cpu_vs_pytorch.py: our network and its PyTorch twin, by name.
 
-A side answers calls one at a time through a pipe, so that neither's threads spin beside the other's. The twins, and the losses,
+A worker answers calls one at a time through a pipe, so that neither's threads spin beside the other's. The twins, and the losses,
 are those of tests/support/torch_twins.py; the optimizer is the specification's, as PyTorch has it (its fused form, the fastest),
-except for liae_ud: PyTorch has no AdaBelief, so both sides use Adam.
+except for liae_ud: PyTorch has no AdaBelief, so both use Adam.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MODES = ("eager", "channels_last", "compile", "bf16")
 BATCHES = {"cifar10_autoencoder": 64, "unet_small": 32, "unet_large": 8, "gray_autoencoder": 16, "dsresnet": 8, "liae_ud": 4}
 THREADS = len(os.sched_getaffinity(0))
 # Seconds before every timed call. PyTorch's OpenMP workers spin for some milliseconds after a step, on the cores that the other
-# side's next step would need: that is no part of either's time. With the rest, each takes as long as it takes alone.
+# worker's next step would need: that is no part of either's time. With the rest, each takes as long as it takes alone.
 REST = 0.03
 Calls = dict[str, Callable[..., Any]]
 
@@ -49,7 +49,7 @@ def optimizer_of(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def batch_of(name: str, batch: int, shapes: list[tuple[int, ...]], targets: list[tuple[int, ...]], classes: int) -> Any:
-    """Inputs and targets, the same on both sides."""
+    """Inputs and targets, the same for both workers."""
     from warploom import models
 
     rng = np.random.default_rng(5)
@@ -71,7 +71,7 @@ def described(name: str) -> tuple[Any, Any]:
     return models.get(name), models.objective(name)
 
 
-def warploom_side(name: str, batch: int, _: str) -> Calls:
+def serve_warploom(name: str, batch: int, _: str) -> Calls:
     import warploom as wl
 
     before = memory("VmRSS")
@@ -106,7 +106,7 @@ def twin_of(name: str) -> tuple[Any, Any]:
     return make(), loss
 
 
-def torch_side(name: str, batch: int, mode: str, shapes: Any) -> Calls:
+def serve_torch(name: str, batch: int, mode: str, shapes: Any) -> Calls:
     import torch
 
     torch.set_num_threads(THREADS)
@@ -155,14 +155,14 @@ def torch_side(name: str, batch: int, mode: str, shapes: Any) -> Calls:
     return {"load": load, "gradients": gradients, "step": step, "growth": lambda: memory("VmHWM") - before}
 
 
-def serve(side: str, arguments: tuple[Any, ...], pipe: Any) -> None:
+def serve(kind: str, arguments: tuple[Any, ...], pipe: Any) -> None:
     try:
-        if side == "torch_encoder":
+        if kind == "torch_encoder":
             from cpu_layers import torch_encoder
 
             calls = torch_encoder(*arguments)
         else:
-            calls = (warploom_side if side == "warploom" else torch_side)(*arguments)
+            calls = (serve_warploom if kind == "warploom" else serve_torch)(*arguments)
         pipe.send("ready")
         while (request := pipe.recv()) is not None:
             name, values = request
@@ -173,13 +173,13 @@ def serve(side: str, arguments: tuple[Any, ...], pipe: Any) -> None:
         pipe.send(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
-class Side:
+class Worker:
     """A process that answers calls with (milliseconds, result)."""
 
-    def __init__(self, side: str, *arguments: Any) -> None:
+    def __init__(self, kind: str, *arguments: Any) -> None:
         context = mp.get_context("spawn")
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(side, arguments, other), daemon=True)
+        self.process = context.Process(target=serve, args=(kind, arguments, other), daemon=True)
         self.process.start()
         other.close()
         self.receive()

@@ -38,7 +38,7 @@ def precision(name: str) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-class Rival:
+class PyTorchBaseline:
     def __init__(self, device: str, ways: Sequence[str] = ("eager", "graph")) -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ImportError("this torch sees no GPU")
