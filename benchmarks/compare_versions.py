@@ -35,7 +35,9 @@ from machine import about_device, about_run  # noqa: E402
 Array = NDArray[Any]
 WARM_UP = 3
 FEW_STEPS, MOST_STEPS = 20, 400  # of an epoch of the whole-step benchmark
-TOLERANCE = 2e-5  # relative L2 error of one operation; float32 sums of a million terms stay below
+# Relative L2 error of one operation. Float32 sums of a million terms stay below 2e-5. Tensor cores truncate where they add products
+# to the sum: an estimated 1e-5 to 2e-5 over some 2,000 terms.
+TOLERANCE = {"fp32": 2e-5, "tf32": 1e-4, "fp16": 1e-4, "bf16": 1e-4}
 STEP_TOLERANCE = {"fp32": 1e-5, "tf32": 5e-3, "fp16": 5e-3, "bf16": 2e-2}  # of a loss, relative
 
 
@@ -106,11 +108,12 @@ def measure(core: Any, target: harness.Target, case: Case, entry: str, repeat: i
         given |= harness.from_forward(core, target, case, inputs)
     expected = references.get(case, entry, inputs)
     results = core.call(target.device, target.version, entry, case.attributes, given, outputs, False, repeat + WARM_UP)
+    limit = TOLERANCE.get(oracle.operand_precision(case.attributes), TOLERANCE["fp32"])
     worst = 0.0
     for name in [*outputs, *(k for k in given if k in expected and k not in ("y", "index"))]:
         got = harness.from_version(name, results[name], expected[name].shape, target)
         error = relative_error(got, expected[name])
-        if not error <= TOLERANCE + harness.of_summed_taps(case, name):
+        if not error <= limit + harness.of_summed_taps(case, name):
             return {"wrong": f"'{name}' has a relative error of {error:.2e}"}
         worst = max(worst, error)
     record = spread(results["milliseconds"][WARM_UP:]) | {"error": worst, "verified_before": True, "verified_after": True}

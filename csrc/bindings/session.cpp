@@ -421,6 +421,7 @@ void bind_session(py::module_& m) {
           "drop_data", [](PySession& s, const std::string& slot) { guarded(s, [&](Session& x) { x.drop_data(slot); }); },
           py::arg("slot"))
       .def_property_readonly("replays", [](const PySession& s) { return s.session.replays(); })
+      .def_property_readonly("recording_failure", [](const PySession& s) { return s.session.recording_failure(); })
       .def("synchronize", [](PySession& s) { guarded(s, [](Session& x) { x.synchronize(); }); })
       .def(
           "get_parameter",

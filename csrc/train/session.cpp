@@ -110,9 +110,22 @@ void Session::replay_or_run(const PlanRequest& request, const std::string& purpo
     r = Recorded{now, Recording()};
     return work();
   }
-  if (!r.recording) r.recording = Recording(target_.device, work);
+  if (!r.recording && !record(r, work)) return work();
   r.recording.replay();
   replays_++;
+}
+
+bool Session::record(Recorded& r, const std::function<void()>& work) {
+  try {
+    r.recording = Recording(target_.device, work);
+    return true;
+  } catch (const KernelFault&) {
+    throw;
+  } catch (const DeviceError& e) {  // nothing has run yet: a driver that cannot record is given the calls themselves
+    records_ = false;
+    recording_failure_ = e.what();
+    return false;
+  }
 }
 
 void Session::run(const Plan& plan) {

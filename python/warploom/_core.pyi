@@ -245,6 +245,9 @@ class Session:
     @property
     def replays(self) -> int:
         """How many steps were a replay of a recorded one (on cuda, a CUDA graph); WARPLOOM_RECORD=0 turns that off."""
+    @property
+    def recording_failure(self) -> str:
+        """Why the device could not record a step, so that each is made of calls; "" where it can."""
     def synchronize(self) -> None: ...
     # Parameters and state
     def get_parameter(self, name: str) -> Array: ...
