@@ -35,8 +35,8 @@ from machine import about_device, about_run  # noqa: E402
 Array = NDArray[Any]
 WARM_UP = 3
 FEW_STEPS, MOST_STEPS = 20, 400  # of an epoch of the whole-step benchmark
-# Relative L2 error of one operation. Float32 sums of a million terms stay below 2e-5. Tensor cores truncate where they add products
-# to the sum: an estimated 1e-5 to 2e-5 over some 2,000 terms.
+# Relative L2 error of one operation. Float32 sums of a million terms stay below 2e-5. Tensor cores truncate where they add
+# products to the sum: an estimated 1e-5 to 2e-5 over some 2,000 terms.
 TOLERANCE = {"fp32": 2e-5, "tf32": 1e-4, "fp16": 1e-4, "bf16": 1e-4}
 STEP_TOLERANCE = {"fp32": 1e-5, "tf32": 5e-3, "fp16": 5e-3, "bf16": 2e-2}  # of a loss, relative
 

@@ -50,7 +50,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "unet_large": {"size": 32},
     "gray_autoencoder": {"size": 64},
     "dsresnet": {"size": 96},
-    "liae_ud": {"resolution": 64},
+    "liae_ud": {"size": 64},
 }
 BATCH = 4  # float64 in PyTorch takes its time
 BATCHES = {"cifar10_autoencoder": 64}  # as it is trained: which algorithms run depends on the batch
@@ -192,7 +192,7 @@ def network_errors(name: str, draws: int) -> dict[str, Any]:
         "dsresnet": (twins.DsResNet, twins.dsresnet_loss),
         "liae_ud": (partial(twins.Liae, 64, 256, 64, 64, 22), twins.liae_loss(64)),
     }
-    objective = models.objective(name, **({"resolution": 64} if name == "liae_ud" else {}))
+    objective = models.objective(name, **({"size": 64} if name == "liae_ud" else {}))
     rows: list[list[float]] = []
     apart: list[float] = []  # our gradients from PyTorch's: small beside both errors where both took the same other decision
     for draw in range(draws):

@@ -123,6 +123,10 @@ class Engine:
             raise ValueError(f"another optimizer wrote it, which keeps {differing[0]} or lacks it")
         self.session.set_optimizer_state(state)
 
+    def forget_optimizer_state(self) -> None:
+        """As before the first step."""
+        self.session.set_optimizer_state({name: np.zeros_like(value) for name, value in self.optimizer_state().items()})
+
     # Losses
     def loss(self) -> float:
         """The last step's loss; waits for it."""

@@ -12,13 +12,13 @@ import numpy as np
 from warploom import _core, losses, optim
 from warploom.callbacks import Callback, History
 from warploom.engine import Engine
-from warploom.errors import DTypeError, FallbackWarning, StateError
+from warploom.errors import ArgumentError, DTypeError, FallbackWarning, StateError
 from warploom.ground import arrays, hardware
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.atomic import write_tensors
 from warploom.inspection.bypass import Bypass
 from warploom.inspection.gradient_flow import GradientFlow
-from warploom.inspection.graph_plot import plot
+from warploom.inspection.graph_plot import picture, plot
 from warploom.inspection.summary import Summary
 from warploom.inspection.trace import Trace
 from warploom.interop import Array as DeviceArray
@@ -27,7 +27,23 @@ from warploom.network.graph import Tensor
 from warploom.network.network import Network
 from warploom.train import loop
 from warploom.train.progress import console_progress
-from warploom.train.targets import Arrays, Target, batch, inputs_of, pairs, targets_by_default, wanted_by
+from warploom.train.targets import (
+    Arrays,
+    Target,
+    batch,
+    inputs_of,
+    pairs,
+    split_off,
+    targets_by_default,
+    wanted_by,
+    warn_of_pixels,
+)
+
+# Endings that promise another program's format.
+_FOREIGN = frozenset({
+    *(".ckpt", ".engine", ".gguf", ".h5", ".hdf5", ".joblib", ".json", ".keras", ".mat", ".npy", ".npz", ".onnx", ".pb"),
+    *(".pickle", ".pkl", ".plan", ".pt", ".pt2", ".pth", ".tar", ".tflite", ".zip"),
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -179,20 +195,31 @@ class Model(Network):
         validation_data: Any = None,
         callbacks: Iterable[Callback] = (),
         *,
+        batch_size: int | None = None,
+        validation_split: float = 0.0,
         shuffle: bool = True,
         verbose: bool | None = None,
         start: loop.Progress | None = None,
     ) -> History:
-        """Trains; y=None reconstructs x. validation_data: x or (x, y). verbose=None shows progress on a terminal.
+        """Trains; y=None reconstructs x. validation_data: x or (x, y); validation_split: the share of the samples, the last ones,
+        that is kept for it instead.
 
         Several inputs or targets: lists in order, or dictionaries by the names of inputs and of `target_names`.
-        `start` goes on where an earlier fit stopped (`model.progress`); epochs counts from the very beginning.
+        batch_size: None takes compile()'s. Progress is shown on a terminal, in a notebook and as plain lines elsewhere;
+        verbose=False shows nothing. `start` goes on where an earlier fit stopped (`model.progress`); epochs counts from the very
+        beginning. DivergedError when the loss or a weight becomes NaN or infinite: the weights are back at the last good epoch.
         """
         targets = self._require_compiled("fit()").targets
         if not isinstance(callbacks, Iterable):
             raise DTypeError(f"callbacks must be a list of warploom.callbacks.Callback objects, not {type(callbacks).__name__}")
+        size = self._size(batch_size)
         data = pairs(self, targets, x, y)
+        warn_of_pixels(data[0])
         validation = None
+        if validation_split:
+            if validation_data is not None:
+                raise ArgumentError("fit() takes validation_data or validation_split, not both")
+            data, validation = split_off(data, validation_split)
         if validation_data is not None:
             paired = isinstance(validation_data, tuple) and len(validation_data) == 2
             test_x, test_y = validation_data if paired else (validation_data, None)
@@ -203,7 +230,7 @@ class Model(Network):
             raise StateError(f"model {self.name!r} is being trained already: wait until that fit() has ended, or train a copy")
         try:
             progress = loop.Progress() if start is None else replace(start)
-            job = loop.Job(data, epochs, self.batch_size, self.seed, validation, shuffle, progress)
+            job = loop.Job(data, epochs, size, self.seed, validation, shuffle, progress)
             job.check()
             self._job = job
             for callback in listeners:
@@ -296,9 +323,12 @@ class Model(Network):
         """
         return Bypass(self, self.engine, inputs_of(self, x, "x"), y, output=output, batch_size=self.batch_size).print()
 
-    def plot(self, path: str | Path) -> None:
-        """Draws the network as a picture, .svg or .png."""
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draws the network as a picture, .svg or .png. Without a path: the picture itself, which a notebook shows."""
+        if path is None:
+            return picture(self)
         plot(self, path)
+        return None
 
     def memory(self, batch_size: int | None = None) -> dict[str, int]:
         """Bytes by category for a training step (of an uncompiled model: with MSE and SGD) before anything is allocated."""
@@ -322,6 +352,9 @@ class Model(Network):
 
     def save(self, path: str | Path) -> None:
         """Writes network and parameters to a .safetensors file that warploom.load() reads without further code."""
+        ending = Path(path).suffix.lower()
+        if ending in _FOREIGN:
+            raise ArgumentError(f"save() writes .safetensors files, not {ending} ({path}): name it {Path(path).stem}.safetensors")
         write_tensors(path, self.state_dict(), {"format": FORMAT, "graph": self.config()})
 
 

@@ -21,7 +21,7 @@ SMALL: dict[str, list[str]] = {
     "gray_autoencoder": ["--set", "size=32", "--set", "skips=true", "--batch-size", "4", "--lr", "0.002"],
     "dsresnet": ["--set", "size=32", "--batch-size", "8", "--lr", "0.02"],
     "liae_ud": [
-        *("--set", "resolution=32", "--set", "ae_dims=16", "--set", "e_dims=8", "--set", "d_dims=8", "--set", "d_mask_dims=4"),
+        *("--set", "size=32", "--set", "ae_dims=16", "--set", "e_dims=8", "--set", "d_dims=8", "--set", "d_mask_dims=4"),
         *("--lr", "0.001", "--clip-norm", "1"),
     ],
 }

@@ -40,8 +40,8 @@ class Case:
 
 
 DRAWS = (4, 7, 8, 3)  # of weights
-SMALL_LIAE = {"resolution": 32, "ae_dims": 6, "e_dims": 3, "d_dims": 2, "d_mask_dims": 2}
-LIAE = {"resolution": 64, "ae_dims": 16, "e_dims": 8, "d_dims": 8, "d_mask_dims": 5}
+SMALL_LIAE = {"size": 32, "ae_dims": 6, "e_dims": 3, "d_dims": 2, "d_mask_dims": 2}
+LIAE = {"size": 64, "ae_dims": 16, "e_dims": 8, "d_dims": 8, "d_mask_dims": 5}
 
 
 def _gray(size: Any = 32, **arguments: Any) -> Case:
@@ -61,8 +61,8 @@ CASES = {
     "gray-full": _gray(skips=True, groups=2),
     "dsresnet": Case("dsresnet", partial(twins.DsResNet, 2), twins.dsresnet_loss, {"size": (64, 32), "width": 2}, batch=4),
     "dsresnet-full": Case("dsresnet", twins.DsResNet, twins.dsresnet_loss, {"size": 64}, batch=2, full=True),
-    "liae": Case("liae_ud", partial(twins.Liae, **SMALL_LIAE), twins.liae_loss(32), SMALL_LIAE, {"resolution": 32}),
-    "liae-wider": Case("liae_ud", partial(twins.Liae, **LIAE), twins.liae_loss(64), LIAE, {"resolution": 64}, full=True),
+    "liae": Case("liae_ud", partial(twins.Liae, **SMALL_LIAE), twins.liae_loss(32), SMALL_LIAE, {"size": 32}),
+    "liae-wider": Case("liae_ud", partial(twins.Liae, **LIAE), twins.liae_loss(64), LIAE, {"size": 64}, full=True),
 }
 
 

@@ -131,7 +131,7 @@ def test_names_are_pytorchs() -> None:
 
 
 def test_swap_shares_the_layers() -> None:
-    small = {"resolution": 32, "ae_dims": 4, "e_dims": 2, "d_dims": 2, "d_mask_dims": 2}
+    small = {"size": 32, "ae_dims": 4, "e_dims": 2, "d_dims": 2, "d_mask_dims": 2}
     model = models.liae_ud(**small)
     frozen = models.liae_ud(**small, warp=False)
     still = [name for layer in frozen.layers for name in [str(layer.name)] if not layer.trainable]
@@ -158,7 +158,7 @@ def test_objectives() -> None:
     assert [(kind, options.get("window"), options["weight"]) for kind, options in losses[:4]] == [
         ("DSSIM", 22, 5.0), ("DSSIM", 11, 5.0), ("MSE", None, 10.0), ("MSE", None, 10.0),
     ]  # fmt: skip
-    assert models.objective("liae_ud", resolution=128).losses[0] == (
+    assert models.objective("liae_ud", size=128).losses[0] == (
         "DSSIM", {"window": 11, "weight": 10.0, "output": 0, "mask": "src_weight"},
     )  # fmt: skip
 
@@ -170,7 +170,7 @@ def test_objectives() -> None:
         (lambda: models.dsresnet(size=(96, 100)), "multiples of 32, not 96x100"),
         (lambda: models.gray_autoencoder(size=40), "multiples of 16"),
         (lambda: models.gray_autoencoder(groups=5), "groups=5 must divide"),
-        (lambda: models.liae_ud(resolution=100), "multiple of 32"),
+        (lambda: models.liae_ud(size=100), "multiple of 32"),
         (lambda: models.liae_ud(inters=3), "inters must be 1 or 2"),
         (lambda: models.get("vgg"), "unknown model 'vgg'"),
         (lambda: models.objective("vgg"), "unknown model 'vgg'"),

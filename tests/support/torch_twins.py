@@ -195,15 +195,15 @@ def block_major(x: Tensor) -> Tensor:
 
 
 class Liae(Net):
-    def __init__(self, resolution: int, ae_dims: int, e_dims: int, d_dims: int, d_mask_dims: int) -> None:
+    def __init__(self, size: int, ae_dims: int, e_dims: int, d_dims: int, d_mask_dims: int) -> None:
         super().__init__()
-        self.low, self.code = resolution // 32, 2 * ae_dims
+        self.low, self.code = size // 32, 2 * ae_dims
         c = 3
         for i in range(4):
             self.add(f"encoder.conv{i + 1}", nn.Conv2d(c, e_dims << i, 5, 2, 2))
             c = e_dims << i
         for inter in ("inter_ab", "inter_b"):
-            self.add(f"{inter}.fc1", nn.Linear(c * (resolution // 16) ** 2, ae_dims))
+            self.add(f"{inter}.fc1", nn.Linear(c * (size // 16) ** 2, ae_dims))
             self.add(f"{inter}.fc2", nn.Linear(ae_dims, self.code * self.low**2))
             self.add(f"{inter}.conv", nn.Conv2d(self.code, 4 * self.code, 3, padding=1))
         for base, dims, scales in (("up", d_dims, (8, 4, 2)), ("mask_up", d_mask_dims, (8, 4, 2, 1))):

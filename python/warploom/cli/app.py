@@ -6,38 +6,94 @@ Errors a user can do something about are one sentence on stderr and exit code 2.
 import contextlib
 import os
 import sys
-from pathlib import Path
+import textwrap
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.panel import Panel
-from rich.table import Table
+from typer.core import TyperGroup
 
-from warploom import errors, models
-from warploom.ground.arrays import LARGEST, LARGEST_SEED
+from warploom import __version__, errors, models
+from warploom.cli.words import FIRST, FLAG, PANELS, complete_devices, complete_from, complete_models, complete_versions, whole
+from warploom.ground.arrays import LARGEST_SEED
+from warploom.ground.hardware import PRECISIONS
+from warploom.ground.tables import Column, draw, on_terminal, terminal_width
 from warploom.model import Model
-from warploom.models.saving import load_model
+from warploom.models.saving import is_saved, load_model
+
+
+class _Commands(TyperGroup):
+    """Lists the commands by their panels, in the order in which a person needs them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        def place(name: str) -> tuple[int, int]:
+            panel = getattr(self.commands[name], "rich_help_panel", None)
+            first = FIRST.index(name) if name in FIRST else len(FIRST)
+            return PANELS.index(panel) if panel in PANELS else len(PANELS), first
+
+        return sorted(self.commands, key=place)
+
 
 app = typer.Typer(
-    add_completion=False,
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
     help="Convolutional autoencoders on hand-written CUDA kernels, on the CPU, and on an emulated GPU.",
+    epilog="To begin: [bold]warploom train --limit 2000 --epochs 3[/bold]. Every command explains itself with --help.",
 )
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"warploom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of warploom.", **FLAG)
+    ] = False,
+) -> None:
+    """Convolutional autoencoders on hand-written CUDA kernels, on the CPU, and on an emulated GPU."""
+
+
 VersionOption = Annotated[
-    str, typer.Option("--version", help="Kernel version: auto, cpu, v1, v2, ... (see `warploom versions`).")
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, emulated or emulated:checked.")]
+    str,
+    typer.Option(
+        "--version", metavar="VERSION", autocompletion=complete_versions, rich_help_panel="Device",
+        help="Kernels: auto, cpu, v1, v2, ... (see `warploom versions`).",
+    ),
+]  # fmt: skip
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", autocompletion=complete_devices, rich_help_panel="Device",
+        help="auto, cpu, cuda, cuda:N, emulated or emulated:checked.",
+    ),
+]  # fmt: skip
 PrecisionOption = Annotated[
     str,
-    typer.Option("--precision", help="fp32, fp32-exact (no Winograd and its like), on tensor cores tf32, bf16, fp16 (v5, v7)."),
+    typer.Option(
+        "--precision", metavar="NAME", autocompletion=complete_from(PRECISIONS), rich_help_panel="Device",
+        help="fp32, fp32-exact (no Winograd and its like), on tensor cores tf32, bf16, fp16 (v5, v7).",
+    ),
+]  # fmt: skip
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", autocompletion=complete_models,
+        help="A model's name (see `warploom models`), its .safetensors file, or the folder of a run.",
+    ),
+]  # fmt: skip
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", **FLAG)]
+BatchOption = Annotated[
+    int | None, typer.Option("--batch-size", metavar="N", callback=whole(), help="Images in a step; default: the model's own.")
 ]
-ModelArgument = Annotated[str, typer.Argument(help="A model's name, or a .safetensors file of one.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-BatchOption = Annotated[int, typer.Option("--batch-size", min=1, max=LARGEST, help="Images in a step.")]
-SEED: dict[str, Any] = {"min": 0, "max": LARGEST_SEED}
+SEED: dict[str, Any] = {"metavar": "N", "callback": whole(0, LARGEST_SEED)}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(error, "format_message"):  # typer's usage errors, whichever click they come from
             text = str(error.format_message())
             if text:
-                return _fail(f"{text.rstrip('.')}; see warploom --help")
+                where = getattr(getattr(error, "ctx", None), "command_path", "warploom")
+                return _fail(f"{text.rstrip('.')}; see {where} --help")
             return 2
         raise
 
@@ -90,7 +147,10 @@ def _fail(message: str, code: int = 2) -> int:
         sys.stdout.flush()
     except OSError:
         _drop_stdout()
-    print(f"warploom: {'error: ' if code == 2 else ''}{message}", file=sys.stderr, flush=True)
+    text = f"warploom: {'error: ' if code == 2 else ''}{message}"
+    if sys.stderr.isatty():  # a terminal by itself breaks lines inside words
+        text = _wrapped(text)
+    print(text, file=sys.stderr, flush=True)
     return code
 
 
@@ -103,17 +163,26 @@ def shout(note: str) -> None:
     print("!" * 100, text, "!" * 100, sep="\n", file=sys.stderr, flush=True)
 
 
-def table(title: str, columns: list[str], rows: list[list[str]], right: int = 99) -> None:
+def table(title: str, columns: Sequence[str | Column], rows: list[list[str]], right: int = 99, notes: Sequence[str] = ()) -> None:
     """A table on stdout; columns from number `right` on are aligned to the right."""
-    drawn = Table(header_style="bold")
-    for i, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if i >= right else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*row)
-    console = Console() if Console().is_terminal else Console(width=160)
-    console.print(title, style="bold", highlight=False)
-    console.print(drawn)
+    draw(sys.stdout, title, columns, rows, left=right, notes=notes, color=on_terminal())
+
+
+def say(sentence: str) -> None:
+    """A sentence on stdout, broken between words where it is longer than the terminal is wide."""
+    print(_wrapped(sentence) if on_terminal() else sentence)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, terminal_width(), break_long_words=False, break_on_hyphens=False)
 
 
 def load_network(name: str) -> Model:
-    return load_model(name) if name.endswith(".safetensors") or Path(name).is_file() else models.get(name)
+    return load_model(name) if is_saved(name) else models.get(name)
+
+
+def own_batch_size(network: Model, given: int | None) -> int:
+    """What was given, else the batch size that the model of that name is trained with."""
+    if given is not None:
+        return given
+    return models.objective(network.name).batch_size if network.name in models.BY_NAME else network.batch_size

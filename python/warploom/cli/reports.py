@@ -12,11 +12,13 @@ from warploom.cli.app import (
     VersionOption,
     app,
     load_network,
+    own_batch_size,
     table,
 )
+from warploom.cli.words import EXPLAIN, KERNELS
 from warploom.engine import Engine
 from warploom.ground import hardware
-from warploom.ground.tables import bytes_text
+from warploom.ground.tables import Column, bytes_text
 from warploom.model import Model, planned
 
 
@@ -25,7 +27,7 @@ def _plan(model: Model, version: str, device: str, batch_size: int, precision: s
     return planned(model, hardware.resolve(version, device, kernels_first=True, precision=precision), batch_size, precision)
 
 
-@app.command()
+@app.command(rich_help_panel=KERNELS)
 def devices(as_json: JsonOption = False) -> None:
     """What can compute here, and why something cannot."""
     rows = hardware.devices()
@@ -34,7 +36,7 @@ def devices(as_json: JsonOption = False) -> None:
         return
     table(
         "devices",
-        ["device", "usable", "what it is, or why not", "memory", "versions"],
+        ["device", "usable", Column("what it is, or why not", wrap=True), "memory", Column("versions", wrap=True)],
         [
             [
                 row["name"],
@@ -48,7 +50,7 @@ def devices(as_json: JsonOption = False) -> None:
     )
 
 
-@app.command()
+@app.command(rich_help_panel=KERNELS)
 def versions(as_json: JsonOption = False) -> None:
     """The kernel versions of this build, and where they run."""
     rows = hardware.versions()
@@ -57,15 +59,15 @@ def versions(as_json: JsonOption = False) -> None:
         return
     table(
         "versions",
-        ["version", "what it is", "layout", "runs here on"],
+        ["version", Column("what it is", wrap=True), "layout", Column("runs here on", wrap=True)],
         [[row["name"], row["summary"], row["layout"], ", ".join(row["devices"]) or row["why"]] for row in rows],
     )
 
 
-@app.command()
+@app.command(rich_help_panel=EXPLAIN)
 def memory(
     model: ModelArgument = "cifar10_autoencoder",
-    batch_size: BatchOption = 64,
+    batch_size: BatchOption = None,
     version: VersionOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
@@ -73,36 +75,41 @@ def memory(
 ) -> None:
     """Bytes a training step needs, by category, from the plan: nothing is allocated."""
     network = load_network(model)
+    batch_size = own_batch_size(network, batch_size)
     engine = _plan(network, version, device, batch_size, precision)
     report = engine.memory(batch_size)
     if as_json:
         print(json.dumps(report, indent=2))
         return
     order = [key for key in report if not key.startswith("total")] + [key for key in report if key.startswith("total")]
-    title = f"{network.name}, batch {batch_size}, version {engine.version} on {engine.device}: memory of a training step"
+    title = f"{network.name}, batch {batch_size}, {hardware.place(engine.version, engine.device)}: memory of a training step"
     rows = [[key.replace("_", " "), f"{report[key]:,}", bytes_text(report[key])] for key in order]
     table(title, ["category", "bytes", ""], rows, 1)
 
 
-@app.command()
+@app.command(rich_help_panel=KERNELS)
 def explain(
     model: ModelArgument = "cifar10_autoencoder",
-    batch_size: BatchOption = 64,
+    batch_size: BatchOption = None,
     version: VersionOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
     as_json: JsonOption = False,
 ) -> None:
-    """The steps of a training step in order: kernel entry and algorithm, what was fused, which fusions were refused and why."""
+    """The kernel calls of a training step in order: entry and algorithm, what was fused, what was not and why."""
     network = load_network(model)
+    batch_size = own_batch_size(network, batch_size)
     engine = _plan(network, version, device, batch_size, precision)
     steps, refusals = engine.explain(batch_size), engine.refusals(batch_size)
     if as_json:
         print(json.dumps({"steps": steps, "refusals": refusals}, indent=2))
         return
     table(
-        f"{network.name}, batch {batch_size}, version {engine.version} on {engine.device}: plan of a training step",
-        ["#", "layer", "pass", "entry", "algorithm", "fused", "workspace", "bytes touched"],
+        f"{network.name}, batch {batch_size}, {hardware.place(engine.version, engine.device)}: plan of a training step",
+        [
+            Column("#", right=True), "layer", Column("pass", spare=3), "entry", Column("algorithm", wrap=True),
+            Column("fused", wrap=True), Column("workspace", spare=2), Column("bytes\ntouched", spare=1),
+        ],
         [
             [
                 str(i),
@@ -117,7 +124,7 @@ def explain(
             for i, step in enumerate(steps)
         ],
         6,
-    )
+    )  # fmt: skip
     for refusal in refusals:
         print(f"refused: {refusal}")
 

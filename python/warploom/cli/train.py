@@ -4,20 +4,24 @@ import shlex
 import signal
 import sys
 import warnings
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
-from warploom import errors, metrics, models, optim
+from warploom import errors, metrics, optim
 from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, shout
+from warploom.cli.words import FLAG, TRAIN, complete_from, complete_models, whole
 from warploom.data.tasks import TaskData
 from warploom.ground import hardware
-from warploom.ground.arrays import LARGEST
+from warploom.ground.atomic import expanded
 from warploom.model import Model
+from warploom.models.saving import is_saved
 from warploom.optim.schedules import BY_NAME as SCHEDULES
 from warploom.optim.schedules import Schedule
-from warploom.runs.recipe import RunConfig, absolute, named, parse_arguments
+from warploom.runs.guards import Best, make_guards
+from warploom.runs.recipe import RunConfig, absolute, named, parse_arguments, parse_size
 from warploom.runs.run import Recorder, RunFolder, finish, prepare
 from warploom.runs.scores import Scores
 
@@ -34,65 +38,133 @@ def _compile(model: Model, config: RunConfig) -> None:
         shout(model.engine.note)
 
 
-def _number(name: str, text: str) -> Any:
+_MODEL, _DATA, _OPTIMISATION, _RUN = "Model", "Data", "Optimisation", "Run"  # panels of --help
+
+
+def _option(panel: str, *names: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+def _number(name: str, text: str, metavar: str = "X", **more: Any) -> Any:
     """An option that, left out, has the model's own value."""
-    return typer.Option(name, help=f"{text} Default: the model's.", show_default=False)
+    return _option(_OPTIMISATION, name, help=f"{text} Default: the model's.", show_default=False, metavar=metavar, **more)
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def train(
     context: typer.Context,
-    version: VersionOption = "auto",
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = RunConfig.precision,
-    model: Annotated[str, typer.Option("--model", help=f"One of: {', '.join(models.BY_NAME)}.")] = RunConfig.model,
+    model: Annotated[
+        str,
+        _option(
+            _MODEL,
+            "--model",
+            metavar="MODEL",
+            autocompletion=complete_models,
+            help="A model's name (see `warploom models`); to train one further its .safetensors file or its run's folder.",
+        ),
+    ] = RunConfig.model,
     preset: Annotated[
         str | None,
-        typer.Option(
+        _option(
+            _MODEL,
             "--preset",
+            metavar="NAME",
             help="Another recipe than the specification's, such as sharp: optimizer, schedule, batch, epochs and start of the "
             "weights. What is given beside it goes before it.",
             show_default=False,
         ),
     ] = None,
+    size: Annotated[
+        str | None, _option(_MODEL, "--size", metavar="N", help="Side of the images, or HxW. Default: the model's.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="An argument of the model, such as size=96 or skips=true; again for more."
+        _option(
+            _MODEL,
+            "--set",
+            metavar="KEY=VALUE",
+            help="An argument of the model, such as skips=true; again for more. `warploom models` lists them.",
         ),
     ] = None,
     data: Annotated[
         str,
-        typer.Option(
-            "--data", help="auto, cifar10, patches, a folder in the model's layout (docs/data.md), a .npy or .npz file."
+        _option(
+            _DATA,
+            "--data",
+            metavar="DATA",
+            help="auto, cifar10, patches, a folder in the model's layout (docs/data.md), a .npy or .npz file.",
         ),
     ] = RunConfig.data,
-    data_dir: Annotated[str | None, typer.Option("--data-dir", help="Folder with CIFAR-10, binary or Python layout.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, max=LARGEST, help="Passes over the training samples.")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1, max=LARGEST, help="Samples in a step.")] = None,
+    data_dir: Annotated[
+        str | None, _option(_DATA, "--data-dir", metavar="FOLDER", help="Where CIFAR-10 is, in binary or Python layout.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        _option(
+            _DATA,
+            "--limit",
+            metavar="N",
+            callback=whole(),
+            help="Only the first N training samples, and no more for testing.",
+        ),
+    ] = None,
+    limit_test: Annotated[
+        int | None, _option(_DATA, "--limit-test", metavar="N", callback=whole(), help="Only the first N test samples.")
+    ] = None,
+    skip_bad: Annotated[bool, _option(_DATA, "--skip-bad", help="Leave out image files that cannot be read.", **FLAG)] = False,
+    epochs: Annotated[int | None, _number("--epochs", "Passes over the training samples.", "N", callback=whole())] = None,
+    batch_size: Annotated[int | None, _number("--batch-size", "Samples in a step.", "N", callback=whole())] = None,
+    optimizer: Annotated[
+        str | None,
+        _number("--optimizer", f"One of: {', '.join(optim.BY_NAME)}.", "NAME", autocompletion=complete_from(optim.BY_NAME)),
+    ] = None,
     lr: Annotated[float | None, _number("--lr", "Learning rate.")] = None,
-    optimizer: Annotated[str | None, _number("--optimizer", f"One of: {', '.join(optim.BY_NAME)}.")] = None,
     momentum: Annotated[float | None, _number("--momentum", "Momentum of SGD and RMSprop.")] = None,
     weight_decay: Annotated[float | None, _number("--weight-decay", "Weight decay, as PyTorch's optimizers have it.")] = None,
     clip_norm: Annotated[float | None, _number("--clip-norm", "Largest norm of all gradients together; 0: off.")] = None,
     schedule: Annotated[
         str | None,
         _number(
-            "--schedule", f"none, or one of {', '.join(SCHEDULES)}: cosine:warmup=2, or warmup:length=500+step:step_size=10."
+            "--schedule",
+            f"none, or {', '.join(SCHEDULES)}, with arguments: cosine:warmup=2; several joined: "
+            "warmup:length=500+step:step_size=10.",
+            "NAME",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", **SEED, help="Same seed, same bits.")] = RunConfig.seed,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Use only the first N training and test samples.")] = None,
-    out: Annotated[str | None, typer.Option("--out", help="Folder of the run; default runs/<model>-<time>.")] = None,
-    resume: Annotated[str | None, typer.Option("--resume", help="Go on with the run in this folder.")] = None,
+    patience: Annotated[
+        int | None,
+        _option(
+            _OPTIMISATION,
+            "--patience",
+            metavar="N",
+            callback=whole(),
+            help="Stop when the test loss has not fallen for N epochs.",
+        ),
+    ] = None,
+    seed: Annotated[int, _option(_OPTIMISATION, "--seed", help="Same seed, same bits.", **SEED)] = RunConfig.seed,
+    version: VersionOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = RunConfig.precision,
+    out: Annotated[
+        str | None, _option(_RUN, "--out", metavar="FOLDER", help="Folder of the run; default runs/<model>-<time>.")
+    ] = None,
+    keep_best: Annotated[
+        bool,
+        _option(_RUN, "--keep-best", help="Also keep the weights of the best epoch (best.safetensors).", **FLAG),
+    ] = False,
+    resume: Annotated[str | None, _option(_RUN, "--resume", metavar="FOLDER", help="Go on with the run in this folder.")] = None,
 ) -> int:
     """Train a model; the run goes into a folder of its own."""
+    arguments = parse_arguments(settings or [])
+    if size is not None:
+        arguments["size"] = parse_size(size)
     config = RunConfig(
-        model=model, preset=preset, arguments=parse_arguments(settings or []), data=data,
+        model=str(expanded(model).absolute()) if is_saved(expanded(model)) else model, preset=preset, arguments=arguments,
+        data=data,
         data_dir=None if data_dir is None else absolute(data_dir, "--data-dir"),
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, schedule=schedule, seed=seed, limit=limit, version=version, device=device,
-        precision=precision,
+        precision=precision, limit_test=limit_test, skip_bad=skip_bad, patience=patience, keep_best=keep_best,
     )  # fmt: skip
     if config.data not in ("auto", "cifar10", "patches"):
         config.data = absolute(config.data, "--data")
@@ -102,22 +174,25 @@ def train(
         folder = RunFolder(named(resume, "--resume"))
         config = _resumed(folder, config, context)
     else:
-        folder = RunFolder.fresh(out if out is None else named(out, "--out"), config.model)
+        folder = RunFolder.fresh(out if out is None else named(out, "--out"), config.title)
     return _train(config, folder, resume=resume is not None)
 
 
-_MAY_CHANGE = {"epochs", "device", "version", "data_dir"}  # when a run goes on
+_MAY_CHANGE = {"epochs", "device", "version", "data_dir", "patience", "keep_best"}  # when a run goes on
 
 
 def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> RunConfig:
     """The run's own configuration, with what was given on this command line and may change."""
     config = folder.read_config()
+    if is_saved(config.model) and not Path(config.model).exists() and folder.model_path.is_file():
+        config.model = str(folder.model_path)  # the file it began with is gone; the network is the same
     for name in vars(asked):
-        source = context.get_parameter_source({"arguments": "settings"}.get(name, name))
-        if source is None or source.name != "COMMANDLINE" or getattr(asked, name) == getattr(config, name):
+        sources = [context.get_parameter_source(n) for n in (("settings", "size") if name == "arguments" else (name,))]
+        given = any(source is not None and source.name == "COMMANDLINE" for source in sources)
+        if not given or getattr(asked, name) == getattr(config, name):
             continue
         if name not in _MAY_CHANGE:
-            option = {"arguments": "--set"}.get(name, f"--{name.replace('_', '-')}")
+            option = {"arguments": "--set or --size"}.get(name, f"--{name.replace('_', '-')}")
             raise errors.ArgumentError(
                 f"{option} cannot change when a run goes on (it has {getattr(config, name)}): leave it out"
             )
@@ -133,18 +208,13 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
     model = config.make_model()
     if hint:
         print(hint)
-    samples = config.load_data(model)
+    samples = config.load_data(model)  # before anything is allocated
     for note in samples.notes:
         if note.startswith(("training on patches instead", "no --data given")):
             shout(note)
         else:
             print(note)
     assert config.batch_size is not None
-    if config.batch_size > len(samples.train):
-        raise errors.DataError(
-            f"the batch size {config.batch_size} is larger than the data set of {len(samples.train)} images: use --batch-size "
-            f"{len(samples.train)} or less"
-        )
     _compile(model, config)
     with folder.held():
         return _run(config, folder, samples, model, schedule, resume=resume)
@@ -156,12 +226,13 @@ def _run(
     assert config.epochs is not None
     start = prepare(folder, config, samples, model, schedule, resume=resume)
     print(
-        f"{config.model}: {model.count_parameters():,} parameters; {len(samples.train):,} training and {len(samples.test):,} "
-        f"test samples; version {model.version} on {model.device}; run folder {folder.path}",
+        f"{config.title}: {model.count_parameters():,} parameters; {len(samples.train):,} training and {len(samples.test):,} "
+        f"test samples; {hardware.place(model.version, model.device)}; run folder {folder.path}",
         flush=True,
     )
     if start.epoch or start.batch:
         print(f"going on after epoch {start.epoch}" + (f", batch {start.batch}" if start.batch else ""), flush=True)
+    guards = make_guards(folder, config)
     with _Signals(model) as signals:
         try:
             model.fit(
@@ -169,7 +240,7 @@ def _run(
                 samples.train.y,
                 epochs=config.epochs,
                 validation_data=(samples.test.x, samples.test.y),
-                callbacks=[*([schedule] if schedule is not None else []), Scores(model, samples), Recorder(folder, schedule)],
+                callbacks=[*([schedule] if schedule else []), Scores(model, samples), *guards, Recorder(folder, schedule)],
                 verbose=True,
                 start=start,
             )
@@ -181,6 +252,11 @@ def _run(
             model.settle()
         finish(folder, model, samples, config, schedule)
     _closing_words(folder, model)
+    for guard in guards:
+        if isinstance(guard, Best):
+            print(f"the best epoch was {guard.epoch} (test loss {guard.best:.6f}): {folder.path / Best.FILE}")
+        elif guard.stopped_epoch is not None:
+            print(f"stopped early: the test loss was lowest after epoch {guard.best_epoch + 1}")
     if signals.received:
         if model.progress.epoch < config.epochs:
             print(f"stopped; go on with: warploom train --resume {shlex.quote(str(folder.path))}", file=sys.stderr, flush=True)
@@ -196,7 +272,7 @@ def _closing_words(folder: RunFolder, model: Model) -> None:
         for label, value in rows[-1].get("test_losses", {}).items():
             print(f"  {label:<24} {value:.6f}")
     if model.engine.note:
-        shout(model.engine.note)
+        print(f"note: this ran with {hardware.place(model.version, model.device)}, as said at the start", file=sys.stderr)
     print(f"written to {folder.path}: {', '.join(sorted(p.name for p in folder.path.iterdir() if not p.name.startswith('.')))}")
 
 

@@ -12,11 +12,11 @@ _TRAIN_KEYS, _TEST_KEYS = ("train", "x_train", "images"), ("test", "x_test")
 _TEST_SHARE = 10
 
 
-def load(path: Path, shape: Shape) -> Dataset:
+def load(path: Path, shape: Shape, *, split: float | None = None) -> Dataset:
     """uint8, or float32 in [0, 1]; NCHW or NHWC, told apart by the shape (C, H, W) the model takes.
 
     .npz: "train" (or "x_train", "images") and, if it has one, "test" (or "x_test"); an archive of one array is that array. Where
-    there is no test part, the last tenth is kept for it.
+    there is no test part, the last tenth (or the share `split`) is kept for it; split=0 keeps all together.
     """
     arrays = _arrays(path)
     train: Array | None
@@ -30,11 +30,18 @@ def load(path: Path, shape: Shape) -> Dataset:
         found = f"the arrays {', '.join(arrays)}" if arrays else "no arrays"
         raise DataError(f"{path} holds {found}; expected one named train (or x_train, images)")
     images = check_values(to_nchw(train, shape, str(path)), str(path))
-    if test is not None:
+    if test is not None and split is None:
         return Dataset(path.stem, images, check_values(to_nchw(test, shape, f"{path} (test)"), f"{path} (test)"))
+    if test is not None:
+        images = np.concatenate([images, check_values(to_nchw(test, shape, f"{path} (test)"), f"{path} (test)")])
+    share = 1.0 / _TEST_SHARE if split is None else split
+    if not 0.0 <= share < 1.0:
+        raise DataError(f"split must be at least 0 and less than 1, not {share:g}: it is the share that is for testing")
+    if not share:
+        return Dataset(path.stem, images, images[:0], notes=[f"{path.name}: {len(images):,} images"])
     if len(images) < 2:
         raise DataError(f"{path} holds {len(images)} image(s); expected at least 2, one of them for testing")
-    kept = max(1, len(images) // _TEST_SHARE)
+    kept = max(1, len(images) // _TEST_SHARE if split is None else round(share * len(images)))
     note = f"{path.name}: the last {kept:,} of {len(images):,} images are for testing"
     return Dataset(path.stem, images[:-kept], images[-kept:], notes=[note])
 

@@ -11,7 +11,7 @@ from warploom.ground.array_types import Array
 from warploom.ground.lazy import Lazy
 
 
-@dataclass
+@dataclass(repr=False)
 class Dataset:
     """Images for training and for testing: NCHW, uint8 or float32 in [0, 1]."""
 
@@ -21,18 +21,47 @@ class Dataset:
     train_labels: Array | None = None
     test_labels: Array | None = None
     notes: list[str] = field(default_factory=list)  # sentences a user should read
+    train_files: list[str] = field(default_factory=list)  # of a folder: the file of every image, from the folder on
+    test_files: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)  # the names of the labels
 
-    def limited(self, limit: int | None) -> "Dataset":
-        """The first `limit` images of each part."""
-        if limit is None:
+    @property
+    def images(self) -> Array:
+        """All of them: those for training, then those for testing."""
+        return np.concatenate([self.train, self.test]) if len(self.test) else self.train
+
+    @property
+    def labels(self) -> Array | None:
+        """Of `images`: class numbers, or None."""
+        if self.train_labels is None or self.test_labels is None:
+            return self.train_labels
+        return np.concatenate([self.train_labels, self.test_labels])
+
+    @property
+    def files(self) -> list[str]:
+        """Of `images`, where they come from a folder."""
+        return [*self.train_files, *self.test_files]
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.train.shape[1:]))
+        parts = [f"{len(self.train):,} training and {len(self.test):,} test images of {shape}, {self.train.dtype}"]
+        if self.train_labels is not None:
+            parts.append(f"{len(self.classes)} classes" if self.classes else "with labels")
+        return f"<Dataset {self.name!r}: {'; '.join([*parts, *self.notes])}>"
+
+    def limited(self, limit: int | None, test_limit: int | None = None) -> "Dataset":
+        """The first `limit` images for training and the first `test_limit` for testing (None: as many as for training)."""
+        if limit is None and test_limit is None:
             return self
+        test = limit if test_limit is None else test_limit
 
-        def cut(a: Array | None) -> Array | None:
-            return a if a is None else a[:limit]
+        def cut(a: Array | None, count: int | None) -> Array | None:
+            return a if a is None else a[:count]
 
         return Dataset(
-            self.name, self.train[:limit], self.test[:limit], cut(self.train_labels), cut(self.test_labels), self.notes
-        )
+            self.name, self.train[:limit], self.test[:test], cut(self.train_labels, limit), cut(self.test_labels, test),
+            self.notes, self.train_files[:limit], self.test_files[:test], self.classes,
+        )  # fmt: skip
 
     def fingerprint(self) -> str:
         """Changes with the shape or any byte of the training images: tells whether a run goes on with the data it began with."""

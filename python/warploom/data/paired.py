@@ -7,13 +7,13 @@ faces          src/  dst/  [src_mask/  dst_mask/]   the two people need not have
 Sub-folders train and test, each with those in it, are what they say; without them every tenth sample is for testing.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from warploom.data.folder import images_in, upright
+from warploom.data.folder import images_in, listed, no_bad, read_each, unreadable, upright
 from warploom.errors import DataError
 from warploom.ground.array_types import Array
 
@@ -48,8 +48,13 @@ LAYOUTS: dict[str, tuple[Part, ...]] = {
 }
 
 
-def load(kind: str, folder: Path, height: int, width: int, classes: int = 0) -> tuple[dict[str, Array], dict[str, Array]]:
-    """(training, test) arrays by the name of their sub-folder: uint8 [N, C, H, W]; labels int16 [N, H, W]."""
+def load(
+    kind: str, folder: Path, height: int, width: int, classes: int = 0, *, skip_bad: bool = False, notes: list[str] | None = None
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """(training, test) arrays by the name of their sub-folder: uint8 [N, C, H, W]; labels int16 [N, H, W].
+
+    skip_bad: samples of which a file cannot be used are left out, and named in `notes`; else one error names all such files.
+    """
     if (folder / "train").is_dir() and (folder / "test").is_dir():
         files = [_files(kind, folder / part) for part in ("train", "test")]
     else:
@@ -64,7 +69,7 @@ def load(kind: str, folder: Path, height: int, width: int, classes: int = 0) -> 
             chosen = set(range(_TEST_EVERY - 1, len(paths), _TEST_EVERY)) or {len(paths) - 1}
             files[0][name] = [p for i, p in enumerate(paths) if i not in chosen]
             files[1][name] = [p for i, p in enumerate(paths) if i in chosen]
-    training, testing = (_read_all(kind, part, height, width, classes) for part in files)
+    training, testing = (_read_all(kind, part, height, width, classes, skip_bad, notes) for part in files)
     return training, testing
 
 
@@ -101,26 +106,59 @@ def _compare(folder: Path, part: Part, own: dict[str, Path], partners: dict[str,
             raise DataError(f"{folder / place} has no partner for {names}{more}: add files of the same names, or remove these")
 
 
-def _read_all(kind: str, files: dict[str, list[Path]], height: int, width: int, classes: int) -> dict[str, Array]:
+Read = tuple[Array, tuple[int, int]]  # pixels, and the file's own (width, height)
+
+
+def _read_all(
+    kind: str, files: dict[str, list[Path]], height: int, width: int, classes: int, skip_bad: bool, notes: list[str] | None
+) -> dict[str, Array]:
+    found: dict[str, list[Read | DataError]] = {}
+    for part in LAYOUTS[kind]:
+        if part.name not in files:
+            continue
+
+        def read(path: Path, mode: str = part.mode) -> Read:
+            return _read(path, mode, height, width, classes)
+
+        found[part.name] = read_each(files[part.name], read)
+        if part.partner:
+            found[part.name] = _of_one_size(part, files, found[part.name], found[part.partner])
+    errors = [r for results in found.values() for r in results if isinstance(r, DataError)]
+    if errors and not skip_bad:
+        no_bad(errors)
     arrays: dict[str, Array] = {}
-    sizes: dict[str, list[tuple[int, int]]] = {}
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
-        for part in LAYOUTS[kind]:
-            if part.name not in files:
-                continue
-            paths = files[part.name]
-
-            def read(path: Path, mode: str = part.mode) -> tuple[Array, tuple[int, int]]:
-                return _read(path, mode, height, width, classes)
-
-            read_ones = list(pool.map(read, paths))
-            sizes[part.name] = [size for _, size in read_ones]
-            if part.partner:
-                for path, other, a, b in zip(paths, files[part.partner], sizes[part.name], sizes[part.partner], strict=True):
-                    if a != b:
-                        raise DataError(f"{path} has {a[0]}x{a[1]} pixels, but its partner {other} has {b[0]}x{b[1]}")
-            arrays[part.name] = np.stack([pixels for pixels, _ in read_ones])
+    for names in _partners(kind, files):
+        good = [all(not isinstance(r, DataError) for r in group) for group in zip(*(found[n] for n in names), strict=True)]
+        if not any(good):
+            no_bad(errors, skippable=False)
+        bad = [files[names[0]][i].stem for i, fine in enumerate(good) if not fine]
+        if bad and notes is not None:
+            notes.append(f"{len(bad)} sample{'s' if len(bad) > 1 else ''} of {names[0]} left out: {listed(bad)} cannot be used")
+        for name in names:
+            kept = [r for r, fine in zip(found[name], good, strict=True) if fine]
+            arrays[name] = np.stack([r[0] for r in kept if not isinstance(r, DataError)])
     return arrays
+
+
+def _partners(kind: str, files: dict[str, list[Path]]) -> list[list[str]]:
+    """The parts that belong together, sample by sample, each group's own first."""
+    groups: dict[str, list[str]] = {}
+    for part in LAYOUTS[kind]:
+        if part.name in files:
+            groups.setdefault(part.partner or part.name, []).append(part.name)
+    return list(groups.values())
+
+
+def _of_one_size(
+    part: Part, files: dict[str, list[Path]], own: Sequence[Read | DataError], partners: Sequence[Read | DataError]
+) -> list[Read | DataError]:
+    """The same, with an error in place of what has other sides than its partner."""
+    checked: list[Read | DataError] = []
+    for path, other, a, b in zip(files[part.name], files[part.partner], own, partners, strict=True):
+        if not isinstance(a, DataError) and not isinstance(b, DataError) and a[1] != b[1]:
+            a = DataError(f"{path} has {a[1][0]}x{a[1][1]} pixels, but its partner {other} has {b[1][0]}x{b[1][1]}")
+        checked.append(a)
+    return checked
 
 
 def _read(path: Path, mode: str, height: int, width: int, classes: int) -> tuple[Array, tuple[int, int]]:
@@ -141,9 +179,7 @@ def _read(path: Path, mode: str, height: int, width: int, classes: int) -> tuple
                 fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
             pixels = np.asarray(fitted)
     except Exception as error:  # Pillow's decoders raise many kinds
-        raise DataError(
-            f"{path} ({path.stat().st_size:,} bytes) cannot be read as an image ({error}); remove or replace it"
-        ) from error
+        raise DataError(unreadable(path, error)) from error
     if mode == "labels":
         if found not in _LABEL_MODES:
             raise DataError(f"{path} is an image of mode {found}; a label map holds one class number a pixel: grey or palette")

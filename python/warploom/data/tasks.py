@@ -24,6 +24,7 @@ from warploom.ground.lazy import Cycled, Head, Lazy, Normalized
 
 KINDS = ("images", *paired.LAYOUTS)
 SYNTHETIC = 400  # training samples made where no data are given
+_SIZING = "--size trains at another size, such as --size 128"
 _HALF = (128 / 255,)  # mean and deviation that take [0, 255] to [-1, 1)
 _STATISTICS = {  # of the specifications' data: mean and deviation per channel
     "bg": ((0.40086, 0.46599, 0.53281), (0.25451, 0.24249, 0.23615)),
@@ -58,11 +59,11 @@ class TaskData:
     test: Samples
     notes: list[str] = field(default_factory=list)  # sentences a user should read
 
-    def limited(self, limit: int | None) -> "TaskData":
-        """The first `limit` samples of each part."""
-        if limit is None:
-            return self
-        return TaskData(self.name, self.kind, self.train.head(limit), self.test.head(limit), self.notes)
+    def limited(self, limit: int | None, test_limit: int | None = None) -> "TaskData":
+        """The first `limit` samples for training and the first `test_limit` for testing (None: as many as for training)."""
+        test = limit if test_limit is None else test_limit
+        train = self.train if limit is None else self.train.head(limit)
+        return TaskData(self.name, self.kind, train, self.test if test is None else self.test.head(test), self.notes)
 
     def fingerprint(self) -> str:
         return fingerprint([*self.train.x, *(self.train.y or [])])
@@ -83,20 +84,24 @@ def load(
     seed: int = 0,
     limit: int | None = None,
     warp: bool = True,
+    test_limit: int | None = None,
+    skip_bad: bool = False,
 ) -> TaskData:
     """Data of that kind for a model whose inputs have that shape. source: "auto", or what data.load() takes, or a folder.
 
     targets: the names of the target arrays of "faces", in order. classes: of "segmentation". warp: the training inputs
-    of "faces".
+    of "faces". limit, test_limit: as TaskData.limited() takes them. skip_bad: leaves out files that cannot be read.
     """
     if kind not in KINDS:
         raise ArgumentError(f"unknown kind of data {kind!r}; expected one of {', '.join(KINDS)}")
     if kind == "images" and (source not in ("auto", "patches") or tuple(shape) == (3, 32, 32)):
-        return of_images(data.load(source, data_dir=data_dir, shape=shape, seed=seed)).limited(limit)
+        loaded = data.load(source, data_dir=data_dir, shape=shape, seed=seed, skip_bad=skip_bad, sizing=_SIZING)
+        return of_images(loaded).limited(limit, test_limit)
     if data_dir is not None:
         raise DataError(
             f"--data-dir is where CIFAR-10 is, but this model takes {kind} of {'x'.join(map(str, shape))}: use --data"
         )
+    notes: list[str]
     if kind == "images" or source == "auto":
         if kind == "segmentation" and classes <= len(synthetic.SHAPES):
             raise ArgumentError(
@@ -116,15 +121,16 @@ def load(
         if not folder.is_dir():
             known = ", ".join(f"{p.name}/" for p in paired.LAYOUTS[kind])
             raise DataError(f"there is no folder {source!r}; this model takes auto, or a folder with {known} (see docs/data.md)")
-        training, testing = paired.load(kind, folder, shape[1], shape[2], classes)
+        notes = []
+        training, testing = paired.load(kind, folder, shape[1], shape[2], classes, skip_bad=skip_bad, notes=notes)
         name = folder.resolve().name
         count = len(next(iter(training.values()))), len(next(iter(testing.values())))
-        notes = [f"{folder}: {count[0]:,} samples for training, {count[1]:,} for testing"]
+        notes.insert(0, f"{folder}: {count[0]:,} samples for training, {count[1]:,} for testing")
     if kind == "segmentation" and classes <= paired.IGNORED:
         for arrays in (training, testing):
             arrays["labels"] = np.where(arrays["labels"] == paired.IGNORED, np.int16(-100), arrays["labels"])
     parts = [_samples(kind, arrays, targets, seed, bent) for arrays, bent in ((training, warp), (testing, False))]
-    return TaskData(name, kind, parts[0], parts[1], notes).limited(limit)
+    return TaskData(name, kind, parts[0], parts[1], notes).limited(limit, test_limit)
 
 
 def _synthetic(kind: str, shape: Shape, count: int, seed: int) -> tuple[dict[str, Array], dict[str, Array]]:

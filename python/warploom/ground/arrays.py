@@ -30,8 +30,29 @@ def as_array(value: object, what: str) -> Array:
     if placed is not None:
         return on_host(placed, what)
     if hasattr(value, "__array__") or hasattr(value, "__array_interface__"):
-        return np.asarray(value)
-    raise DTypeError(f"{what} must be a NumPy array, not {type(value).__name__}")
+        try:
+            return np.asarray(value)
+        except (RuntimeError, TypeError) as error:  # a tensor of PyTorch with a gradient, or on a device not known here
+            hint = f": pass {what}.detach()" if getattr(value, "requires_grad", False) else ""
+            raise DTypeError(f"{what} of type {type(value).__name__} gives no array ({error}){hint}") from None
+    raise DTypeError(f"{what} must be a NumPy array, not {_named(value)}")
+
+
+def _named(value: object) -> str:
+    """What it is, and for what people often pass, how its arrays are had."""
+    kind = type(value).__name__
+    if isinstance(value, (str, bytes)) or hasattr(value, "__fspath__"):
+        return f"{kind}: load the images first (warploom.data.load takes a folder or a file)"
+    if isinstance(value, (list, tuple)):
+        return f"{kind}: stack it with numpy.stack(...)"
+    if hasattr(value, "iloc"):
+        return f"{kind}: take its numbers with .to_numpy()"
+    if hasattr(value, "__iter__") and (hasattr(value, "dataset") or hasattr(value, "__next__") or hasattr(value, "batch_size")):
+        return (
+            f"{kind}: collect its batches into one array (numpy.concatenate), call train_step() on each, or derive from "
+            "warploom.data.Lazy, whose rows are computed while the device works"
+        )
+    return kind
 
 
 def float32(value: object, what: str, rank: int | None = None) -> Floats:
@@ -56,22 +77,48 @@ def images(value: object, what: str, shape: Shape, whose: str) -> Array:
     """A float32 or uint8 array of one or more samples of that shape."""
     value = placed(value, what)
     array = cast(Array, value) if isinstance(value, (Lazy, DeviceArray)) else as_array(value, what)
-    if array.dtype != np.float32 and array.dtype != np.uint8:
-        raise DTypeError(
-            f"{what} has dtype {array.dtype}; {whose} takes float32, or uint8 images that are scaled by 1/255: "
-            f"convert it with {what}.astype(numpy.float32)"
-        )
     if array.shape[1:] != shape or array.ndim != len(shape) + 1:
         wanted = ", ".join(["N", *map(str, shape)])
-        hint = ""
-        if len(shape) == 3 and array.ndim == 4 and array.shape[1:] == (*shape[1:], shape[0]):
-            hint = f"; it looks like NHWC: use {what}.transpose(0, 3, 1, 2)"
-        elif array.shape == shape:
-            hint = f"; for one sample use {what}[None]"
+        hint = _shape_hint(array.shape, shape, what)
         raise ArgumentError(f"{what} has shape {array.shape}, but {whose} takes ({wanted}){hint}")
+    if array.dtype != np.float32 and array.dtype != np.uint8:
+        if array.dtype.kind not in "fb" or isinstance(array, (Lazy, DeviceArray, np.memmap)):
+            pixels = array.dtype.kind in "iu" and not isinstance(array, (Lazy, DeviceArray)) and _are_pixels(array)
+            raise DTypeError(
+                f"{what} has dtype {array.dtype}; {whose} takes float32, or uint8 images that are scaled by 1/255: "
+                f"convert it with {what}.astype(numpy.{'uint8' if pixels else 'float32'})"
+            )
+        array = array.astype(np.float32)  # float64, float16 and bool hold the same numbers as what the kernels take
     if not len(array):
         raise ArgumentError(f"{what} is empty; {whose} needs at least one sample")
     return array
+
+
+def _are_pixels(array: Array) -> bool:
+    return bool(array.size) and bool(array.min() >= 0) and 1 < array.max() <= 255
+
+
+def _shape_hint(given: Shape, shape: Shape, what: str) -> str:
+    """How an array of that shape becomes one of samples of the wanted shape, where that is plain."""
+    if given == shape:
+        return f"; for one sample use {what}[None]"
+    if len(shape) != 3:
+        return ""
+    channels, *sides = shape
+    nhwc, grey = (*sides, channels), channels == 1
+    if given[1:] == nhwc and len(given) == 4:
+        return f"; it looks like NHWC: use {what}.transpose(0, 3, 1, 2)"
+    if given == nhwc:
+        return f"; it looks like one image as HWC: use numpy.asarray({what}).transpose(2, 0, 1)[None]"
+    if grey and given[1:] == tuple(sides) and len(given) == 3:
+        return f"; for grey images use {what}[:, None]"
+    if grey and given == tuple(sides):
+        return f"; for one grey image use numpy.asarray({what})[None, None]"
+    if len(given) == 3 and given[-1] in (1, 3, 4):
+        return f"; it looks like one image as HWC: resize it to {sides[0]}x{sides[1]}, then .transpose(2, 0, 1)[None]"
+    if len(given) == 4 and given[1] != channels and given[1] in (1, 3) and given[2:] == tuple(sides):
+        return f"; the network takes {channels} channel{'s' if channels != 1 else ''}, these have {given[1]}"
+    return ""
 
 
 def require_finite(array: Array, what: str) -> None:

@@ -195,6 +195,11 @@ def _named(version: str, device: str, here: list[Device], known: dict[str, list[
     return Choice(name, newest_first, "")
 
 
+def place(version: str, device: str) -> str:
+    """Where something runs, in words."""
+    return "cpu kernels" if (version, device) == ("cpu", "cpu") else f"version {version} on {device}"
+
+
 def memory_bytes(device: str) -> int:
     """Memory of a device in bytes, 0 where it is not known."""
     for row in devices():

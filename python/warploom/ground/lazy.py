@@ -40,18 +40,18 @@ class Lazy(ABC):
 
 
 class Head(Lazy):
-    """The first `count` rows of another one."""
+    """`count` rows of another one, the first ones or those from `start` on."""
 
-    def __init__(self, source: Lazy, count: int) -> None:
-        self._source = source
-        self.shape, self.dtype = (min(count, len(source)), *source.shape[1:]), source.dtype
+    def __init__(self, source: Lazy, count: int, start: int = 0) -> None:
+        self._source, self._start = source, start
+        self.shape, self.dtype = (max(0, min(count, len(source) - start)), *source.shape[1:]), source.dtype
 
     def sources(self) -> list[Array]:
         return self._source.sources()
 
     def rows(self, indices: NDArray[np.int64]) -> Array:
         self._source.epoch = self.epoch
-        return self._source.rows(indices)
+        return self._source.rows(indices + self._start)
 
 
 class Cycled(Lazy):

@@ -16,7 +16,7 @@ from warploom.engine import Engine
 from warploom.errors import ArgumentError
 from warploom.ground.array_types import Array, Shape
 from warploom.ground.hardware import Choice
-from warploom.ground.tables import Report, draw, size
+from warploom.ground.tables import Column, Report, draw, size
 from warploom.layers import Add, Concat, Multiply
 from warploom.network.graph import Call, Input, Tensor
 from warploom.network.network import Network
@@ -105,7 +105,7 @@ class Bypass(Report):
             more = "skips" if cut.psnr > skips.psnr else "bottleneck"
             notes.append(f"more of the output comes through the {more}")
         title = f"{self.name}: PSNR against {self.reference} over {self.samples} samples"
-        draw(file, title, ["what is cut", "shape", "PSNR dB", "change"], rows, notes=notes, color=color)
+        draw(file, title, ["what is cut", Column("shape", spare=1), "PSNR dB", "change"], rows, notes=notes, color=color)
 
 
 def _gates(model: Network) -> list[_Gate]:

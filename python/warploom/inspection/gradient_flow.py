@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from warploom.ground.array_types import Floats, Shape
-from warploom.ground.tables import Report, draw, size
+from warploom.ground.tables import Column, Report, draw, size
 from warploom.network.network import Network
 
 VANISHING = 1e-10
@@ -53,7 +53,8 @@ class GradientFlow(Report):
         return {"name": self.name, "parameters": [asdict(row) for row in self.rows]}
 
     def _draw(self, file: Any, *, color: bool) -> None:
-        columns = ["parameter", "shape", "gradient norm", "norm / weight norm", "flag"]
+        columns: list[str | Column] = ["parameter", Column("shape", spare=2), "gradient\nnorm"]
+        columns += [Column("norm / weight\nnorm", spare=1), "flag"]
         rows = [
             [r.name, size(r.shape), f"{r.norm:.3e}", f"{r.norm / r.weight_norm:.3e}" if r.weight_norm else "", r.flag]
             for r in self.rows

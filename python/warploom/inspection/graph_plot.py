@@ -5,6 +5,7 @@ depth in the graph, its row the size of its map, so that what halves and doubles
 map, its width the channels. Parallel branches lie side by side in a row; an edge that jumps over columns is a skip: an arc.
 """
 
+import base64
 import io
 from pathlib import Path
 from typing import Any
@@ -26,16 +27,38 @@ _COLORS = {
 _LABEL = 0.17  # height of a box's name above it
 
 
+class Picture:
+    """A network's graph as a notebook shows it."""
+
+    def __init__(self, name: str, svg: str, png: bytes) -> None:
+        self.name, self.svg, self.png = name, svg, png
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {"image/svg+xml": self.svg, "image/png": base64.b64encode(self.png).decode(), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        return f"<Picture of {self.name!r}: a notebook shows it; model.plot('net.svg') writes it to a file>"
+
+
+def picture(model: Network) -> Picture:
+    """The model drawn, not written."""
+    return Picture(model.name, _drawn(model, "svg").decode(), _drawn(model, "png"))
+
+
 def plot(model: Network, path: str | Path) -> None:
     """Draws the model; the file's ending chooses svg or png."""
     ending = Path(path).suffix.lower().lstrip(".")
     if ending not in ("svg", "png"):
         raise ArgumentError(f"plot draws .svg and .png files, not {str(path)!r}")
+    write_atomically(path, _drawn(model, ending))
+
+
+def _drawn(model: Network, ending: str) -> bytes:
     boxes = gathered(model)
     place(boxes)
     buffer = io.BytesIO()
     _figure(model, boxes).savefig(buffer, format=ending, dpi=150, metadata={"Date": None} if ending == "svg" else None)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _figure(model: Network, boxes: list[Box]) -> Any:

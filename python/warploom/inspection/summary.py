@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from warploom.ground.array_types import Shape
-from warploom.ground.tables import Report, bytes_text, draw, size
+from warploom.ground.tables import Column, Report, bytes_text, draw, size
 from warploom.inspection.receptive import ReceptiveFields
 from warploom.network.graph import Layer
 from warploom.network.network import Network
@@ -88,7 +88,10 @@ class Summary(Report):
         }
 
     def _draw(self, file: Any, *, color: bool) -> None:
-        columns = ["layer", "type", "output shape", "parameters", "MACs", "receptive field", "stride", "activations"]
+        columns: list[str | Column] = [
+            *("layer", Column("type", spare=1), "output shape", "parameters", Column("MACs", spare=2)),
+            *(Column("receptive\nfield", spare=3), Column("stride", spare=4), Column("activations", spare=5)),
+        ]
         rows = [[name, "Input", size(shape), "", "", "1", "1", bytes_text(4 * math.prod(shape))] for name, shape in self.inputs]
         rows += [self._cells(row) for row in self.rows]
         lines = [f"parameters: {self.total_parameters:,}"]

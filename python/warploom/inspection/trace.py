@@ -8,7 +8,7 @@ import numpy as np
 
 from warploom.engine import Engine
 from warploom.ground.array_types import Array, Shape
-from warploom.ground.tables import Report, draw, size
+from warploom.ground.tables import Column, Report, draw, size
 from warploom.network.network import Network
 
 _VALUES_AT_ONCE = 1 << 27  # elements that one pass may bring back to the host
@@ -83,7 +83,8 @@ class Trace(Report):
         return {"name": self.name, "samples": self.samples, "values": [asdict(row) for row in self.rows]}
 
     def _draw(self, file: Any, *, color: bool) -> None:
-        columns = ["layer", "type", "shape", "min", "max", "mean", "std", "zeros"]
+        columns: list[str | Column] = ["layer", Column("type", spare=2), Column("shape", spare=1)]
+        columns += ["min", "max", "mean", "std", "zeros"]
         rows = [
             [
                 r.name,

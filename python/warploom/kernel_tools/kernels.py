@@ -28,7 +28,7 @@ from warploom.kernel_tools import cubin
 
 __all__ = ["Kernel", "compile", "find", "find_tool", "listing", "occupancy"]
 
-FOLDER = Path(__file__).parent / "_lib" / "cubins"
+FOLDER = Path(__file__).parent.parent / "_lib" / "cubins"
 SHARED = "shared"  # the version of the operations that are written once for all versions
 
 

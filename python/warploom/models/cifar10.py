@@ -3,6 +3,7 @@
 from warploom.errors import ArgumentError
 from warploom.layers import Conv2d, Latent, MaxPool2d, ReLU, Upsample
 from warploom.model import Model
+from warploom.models.blocks import size_pair
 from warploom.models.objective import Objective, Preset
 from warploom.models.registry import network
 from warploom.network.graph import Input
@@ -35,9 +36,10 @@ def objective() -> Objective:
 
 
 @network(objective, sharp=SHARP)
-def cifar10_autoencoder(init: str = "he") -> Model:
+def cifar10_autoencoder(size: int | tuple[int, int] = 32, init: str = "he") -> Model:
     """3x32x32 -> latent 128x8x8 -> 3x32x32; 751,875 parameters conv1.weight … conv5.bias, zero bias.
 
+    size: of the images, a multiple of 4; the latent has a quarter of it.
     init: "he" is the specification's, He normal everywhere: outputs start with a deviation of 0.45. "balanced" starts conv1 at a
     tenth of that and conv5 at twice: outputs start near zero, and the weights of all layers are about equally large, so that an
     optimizer whose steps do not depend on the gradient's size (Adam) changes every layer by the same share.
@@ -45,7 +47,7 @@ def cifar10_autoencoder(init: str = "he") -> Model:
     if init not in INITS:
         raise ArgumentError(f"cifar10_autoencoder: unknown init {init!r}; expected one of {', '.join(INITS)}")
     first, last = INITS[init]
-    x = Input((3, 32, 32), name="image")
+    x = Input((3, *size_pair(size, 4, "cifar10_autoencoder")), name="image")
     h = ReLU(name="relu1")(Conv2d(256, 3, padding=1, gain=first, name="conv1")(x))
     h = MaxPool2d(2, name="pool1")(h)
     h = ReLU(name="relu2")(Conv2d(128, 3, padding=1, name="conv2")(h))

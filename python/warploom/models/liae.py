@@ -89,12 +89,12 @@ class _Parts:
         return outputs
 
 
-def objective(resolution: int = 256, mask: bool = True) -> Objective:
+def objective(size: int = 256, mask: bool = True) -> Objective:
     """Per person DSSIM in two windows and MSE, all within the weight of the face, and MSE of the mask; AdaBelief."""
-    if resolution >= 256:
+    if size >= 256:
         windows: tuple[tuple[int, float], ...] = ((22, 5.0), (11, 5.0))
     else:
-        windows = ((max(1, int(resolution / 11.6)), 10.0),)
+        windows = ((max(1, int(size / 11.6)), 10.0),)
     losses: list[Part] = []
     for number, person in enumerate(("src", "dst")):
         output = number * (2 if mask else 1)
@@ -128,7 +128,7 @@ QUICK = Preset(
 
 @network(objective, quick=QUICK)
 def liae_ud(
-    resolution: int = 256,
+    size: int = 256,
     mask: bool = True,
     inters: int = 2,
     ae_dims: int = 256,
@@ -143,15 +143,15 @@ def liae_ud(
     (86,706,828). warp=False is for the last stretch of a training, on images that are not warped: inter AB is frozen then, and
     each person's own details go into the other parts. See liae_swap for the network that a trained one is used as.
     """
-    if positive(resolution, "liae_ud: resolution") % 32:
-        raise ArgumentError(f"liae_ud: resolution must be a multiple of 32, not {resolution}")
+    if positive(size, "liae_ud: size") % 32:
+        raise ArgumentError(f"liae_ud: size must be a multiple of 32, not {size}")
     if inters not in (1, 2):
         raise ArgumentError(f"liae_ud: inters must be 1 or 2, not {inters!r}")
     dims = [positive(v, f"liae_ud: {n}") for n, v in (("ae_dims", ae_dims), ("e_dims", e_dims), ("d_dims", d_dims))]
     mask_dims = positive(d_mask_dims, "liae_ud: d_mask_dims") if mask else 0
     parts = _Parts()
     second = "inter_b" if inters == 2 else "inter_ab"
-    inputs = [Input((3, resolution, resolution), name=person) for person in ("src", "dst")]
+    inputs = [Input((3, size, size), name=person) for person in ("src", "dst")]
     src, dst = (parts.encoder(x, dims[1]) for x in inputs)
     ab = parts.inter(src, dims[0], "inter_ab")
     b, ab_of_dst = parts.inter(dst, dims[0], second), parts.inter(dst, dims[0], "inter_ab")

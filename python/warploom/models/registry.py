@@ -49,7 +49,7 @@ def _preset(name: str, preset: str | None) -> Preset:
 
 def get(name: str, /, *, preset: str | None = None, **arguments: Any) -> Model:
     """A fresh model by its name; the arguments are those of its function, and go before the preset's."""
-    arguments = {**_preset(name, preset).arguments, **arguments}
+    arguments = {**_preset(name, preset).arguments, **_as_named_now(arguments)}
     function = BY_NAME[_known(name)]
     known = list(inspect.signature(function).parameters)
     for key in arguments:
@@ -63,8 +63,13 @@ def objective(name: str, *, preset: str | None = None, **arguments: Any) -> Obje
     chosen = _preset(name, preset)
     arguments = {**chosen.arguments, **arguments}
     function = _OBJECTIVES[_known(name)]
-    read = inspect.signature(function).parameters
+    read, arguments = inspect.signature(function).parameters, _as_named_now(arguments)
     return replace(function(**{key: value for key, value in arguments.items() if key in read}), **chosen.changes)
+
+
+def _as_named_now(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The side of the images is called size everywhere; runs of earlier versions may say resolution."""
+    return {"size" if key == "resolution" else key: value for key, value in arguments.items()}
 
 
 def _known(name: str) -> str:

@@ -27,6 +27,7 @@ class Schedule(Callback):
             raise ArgumentError(f"{type(self).__name__}: per must be 'epoch' or 'step', not {per!r}")
         self.per = per
         self._base: float | None = None
+        self._used: float | None = None  # by the last batch
         self._last: float | None = None  # what was set last
         self._epochs = self._steps = self._epoch = 0
 
@@ -62,10 +63,11 @@ class Schedule(Callback):
         self._set(logs["batch"])
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        self._used = self.model.optimizer.lr
         self._set(batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        logs["lr"] = self.model.optimizer.lr
+        logs["lr"] = self._used if self._used is not None else self.model.optimizer.lr  # None: only validation was left
         self.observe(logs)
         self._epoch = epoch + 1
         self._set(0)
@@ -130,8 +132,8 @@ class Warmup(Schedule):
 class CosineLR(Schedule):
     """Half a cosine from the rate down to eta_min at t_max (default: the end of training), where it stays.
 
-    With warmup > 0 the first of those epochs (or steps) climb from start_factor of the rate in a straight line; below 1 it is the
-    share of all of them.
+    With warmup > 0 the first of those epochs (or steps) climb from start_factor of the rate in a straight line; a warmup
+    between 0 and 1 is a share of the whole (0.1: a tenth of t_max).
     """
 
     def __init__(
@@ -139,15 +141,15 @@ class CosineLR(Schedule):
         t_max: int | None = None,
         eta_min: float = 0.0,
         *,
-        warmup: int | float = 0,
+        warmup: float = 0,
         start_factor: float = 0.01,
         per: str = "epoch",
     ) -> None:
         super().__init__(per)
         self.t_max = None if t_max is None else positive(t_max, "CosineLR: t_max")
         self.eta_min = number(eta_min, "CosineLR: eta_min", 0.0)
-        share = isinstance(warmup, float) and 0 < warmup < 1
-        self.warmup = number(warmup, "CosineLR: warmup") if share else positive(warmup, "CosineLR: warmup", minimum=0)
+        share = isinstance(warmup, float) and 0.0 < warmup < 1.0
+        self.warmup: float = warmup if share else positive(warmup, "CosineLR: warmup", minimum=0)
         self.start_factor = number(start_factor, "CosineLR: start_factor", 0.0, 1.0)
         if self.t_max is not None and self.t_max <= self.warmup:
             raise ArgumentError(f"CosineLR: t_max must be larger than warmup, not {self.t_max} after {self.warmup}")
@@ -156,7 +158,7 @@ class CosineLR(Schedule):
         t, end = self.position(epoch, step), self.t_max
         if end is None:
             end = self._epochs * (1 if self.per == "epoch" else self._steps)
-        warmup = self.warmup * end if self.warmup < 1 else self.warmup
+        warmup = max(1, round(self.warmup * end)) if 0.0 < self.warmup < 1.0 else self.warmup
         if t < warmup:
             return base * (self.start_factor + (1.0 - self.start_factor) * t / warmup)
         done = min(1.0, (t - warmup) / max(1, end - warmup))

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from warploom import losses, models, optim
@@ -9,6 +10,7 @@ from warploom.data import tasks
 from warploom.errors import ArgumentError, DTypeError
 from warploom.ground.atomic import expanded
 from warploom.model import Model
+from warploom.models.saving import is_saved, load_model, objective_of
 from warploom.optim import schedules
 
 
@@ -35,16 +37,36 @@ class RunConfig:
     device: str = "auto"
     precision: str = "fp32"
     fingerprint: str = ""  # of the training data, once loaded
+    limit_test: int | None = None
+    skip_bad: bool = False
+    patience: int | None = None
+    keep_best: bool = False
+
+    @property
+    def title(self) -> str:
+        """The model's name; of a file the file's, of a run's folder the folder's."""
+        path = Path(self.model)
+        if not is_saved(path):
+            return self.model
+        return path.parent.name if path.name == "model.safetensors" else path.stem
 
     @property
     def objective(self) -> models.Objective:
         """The specification's or the preset's; some arguments of a model change what it is trained for."""
+        if is_saved(self.model):
+            if self.preset is not None:
+                raise ArgumentError(f"{self.model} is a trained model, which has no presets: leave out --preset")
+            return objective_of(self.model)
         return models.objective(self.model, preset=self.preset, **self.arguments)
+
+    @property
+    def _presets(self) -> dict[str, models.Preset]:
+        return {} if is_saved(self.model) else models.presets(self.model)
 
     def resolve(self) -> "RunConfig":
         """A copy in which nothing that training needs is None."""
         objective = self.objective
-        preset = models.presets(self.model).get(self.preset or "", models.Preset("", {}))
+        preset = self._presets.get(self.preset or "", models.Preset("", {}))
         made = self.make_optimizer()
         schedule = self.schedule
         if schedule is None:
@@ -64,7 +86,7 @@ class RunConfig:
 
     def hint(self) -> str:
         """A sentence on the presets, where the model has some and the specification's recipe is what runs; else nothing."""
-        found = models.presets(self.model)
+        found = self._presets
         if self.preset is not None or not found or self.optimizer is not None or self.lr is not None:
             return ""
         own = self.resolve()
@@ -98,6 +120,10 @@ class RunConfig:
         return made
 
     def make_model(self) -> Model:
+        if is_saved(self.model):
+            if self.arguments:
+                raise ArgumentError(f"{self.model} has its size and its arguments already: leave out --size and --set")
+            return load_model(self.model)
         try:
             return models.get(self.model, preset=self.preset, **_tuples(self.arguments))
         except TypeError as error:
@@ -111,6 +137,7 @@ class RunConfig:
         return tasks.load(
             objective.data, self.data, model.inputs[0].shape, targets=objective.targets, classes=model.outputs[0].shape[0],
             data_dir=self.data_dir, seed=self.seed, limit=self.limit, warp=bool(self.arguments.get("warp", True)),
+            test_limit=self.limit_test, skip_bad=self.skip_bad,
         )  # fmt: skip
 
 
@@ -134,6 +161,17 @@ def parse_arguments(items: list[str]) -> dict[str, Any]:
             raise ArgumentError(f"--set {item!r} is no KEY=VALUE, such as size=96")
         arguments[key] = _value(text)
     return arguments
+
+
+def parse_size(text: str) -> int | list[int]:
+    """--size of the command line: 96, or 96x128 for height and width."""
+    value = _value(text)
+    sides = value if isinstance(value, list) else [value]
+    if len(sides) > 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise ArgumentError(
+            f"--size {text!r} is no side of an image: expected a number such as 96, or 96x128 for height and width"
+        )
+    return value if isinstance(value, list) else int(value)
 
 
 def _value(text: str) -> Any:

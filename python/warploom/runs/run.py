@@ -26,6 +26,7 @@ from warploom.data.tasks import TaskData
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array
 from warploom.ground.atomic import read_tensors, write_atomically, write_tensors
+from warploom.ground.hardware import place
 from warploom.model import Model
 from warploom.optim.schedules import Schedule
 from warploom.runs.pictures import draw
@@ -258,11 +259,11 @@ def finish(
         folder.write_checkpoint(model, schedule)
     rows = folder.read_metrics()
     if rows:
-        title = f"{config.model}, {data.name}, {rows[-1]['version']} on {rows[-1]['device']}"
+        title = f"{config.title}, {data.name}, {place(rows[-1]['version'], rows[-1]['device'])}"
         label = {"mse": "mean squared error"}.get("+".join(model.engine.loss_labels), " + ".join(model.engine.loss_labels))
         plot_loss(folder.path / "loss.png", rows, title, label if len(label) <= 40 else "weighted sum")
     epochs = model.progress.epoch
-    title = f"{config.model}: {data.name} test images, after {epochs} epoch{'s' if epochs != 1 else ''}"
+    title = f"{config.title}: {data.name} test images, after {epochs} epoch{'s' if epochs != 1 else ''}"
     if model.progress.batch:
         title += f" and {model.progress.batch} batches"
     draw(folder.path, model, data, title)

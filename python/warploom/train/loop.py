@@ -9,7 +9,7 @@ import numpy as np
 
 from warploom.callbacks import Callback, History, Logs
 from warploom.engine import Engine
-from warploom.errors import ArgumentError, DataError, DivergedError, DTypeError
+from warploom.errors import ArgumentError, DivergedError, DTypeError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import positive
 from warploom.train.feed import Feed, epoch_order, make_feed
@@ -27,6 +27,7 @@ class Progress:
     batch: int = 0  # batches of this epoch that are done
     loss_sum: float = 0.0  # over the samples of those batches
     samples: int = 0
+    seconds: float = 0.0  # spent on them
 
 
 @dataclass
@@ -41,6 +42,8 @@ class Job:
     shuffle: bool = True
     progress: Progress = field(default_factory=Progress)
     stop: bool = False  # after the running batch
+    note: str = ""  # what a user should know before it starts
+    clock: float | None = None  # since when time counts for this epoch
 
     @property
     def rows(self) -> int:
@@ -53,9 +56,8 @@ class Job:
 
     def check(self) -> None:
         if self.batch_size > self.rows:
-            raise DataError(
-                f"the batch size {self.batch_size} is larger than the data set of {self.rows} samples: use at most {self.rows}"
-            )
+            self.note = f"batch size {self.batch_size:,} is more than the {self.rows:,} samples: an epoch is one step with all"
+            self.batch_size = self.rows
         positive(self.epochs, "epochs")
         positive(self.progress.epoch, "the epoch to go on after", minimum=0)
         if not 0 <= positive(self.progress.batch, "the batch to go on after", minimum=0) <= self.steps:
@@ -67,6 +69,10 @@ class Job:
         loss_sum, samples = engine.take_mean_loss()
         self.progress.loss_sum += loss_sum
         self.progress.samples += samples
+        if self.clock is not None:
+            now = time.perf_counter()
+            self.progress.seconds += now - self.clock
+            self.clock = now
 
 
 @dataclass
@@ -105,6 +111,7 @@ def fit(engine: Engine, job: Job, callbacks: Sequence[Callback]) -> History:
     test_feed = make_feed(engine, *job.validation, job.batch_size) if job.validation else None
     about: Logs = {
         "epochs": job.epochs, "steps": job.steps, "samples": job.rows, "device": engine.device, "version": engine.version,
+        "validation_samples": len(job.validation[0][0]) if job.validation else 0, "note": job.note,
     }  # fmt: skip
     try:
         with engine.counted():
@@ -113,37 +120,43 @@ def fit(engine: Engine, job: Job, callbacks: Sequence[Callback]) -> History:
                 good, before = _values(engine), replace(job.progress)
                 for callback in listeners:
                     callback.on_epoch_begin(epoch, {"batch": start.batch if epoch == start.epoch else 0})
-                logs = _epoch(engine, job, feed, epoch, listeners)
-                if logs is None:
-                    break
-                wrong = "" if math.isfinite(logs["loss"]) else f"the loss became {logs['loss']}"
-                if not wrong and not all(np.isfinite(value).all() for value in _values(engine).values()):
-                    wrong = "weights became infinite or NaN"  # by the last update: no loss has seen it
-                if not wrong and test_feed is not None and job.validation is not None:
-                    values = _mean_losses(engine, test_feed, len(job.validation[0][0]), job.batch_size, job)
-                    if values is None:  # stopped: progress says that only the validation of this epoch is left
+                try:
+                    logs = _epoch(engine, job, feed, epoch, listeners)
+                    if logs is None:
                         break
-                    logs.update({f"val_{name}": value for name, value in values.items()})
-                    if not math.isfinite(values["loss"]):
-                        wrong = f"the validation loss became {values['loss']}"
-                if wrong:
+                    if not all(np.isfinite(value).all() for value in _values(engine).values()):
+                        raise _NotFinite(f"weights became infinite or NaN in epoch {epoch + 1}")  # no loss has seen it yet
+                    if test_feed is not None and job.validation is not None:
+                        values = _mean_losses(engine, test_feed, len(job.validation[0][0]), job.batch_size, job, listeners)
+                        if values is None:  # stopped: progress says that only the validation of this epoch is left
+                            break
+                        logs.update({f"val_{name}": value for name, value in values.items()})
+                        if not math.isfinite(values["loss"]):
+                            raise _NotFinite(f"the validation loss became {values['loss']} in epoch {epoch + 1}")
+                except _NotFinite as wrong:
                     for name, parameter in engine.names.items():
                         parameter.set(good[name])
+                    engine.forget_optimizer_state()  # its means hold the NaN too
                     job.progress = before
-                    raise DivergedError(
-                        f"{wrong} in epoch {epoch + 1}: the weights are back at the end of epoch {epoch}; {_advice(engine)}"
-                    )
+                    place = f"at the end of epoch {epoch}" if epoch else "as they were before training"
+                    place = "where this fit() began" if before.batch else place
+                    raise DivergedError(f"{wrong}: the weights are back {place}; {_advice(engine)}") from None
                 job.progress = Progress(epoch + 1)
                 for callback in listeners:
                     callback.on_epoch_end(epoch, logs)
                 if job.stop:
                     break
     finally:
+        job.clock = None
         _tell(listeners, "on_train_end", {})
         feed.close()
         if test_feed is not None:
             test_feed.close()
     return history
+
+
+class _NotFinite(Exception):
+    """A loss or a weight is NaN or infinite; the text says which, and where."""
 
 
 def _values(engine: Engine) -> dict[str, Floats]:
@@ -152,7 +165,12 @@ def _values(engine: Engine) -> dict[str, Floats]:
 
 def _advice(engine: Engine) -> str:
     labels = any(label.endswith("cross_entropy") for label in engine.loss_labels)
-    return "try a smaller learning rate" + (", and see that no batch holds ignored labels only" if labels else "")
+    optimizer = engine.optimizer
+    assert optimizer is not None
+    tried = f"try a smaller learning rate (lr={optimizer.lr / 10:g} instead of {optimizer.lr:g})"
+    if not optimizer.clip_norm:
+        tried += " or clip the gradients (clip_norm=1)"
+    return tried + (", and see that no batch holds ignored labels only" if labels else "")
 
 
 def _tell(listeners: list[Callback], hook: str, logs: Logs) -> None:
@@ -164,10 +182,11 @@ def _epoch(engine: Engine, job: Job, feed: Feed, epoch: int, listeners: list[Cal
     """One epoch, or what is left of it; None if it was stopped before its end."""
     progress, rows = job.progress, job.rows
     first = progress.batch * job.batch_size
-    started = time.perf_counter()
+    counted = rows if progress.seconds else rows - first  # the samples that `seconds` tells of
+    started = job.clock = time.perf_counter()
     feed.begin(epoch_order(job.seed, epoch, rows, job.shuffle)[first:], epoch)
     pace = Pace()
-    loss = math.nan
+    loss, waited = math.nan, progress.batch
     for start in range(first, rows, job.batch_size):
         count = min(job.batch_size, rows - start)
         engine.sync()  # a callback may have changed a hyperparameter or a weight
@@ -177,6 +196,11 @@ def _epoch(engine: Engine, job: Job, feed: Feed, epoch: int, listeners: list[Cal
         if pace.due() or start + count == rows:
             loss = engine.loss()
             pace.waited()
+            if not math.isfinite(loss):
+                steps = f"between steps {waited + 1} and {progress.batch}"
+                steps = steps if waited + 1 < progress.batch else f"at step {progress.batch}"
+                raise _NotFinite(f"the loss became {loss} in epoch {epoch + 1}, {steps} of {job.steps}")
+            waited = progress.batch
         seconds = time.perf_counter() - started
         logs: Logs = {"loss": loss, "samples": start + count, "fresh": start + count - first, "total": rows, "seconds": seconds}
         for callback in listeners:
@@ -185,12 +209,10 @@ def _epoch(engine: Engine, job: Job, feed: Feed, epoch: int, listeners: list[Cal
             job.take(engine)
             return None
     job.take(engine)
-    seconds = time.perf_counter() - started
-    return {
-        "loss": progress.loss_sum / progress.samples,
-        "seconds": seconds,
-        "images_per_second": max(0, rows - first) / max(seconds, 1e-9),
-    }
+    loss = progress.loss_sum / progress.samples
+    if not math.isfinite(loss):  # in a step whose loss nobody looked at
+        raise _NotFinite(f"the loss became {loss} in epoch {epoch + 1}")
+    return {"loss": loss, "seconds": progress.seconds, "images_per_second": counted / max(progress.seconds, 1e-9)}
 
 
 def evaluate(engine: Engine, data: Pairs, batch_size: int) -> dict[str, float]:
@@ -206,8 +228,11 @@ def evaluate(engine: Engine, data: Pairs, batch_size: int) -> dict[str, float]:
         feed.close()
 
 
-def _mean_losses(engine: Engine, feed: Feed, rows: int, batch_size: int, job: Job | None = None) -> dict[str, float] | None:
+def _mean_losses(
+    engine: Engine, feed: Feed, rows: int, batch_size: int, job: Job | None = None, listeners: Sequence[Callback] = ()
+) -> dict[str, float] | None:
     """Over all rows: the whole loss, and where there are several each one too; None if the job was told to stop meanwhile."""
+    started = time.perf_counter()
     feed.begin(epoch_order(0, 0, rows, shuffle=False))
     pace = Pace()
     sums: dict[str, float] = {}
@@ -219,6 +244,9 @@ def _mean_losses(engine: Engine, feed: Feed, rows: int, batch_size: int, job: Jo
         if pace.due():
             engine.synchronize()
             pace.waited()
+        seen: Logs = {"samples": start + count, "total": rows, "seconds": time.perf_counter() - started}
+        for callback in listeners:
+            callback.on_test_batch_end(start // batch_size, seen)
         if job is not None and job.stop:
             engine.take_mean_loss()
             return None

@@ -1,4 +1,7 @@
-"""What a person sees while a model trains: a live line on a terminal, plain lines elsewhere."""
+"""What a person sees while a model trains: a live line on a terminal or in a notebook, plain lines elsewhere.
+
+Whatever it is, soon after the start it says how long the whole training will take.
+"""
 
 import sys
 import time
@@ -6,16 +9,28 @@ from typing import Any
 
 from warploom import metrics
 from warploom.callbacks import Callback, Logs
+from warploom.ground.hardware import place
 
 _PLAIN_SECONDS = 30.0  # between lines where there is no terminal
+_FORECAST_SECONDS = 3.0  # of training, after which the speed is known
+_LONG_SECONDS = 20.0  # a training that takes longer is worth a forecast
+_NOTEBOOK_SECONDS = 0.5  # between updates in a notebook
+_VALIDATION_SHARE = 1 / 3  # of a training step's time, until it was measured: the forward pass
 
 
 def console_progress(verbose: bool | None) -> list[Callback]:
-    """The callback for fit(verbose=...): None shows progress on a terminal only."""
-    terminal = sys.stdout.isatty()
-    if verbose is False or (verbose is None and not terminal):
+    """The callback for fit(verbose=...): False shows nothing."""
+    if verbose is False:
         return []
-    return [LiveProgress() if terminal else PlainProgress()]
+    if sys.stdout.isatty():
+        return [LiveProgress()]
+    return [NotebookProgress() if in_notebook() else PlainProgress()]
+
+
+def in_notebook() -> bool:
+    """Whether a Jupyter kernel runs this: what is printed goes into a cell's output."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None and hasattr(shell, "kernel")
 
 
 def duration(seconds: float) -> str:
@@ -24,22 +39,76 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
 
 
+def about(seconds: float) -> str:
+    """A duration in words, no more exact than it is known."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 600 else f"{round(minutes / 60)} h"
+
+
 class _Progress(Callback):
     def on_train_begin(self, logs: Logs) -> None:
         self.epochs: int = logs["epochs"]
-        self.where = f"{logs['version']} on {logs['device']}"
+        self.where = place(logs["version"], logs["device"])
+        self.samples: int = logs["samples"]
+        self.validation_samples: int = logs.get("validation_samples", 0)
         self.epoch = 0
         self.first_epoch: int | None = None
+        self._validation_seconds: float | None = None  # of the last whole pass
+        self._forecast_due, self._began = True, time.monotonic()
+        if logs.get("note"):
+            self.say(f"note: {logs['note']}")
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         self.epoch = epoch
         self.first_epoch = epoch if self.first_epoch is None else self.first_epoch
 
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        raise NotImplementedError
+
     def remaining(self, logs: Logs) -> float:
-        """Seconds of training left, at the speed of this epoch."""
+        """Seconds left, validation included, at the speed of this epoch."""
         speed = logs["fresh"] / max(logs["seconds"], 1e-9)
-        left = logs["total"] - logs["samples"] + logs["total"] * (self.epochs - self.epoch - 1)
-        return float(left / max(speed, 1e-9))
+        epochs = self.epochs - self.epoch - 1
+        left = logs["total"] - logs["samples"] + logs["total"] * epochs
+        return float(left / max(speed, 1e-9)) + (epochs + 1) * self.validation_seconds(speed)
+
+    def validation_seconds(self, speed: float) -> float:
+        if self._validation_seconds is not None:
+            return self._validation_seconds
+        return _VALIDATION_SHARE * self.validation_samples / max(speed, 1e-9)
+
+    def forecast(self, logs: Logs) -> None:
+        """Once, as soon as the speed is known: how long all of it takes."""
+        if not self._forecast_due or time.monotonic() - self._began < _FORECAST_SECONDS:
+            return
+        self._forecast_due = False
+        left = self.remaining(logs)
+        if left < _LONG_SECONDS:
+            return
+        epochs = self.epochs - self.epoch
+        speed = logs["fresh"] / max(logs["seconds"], 1e-9)
+        each = logs["total"] / speed + self.validation_seconds(speed)
+        by_epoch = f", {about(each)} an epoch" if epochs > 1 else ""
+        self.say(f"about {about(left)} to go for {epochs} epoch{'s' if epochs > 1 else ''} with {self.where}{by_epoch}")
+
+    def on_test_batch_end(self, batch: int, logs: Logs) -> None:
+        if logs["samples"] == logs["total"]:
+            self._validation_seconds = logs["seconds"]
+
+    def running_line(self, logs: Logs) -> str:
+        speed = logs["fresh"] / max(logs["seconds"], 1e-9)
+        return (
+            f"epoch {self.epoch + 1}/{self.epochs}  {logs['samples']:,}/{logs['total']:,} images  loss {logs['loss']:.6f}  "
+            f"{speed:,.1f} images/s  ETA {duration(self.remaining(logs))}"
+        )
+
+    def validation_line(self, logs: Logs) -> str:
+        return f"epoch {self.epoch + 1}/{self.epochs}  validation  {logs['samples']:,}/{logs['total']:,} images"
 
     def end_line(self, epoch: int, logs: Logs) -> str:
         test = f"  test loss {logs['val_loss']:.6f}" if "val_loss" in logs else ""
@@ -54,31 +123,79 @@ class PlainProgress(_Progress):
     """One line per epoch, and one every half minute within long ones."""
 
     def on_train_begin(self, logs: Logs) -> None:
-        super().on_train_begin(logs)
         self._last = time.monotonic()
+        super().on_train_begin(logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        if time.monotonic() - self._last >= _PLAIN_SECONDS and logs["samples"] < logs["total"]:
-            self._last = time.monotonic()
-            speed = logs["fresh"] / max(logs["seconds"], 1e-9)
-            self.say(
-                f"epoch {self.epoch + 1}/{self.epochs}  {logs['samples']:,}/{logs['total']:,} images  loss {logs['loss']:.6f}  "
-                f"{speed:,.1f} images/s  ETA {duration(self.remaining(logs))}"
-            )
+        self.forecast(logs)
+        if logs["samples"] < logs["total"]:
+            self._now_and_then(self.running_line, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Logs) -> None:
+        super().on_test_batch_end(batch, logs)
+        if logs["samples"] < logs["total"]:
+            self._now_and_then(self.validation_line, logs)
+
+    def _now_and_then(self, line: Any, logs: Logs) -> None:
+        if time.monotonic() - self._last >= _PLAIN_SECONDS:
+            self.say(line(logs))
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        self._last = time.monotonic()
         self.say(self.end_line(epoch, logs))
 
     def say(self, text: str) -> None:
+        self._last = time.monotonic()
         print(text, flush=True)
+
+
+class NotebookProgress(_Progress):
+    """A line that is written over in place, and a line for every finished epoch, in one output of the cell."""
+
+    def on_train_begin(self, logs: Logs) -> None:
+        self._lines: list[str] = []
+        self._handle: Any = None
+        self._last = 0.0
+        super().on_train_begin(logs)
+        self._show("")
+
+    def say(self, text: str) -> None:
+        self._lines.append(text)
+        self._show("")
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        self.forecast(logs)
+        self._now_and_then(self.running_line, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Logs) -> None:
+        super().on_test_batch_end(batch, logs)
+        self._now_and_then(self.validation_line, logs)
+
+    def _now_and_then(self, line: Any, logs: Logs) -> None:
+        if time.monotonic() - self._last >= _NOTEBOOK_SECONDS:
+            share = logs["samples"] / logs["total"]
+            self._show(f"{'█' * int(20 * share):░<20} {line(logs)}")
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        self.say(self.end_line(epoch, logs))
+
+    def on_train_end(self, logs: Logs) -> None:
+        self._show("")
+
+    def _show(self, running: str) -> None:
+        display = sys.modules["IPython"].display.display  # there, since this is a notebook
+
+        self._last = time.monotonic()
+        data = {"text/plain": "\n".join([*self._lines, running]).rstrip() or "training begins"}
+        if self._handle is None:
+            self._handle = display(data, raw=True, display_id=True)
+        else:
+            self._handle.update(data, raw=True)
 
 
 class LiveProgress(_Progress):
     """A bar with images/s, loss and the time left, and a line for every finished epoch."""
 
     def on_train_begin(self, logs: Logs) -> None:
-        super().on_train_begin(logs)
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
@@ -86,29 +203,37 @@ class LiveProgress(_Progress):
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
-            TextColumn("loss {task.fields[loss]:.6f}"),
-            TextColumn("{task.fields[speed]:,.1f} images/s"),
-            TextColumn("ETA {task.fields[eta]}"),
+            TextColumn("{task.fields[about]}"),
             console=Console(),
             transient=True,
+            expand=True,
             refresh_per_second=4,
         )
-        self._task = self._bar.add_task("", total=logs["samples"], loss=float("nan"), speed=0.0, eta="-:--")
+        super().on_train_begin(logs)
+        self._task = self._bar.add_task("", total=logs["samples"], about="")
         self._bar.start()
 
+    def say(self, text: str) -> None:
+        self._bar.console.print(text, highlight=False)
+
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        self.forecast(logs)
         speed = logs["fresh"] / max(logs["seconds"], 1e-9)
+        details = f"loss {logs['loss']:.5f} {speed:,.0f} images/s ETA {duration(self.remaining(logs))}"
+        self._update(f"epoch {self.epoch + 1}/{self.epochs}", details, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Logs) -> None:
+        super().on_test_batch_end(batch, logs)
+        speed = logs["samples"] / max(logs["seconds"], 1e-9)
+        self._update(f"epoch {self.epoch + 1}/{self.epochs}", f"validation {speed:,.0f} images/s", logs)
+
+    def _update(self, description: str, details: str, logs: Logs) -> None:
         self._bar.update(
-            self._task,
-            description=f"epoch {self.epoch + 1}/{self.epochs}",
-            completed=logs["samples"],
-            loss=logs["loss"],
-            speed=speed,
-            eta=duration(self.remaining(logs)),
-        )
+            self._task, description=description, completed=logs["samples"], total=logs["total"], about=details
+        )  # fmt: skip
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        self._bar.console.print(self.end_line(epoch, logs), highlight=False)
+        self.say(self.end_line(epoch, logs))
 
     def on_train_end(self, logs: Logs) -> None:
         self._bar.stop()

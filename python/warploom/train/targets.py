@@ -1,21 +1,23 @@
 """The arrays a user passes to a model, checked and paired with their targets."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from warploom.errors import ArgumentError, DataError, DTypeError
 from warploom.ground import arrays
 from warploom.ground.array_types import Array, Shape
-from warploom.ground.lazy import Lazy
+from warploom.ground.lazy import Head, Lazy
 from warploom.interop import Array as DeviceArray
 from warploom.losses import Loss
 from warploom.network.network import Network
 
 Arrays = Any  # an array (or Lazy), a list of them in order, or a dictionary by name
-_CHUNK = 256  # label maps looked at in one go
+_CHUNK = 256  # samples looked at in one go
+_NO_UNIT = 16.0  # larger than what normalised images hold
 
 
 @dataclass
@@ -101,7 +103,10 @@ def pairs(
         )
         if not fits:
             shapes = [t.shape for t in network.inputs], ", ".join(f"{t.name} {t.shape}" for t in wanted)
-            raise ArgumentError(f"y=None reconstructs x, but the inputs are {shapes[0]} and the targets {shapes[1]}: pass y")
+            way_out = _other_size(network, wanted) if len(wanted) == len(inputs) == 1 and not wanted[0].classes else ""
+            raise ArgumentError(
+                f"y=None reconstructs x, but the inputs are {shapes[0]} and the targets {shapes[1]}: pass y{way_out}"
+            )
         return inputs, inputs[: len(wanted)]
     names = [t.name for t in wanted]
     targets = []
@@ -111,6 +116,20 @@ def pairs(
         targets.append(_labels(value, name, target) if target.classes else _image(value, name, target))
     _same_length([*inputs, *targets], f"{what} and y")
     return inputs, targets
+
+
+def _other_size(network: Network, wanted: Sequence[Target]) -> str:
+    """What to do where the output is a little smaller or larger than the input, since a side is no multiple of the strides."""
+    own, made = network.inputs[0].shape, wanted[0].shape
+    if made is None or len(own) != 3 or len(made) != 3 or made[0] != own[0] or made[1:] == own[1:]:
+        return ""
+    if not all(abs(a - b) < 64 for a, b in zip(own[1:], made[1:], strict=True)):
+        return ""
+    height, width = (min(a, b) for a, b in zip(own[1:], made[1:], strict=True))
+    return (
+        f"; or build the network for a size that its poolings and strides divide, such as Input({(own[0], height, width)}), and "
+        f"cut the images to it (x[:, :, :{height}, :{width}])"
+    )
 
 
 def _image(value: Any, name: str, target: Target) -> Array:
@@ -154,6 +173,37 @@ def batch(network: Network, wanted: Sequence[Target], x: Arrays, y: Arrays | Non
     """The same for one step. No targets means, to the core, that the inputs are the targets."""
     inputs, targets = pairs(network, wanted, x, y)
     return [to_host(a[:]) for a in inputs], [] if y is None else [to_host(a[:]) for a in targets]
+
+
+def split_off(data: tuple[list[Array], list[Array]], share: float) -> tuple[tuple[list[Array], list[Array]], ...]:
+    """(for training, for validation): the last `share` of the samples, at least one, is for validation."""
+    share = arrays.number(share, "validation_split", 0.0, 1.0)
+    rows = len(data[0][0])
+    kept = rows - max(1, round(share * rows))
+    if kept < 1:
+        raise ArgumentError(f"validation_split={share:g} of {rows} samples leaves none to train on")
+    parts: dict[int, tuple[Array, Array]] = {}  # an array that is input and target stays one
+    for array in (*data[0], *data[1]):
+        if isinstance(array, Lazy):
+            parts[id(array)] = cast(Array, Head(array, kept)), cast(Array, Head(array, rows - kept, kept))
+        else:
+            parts[id(array)] = array[:kept], array[kept:]
+    training, validation = ([[parts[id(a)][i] for a in side] for side in data] for i in (0, 1))
+    return (training[0], training[1]), (validation[0], validation[1])
+
+
+def warn_of_pixels(inputs: Sequence[Array]) -> None:
+    """A warning where float images look like pixels from 0 to 255, which make most trainings diverge."""
+    for array in inputs:
+        if array.dtype.kind != "f" or isinstance(array, (Lazy, DeviceArray, np.memmap)) or array.ndim != 4:
+            continue
+        some = array[:_CHUNK]
+        low, high = float(some.min()), float(some.max())
+        if low >= 0.0 and _NO_UNIT < high <= 255.0:
+            warnings.warn(
+                f"x holds floats from {low:g} to {high:g}, which look like pixels: pass them as uint8, or divide by 255",
+                UserWarning, stacklevel=3,
+            )  # fmt: skip
 
 
 def to_host(array: Array) -> Array:
