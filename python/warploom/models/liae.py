@@ -122,7 +122,7 @@ QUICK = Preset(
         "schedule": ("CosineLR", {"warmup": 0.05, "per": "step"}),
         "epochs": 4,
     },
-    {"resolution": 96, "ae_dims": 64, "e_dims": 24, "d_dims": 24, "d_mask_dims": 8},
+    {"size": 96, "ae_dims": 64, "e_dims": 24, "d_dims": 24, "d_mask_dims": 8},
 )
 
 
