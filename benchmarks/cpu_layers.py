@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cpu_sides import ROOT, THREADS, Side, percentiles
+from cpu_workers import ROOT, THREADS, Worker, percentiles
 
 sys.path[:0] = [str(ROOT / "tests/support")]
 FMA = r"""
@@ -167,27 +167,27 @@ def layer_row(r: dict[str, Any]) -> str:
 def encode(total: int, chunk: int, modes: list[str], shared: int) -> list[dict[str, Any]]:
     """All images through the encoder in chunks; on some chunks PyTorch's modes take turns with ours."""
     images = np.random.default_rng(2).random((chunk, 3, 32, 32), dtype=np.float32)
-    ours = Side("warploom", "cifar10_autoencoder", 64, "")
-    sides: dict[str, Side] = {}
+    ours = Worker("warploom", "cifar10_autoencoder", 64, "")
+    workers: dict[str, Worker] = {}
     try:
         state = ours.call("state")[1]
         for mode in modes:
             try:
-                side = Side("torch_encoder", mode, images)
-                side.call("load", state)
-                apart = float(np.abs(side.call("encode")[1] - ours.call("encode", images[:8])[1]).max())
+                worker = Worker("torch_encoder", mode, images)
+                worker.call("load", state)
+                apart = float(np.abs(worker.call("encode")[1] - ours.call("encode", images[:8])[1]).max())
                 if mode != "bf16" and not apart <= 1e-4:
                     raise RuntimeError(f"latents differ by {apart:.1e}: nothing is timed")
-                side.call("time")
-                sides[mode] = side
+                worker.call("time")
+                workers[mode] = worker
             except RuntimeError as error:
                 print(f"encode {mode}: skipped: {error}", file=sys.stderr)
         mine: list[float] = []
-        his: dict[str, list[float]] = {mode: [] for mode in sides}
+        his: dict[str, list[float]] = {mode: [] for mode in workers}
         for i in range(total // chunk):
             mine.append(ours.timed("time_encode", images)[1])
-            for mode, side in sides.items() if i < shared else ():
-                his[mode].append(side.timed("time")[1])
+            for mode, worker in workers.items() if i < shared else ():
+                his[mode].append(worker.timed("time")[1])
         records = []
         for mode, times in his.items():
             pairs = [b / a for a, b in zip(mine, times, strict=False)]
@@ -201,8 +201,8 @@ def encode(total: int, chunk: int, modes: list[str], shared: int) -> list[dict[s
             print(f"encode {total} images: {sum(mine) / 1e3:.1f} s; torch {mode}: ratio {ratio}", flush=True)
         return records
     finally:
-        for side in (ours, *sides.values()):
-            side.close()
+        for worker in (ours, *workers.values()):
+            worker.close()
 
 
 def torch_encoder(mode: str, images: Any) -> dict[str, Callable[..., Any]]:

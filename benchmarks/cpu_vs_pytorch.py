@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cpu_sides import BATCHES, MODES, THREADS, Side, percentiles
+from cpu_workers import BATCHES, MODES, THREADS, Worker, percentiles
 from machine import about_run, cpu_name
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,8 +39,8 @@ def difference(mine: dict[str, Any], his: dict[str, Any]) -> float:
     return float(np.sqrt(apart / sum(float(np.square(v.astype(np.float64)).sum()) for v in his.values())))
 
 
-def agree(name: str, ours: Side, theirs: Side, mode: str, when: str) -> float:
-    """Gives the other side our weights; how far the gradients are apart."""
+def agree(name: str, ours: Worker, theirs: Worker, mode: str, when: str) -> float:
+    """Gives the other worker our weights; how far the gradients are apart."""
     theirs.call("load", ours.call("state")[1])
     apart = difference(ours.call("gradients")[1], theirs.call("gradients")[1])
     bound = GRADIENTS.get(name, BEHIND_NORMS) if mode == "eager" else OTHER_MODES
@@ -49,9 +49,9 @@ def agree(name: str, ours: Side, theirs: Side, mode: str, when: str) -> float:
     return apart
 
 
-def opened(name: str, batch: int, mode: str, ours: Side, shapes: Any, warm: int) -> tuple[Side, float]:
-    """PyTorch's side, checked and warm; and how far the gradients are apart."""
-    theirs = Side("torch", name, batch, mode, shapes)
+def opened(name: str, batch: int, mode: str, ours: Worker, shapes: Any, warm: int) -> tuple[Worker, float]:
+    """PyTorch's worker, checked and warm; and how far the gradients are apart."""
+    theirs = Worker("torch", name, batch, mode, shapes)
     try:
         apart = agree(name, ours, theirs, mode, "before")
         for _ in range(warm):
@@ -62,18 +62,18 @@ def opened(name: str, batch: int, mode: str, ours: Side, shapes: Any, warm: int)
     return theirs, apart
 
 
-def alternate(ours: Side, others: dict[str, Side], pairs: int) -> tuple[list[float], dict[str, list[float]]]:
+def alternate(ours: Worker, others: dict[str, Worker], pairs: int) -> tuple[list[float], dict[str, list[float]]]:
     mine, his = [], {mode: [] for mode in others}  # type: tuple[list[float], dict[str, list[float]]]
     for _ in range(pairs):
         mine.append(ours.timed("step")[0])
-        for mode, side in others.items():
-            his[mode].append(side.timed("step")[0])
+        for mode, worker in others.items():
+            his[mode].append(worker.timed("step")[0])
     return mine, his
 
 
 def compare(name: str, batch: int, modes: list[str], pairs: int, brief: int) -> list[dict[str, Any]]:
-    ours = Side("warploom", name, batch, "")
-    sides: dict[str, Side] = {}
+    ours = Worker("warploom", name, batch, "")
+    workers: dict[str, Worker] = {}
     records: dict[str, dict[str, Any]] = {}
     try:
         shapes = ours.call("shapes")[1]
@@ -85,49 +85,49 @@ def compare(name: str, batch: int, modes: list[str], pairs: int, brief: int) -> 
         growth = ours.call("growth")[1]
         for mode in modes:
             try:
-                side, apart = opened(name, batch, mode, ours, shapes, 2 if mode == "compile" else 1)
+                worker, apart = opened(name, batch, mode, ours, shapes, 2 if mode == "compile" else 1)
             except RuntimeError as error:
                 if "differ" in str(error) and mode == "eager":
                     raise
                 records[mode] = about | {"mode": mode, "skipped": str(error)[:300]}
                 print(f"{name} {mode}: skipped: {error}", file=sys.stderr)
                 continue
-            mine, his = alternate(ours, {mode: side}, brief)
+            mine, his = alternate(ours, {mode: worker}, brief)
             records[mode] = about | {
                 "mode": mode, "pairs": brief, "warploom_ms": percentiles(mine), "torch_ms": percentiles(his[mode]),
                 "ratio": percentiles([b / a for a, b in zip(mine, his[mode], strict=True)]), "gradient_difference": apart,
-                "warploom_growth": growth, "torch_growth": side.call("growth")[1],
+                "warploom_growth": growth, "torch_growth": worker.call("growth")[1],
             }  # fmt: skip
-            sides[mode] = side
-            if len(sides) > 2:
-                slowest = max(sides, key=lambda m: records[m]["ratio"]["median"])
-                sides.pop(slowest).close()
-        if not sides:
+            workers[mode] = worker
+            if len(workers) > 2:
+                slowest = max(workers, key=lambda m: records[m]["ratio"]["median"])
+                workers.pop(slowest).close()
+        if not workers:
             raise RuntimeError("no mode of PyTorch ran")
-        for mode, side in sides.items():  # the same weights and the same number of steps from here on
+        for mode, worker in workers.items():  # the same weights and the same number of steps from here on
             if mode != "bf16":
-                side.call("load", ours.call("state")[1])
-        times = alternate(ours, sides, pairs)
-        for mode, side in sides.items():
+                worker.call("load", ours.call("state")[1])
+        times = alternate(ours, workers, pairs)
+        for mode, worker in workers.items():
             mine, his = times[0], times[1][mode]
             records[mode] |= {
                 "pairs": pairs, "warploom_ms": percentiles(mine), "torch_ms": percentiles(his),
                 "ratio": percentiles([b / a for a, b in zip(mine, his, strict=True)]),
             }  # fmt: skip
-            records[mode]["gradient_difference_after"] = agree(name, ours, side, mode, "after")
-            losses = ours.call("step")[1], side.call("step")[1]
+            records[mode]["gradient_difference_after"] = agree(name, ours, worker, mode, "after")
+            losses = ours.call("step")[1], worker.call("step")[1]
             records[mode]["loss_difference"] = abs(losses[0] / losses[1] - 1)
             if mode != "bf16" and not records[mode]["loss_difference"] <= LOSS:
                 raise RuntimeError(
                     f"losses differ by {records[mode]['loss_difference']:.2e} after timing: the times are worth nothing"
                 )
-            side.call("load", ours.call("state")[1])
-        best = min(sides, key=lambda m: records[m]["ratio"]["median"])
+            worker.call("load", ours.call("state")[1])
+        best = min(workers, key=lambda m: records[m]["ratio"]["median"])
         records[best]["fastest"] = True
         return list(records.values())
     finally:
-        for side in (ours, *sides.values()):
-            side.close()
+        for worker in (ours, *workers.values()):
+            worker.close()
 
 
 def said(r: dict[str, Any]) -> str:

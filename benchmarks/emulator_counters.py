@@ -1,7 +1,7 @@
 """Counts, on the emulated device, what all versions' convolutions of the CIFAR-10 autoencoder do to memory; JSON lines, tables.
 
     python benchmarks/emulator_counters.py                    every version, layer and direction; writes results and tables
-    python benchmarks/emulator_counters.py --tables-only      the tables of docs/kernels.md from the results that are there
+    python benchmarks/emulator_counters.py --tables-only      the tables of docs/kernels/counters.md from the results there are
     python benchmarks/emulator_counters.py --require-clean v4 v5      fails where a main loop of conv2 ... conv5 is not coalesced
 
 Counts are facts about the source and its launches, the same on every run and machine: no times, nothing is measured.
@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "emulator_counters.jsonl"
-PAGE = ROOT / "docs" / "kernels.md"
+PAGE = ROOT / "docs" / "kernels" / "counters.md"
 BEGIN, END = "<!-- emulator_counters.py: begin -->", "<!-- emulator_counters.py: end -->"
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 DIRECTIONS = ("forward", "backward_input", "backward_weight", "backward")

@@ -70,12 +70,12 @@ def operations(records: list[Record]) -> str:
         own = {column(r): r for r in group}
         timed = [r for r in group if "milliseconds" in r and not r["version"].startswith("torch")]
         timed = [r for r in timed if r.get("precision", "fp32") == "fp32"]  # beside PyTorch's float32
-        rivals = [r for r in group if "milliseconds" in r and r["version"].startswith("torch") and r["precision"] == "fp32"]
-        rival = min(rivals, key=lambda r: r["milliseconds"], default=None)
+        baselines = [r for r in group if "milliseconds" in r and r["version"].startswith("torch") and r["precision"] == "fp32"]
+        baseline = min(baselines, key=lambda r: r["milliseconds"], default=None)
         best = min(timed, key=lambda r: r["milliseconds"], default=None)
-        ratio = f"{rival['milliseconds'] / best['milliseconds']:.2f}" if rival and best else ""
+        ratio = f"{baseline['milliseconds'] / best['milliseconds']:.2f}" if baseline and best else ""
         row = [key[0], DIRECTIONS.get(key[1], key[1]), *(cell(own.get(v)) for v in versions)]
-        rows.append([*row, least(group), share(best) if best else "", cell(rival), ratio])
+        rows.append([*row, least(group), share(best) if best else "", cell(baseline), ratio])
     if not rows:
         return ""
     header = ["layer", "direction", *versions, "at least (fp32)", "best fp32: share of it", "torch fp32, fastest", "torch / best"]

@@ -68,20 +68,20 @@ def measured_ceilings(device: str) -> Ceilings | None:
     """What PyTorch reaches here with large matrix products and copies; None where there is no PyTorch for the device."""
     try:
         import torch
-        from torch_rival import Rival, precision
+        from pytorch_baseline import PyTorchBaseline, precision
 
-        rival = Rival(device)
+        baseline = PyTorchBaseline(device)
     except ImportError:
         return None
-    size = 8192 if rival.on_gpu else 1536
+    size = 8192 if baseline.on_gpu else 1536
     found = {}
-    for name in ("fp32", "tf32", "bf16") if rival.on_gpu else ("fp32",):
-        a = torch.rand(size, size, device=rival.device, dtype=torch.bfloat16 if name == "bf16" else torch.float32)
+    for name in ("fp32", "tf32", "bf16") if baseline.on_gpu else ("fp32",):
+        a = torch.rand(size, size, device=baseline.device, dtype=torch.bfloat16 if name == "bf16" else torch.float32)
         with precision(name):
-            found[name] = 2 * size**3 / min(rival.time(lambda a=a: a @ a, 5, cold=False)) / 1e6
-    source = torch.empty(1 << 28 if rival.on_gpu else 1 << 25, device=rival.device)
+            found[name] = 2 * size**3 / min(baseline.time(lambda a=a: a @ a, 5, cold=False)) / 1e6
+    source = torch.empty(1 << 28 if baseline.on_gpu else 1 << 25, device=baseline.device)
     target = torch.empty_like(source)
-    copied = 2 * 4 * source.numel() / min(rival.time(lambda: target.copy_(source), 5, cold=False)) / 1e6
+    copied = 2 * 4 * source.numel() / min(baseline.time(lambda: target.copy_(source), 5, cold=False)) / 1e6
     return Ceilings(found["fp32"], found.get("tf32", 0.0), found.get("bf16", 0.0), copied)
 
 

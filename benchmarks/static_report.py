@@ -6,7 +6,7 @@ while their sources stay the same. Prints one line of JSON per kernel and archit
 gemm, correlate, weight_gradient) uses local memory, which is where spilled registers go.
 
     python benchmarks/static_report.py                                                 # JSON lines
-    python benchmarks/static_report.py --build build --markdown docs/static-report.md  # from a build; tables too
+    python benchmarks/static_report.py --build build --markdown benchmarks/results/static_report.md  # from a build; tables too
     python benchmarks/static_report.py --version v4 --arch 90a --kernel sgemm
 
 The package must be importable (PYTHONPATH=python in a checkout that is built in place).

@@ -34,17 +34,26 @@ def read(folder: Path) -> list[Record]:
 
 
 def versions() -> list[tuple[str, str, str, str]]:
-    """(name, summary, layout, devices)."""
-    text = (ROOT / "kernels/versions.def").read_text()
+    """(name, summary, layout, devices): the summary from versions.def, the rest from the version's table.cu."""
+    found = re.findall(r'^WL_VERSION\((\w+),\s*(\w+),\s*"(.*)"\)', (ROOT / "kernels/versions.def").read_text(), re.MULTILINE)
+    tables = {name: (ROOT / "kernels" / folder / "table.cu").read_text() for name, folder, _ in found}
     rows = []
-    for name, folder, summary in re.findall(r'^WL_VERSION\((\w+),\s*(\w+),\s*"(.*)"\)', text, re.MULTILINE):
-        layout = "NCHW" if "NCHW" in summary else "NHWC"
-        idea = re.sub(r"^(naive )?(NHWC|NCHW): ", r"\1", summary).replace("naive ", "naive: ")
-        only = re.search(r"compute_capability = (\d)(\d);", (ROOT / "kernels" / folder / "table.cu").read_text())
+    for name, _, summary in found:
+        only = re.search(r"compute_capability = (\d)(\d);", tables[name])
         gpus = f"cuda (compute capability {only[1]}.{only[2]})" if only else "cuda"
-        rows.append((name, idea, layout, f"{gpus}, emulated"))
+        rows.append((name, summary, layout_of(name, tables), f"{gpus}, emulated"))
     host = "the host's own kernels: vector extensions, all cores, fused layers, fewer products by algebra"
     return [*rows, ("cpu", host, "NHWC", "cpu")]
+
+
+def layout_of(name: str, tables: dict[str, str]) -> str:
+    """The layout that a version's table sets, or that of the table it starts from."""
+    own = re.search(r"\.layout = Layout::(\w+);", tables[name])
+    if own:
+        return own[1].upper()
+    base = re.search(r"= (\w+)::table\(\);", tables[name])
+    assert base, f"the table of {name} sets no layout and starts from no version's table"
+    return layout_of(base[1], tables)
 
 
 def is_step(r: Record) -> bool:

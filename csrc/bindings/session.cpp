@@ -219,7 +219,7 @@ PlanRequest request_of(const PySession& self, int batch, bool training) {
     for (size_t t = 0; t < shapes.size(); t++)
       reconstructs = reconstructs && t < g.inputs.size() && g.shape(g.inputs[t]) == shapes[t];
   }
-  return PlanRequest{batch, training, training, reconstructs, false, Precision::fp32, {}};
+  return PlanRequest{batch, training, training, reconstructs, false, Precision::fp32, 0, {}};
 }
 
 py::list explain(PySession& self, int batch, bool training) {
@@ -243,6 +243,22 @@ py::list explain(PySession& self, int batch, bool training) {
     int64_t bytes = 0;
     for (const auto& use : step->uses) bytes += use.second.bytes;
     d["bytes"] = bytes;
+    list.append(d);
+  }
+  return list;
+}
+
+py::list buffers(PySession& self, int batch, bool training) {
+  py::list list;
+  for (const Buffer& b : self.session.plan(request_of(self, batch, training)).buffers) {
+    if (b.space != Space::arena || b.part || b.parent != kNoBuffer || b.first_step < 0) continue;
+    py::dict d;
+    d["name"] = b.name;
+    d["category"] = name_of(b.category);
+    d["bytes"] = b.bytes;
+    d["offset"] = b.offset;
+    d["first_step"] = b.first_step;
+    d["last_step"] = b.last_step;
     list.append(d);
   }
   return list;
@@ -277,10 +293,7 @@ void bind_session(py::module_& m) {
                        const py::object& optimizer, const std::string& precision, uint64_t seed, bool allocate) {
              auto s = std::make_unique<PySession>(g, device, version, to_losses(losses), to_optimizer(optimizer),
                                                   parse<Precision>(precision));
-             if (allocate) {
-               s->session.allocate();
-               s->session.parameters().initialize(seed);
-             }
+             if (allocate) s->session.initialize(seed);
              return s;
            }),
            py::arg("graph"), py::arg("device"), py::arg("version"), py::kw_only(), py::arg("losses") = py::none(),
@@ -288,8 +301,7 @@ void bind_session(py::module_& m) {
       .def_property_readonly("device", [](const PySession& s) { return s.session.target().name; })
       .def_property_readonly("version", [](PySession& s) { return std::string(s.session.table().version); })
       .def(
-          "initialize", [](PySession& s, uint64_t seed) { guarded(s, [&](Session& x) { x.parameters().initialize(seed); }); },
-          py::arg("seed"))
+          "initialize", [](PySession& s, uint64_t seed) { guarded(s, [&](Session& x) { x.initialize(seed); }); }, py::arg("seed"))
       .def(
           "prepare",
           [](PySession& s, int batch, bool training) {
@@ -305,6 +317,7 @@ void bind_session(py::module_& m) {
           },
           py::arg("batch"), py::arg("training"))
       .def("explain", &explain, py::arg("batch"), py::arg("training"))
+      .def("buffers", &buffers, py::arg("batch"), py::arg("training"))
       .def(
           "refusals",
           [](PySession& s, int batch, bool training) { return s.session.plan(request_of(s, batch, training)).refusals; },
@@ -421,6 +434,7 @@ void bind_session(py::module_& m) {
           "drop_data", [](PySession& s, const std::string& slot) { guarded(s, [&](Session& x) { x.drop_data(slot); }); },
           py::arg("slot"))
       .def_property_readonly("replays", [](const PySession& s) { return s.session.replays(); })
+      .def_property_readonly("recording_failure", [](const PySession& s) { return s.session.recording_failure(); })
       .def("synchronize", [](PySession& s) { guarded(s, [](Session& x) { x.synchronize(); }); })
       .def(
           "get_parameter",

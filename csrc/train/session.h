@@ -40,7 +40,8 @@ class Session {
   Optimizer& optimizer() { return optimizer_; }
   const std::vector<LossSpec>& losses() const { return losses_; }
 
-  void allocate();  // parameters and optimizer state; idempotent
+  void allocate();                 // parameters and optimizer state; idempotent
+  void initialize(uint64_t seed);  // the parameters, and what training steps draw
   const Plan& plan(const PlanRequest& request);
   void prepare(const PlanRequest& request);  // plan, allocate, bind: throws OutOfMemoryError here rather than in a step
   std::map<std::string, int64_t> memory(const PlanRequest& request);
@@ -65,7 +66,8 @@ class Session {
   std::vector<double> last_losses();            // each of them; waits
   std::pair<double, int64_t> take_mean_loss();  // waits
   void synchronize() { target_.device->synchronize(); }
-  int64_t replays() const { return replays_; }  // steps that were one call of a recording
+  int64_t replays() const { return replays_; }                                 // steps that were one call of a recording
+  const std::string& recording_failure() const { return recording_failure_; }  // why every step is made of calls; "" if it is not
   // Median milliseconds of each step of the training plan on the buffers as they are.
   std::vector<double> profile(const PlanRequest& request, int repeat);
 
@@ -91,6 +93,8 @@ class Session {
 
   Bound& bound(const PlanRequest& request);
   // Does `work`, which belongs to the plan and purpose, by replaying it where it has been recorded in the same circumstances.
+  // A device that fails to record is not asked again.
+  bool record(Recorded& r, const std::function<void()>& work);
   void replay_or_run(const PlanRequest& request, const std::string& purpose, const Data* data, const std::function<void()>& work);
   void run(const Plan& plan);
   void run_step(const Step& step);
@@ -108,6 +112,7 @@ class Session {
   Parameters parameters_;
   Optimizer optimizer_;
   Precision precision_;  // of every plan
+  uint64_t seed_ = 0;    // of every training plan
   std::map<PlanRequest, Bound> plans_;
   DeviceMemory arena_, loss_, staging_order_;
   std::vector<DeviceMemory> staging_;
@@ -117,6 +122,7 @@ class Session {
   int64_t data_generation_ = 0;
   bool records_;
   int64_t replays_ = 0;
+  std::string recording_failure_;
 };
 
 }  // namespace warploom

@@ -8,8 +8,6 @@ namespace warploom::copyme {
 const OpTable& table() {
   static const OpTable t = [] {
     OpTable v = v2::table();
-    v.version = "copyme";
-    v.summary = "a version to copy: v2 with an addition of its own";
     v.add = add();
     return v;
   }();

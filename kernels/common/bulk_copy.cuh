@@ -73,7 +73,11 @@ TensorMap tensor_map(const Element* base, const int (&size)[4], const int (&box)
   static const Encode encode = [] {  // of the driver, which we are not linked with
     void* symbol = nullptr;
     cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
     const cudaError_t e = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &symbol, 12000, cudaEnableDefault, &found);
+#else  // by the runtime's own version, which is 12.0 or later where sm_90a is compiled
+    const cudaError_t e = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &symbol, cudaEnableDefault, &found);
+#endif
     if (e != cudaSuccess || found != cudaDriverEntryPointSuccess) {
       (void)cudaGetLastError();
       throw DeviceError("the CUDA driver has no cuTensorMapEncodeTiled; v7 needs driver 525 (CUDA 12.0) or newer");

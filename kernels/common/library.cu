@@ -1,4 +1,5 @@
-// library.cu - what a device library of kernels exports: the device and the tables of all versions in versions.def.
+// library.cu - what a device library of kernels exports: the device and the tables of all versions in versions.def, each under the
+// name and with the summary that its line there gives it.
 // Compiled once per target: by nvcc for cuda, by the host compiler for emulated and emulated:checked.
 #include "portable.cuh"
 #include "runtime.h"
@@ -13,6 +14,11 @@ namespace warploom {
 WL_VERSION(copyme, _template, "")
 #endif
 #undef WL_VERSION
+
+static OpTable named(OpTable table, const char* name, const char* summary) {
+  table.version = name, table.summary = summary;
+  return table;
+}
 }  // namespace warploom
 
 extern "C" WL_EXPORT const warploom::DeviceLibrary* warploom_device_library() {
@@ -26,16 +32,19 @@ extern "C" WL_EXPORT const warploom::DeviceLibrary* warploom_device_library() {
     // The tables' files may use instructions that this CPU lacks: count() says so, and nothing of theirs may run.
     if (runtime_count(nullptr) == 0) return l;
 #endif
-    static const OpTable* const tables[] = {
-#define WL_VERSION(name, folder, summary) &name::table(),
+    static const OpTable tables[] = {
+#define WL_VERSION(name, folder, summary) named(name::table(), #name, summary),
 #include "../versions.def"
 #if defined(WARPLOOM_TEMPLATE)
-        WL_VERSION(copyme, _template, "")
+        WL_VERSION(copyme, _template, "a version to copy: v2 with an addition of its own")
 #endif
 #undef WL_VERSION
     };
-    l.tables = tables;
-    l.table_count = static_cast<int>(sizeof(tables) / sizeof(tables[0]));
+    constexpr int kTables = static_cast<int>(sizeof(tables) / sizeof(tables[0]));
+    static const OpTable* places[kTables];
+    for (int i = 0; i < kTables; ++i) places[i] = &tables[i];
+    l.tables = places;
+    l.table_count = kTables;
     return l;
   }();
   return &library;

@@ -1,6 +1,7 @@
 // recording.cpp - see recording.h. As on a GPU, a recording belongs to the thread that makes it: launches of others run as ever.
 #include "recording.h"
 
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -22,6 +23,7 @@ struct alignas(64) Line {
 
 void Recorder::begin() {
   if (recording_here) throw DeviceError("a recording is being made already; end it first");
+  if (std::getenv("WARPLOOM_EMULATOR_RECORD_FAILS")) throw DeviceError("this device refuses to record");  // for the tests
   open_.clear();
   recording_here = this;
 }

@@ -9,8 +9,6 @@ const OpTable& table() {
   static const OpTable t = [] {
     OpTable v;
     shared::fill(v);
-    v.version = "v1";
-    v.summary = "naive NHWC: one thread per output element";
     v.layout = Layout::nhwc;
     v.weight_layout = WeightLayout::ohwi;
     v.conv2d_forward = conv2d_forward();

@@ -8,8 +8,6 @@ namespace warploom::v2 {
 const OpTable& table() {
   static const OpTable t = [] {
     OpTable v = v1::table();  // gather_images and advance_cursor stay
-    v.version = "v2";
-    v.summary = "NHWC: coalesced over channels, shared-memory tiles, vector loads, block reductions";
     v.weight_layout = WeightLayout::hwio;
     v.conv2d_forward = conv2d_forward();
     v.conv2d_backward_input = conv2d_backward_input();

@@ -8,8 +8,6 @@ namespace warploom::v3 {
 const OpTable& table() {
   static const OpTable table = [] {
     OpTable t = v2::table();  // what works on flat buffers, and the layout conversions, stay
-    t.version = "v3";
-    t.summary = "NCHW: 2-D tiles with halo, register blocking, warp-shuffle reductions, fused conv+bias+ReLU";
     t.layout = Layout::nchw;
     t.weight_layout = WeightLayout::oihw;
     t.conv2d_forward = conv2d_forward;

@@ -8,8 +8,6 @@ namespace warploom::v4 {
 const OpTable& table() {
   static const OpTable table = [] {
     OpTable t = v3::table();
-    t.version = "v4";
-    t.summary = "NCHW: im2col and a register-tiled, double-buffered GEMM, fused epilogue";
     t.conv2d_forward = conv2d_forward;
     t.conv2d_backward_input = conv2d_backward_input;
     t.conv2d_backward_weight = conv2d_backward_weight;

@@ -36,7 +36,7 @@ inline bool sums_taps(const Conv2dShape& s, const Fusion& f) {
 
 // How often the three gradients together read dy, in tiles of 128 x 128, loads that hit in L2 counted: dx once per tap and 128 input
 // channels, dw once per 128 of taps * input channels, db once. Never less than the three maps that an activation's gradient moves as
-// an operation of its own (docs/kernels.md has the sums).
+// an operation of its own (docs/kernels/v5.md has the sums).
 inline int64_t reads_of_gradient(const Conv2dShape& s, const Fusion& f) {
   const int64_t taps = int64_t(s.KH) * s.KW, inputs = s.C_in / s.groups, tiles = (inputs + 127) / 128;
   return sums_taps(s, f) ? 8 * tiles + 1 : taps * tiles + (taps * inputs + 127) / 128 + 1;
@@ -51,6 +51,7 @@ constexpr const char* kApart = "; as operations of their own v5 takes the convol
 template <class Args>
 std::string tensor_core_error(const Args& a, bool folds_activation) {
   const Fusion& f = a.fusion;
+  if (!in_epilogues(f.activation)) return epilogue_error(f);
   if (f.pool != 1 && f.pool != 2)
     return "v5 folds a max pool of 2x2 into a convolution, not of " + std::to_string(f.pool) + "x" + std::to_string(f.pool) +
            kApart;

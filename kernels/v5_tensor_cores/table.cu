@@ -8,10 +8,6 @@ namespace warploom::v5 {
 const OpTable& table() {
   static const OpTable t = [] {
     OpTable v = v2::table();
-    v.version = "v5";
-    v.summary =
-        "NHWC: implicit GEMM on tensor cores (bf16, fp16, tf32), bias, activation and pool in the epilogue, upsample and "
-        "unpooling in the loads";
     v.float32_from = "v2";
     v.conv2d_forward = conv2d_forward();
     v.conv2d_backward_input = conv2d_backward_input();

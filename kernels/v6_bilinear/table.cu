@@ -9,8 +9,6 @@ namespace warploom::v6 {
 const OpTable& table() {
   static const OpTable t = [] {
     OpTable v = v5::table();
-    v.version = "v6";
-    v.summary = "NHWC: float32 3x3 convolutions by bilinear schemes (Winograd; 25 products after an upsample); the rest as v5";
     v.float32_from = "";
     v.conv2d_forward = conv2d_forward();
     v.conv2d_backward_input = conv2d_backward_input();

@@ -9,11 +9,6 @@ namespace warploom::v7 {
 const OpTable& table() {
   static const OpTable t = [] {
     OpTable v = v6::table();
-    v.version = "v7";
-    v.summary =
-        "NHWC, Hopper: convolutions of bf16, fp16 and tf32 by wgmma, fed by the bulk copy engine, each halo loaded once for all "
-        "taps; "
-        "the rest as v6";
     v.float32_from = "v6";
     v.compute_capability = 90;
     v.conv2d_forward = conv2d_forward();

@@ -16,7 +16,7 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-from warploom import callbacks, data, errors, interop, layers, losses, models, ops, optim
+from warploom import callbacks, data, errors, interop, layers, losses, metrics, models, ops, optim
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -72,6 +72,7 @@ __all__ = [
     "layers",
     "load",
     "losses",
+    "metrics",
     "models",
     "ops",
     "optim",

@@ -5,6 +5,7 @@ Only this file touches _core.Session.
 
 import contextlib
 import itertools
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from warploom import _core
-from warploom.errors import UnsupportedError
+from warploom.errors import FallbackWarning, UnsupportedError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.hardware import Choice
 from warploom.ground.parameters import Parameter
@@ -74,6 +75,7 @@ class Engine:
         self._full_names = {id(p): name for name, p in self.names.items()}
         self._seen: dict[str, int] = {}
         self._slots: set[str] = set()  # data sets on the device, by the feeds that hold them
+        self._told_of_calls = False
         self._passes = 0  # under way, one inside the other
         self._mean = (0.0, 0)  # sum and samples of the running mean that were taken off the device early
         for name, parameter in self.names.items() if not plan_only else ():
@@ -128,6 +130,12 @@ class Engine:
     # Losses
     def loss(self) -> float:
         """The last step's loss; waits for it."""
+        if self.session.recording_failure and not self._told_of_calls:
+            self._told_of_calls = True
+            why = self.session.recording_failure
+            warnings.warn(
+                f"{self.device} cannot record a step ({why}); each is made of single calls", FallbackWarning, stacklevel=2
+            )
         return self.session.loss()
 
     def each_loss(self) -> dict[str, float]:

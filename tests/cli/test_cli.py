@@ -47,7 +47,7 @@ def test_a_run(images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     for part in ("751,875 parameters", "epoch 1/2", "images/s", "test loss", str(out)):
         assert part in text
     keys = {"epoch", "train_loss", "test_loss", "seconds", "images_per_second", "version", "device"}
-    assert [set(row) for row in rows(out)] == [keys, keys]
+    assert [set(row) for row in rows(out)] == [keys | {"test_psnr", "test_ssim", "test_mae"}] * 2
     assert [row["epoch"] for row in rows(out)] == [1, 2]
     config = json.loads((out / "config.json").read_text())
     assert (config["batch_size"], config["epochs"], config["momentum"]) == (4, 2, 0.5)
@@ -223,7 +223,7 @@ def test_default_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.Monk
 def test_reports(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for command, text in (
         (["devices"], "emulated"),
-        (["versions"], "naive NHWC"),
+        (["versions"], "naive: one thread"),
         (["summary"], "751,875"),
         (["summary", "cifar10_autoencoder"], "22-26"),
         (["memory", "cifar10_autoencoder", "--batch-size", "8"], "weight gradients"),

@@ -116,3 +116,23 @@ def test_an_error_leaves_recordings_as_they_were(wl: Any, monkeypatch: pytest.Mo
         session.train_next(8)
     assert len(epoch(session, list(range(16)), [8, 8])) == 2
     assert session.replays == 3
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_device_that_cannot_record_is_given_the_calls(wl: Any, monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
+    if not target.device.startswith("emulated"):
+        pytest.skip("only the emulated device can be told to refuse")
+
+    def losses() -> tuple[list[float], int]:
+        model = small_autoencoder(wl)
+        model.compile(wl.optim.SGD(lr=1e-3), "mse", version=target.version, device=target.device, batch_size=8, seed=3)
+        found = [model.train_step(as_floats(IMAGES[:8]))["loss"] for _ in range(3)]
+        return found, model.engine.session.replays
+
+    monkeypatch.setenv("WARPLOOM_RECORD", "1")
+    recorded = losses()
+    monkeypatch.setenv("WARPLOOM_EMULATOR_RECORD_FAILS", "1")
+    with pytest.warns(wl.FallbackWarning, match="cannot record a step"):
+        called = losses()
+    assert called[0] == recorded[0]
+    assert (recorded[1], called[1]) == (2, 0)

@@ -52,7 +52,7 @@ def test_what_v5_does_not_fold_has_a_reason(core: Any, precision: str) -> None:
 
 
 def test_a_gradient_is_never_read_less_than_a_pass_moves(core: Any) -> None:
-    """The paper of docs/kernels.md: conv3 and conv4 of the CIFAR-10 autoencoder."""
+    """The paper of docs/kernels/v5.md: conv3 and conv4 of the CIFAR-10 autoencoder."""
     layers = {case.layer: case for case in MODELS if case.layer.startswith("cifar10.")}
 
     def reads(case: Case) -> int:

@@ -110,26 +110,26 @@ def test_precisions_only_where_a_version_has_them(core: Any) -> None:
 
 
 @pytest.mark.parametrize("entry", ["conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight"])
-def test_the_rival_computes_in_the_precision_it_is_timed_in(entry: str) -> None:
+def test_the_baseline_computes_in_the_precision_it_is_timed_in(entry: str) -> None:
     torch = pytest.importorskip("torch")
-    import torch_rival
+    import pytorch_baseline
 
-    rival, case = torch_rival.Rival("cpu"), cases.find("conv_1x32x12x12_to32_k3x3_s1_p1")
+    baseline, case = pytorch_baseline.PyTorchBaseline("cpu"), cases.find("conv_1x32x12x12_to32_k3x3_s1_p1")
     for layout in ("nchw", "channels_last"):
         errors = {}
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            work, expected = rival._operation(case, entry, layout, name)
+            work, expected = baseline._operation(case, entry, layout, name)
             assert work().dtype == dtype
-            errors[name] = rival._error(work(), expected)
+            errors[name] = baseline._error(work(), expected)
         assert errors["fp32"] < 2e-6
         assert 1e-4 < errors["bf16"] < 3e-2
 
 
-def test_every_way_of_the_rivals_step_runs() -> None:
+def test_every_way_of_the_baselines_step_runs() -> None:
     pytest.importorskip("torch")
-    import torch_rival
+    import pytorch_baseline
 
-    records = list(torch_rival.Rival("cpu").steps(2, 2))
+    records = list(pytorch_baseline.PyTorchBaseline("cpu").steps(2, 2))
     assert {(r["precision"], "channels_last" in r["version"]) for r in records} == {
         (p, c) for p in ("fp32", "bf16") for c in (False, True)
     }

@@ -9,7 +9,6 @@ from warploom import models
 from warploom.cli.app import SEED, app
 from warploom.cli.words import TRAIN, complete_models, whole
 from warploom.data import synthetic
-from warploom.data.photos import Photographs
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.atomic import expanded
 from warploom.runs.recipe import RunConfig
@@ -35,7 +34,7 @@ def make_data(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", **SEED, help="Same seed, same data.")] = 0,
 ) -> int:
-    """Write synthetic samples, made from photographs, to try a model with."""
+    """Write synthetic samples, from photographs or drawn, to try a model with."""
     folder = expanded(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder} is there already and not an empty folder: choose another place")
@@ -45,11 +44,11 @@ def make_data(
     height, width = (size, size) if size is not None else network.inputs[0].shape[1:]
     if kind == "segmentation" and network.outputs[0].shape[0] <= len(synthetic.SHAPES):
         raise ArgumentError(f"{model} has {network.outputs[0].shape[0]} classes; the samples have {len(synthetic.SHAPES) + 1}")
-    source = Photographs.load(photos)
+    source = synthetic.source(kind, photos)
     files = synthetic.write(kind, source, folder, count, height, width, seed)
     print(
-        f"{count:,} training and {synthetic.testing_count(count):,} test samples ({kind}, {height}x{width}) from "
-        f"{len(source.names)} photographs: {files:,} files in {folder}"
+        f"{count:,} training and {synthetic.testing_count(count):,} test samples ({kind}, {height}x{width}) "
+        f"{synthetic.origin(kind, source)}: {files:,} files in {folder}"
     )
     print(f"train with: warploom train --model {model} --data {folder}")
     return 0

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from warploom import errors, optim
+from warploom import errors, metrics, models, optim
 from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, say, shout
 from warploom.cli.words import TRAIN, complete_from, complete_models, whole
 from warploom.data.tasks import TaskData
@@ -21,9 +21,9 @@ from warploom.models.saving import is_saved
 from warploom.optim.schedules import BY_NAME as SCHEDULES
 from warploom.optim.schedules import Schedule
 from warploom.runs.guards import Best, make_guards
-from warploom.runs.plots import psnr
 from warploom.runs.recipe import RunConfig, absolute, named, parse_arguments, parse_size
 from warploom.runs.run import Recorder, RunFolder, finish, prepare
+from warploom.runs.scores import Scores
 
 
 def _compile(model: Model, config: RunConfig) -> None:
@@ -63,6 +63,18 @@ def train(
             help="A model's name (see `warploom models`); to train one further its .safetensors file or its run's folder.",
         ),
     ] = RunConfig.model,
+    preset: Annotated[
+        str | None,
+        _option(
+            _MODEL,
+            "--preset",
+            metavar="NAME",
+            autocompletion=complete_from(dict.fromkeys(preset for name in models.NAMES for preset in models.presets(name))),
+            help="Another recipe than the specification's (optimizer, schedule, batch, epochs, start of the weights): sharp for "
+            "cifar10_autoencoder, quick for the others. What is given beside it goes before it.",
+            show_default=False,
+        ),
+    ] = None,
     size: Annotated[
         str | None, _option(_MODEL, "--size", metavar="N", help="Side of the images, or HxW. Default: the model's.")
     ] = None,
@@ -148,7 +160,8 @@ def train(
     if size is not None:
         arguments["size"] = parse_size(size)
     config = RunConfig(
-        model=str(expanded(model).absolute()) if is_saved(expanded(model)) else model, arguments=arguments, data=data,
+        model=str(expanded(model).absolute()) if is_saved(expanded(model)) else model, preset=preset, arguments=arguments,
+        data=data,
         data_dir=None if data_dir is None else absolute(data_dir, "--data-dir"),
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, schedule=schedule, seed=seed, limit=limit, version=version, device=device,
@@ -190,9 +203,12 @@ def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> Run
 
 def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
     hardware.resolve(config.version, config.device, precision=config.precision)  # what cannot run is said before data are read
+    hint = "" if resume else config.hint()
     config = config.resolve()
     schedule = config.make_schedule()
     model = config.make_model()
+    if hint:
+        print(hint)
     samples = config.load_data(model)  # before anything is allocated
     for note in samples.notes:
         if note.startswith(("training on patches instead", "no --data given")):
@@ -224,7 +240,7 @@ def _run(
                 samples.train.y,
                 epochs=config.epochs,
                 validation_data=(samples.test.x, samples.test.y),
-                callbacks=[*([schedule] if schedule is not None else []), *guards, Recorder(folder, schedule)],
+                callbacks=[*([schedule] if schedule else []), Scores(model, samples), *guards, Recorder(folder, schedule)],
                 verbose=True,
                 start=start,
             )
@@ -251,9 +267,8 @@ def _run(
 def _closing_words(folder: RunFolder, model: Model) -> None:
     rows = folder.read_metrics()
     if rows:
-        loss = rows[-1]["test_loss"]
-        decibels = f" ({psnr(loss):.2f} dB)" if model.engine.loss_labels == ["mse"] else ""
-        print(f"test loss {loss:.6f}{decibels} after epoch {rows[-1]['epoch']}")
+        judged = metrics.text(rows[-1], "test_")
+        print(f"test loss {rows[-1]['test_loss']:.6f}{f' ({judged})' if judged else ''} after epoch {rows[-1]['epoch']}")
         for label, value in rows[-1].get("test_losses", {}).items():
             print(f"  {label:<24} {value:.6f}")
     if model.device == "emulated:checked":

@@ -4,7 +4,6 @@ The photographs are those that installed packages ship, or a folder's. Training 
 left three fifths of every photograph and the right two fifths.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,10 +53,6 @@ class Photographs:
             training.append(pixels[:, :cut])
             testing.append(pixels[:, cut:])
         return cls([p.name for p in paths], (training, testing))
-
-    def some(self, chosen: Sequence[int]) -> "Photographs":
-        """Only those photographs."""
-        return Photographs([self.names[i] for i in chosen], tuple([r[i] for i in chosen] for r in self.regions))  # type: ignore[arg-type]
 
     def crop(self, rng: np.random.Generator, part: int, height: int, width: int) -> Array:
         """[height, width, 3] uint8: a random part of a photograph, at a random scale, perhaps mirrored."""

@@ -1,9 +1,9 @@
-"""Synthetic samples of every kind of data, made from photographs: to try a model at once, before there are real data.
+"""Synthetic samples of every kind of data, most made from photographs: to try a model at once, before there are real data.
 
 images         a crop
 segmentation   a crop with pasted shapes, and a map of class numbers: 0 is what is behind, 1 to 5 are SHAPES
 composites     a background, the same with an object pasted on it, the depth of that (near is bright), and the object's mask
-faces          crops of two looks (warm from one half of the photographs, cool from the other), each with an oval mask
+faces          portraits of two people, drawn by the program, and the masks of their faces
 """
 
 from collections.abc import Callable
@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from warploom.data.photos import TEST, TRAIN, Photographs, generator
+from warploom.data.portraits import PEOPLE, Look, portrait
+from warploom.errors import ArgumentError
 from warploom.ground.array_types import Array
 from warploom.ground.atomic import write_atomically
 
@@ -93,27 +95,33 @@ def composites(photos: Photographs, rng: np.random.Generator, part: int, height:
     return {"bg": bg, "fg_bg": fg_bg.astype(np.uint8), "depth": pixels[0], "mask": pixels[1]}
 
 
-_LOOKS = {"src": ((255, 170, 90), 0.75), "dst": ((90, 170, 255), 1.3)}  # tint, exponent of the tone curve
-
-
 def faces(photos: Photographs, rng: np.random.Generator, part: int, height: int, width: int) -> Sample:
-    halves = [list(range(start, len(photos.names), 2)) or [0] for start in (0, 1)]
+    """A picture of each of the two people, who have nothing to do with each other, and where their faces are."""
     sample: Sample = {}
-    for (person, (tint, power)), half in zip(_LOOKS.items(), halves, strict=True):
-        crop = photos.some(half).crop(rng, part, height, width)
-        toned = 255.0 * (crop / 255.0) ** power
-        y, x = np.mgrid[0:height, 0:width]
-        angle = np.arctan2(y - height / 2, x - width / 2)
-        outline = _blob(rng, angle) * rng.uniform(0.9, 1.1)
-        covered = np.hypot((y - height / 2) / (0.48 * height), (x - width / 2) / (0.4 * width)) <= outline
-        toned *= np.where(covered, 1.0, 0.5)[..., None]  # the oval shows, as a face does
-        sample[person] = _tinted(toned, np.array(tint), 0.25)
-        sample[f"{person}_mask"] = np.where(covered, 255, 0).astype(np.uint8)
+    for name, person in PEOPLE.items():
+        sample[name], sample[f"{name}_mask"] = portrait(person, Look.drawn(rng), height, width)
     return sample
 
 
 Maker = Callable[[Photographs, np.random.Generator, int, int, int], Sample]
+DRAWN = ("faces",)  # kinds that need no photographs
 MAKERS: dict[str, Maker] = {"images": images, "segmentation": segmentation, "composites": composites, "faces": faces}
+
+
+def source(kind: str, folder: str | Path | None = None) -> Photographs:
+    """The photographs that samples of that kind are cut from: of a folder, else of installed packages; none for what is drawn."""
+    if kind not in DRAWN:
+        return Photographs.load(folder)
+    if folder is not None:
+        raise ArgumentError(f"synthetic {kind} are drawn by the program: leave --photos out")
+    return Photographs([], ([], []))
+
+
+def origin(kind: str, photos: Photographs) -> str:
+    """Where the samples come from, in words."""
+    if kind in DRAWN:
+        return "drawn by the program"
+    return f"made from {len(photos.names)} photograph{'s' if len(photos.names) != 1 else ''}"
 
 
 def make(kind: str, photos: Photographs, count: int, height: int, width: int, seed: int, part: int) -> dict[str, list[Array]]:

@@ -15,7 +15,7 @@ import numpy as np
 from warploom import data
 from warploom.data import paired, synthetic
 from warploom.data.dataset import Dataset, fingerprint
-from warploom.data.photos import TEST, TRAIN, Photographs
+from warploom.data.photos import TEST, TRAIN
 from warploom.data.warp import Warped, face_weights
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Shape
@@ -108,10 +108,13 @@ def load(
                 f"the model has {classes} classes, but synthetic samples have {len(synthetic.SHAPES) + 1}: use --data"
             )
         training, testing = _synthetic(kind, shape, min(limit or SYNTHETIC, SYNTHETIC), seed)
+        photos = synthetic.source(kind)
         made = {"images": "crops of photographs"}.get(kind, f"synthetic {kind} made from photographs")
-        names = ", ".join(Photographs.load().names)
+        made += f" that installed packages ship ({', '.join(photos.names)})"
+        if kind in synthetic.DRAWN:
+            made = f"synthetic {kind} {synthetic.origin(kind, photos)}"
         why = "no --data given" if source == "auto" else f"--data {source}"
-        notes = [f"{why}: {made} that installed packages ship ({names}); see docs/data.md for your own"]
+        notes = [f"{why}: {made}; see docs/data.md for your own"]
         name = "photographs" if kind == "images" else f"synthetic {kind}"
     else:
         folder = expanded(source)
@@ -134,7 +137,7 @@ def _synthetic(kind: str, shape: Shape, count: int, seed: int) -> tuple[dict[str
     channels, height, width = shape
     if channels not in (1, 3):
         raise DataError(f"synthetic data have 1 or 3 channels, but the model takes {channels}; use a .npy file")
-    photos = Photographs.load()
+    photos = synthetic.source(kind)
     parts = []
     for part, wanted in ((TRAIN, count), (TEST, synthetic.testing_count(count))):
         made = synthetic.make(kind, photos, wanted, height, width, seed, part)

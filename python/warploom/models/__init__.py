@@ -5,8 +5,8 @@ from warploom.models.cifar10 import cifar10_autoencoder
 from warploom.models.ds_resnet import dsresnet
 from warploom.models.gray import gray_autoencoder
 from warploom.models.liae import liae_swap, liae_ud
-from warploom.models.objective import Objective
-from warploom.models.registry import BY_NAME, get, objective
+from warploom.models.objective import Objective, Preset
+from warploom.models.registry import BY_NAME, get, objective, presets
 from warploom.models.unet import unet_large, unet_small
 
 NAMES = tuple(BY_NAME)
@@ -15,6 +15,7 @@ __all__ = [
     "BY_NAME",
     "NAMES",
     "Objective",
+    "Preset",
     "cifar10_autoencoder",
     "dsresnet",
     "get",
@@ -22,6 +23,7 @@ __all__ = [
     "liae_swap",
     "liae_ud",
     "objective",
+    "presets",
     "unet_large",
     "unet_small",
 ]

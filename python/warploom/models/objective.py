@@ -9,6 +9,15 @@ Part = tuple[str, dict[str, Any]]  # the name of a class, and its arguments
 
 
 @dataclass(frozen=True)
+class Preset:
+    """Another recipe for the same network: what it changes of the specification's."""
+
+    about: str  # a few words for people
+    changes: dict[str, Any]  # fields of the Objective
+    arguments: dict[str, Any] = field(default_factory=dict)  # of the network's function
+
+
+@dataclass(frozen=True)
 class Objective:
     """How a model is trained by its specification. compile_arguments() makes the objects that Model.compile() takes.
 
@@ -36,6 +45,13 @@ class Objective:
         """A fresh warploom.optim object; `changes` replace arguments."""
         name, arguments = self.optimizer
         return getattr(optim, name)(**{**arguments, **changes})
+
+    def make_schedule(self) -> Any:
+        """A fresh warploom.optim.schedules object, a callback for Model.fit(); None where the rate stays as it is."""
+        if self.schedule is None:
+            return None
+        name, arguments = self.schedule
+        return getattr(optim.schedules, name)(**arguments)
 
     def compile_arguments(self) -> dict[str, Any]:
         """For model.compile(**...)."""

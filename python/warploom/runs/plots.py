@@ -81,8 +81,3 @@ def to_pixels(image: Array) -> Array:
         image = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
     pixels: Array = image[0] if image.shape[0] != 3 else image.transpose(1, 2, 0)
     return pixels
-
-
-def psnr(loss: float) -> float:
-    """Peak signal-to-noise ratio in dB of a mean squared error on images in [0, 1]."""
-    return float("inf") if loss <= 0 else float(-10.0 * np.log10(loss))

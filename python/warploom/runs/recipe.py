@@ -19,6 +19,7 @@ class RunConfig:
     """With the same data, device and version a run gives the same bits. None: the model's default, filled in by resolve()."""
 
     model: str = "cifar10_autoencoder"
+    preset: str | None = None  # one of models.presets(); None: the specification's recipe
     arguments: dict[str, Any] = field(default_factory=dict)  # of the model's function
     data: str = "auto"
     data_dir: str | None = None
@@ -51,20 +52,28 @@ class RunConfig:
 
     @property
     def objective(self) -> models.Objective:
-        """The specification's; some arguments of a model change what it is trained for."""
+        """The specification's or the preset's; some arguments of a model change what it is trained for."""
         if is_saved(self.model):
+            if self.preset is not None:
+                raise ArgumentError(f"{self.model} is a trained model, which has no presets: leave out --preset")
             return objective_of(self.model)
-        return models.objective(self.model, **self.arguments)
+        return models.objective(self.model, preset=self.preset, **self.arguments)
+
+    @property
+    def _presets(self) -> dict[str, models.Preset]:
+        return {} if is_saved(self.model) else models.presets(self.model)
 
     def resolve(self) -> "RunConfig":
         """A copy in which nothing that training needs is None."""
         objective = self.objective
+        preset = self._presets.get(self.preset or "", models.Preset("", {}))
         made = self.make_optimizer()
         schedule = self.schedule
         if schedule is None:
             schedule = _as_text(objective.schedule) if objective.schedule is not None else "none"
         return dataclasses.replace(
             self,
+            arguments={**preset.arguments, **self.arguments},
             epochs=objective.epochs if self.epochs is None else self.epochs,
             batch_size=objective.batch_size if self.batch_size is None else self.batch_size,
             lr=made.lr,
@@ -73,6 +82,18 @@ class RunConfig:
             weight_decay=made.weight_decay,
             clip_norm=made.clip_norm,
             schedule=schedule,
+        )
+
+    def hint(self) -> str:
+        """A sentence on the presets, where the model has some and the specification's recipe is what runs; else nothing."""
+        found = self._presets
+        if self.preset is not None or not found or self.optimizer is not None or self.lr is not None:
+            return ""
+        own = self.resolve()
+        name, preset = next(iter(found.items()))
+        return (
+            f"training by the specification ({own.optimizer} {own.lr:g}, {own.epochs} epoch{'s' if own.epochs != 1 else ''}); "
+            f"--preset {name}: {preset.about}"
         )
 
     def make_optimizer(self) -> optim.Optimizer:
@@ -104,7 +125,7 @@ class RunConfig:
                 raise ArgumentError(f"{self.model} has its size and its arguments already: leave out --size and --set")
             return load_model(self.model)
         try:
-            return models.get(self.model, **_tuples(self.arguments))
+            return models.get(self.model, preset=self.preset, **_tuples(self.arguments))
         except TypeError as error:
             if isinstance(error, DTypeError):
                 raise

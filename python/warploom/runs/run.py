@@ -1,7 +1,8 @@
 """A training run in its own folder: what `warploom train` does, and how it goes on after it was stopped.
 
 config.json              what was asked for, and the data's fingerprint
-metrics.jsonl            a line per epoch: epoch, train_loss, test_loss, seconds, images_per_second, version, device
+metrics.jsonl            a line per epoch: epoch, train_loss, test_loss, seconds, images_per_second, version, device,
+                         and the metrics: test_psnr, test_ssim, … (scores.py)
 model.safetensors        the weights after the last good epoch (or where the run was stopped), for warploom.load()
 checkpoint.safetensors   weights, optimizer state and position, from which --resume goes on with the same bits
 loss.png, reconstructions.png (predictions.png where the target is not the input)
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
 
+from warploom import metrics
 from warploom.callbacks import Callback, Logs
 from warploom.data.tasks import TaskData
 from warploom.errors import ArgumentError, DataError
@@ -201,6 +203,7 @@ class Recorder(Callback):
         each = {label: _rounded(logs[f"val_{label}"]) for label in self.model.engine.loss_labels if f"val_{label}" in logs}
         if each:
             row["test_losses"] = each  # each times its weight
+        row.update({f"test_{name}": _rounded(logs[f"val_{name}"]) for name in metrics.SHOWN if f"val_{name}" in logs})
         if "lr" in logs:
             row["lr"] = logs["lr"]
         self.rows.append(row)

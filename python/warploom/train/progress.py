@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from warploom import metrics
 from warploom.callbacks import Callback, Logs
 from warploom.ground.hardware import place
 
@@ -111,6 +112,8 @@ class _Progress(Callback):
 
     def end_line(self, epoch: int, logs: Logs) -> str:
         test = f"  test loss {logs['val_loss']:.6f}" if "val_loss" in logs else ""
+        judged = metrics.text(logs, "val_")
+        test += f"  {judged}" if judged else ""
         speed = f"{logs['images_per_second']:,.1f} images/s"
         place = f"epoch {epoch + 1:>{len(str(self.epochs))}}/{self.epochs}"
         return f"{place}  loss {logs['loss']:.6f}{test}  {duration(logs['seconds'])}  {speed}"
