@@ -13,12 +13,18 @@ enum class DType : int { f32, f64, u8, i32, bf16, f16 };
 enum class Layout : int { nchw, nhwc };
 // oihw: [C_out, C_in/groups, KH, KW] (PyTorch's). ohwi: [C_out, KH, KW, C_in/groups]. hwio: [KH, KW, C_in/groups, C_out].
 enum class WeightLayout : int { oihw, ohwi, hwio };
-enum class Activation : int { none, relu, leaky_relu, sigmoid };
+enum class Activation : int { none, relu, leaky_relu, sigmoid, tanh, elu, silu, gelu, gelu_tanh };  // see ops/activation
 // fp32 may use algorithms with fewer multiplications and a little more rounding (Winograd); fp32_exact only sums of products.
 enum class Precision : int { fp32, fp32_exact, tf32, bf16, fp16 };
 enum class UpsampleMode : int { nearest, bilinear };
 enum class DepthOrder : int { dcr, crd, phases };   // see ops/depth_to_space
 enum class LossKind : int { l1, bce_with_logits };  // see ops/pointwise_loss
+
+// What the epilogues of the CUDA convolutions hold: the others' code (exponentials, an error function) would cost each of them
+// registers, and a separate pass costs the same on every device.
+inline bool in_epilogues(Activation a) { return a <= Activation::sigmoid; }
+// Does the gradient need the activation's input? Else its output is enough, and the input's memory is free for it.
+inline bool gradient_needs_input(Activation a) { return a >= Activation::silu; }
 
 inline int64_t dtype_bytes(DType t) {
   switch (t) {
@@ -79,7 +85,7 @@ struct Conv2dShape {
 // What the planner offers to fold into a convolution. An entry takes all of it or refuses (why_not) with a reason.
 struct Fusion {
   Activation activation = Activation::none;  // after the bias
-  float negative_slope = 0.0f;               // leaky_relu
+  float negative_slope = 0.0f;               // of leaky_relu; elu's alpha
   int pool = 1;  // max pool pool x pool, stride pool, floor, after the activation; y is [N, C_out, OH / pool, OW / pool]
   Precision precision = Precision::fp32;  // not folded in, but asked for along with the rest
   int upsample = 1;  // nearest upsample of x before the convolution; x is [N, C_in, H / upsample, W / upsample]

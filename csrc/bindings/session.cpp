@@ -219,7 +219,7 @@ PlanRequest request_of(const PySession& self, int batch, bool training) {
     for (size_t t = 0; t < shapes.size(); t++)
       reconstructs = reconstructs && t < g.inputs.size() && g.shape(g.inputs[t]) == shapes[t];
   }
-  return PlanRequest{batch, training, training, reconstructs, false, Precision::fp32, {}};
+  return PlanRequest{batch, training, training, reconstructs, false, Precision::fp32, 0, {}};
 }
 
 py::list explain(PySession& self, int batch, bool training) {
@@ -293,10 +293,7 @@ void bind_session(py::module_& m) {
                        const py::object& optimizer, const std::string& precision, uint64_t seed, bool allocate) {
              auto s = std::make_unique<PySession>(g, device, version, to_losses(losses), to_optimizer(optimizer),
                                                   parse<Precision>(precision));
-             if (allocate) {
-               s->session.allocate();
-               s->session.parameters().initialize(seed);
-             }
+             if (allocate) s->session.initialize(seed);
              return s;
            }),
            py::arg("graph"), py::arg("device"), py::arg("version"), py::kw_only(), py::arg("losses") = py::none(),
@@ -304,8 +301,7 @@ void bind_session(py::module_& m) {
       .def_property_readonly("device", [](const PySession& s) { return s.session.target().name; })
       .def_property_readonly("version", [](PySession& s) { return std::string(s.session.table().version); })
       .def(
-          "initialize", [](PySession& s, uint64_t seed) { guarded(s, [&](Session& x) { x.parameters().initialize(seed); }); },
-          py::arg("seed"))
+          "initialize", [](PySession& s, uint64_t seed) { guarded(s, [&](Session& x) { x.initialize(seed); }); }, py::arg("seed"))
       .def(
           "prepare",
           [](PySession& s, int batch, bool training) {

@@ -24,7 +24,8 @@ struct Names<WeightLayout> {
 template <>
 struct Names<Activation> {
   static constexpr const char* what = "activation";
-  static constexpr std::array<const char*, 4> list = {"none", "relu", "leaky_relu", "sigmoid"};
+  static constexpr std::array<const char*, 9> list = {"none", "relu", "leaky_relu", "sigmoid",  "tanh",
+                                                      "elu",  "silu", "gelu",       "gelu_tanh"};
 };
 template <>
 struct Names<UpsampleMode> {

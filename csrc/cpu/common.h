@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "activations.h"
 #include "kernels/device.h"
 #include "threads.h"
 #include "vec.h"
@@ -35,37 +36,5 @@ class Carver {
   char* base_ = nullptr;
   int64_t used_ = 0;
 };
-
-// Activation of a vector. `kind` is the same for a whole call, so the branch predicts.
-inline vf sigmoid(vf x) {
-  vf y{};
-  for (int i = 0; i < kWidth; ++i) y[i] = 1.0f / (1.0f + __builtin_expf(-x[i]));
-  return y;
-}
-WL_INLINE vf activate(vf x, Activation kind, float slope) {
-  switch (kind) {
-    case Activation::relu:
-      return relu(x);
-    case Activation::leaky_relu:
-      return x < 0.0f ? x * slope : x;
-    case Activation::sigmoid:
-      return sigmoid(x);
-    default:
-      return x;
-  }
-}
-// dy times the activation's derivative at its output y.
-WL_INLINE vf activate_backward(vf dy, vf y, Activation kind, float slope) {
-  switch (kind) {
-    case Activation::relu:
-      return y <= 0.0f ? vf{} : dy;
-    case Activation::leaky_relu:
-      return y > 0.0f ? dy : dy * slope;
-    case Activation::sigmoid:
-      return dy * y * (1.0f - y);
-    default:
-      return dy;
-  }
-}
 
 }  // namespace warploom::cpu

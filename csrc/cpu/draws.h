@@ -1,5 +1,5 @@
-// draws.h - learning-rate dropout on the host: the twin of kernels/common/philox.cuh, word for word, vectors of counters at a
-// time; and what else the optimizers share.
+// draws.h - random draws on the host: the twin of kernels/common/philox.cuh, word for word, vectors of counters at a time; and what
+// else the optimizers share.
 #pragma once
 
 #include "common.h"
@@ -21,45 +21,57 @@ WL_INLINE vw product(vw words, uint32_t by) {
 #endif
 }
 
-struct Dropout {
+// A word below it says that something of probability `keep` < 1 happens.
+inline uint32_t draw_limit(double keep) { return keep > 0.0 ? static_cast<uint32_t>(keep * 4294967296.0) : 0u; }
+
+constexpr int kDrawLanes = kWidth / 2, kDrawSets = 2;  // counters of a vector; vectors, to hide the products' latency
+constexpr int kDraws = 4 * kDrawLanes * kDrawSets;     // words of one call
+
+// The words of kDraws / 4 blocks one after the other: block b has the counter (low and high half of first(b), c2, c3).
+template <class First>
+WL_INLINE void draw(First first, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1, uint32_t (&words)[kDraws]) {
+  const vw low = vw{} + 0xffffffffu;
+  vw c[kDrawSets][4];
+  for (int s = 0; s < kDrawSets; ++s) {
+    vw counter;
+    for (int l = 0; l < kDrawLanes; ++l) counter[l] = first(s * kDrawLanes + l);
+    c[s][0] = counter & low, c[s][1] = counter >> 32, c[s][2] = vw{} + c2, c[s][3] = vw{} + c3;
+  }
+#pragma GCC unroll 10
+  for (int round = 0; round < 10; ++round) {
+    for (int s = 0; s < kDrawSets; ++s) {
+      const vw a = product(c[s][0], 0xD2511F53u), b = product(c[s][2], 0xCD9E8D57u);
+      c[s][0] = (b >> 32) ^ c[s][1] ^ k0, c[s][2] = (a >> 32) ^ c[s][3] ^ k1;
+      c[s][1] = b & low, c[s][3] = a & low;
+    }
+    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+  }
+  for (int s = 0; s < kDrawSets; ++s) {
+    const vw even = c[s][0] | (c[s][1] << 32), odd = c[s][2] | (c[s][3] << 32);
+    for (int l = 0; l < kDrawLanes; ++l) {
+      const uint64_t pair[2] = {even[l], odd[l]};
+      std::memcpy(words + 4 * (s * kDrawLanes + l), pair, sizeof(pair));
+    }
+  }
+}
+
+// Learning-rate dropout: an element moves with probability `keep`.
+struct LearningRateDropout {
   uint32_t limit = 0;
   bool draws = false;  // false: everything moves and nothing is drawn
 
-  explicit Dropout(double keep) {
+  explicit LearningRateDropout(double keep) {
     draws = keep < 1.0;
-    if (draws && keep > 0.0) limit = static_cast<uint32_t>(keep * 4294967296.0);
+    if (draws) limit = draw_limit(keep);
   }
 
-  static constexpr int kLanes = kWidth / 2, kSets = 2;  // counters of a vector; vectors, to hide the products' latency
-  static constexpr int kSpan = 4 * kLanes * kSets;      // elements of one call
+  static constexpr int kSpan = kDraws;  // elements of one call
 
   // kept[e] = 1 or 0 for elements i .. i + kSpan - 1; i is a multiple of 4.
   WL_INLINE void keep(int64_t i, int step, float (&kept)[kSpan]) const {
-    const vw low = vw{} + 0xffffffffu;
-    vw c[kSets][4];
-    for (int s = 0; s < kSets; ++s) {
-      vw group;
-      for (int l = 0; l < kLanes; ++l) group[l] = static_cast<uint64_t>(i / 4 + s * kLanes + l);
-      c[s][0] = group & low, c[s][1] = group >> 32, c[s][2] = vw{} + static_cast<uint32_t>(step), c[s][3] = vw{};
-    }
-    uint32_t k0 = 0x77617270u, k1 = 0x6c6f6f6du;
-#pragma GCC unroll 10
-    for (int round = 0; round < 10; ++round) {
-      for (int s = 0; s < kSets; ++s) {
-        const vw a = product(c[s][0], 0xD2511F53u), b = product(c[s][2], 0xCD9E8D57u);
-        c[s][0] = (b >> 32) ^ c[s][1] ^ k0, c[s][2] = (a >> 32) ^ c[s][3] ^ k1;
-        c[s][1] = b & low, c[s][3] = a & low;
-      }
-      k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
-    }
-    alignas(64) uint32_t words[kSpan];
-    for (int s = 0; s < kSets; ++s) {
-      const vw first = c[s][0] | (c[s][1] << 32), second = c[s][2] | (c[s][3] << 32);
-      for (int l = 0; l < kLanes; ++l) {
-        const uint64_t pair[2] = {first[l], second[l]};
-        std::memcpy(words + 4 * (s * kLanes + l), pair, sizeof(pair));
-      }
-    }
+    alignas(64) uint32_t words[kDraws];
+    draw([=](int64_t group) { return static_cast<uint64_t>(i / 4 + group); }, static_cast<uint32_t>(step), 0, 0x77617270u,
+         0x6c6f6f6du, words);
     for (int e = 0; e < kSpan; e += kWidth) {
       vu word;
       std::memcpy(&word, words + e, sizeof(word));

@@ -2,6 +2,8 @@
 //
 // The loss is summed in double precision: per block of kSumBlock elements, then over the blocks in order, so that its bits do not
 // depend on the number of threads.
+#include <type_traits>
+
 #include "common.h"
 #include "entries.h"
 
@@ -21,47 +23,50 @@ void for_vectors(int64_t count, F&& f) {
   });
 }
 
-template <Activation kind>
-void forward_of(const ActivationForward& a) {
-  const float* x = a.x.ptr();
-  float* y = a.y.ptr();
-  for_vectors(a.count, [&](int64_t i, int n) { store_part(y + i, activate(load_part(x + i, n), kind, a.negative_slope), n); });
-}
-template <Activation kind>
-void backward_of(const ActivationBackward& a) {
-  const float *dy = a.dy.ptr(), *y = a.y.ptr();
-  float* dx = a.dx.ptr();
-  for_vectors(a.count, [&](int64_t i, int n) {
-    store_part(dx + i, activate_backward(load_part(dy + i, n), load_part(y + i, n), kind, a.negative_slope), n);
-  });
+// f(integral_constant<Activation>): the kind as a constant of the code.
+template <class F>
+void with_any_activation(Activation kind, F&& f) {
+  switch (kind) {
+#define WL_CASE(name)    \
+  case Activation::name: \
+    return f(std::integral_constant<Activation, Activation::name>())
+    WL_CASE(none);
+    WL_CASE(relu);
+    WL_CASE(leaky_relu);
+    WL_CASE(sigmoid);
+    WL_CASE(tanh);
+    WL_CASE(elu);
+    WL_CASE(silu);
+    WL_CASE(gelu);
+    WL_CASE(gelu_tanh);
+#undef WL_CASE
+  }
 }
 
 }  // namespace
 
 void activation_forward(const ActivationForward& a, const Context&) {
-  switch (a.kind) {
-    case Activation::relu:
-      return forward_of<Activation::relu>(a);
-    case Activation::leaky_relu:
-      return forward_of<Activation::leaky_relu>(a);
-    case Activation::sigmoid:
-      return forward_of<Activation::sigmoid>(a);
-    default:
-      return forward_of<Activation::none>(a);
-  }
+  const float *x = a.x.ptr(), slope = a.negative_slope;
+  float* y = a.y.ptr();
+  with_any_activation(a.kind, [&](auto kind) {
+    for_vectors(a.count, [&](int64_t i, int n) {
+      const vf v = load_part(x + i, n);
+      store_part(y + i, in_epilogues(kind()) ? activate(v, kind(), slope) : smooth_activation(v, kind(), slope), n);
+    });
+  });
 }
 
 void activation_backward(const ActivationBackward& a, const Context&) {
-  switch (a.kind) {
-    case Activation::relu:
-      return backward_of<Activation::relu>(a);
-    case Activation::leaky_relu:
-      return backward_of<Activation::leaky_relu>(a);
-    case Activation::sigmoid:
-      return backward_of<Activation::sigmoid>(a);
-    default:
-      return backward_of<Activation::none>(a);
-  }
+  const float *dy = a.dy.ptr(), *at = gradient_needs_input(a.kind) ? a.x.ptr() : a.y.ptr(), slope = a.negative_slope;
+  float* dx = a.dx.ptr();
+  with_any_activation(a.kind, [&](auto kind) {
+    for_vectors(a.count, [&](int64_t i, int n) {
+      const vf g = load_part(dy + i, n), v = load_part(at + i, n);
+      store_part(dx + i,
+                 in_epilogues(kind()) ? activate_backward(g, v, kind(), slope) : smooth_activation_backward(g, v, kind(), slope),
+                 n);
+    });
+  });
 }
 
 void add(const Add& s, const Context&) {

@@ -39,6 +39,14 @@ Step& Emitter::add_step(std::unique_ptr<Step> step, const char* name, const Node
   return *plan_.steps.back();
 }
 
+In Emitter::steps_taken() {
+  if (steps_ == kNoBuffer) {
+    steps_ = new_buffer("steps taken", 4, Category::persistent);
+    plan_.buffers[static_cast<size_t>(steps_)].space = Space::steps;
+  }
+  return in(steps_);
+}
+
 // ---- forward ----
 
 In Emitter::read(int value) { return in(values_.at(value)); }

@@ -24,6 +24,8 @@ class Emitter {
   bool training() const { return plan_.training; }
   bool batch_statistics() const { return plan_.training && !plan_.eval_mode; }  // of normalisations; else the running ones
   const Graph& graph() const { return plan_.graph; }
+  uint64_t seed() const { return plan_.seed; }  // of random draws in a step
+  In steps_taken();                             // by the optimizer, i32[1] on the device: another draw at every step
 
   // ---- forward ----
   In read(int value);
@@ -120,6 +122,7 @@ class Emitter {
   Plan& plan_;
   bool backward_ = false;
   std::map<int, Handle> values_, gradients_, weights_, weight_gradients_;
+  Handle steps_ = kNoBuffer;
   std::map<std::pair<std::string, std::string>, Handle> kept_;
   bool shared_gradient(int value) const;
   Out new_gradient(int value);

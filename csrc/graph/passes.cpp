@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "csrc/core/names.h"
 #include "csrc/graph/op.h"
 
 namespace warploom {
@@ -131,6 +132,7 @@ Graph fuse_activations(const Graph& graph) {
     const int next = sole_consumer(g, n.outputs[0]);
     if (next < 0 || !is_op(g.nodes[static_cast<size_t>(next)], "activation")) continue;
     const Attributes& a = g.nodes[static_cast<size_t>(next)].attributes;
+    if (!in_epilogues(parse<Activation>(a.word("kind", "relu")))) continue;
     Attributes extra;
     extra.values["activation"] = a.word("kind", "relu");
     extra.values["negative_slope"] = a.number("negative_slope", 0.0);

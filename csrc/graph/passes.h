@@ -20,7 +20,8 @@ using Offer = std::function<std::string(const Graph& graph, const Node& fused)>;
 // stride) after that, and a nearest upsample before it. A value that somebody else reads, or that is an output, stays.
 Graph fuse_convolutions(const Graph& graph, const Offer& offer, std::vector<std::string>* refusals);
 
-// An activation into the node before it, where that node takes one whatever the version (batch norm, transposed convolution).
+// An activation of in_epilogues() into the node before it, where that node takes one whatever the version (batch norm, transposed
+// convolution).
 Graph fuse_activations(const Graph& graph);
 
 // A nearest upsample by 2 and the 3x3 convolution after it (stride 1, padding 1) that the version did not fold itself become one node

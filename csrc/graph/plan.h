@@ -23,7 +23,8 @@ enum class Space {
   arena,
   weights,
   weight_gradients,
-  loss
+  loss,
+  steps  // how many steps the optimizer has taken, i32
 };  // arena: offsets by liveness; the others live as long as the session
 enum class Category { activations, gradients, saved, workspace, persistent };
 const char* name_of(Category c);
@@ -64,7 +65,8 @@ struct Step {
 struct Plan {
   int batch = 0;
   bool training = false;
-  bool eval_mode = false;  // training with the running statistics of normalisations
+  bool eval_mode = false;  // training with the running statistics of normalisations, and nothing dropped
+  uint64_t seed = 0;       // of what steps draw
   Graph graph;             // after the passes
   std::vector<Buffer> buffers;
   std::vector<std::unique_ptr<Step>> steps;

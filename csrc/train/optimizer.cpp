@@ -2,100 +2,68 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
-
-#include "csrc/train/invoke.h"
 
 namespace warploom {
 
 namespace {
 
-struct Kind {
-  std::vector<std::string> order;  // of the hyper-parameters in the device's array
-  std::map<std::string, double> defaults;
-  std::vector<std::string> states;
-  std::set<std::string> fixed;  // once training has begun
-};
+std::map<std::string, const OptimizerDef*>& defs() {
+  static auto* map = new std::map<std::string, const OptimizerDef*>();
+  return *map;
+}
 
-const std::map<std::string, Kind>& kinds() {
-  static const std::map<std::string, double> adam = {{"lr", 1e-3},  {"beta1", 0.9},        {"beta2", 0.999},
-                                                     {"eps", 1e-8}, {"weight_decay", 0.0}, {"max_norm", 0.0}};
-  static const std::map<std::string, Kind> k = {
-      {"sgd",
-       {{"lr", "momentum", "weight_decay"},
-        {{"lr", 1e-3}, {"momentum", 0.0}, {"weight_decay", 0.0}, {"nesterov", 0.0}, {"max_norm", 0.0}},
-        {"velocity"},
-        {"nesterov"}}},
-      {"adam", {{"lr", "beta1", "beta2", "eps", "weight_decay"}, adam, {"m", "v"}, {}}},
-      {"adamw", {{"lr", "beta1", "beta2", "eps", "weight_decay"}, adam, {"m", "v"}, {}}},
-      {"rmsprop",
-       {{"lr", "alpha", "eps", "momentum", "weight_decay", "lr_keep"},
-        {{"lr", 1e-2},
-         {"alpha", 0.99},
-         {"eps", 1e-8},
-         {"momentum", 0.0},
-         {"weight_decay", 0.0},
-         {"lr_keep", 1.0},
-         {"max_norm", 0.0}},
-        {"square", "velocity"},
-        {}}},
-      {"adabelief",
-       {{"lr", "beta1", "beta2", "eps", "weight_decay", "lr_keep"},
-        {{"lr", 1e-3},
-         {"beta1", 0.9},
-         {"beta2", 0.999},
-         {"eps", 1e-8},
-         {"weight_decay", 0.0},
-         {"lr_keep", 1.0},
-         {"bias_correction", 1.0},
-         {"max_norm", 0.0}},
-        {"m", "s"},
-        {"bias_correction"}}},
-  };
-  return k;
+template <class Map>
+std::string listed(const Map& map) {
+  std::string s;
+  for (const auto& item : map) s += (s.empty() ? "" : ", ") + item.first;
+  return s;
 }
 
 constexpr int64_t kApart = 256;  // bytes between the fields of control_, so that each is a buffer of its own
 
 }  // namespace
 
-Optimizer::Optimizer(const OptimizerSpec& spec) : spec_(spec) {
-  const auto kind = kinds().find(spec_.kind);
-  if (kind == kinds().end()) {
-    std::string known;
-    for (const auto& k : kinds()) known += (known.empty() ? "" : ", ") + k.first;
-    throw GraphError("unknown optimizer '" + spec_.kind + "'; there are " + known);
-  }
-  const auto given = spec_.hyper;
-  spec_.hyper = kind->second.defaults;
-  for (const auto& [name, value] : given) set_hyper(name, value);
-  for (const auto& name : kind->second.states)
-    if (name != "velocity" || hyper("momentum") != 0.0) state_names_.push_back(name);
-  if (spec_.kind == "sgd" && hyper("nesterov") != 0.0 && state_names_.empty())
-    throw GraphError("nesterov needs a momentum above 0");
+void register_optimizer(const OptimizerDef* optimizer) { defs()[optimizer->name()] = optimizer; }
+
+const OptimizerDef& find_optimizer(const std::string& kind) {
+  const auto found = defs().find(kind);
+  if (found == defs().end()) throw GraphError("unknown optimizer '" + kind + "'; there are " + listed(defs()));
+  return *found->second;
+}
+
+Optimizer::Optimizer(const OptimizerSpec& spec) : spec_(spec), def_(find_optimizer(spec.kind)) {
+  spec_.hyper = def_.defaults();
+  spec_.hyper["max_norm"] = 0.0;
+  for (const auto& [name, value] : spec.hyper) set_hyper(name, value);
+  state_names_ = kept(spec_.hyper);
+  def_.check(spec_.hyper);
+}
+
+std::vector<std::string> Optimizer::kept(const OptimizerDef::Hyper& hyper) const {
+  std::vector<std::string> names;
+  for (const auto& name : def_.states())
+    if (def_.keeps(name, hyper)) names.push_back(name);
+  return names;
 }
 
 void Optimizer::set_hyper(const std::string& name, double value) {
-  if (!spec_.hyper.count(name)) {
-    std::string known;
-    for (const auto& h : spec_.hyper) known += (known.empty() ? "" : ", ") + h.first;
-    throw GraphError(spec_.kind + " has no hyper-parameter '" + name + "'; it has " + known);
-  }
+  if (!spec_.hyper.count(name))
+    throw GraphError(spec_.kind + " has no hyper-parameter '" + name + "'; it has " + listed(spec_.hyper));
   if (!std::isfinite(value)) throw GraphError("hyper-parameter '" + name + "' must be finite");
-  if (device_ && name == "momentum" && (value != 0.0) != (spec_.hyper[name] != 0.0))
-    throw GraphError("momentum cannot be switched on or off while training; compile the model again");
-  if (device_ && kinds().at(spec_.kind).fixed.count(name) && value != spec_.hyper[name])
-    throw GraphError(name + " cannot be changed while training");
+  auto changed = spec_.hyper;
+  changed[name] = value;
+  if (device_ && kept(changed) != state_names_)
+    throw GraphError(name + " cannot be switched on or off while training; compile the model again");
+  if (device_ && def_.fixed(name) && value != spec_.hyper[name]) throw GraphError(name + " cannot be changed while training");
   if (name == "max_norm" && value < 0.0) throw GraphError("max_norm must not be negative");
-  spec_.hyper[name] = value;
+  spec_.hyper = std::move(changed);
   if (device_) upload();
 }
 
 void Optimizer::upload() {
-  const auto& order = kinds().at(spec_.kind).order;
   std::vector<double> wide;
-  for (const auto& name : order) wide.push_back(spec_.hyper[name]);
-  if (spec_.kind == "sgd") {
+  for (const auto& name : def_.order()) wide.push_back(spec_.hyper.at(name));
+  if (def_.hyper_in_float()) {
     const std::vector<float> values(wide.begin(), wide.end());
     device_->copy_in(hyper_.data(), values.data(), static_cast<int64_t>(values.size() * sizeof(float)));
   } else {
@@ -107,8 +75,8 @@ void Optimizer::upload() {
 
 void Optimizer::allocate(const std::shared_ptr<Device>& device, const OpTable& table, const Parameters& parameters) {
   if (device_) return;
-  const int64_t fields = static_cast<int64_t>(kinds().at(spec_.kind).order.size());
-  DeviceMemory hyper(device, fields * (spec_.kind == "sgd" ? 4 : 8), "optimizer hyper-parameters");
+  const int64_t fields = static_cast<int64_t>(def_.order().size()), count = parameters.trainable_count();
+  DeviceMemory hyper(device, fields * (def_.hyper_in_float() ? 4 : 8), "optimizer hyper-parameters");
   DeviceMemory control(device, 3 * kApart, "optimizer step");
   device->fill(control.data(), 0, control.bytes());
   std::vector<DeviceMemory> states;
@@ -116,16 +84,11 @@ void Optimizer::allocate(const std::shared_ptr<Device>& device, const OpTable& t
     states.emplace_back(device, std::max<int64_t>(parameters.trainable_bytes(), 4), "optimizer " + name);
     device->fill(states.back().data(), 0, states.back().bytes());
   }
-  int64_t workspace = 0;
-  auto ask = [&](const auto& entry, auto args) {
-    args.count = parameters.trainable_count();
-    if (entry.workspace_bytes && args.count > 0) workspace = std::max(workspace, entry.workspace_bytes(args));
-  };
-  ask(table.gradient_norm, GradientNorm());
-  ask(table.sgd_update, SgdUpdate());
-  ask(table.adam_update, AdamUpdate());
-  ask(table.rmsprop_update, RmspropUpdate());
-  ask(table.adabelief_update, AdabeliefUpdate());
+  GradientNorm norm;
+  norm.count = count;
+  int64_t workspace = def_.workspace_bytes(table, count);
+  if (table.gradient_norm.workspace_bytes && count > 0)
+    workspace = std::max(workspace, table.gradient_norm.workspace_bytes(norm));
   if (workspace > 0) workspace_ = DeviceMemory(device, workspace, "optimizer workspace");
   hyper_ = std::move(hyper);
   control_ = std::move(control);
@@ -151,17 +114,12 @@ double Optimizer::last_norm() const {
 void Optimizer::step(const OpTable& table, Parameters& parameters) {
   const int64_t count = parameters.trainable_count(), bytes = parameters.trainable_bytes();
   if (count == 0) return;
-  const In g{parameters.gradients(), bytes}, hyper_in{hyper_.data(), hyper_.bytes()}, step_in{control_.data(), 4};
-  const InOut w{parameters.weights(), bytes};
-  auto state = [&](size_t i) { return i < states_.size() ? InOut{states_[i].data(), bytes} : InOut{}; };
-  auto run = [&](const auto& entry, const char* name, auto& args) {
-    const int64_t need = entry.workspace_bytes ? entry.workspace_bytes(args) : 0;
-    invoke(*device_, table, entry, name, args, need > 0 ? InOut{workspace_.data(), need} : InOut{});
-  };
   AdvanceCursor advance;
   advance.step = 1;
   advance.cursor = InOut{control_.data(), 4};
-  run(table.advance_cursor, "advance_cursor", advance);
+  invoke(*device_, table, table.advance_cursor, "advance_cursor", advance);
+  const In g{parameters.gradients(), bytes};
+  const InOut workspace{workspace_.data(), workspace_.bytes()};
   In scale;
   if (clips()) {
     GradientNorm a;
@@ -169,43 +127,29 @@ void Optimizer::step(const OpTable& table, Parameters& parameters) {
     a.max_norm = In{control_.data() + kApart, 4};
     a.g = g;
     a.out = Out{control_.data() + 2 * kApart, 8};
-    run(table.gradient_norm, "gradient_norm", a);
+    const int64_t need = table.gradient_norm.workspace_bytes ? table.gradient_norm.workspace_bytes(a) : 0;
+    invoke(*device_, table, table.gradient_norm, "gradient_norm", a, need > 0 ? InOut{workspace.data, need} : InOut{});
     scale = In{control_.data() + 2 * kApart + 4, 4};
   }
-  auto common = [&](auto& a) {
-    a.count = count;
-    a.hyper = hyper_in;
-    a.scale = scale;
-    a.g = g;
-    a.w = w;
-  };
-  if (spec_.kind == "sgd") {
-    SgdUpdate a;
-    common(a);
-    a.nesterov = hyper("nesterov") != 0.0;
-    a.velocity = state(0);
-    run(table.sgd_update, "sgd_update", a);
-  } else if (spec_.kind == "rmsprop") {
-    RmspropUpdate a;
-    common(a);
-    a.step = step_in;
-    a.square = state(0), a.velocity = state(1);
-    run(table.rmsprop_update, "rmsprop_update", a);
-  } else if (spec_.kind == "adabelief") {
-    AdabeliefUpdate a;
-    common(a);
-    a.bias_correction = hyper("bias_correction") != 0.0;
-    a.step = step_in;
-    a.m = state(0), a.s = state(1);
-    run(table.adabelief_update, "adabelief_update", a);
-  } else {
-    AdamUpdate a;
-    common(a);
-    a.decoupled = spec_.kind == "adamw";
-    a.step = step_in;
-    a.m = state(0), a.v = state(1);
-    run(table.adam_update, "adam_update", a);
+  std::vector<InOut> states;
+  size_t next = 0;
+  for (const auto& name : def_.states()) {
+    const bool there = next < state_names_.size() && state_names_[next] == name;
+    states.push_back(there ? InOut{states_[next].data(), bytes} : InOut{});
+    next += there;
   }
+  UpdateCall call{*device_,
+                  table,
+                  spec_.hyper,
+                  count,
+                  In{hyper_.data(), hyper_.bytes()},
+                  scale,
+                  g,
+                  In{control_.data(), 4},
+                  InOut{parameters.weights(), bytes},
+                  workspace,
+                  std::move(states)};
+  def_.update(call);
 }
 
 }  // namespace warploom

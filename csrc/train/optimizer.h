@@ -1,6 +1,7 @@
 // optimizer.h - the update of all trainable parameters: one fused pass over the flat buffers.
 //
 // Hyper-parameters and the number of the step live on the device, so that a change of the learning rate needs no new plan.
+// What an optimizer is stands in kernels/ops/<name>/optimizer.cpp, registered by a static line; nothing else lists them.
 #pragma once
 
 #include <map>
@@ -8,16 +9,74 @@
 #include <string>
 #include <vector>
 
+#include "csrc/train/invoke.h"
 #include "csrc/train/parameters.h"
 
 namespace warploom {
 
 struct OptimizerSpec {
   std::string kind = "sgd";
-  // sgd: lr, momentum, weight_decay, nesterov. adam, adamw: lr, beta1, beta2, eps, weight_decay. rmsprop: lr, alpha, eps, momentum,
-  // weight_decay, lr_keep. adabelief: lr, beta1, beta2, eps, weight_decay, lr_keep, bias_correction. All: max_norm (0: no clipping).
-  std::map<std::string, double> hyper;
+  std::map<std::string, double> hyper;  // what the kind has, OptimizerDef::defaults(); and max_norm (0: no clipping)
 };
+
+// One update, as an OptimizerDef is given it: run() fills in what all update entries have.
+class UpdateCall {
+ public:
+  Device& device;
+  const OpTable& table;
+  const std::map<std::string, double>& hyper_values;
+  int64_t count;
+  In hyper, scale, g;
+  In step;  // i32[1]: the number of this step, from 1
+  InOut w, workspace;
+  std::vector<InOut> states;  // in the order of OptimizerDef::states(); empty where it is not kept
+
+  bool flag(const char* name) const { return hyper_values.at(name) != 0.0; }
+  template <class Args>
+  void run(const Entry<Args>& entry, const char* name, Args a) {
+    a.count = count;
+    a.hyper = hyper, a.scale = scale;
+    a.g = g;
+    a.w = w;
+    const int64_t need = entry.workspace_bytes ? entry.workspace_bytes(a) : 0;
+    invoke(device, table, entry, name, a, need > 0 ? InOut{workspace.data, need} : InOut{});
+  }
+};
+
+// What the engine knows about an optimizer.
+class OptimizerDef {
+ public:
+  using Hyper = std::map<std::string, double>;
+  virtual ~OptimizerDef() = default;
+  virtual const char* name() const = 0;
+  virtual Hyper defaults() const = 0;                                          // every hyper-parameter but max_norm
+  virtual std::vector<std::string> order() const = 0;                          // of those in the device's array
+  virtual bool hyper_in_float() const { return false; }                        // the array's numbers are f32, not f64
+  virtual std::vector<std::string> states() const = 0;                         // buffers as large as the parameters
+  virtual bool keeps(const std::string&, const Hyper&) const { return true; }  // this state, with these hyper-parameters
+  virtual bool fixed(const std::string&) const { return false; }               // the hyper-parameter, while training
+  virtual void check(const Hyper&) const {}                                    // throws GraphError
+  virtual int64_t workspace_bytes(const OpTable& table, int64_t count) const = 0;
+  virtual void update(UpdateCall& call) const = 0;
+
+ protected:
+  template <class Args>
+  static int64_t workspace_of(const Entry<Args>& entry, int64_t count) {
+    Args a;
+    a.count = count;
+    return entry.workspace_bytes && count > 0 ? entry.workspace_bytes(a) : 0;
+  }
+};
+
+const OptimizerDef& find_optimizer(const std::string& kind);  // throws GraphError naming the optimizers there are
+void register_optimizer(const OptimizerDef* optimizer);
+
+struct OptimizerRegistration {
+  explicit OptimizerRegistration(const OptimizerDef* optimizer) { register_optimizer(optimizer); }
+};
+#define WL_REGISTER_OPTIMIZER(Class)   \
+  static const Class Class##_instance; \
+  static const ::warploom::OptimizerRegistration Class##_registration(&Class##_instance);
 
 class Optimizer {
  public:
@@ -31,13 +90,16 @@ class Optimizer {
   char* state(size_t i) const { return states_.at(i).data(); }
   int32_t steps() const;  // taken so far; waits
   void set_steps(int32_t steps);
+  char* steps_on_device() const { return control_.data(); }  // i32: taken so far
   bool clips() const { return hyper("max_norm") > 0.0; }
   double last_norm() const;  // of the gradient before clipping, at the last step; 0 without clipping; waits
 
  private:
   double hyper(const char* name) const { return spec_.hyper.at(name); }
+  std::vector<std::string> kept(const OptimizerDef::Hyper& hyper) const;  // names of the states that these ask for
   void upload();
   OptimizerSpec spec_;
+  const OptimizerDef& def_;
   std::vector<std::string> state_names_;
   std::shared_ptr<Device> device_;
   // hyper_: what the update entry takes. control_: i32 step, f32 max_norm, f32 norm, f32 scale, 256 bytes apart.

@@ -4,8 +4,8 @@
 #include <set>
 
 #include "csrc/core/names.h"
+#include "csrc/graph/conv2d.h"
 #include "csrc/graph/op.h"
-#include "csrc/graph/ops/conv2d.h"
 #include "csrc/graph/passes.h"
 
 namespace warploom {
@@ -55,6 +55,7 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
   plan->batch = request.batch;
   plan->training = request.training;
   plan->eval_mode = request.eval_mode;
+  plan->seed = request.seed;
   const bool with_losses = request.losses || request.training;
   std::vector<int> values = request.values.empty() ? graph.outputs : request.values;
   if (with_losses) values = graph.outputs;

@@ -15,12 +15,13 @@ struct PlanRequest {
   bool training = false;            // keep what backward needs, add losses and the backward pass
   bool losses = false;              // compute the losses (always so in training)
   bool targets_are_inputs = false;  // reconstruct: target k is input k
-  bool eval_mode = false;           // training with the running statistics of normalisations: gradients as in evaluation
+  bool eval_mode = false;  // training with the running statistics of normalisations and nothing dropped, as in evaluation
   Precision precision = Precision::fp32;
+  uint64_t seed = 0;        // of what a training step draws (dropout)
   std::vector<int> values;  // what to return; empty: the graph's outputs
   bool operator<(const PlanRequest& o) const {
-    return std::tie(batch, training, losses, targets_are_inputs, eval_mode, precision, values) <
-           std::tie(o.batch, o.training, o.losses, o.targets_are_inputs, o.eval_mode, o.precision, o.values);
+    return std::tie(batch, training, losses, targets_are_inputs, eval_mode, precision, seed, values) <
+           std::tie(o.batch, o.training, o.losses, o.targets_are_inputs, o.eval_mode, o.precision, o.seed, o.values);
   }
 };
 

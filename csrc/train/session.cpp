@@ -31,6 +31,12 @@ Session::Session(const Graph& graph, const std::string& device, const std::strin
   for (const LossSpec& l : losses_) check_loss(l);
 }
 
+void Session::initialize(uint64_t seed) {
+  allocate();
+  parameters_.initialize(seed);
+  seed_ = seed;
+}
+
 void Session::allocate() {
   parameters_.allocate(target_.device);
   if (!losses_.empty()) optimizer_.allocate(target_.device, table_, parameters_);
@@ -53,6 +59,8 @@ char* Session::address(const Plan& plan, Handle h) const {
       return parameters_.gradients() + parameters_.offset_bytes(static_cast<int>(b.offset));
     case Space::loss:
       return loss_.data() + b.offset;
+    case Space::steps:
+      return optimizer_.steps_on_device();
     default:
       return arena_.data() + b.offset;
   }
@@ -61,6 +69,7 @@ char* Session::address(const Plan& plan, Handle h) const {
 Session::Bound& Session::bound(const PlanRequest& asked) {
   PlanRequest request = asked;
   request.precision = precision_;
+  request.seed = request.training ? seed_ : 0;
   Bound& b = plans_[request];
   if (!b.plan) {
     try {
@@ -190,7 +199,7 @@ void Session::feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, c
 
 void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update,
                          bool eval_mode) {
-  const PlanRequest request{inputs.at(0).batch, true, true, targets.empty(), eval_mode, precision_, {}};
+  const PlanRequest request{inputs.at(0).batch, true, true, targets.empty(), eval_mode, precision_, seed_, {}};
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, targets);
@@ -201,7 +210,7 @@ void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector
 }
 
 void Session::evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets) {
-  const PlanRequest request{inputs.at(0).batch, false, true, targets.empty(), false, precision_, {}};
+  const PlanRequest request{inputs.at(0).batch, false, true, targets.empty(), false, precision_, 0, {}};
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, targets);
@@ -209,7 +218,7 @@ void Session::evaluate_step(const std::vector<HostBatch>& inputs, const std::vec
 }
 
 const Plan& Session::predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values) {
-  const PlanRequest request{inputs.at(0).batch, false, false, false, false, precision_, values};
+  const PlanRequest request{inputs.at(0).batch, false, false, false, false, precision_, 0, values};
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, {});
@@ -282,7 +291,7 @@ void Session::run_next(const std::string& slot, int batch, bool training) {
   if (batch < 1 || d.position + batch > d.rows)
     throw GraphError("a batch of " + std::to_string(batch) + " does not fit: " + std::to_string(d.rows - d.position) +
                      " images of the epoch are left");
-  const PlanRequest request{batch, training, true, true, false, precision_, {}};
+  const PlanRequest request{batch, training, true, true, false, precision_, seed_, {}};
   prepare(request);
   const Plan& p = plan(request);
   replay_or_run(request, "next of " + slot, &d, [&] {

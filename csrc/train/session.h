@@ -40,7 +40,8 @@ class Session {
   Optimizer& optimizer() { return optimizer_; }
   const std::vector<LossSpec>& losses() const { return losses_; }
 
-  void allocate();  // parameters and optimizer state; idempotent
+  void allocate();                 // parameters and optimizer state; idempotent
+  void initialize(uint64_t seed);  // the parameters, and what training steps draw
   const Plan& plan(const PlanRequest& request);
   void prepare(const PlanRequest& request);  // plan, allocate, bind: throws OutOfMemoryError here rather than in a step
   std::map<std::string, int64_t> memory(const PlanRequest& request);
@@ -111,6 +112,7 @@ class Session {
   Parameters parameters_;
   Optimizer optimizer_;
   Precision precision_;  // of every plan
+  uint64_t seed_ = 0;    // of every training plan
   std::map<PlanRequest, Bound> plans_;
   DeviceMemory arena_, loss_, staging_order_;
   std::vector<DeviceMemory> staging_;

@@ -1,4 +1,4 @@
-// activation.cuh - the activations as device functions: for the elementwise kernels and for fused epilogues.
+// activation.cuh - the activations as device functions: for the elementwise kernels, and those of in_epilogues() for fused epilogues.
 // `kind` is uniform over a launch; where it is a constant of the instantiation the branches vanish.
 #pragma once
 
@@ -31,6 +31,64 @@ __device__ __forceinline__ float activation_gradient(Activation kind, float dy, 
       return dy * y * (1.0f - y);
     default:
       return dy;
+  }
+}
+
+// ---- Those that no epilogue holds; see ops/activation/args.h ----
+
+constexpr float kRootHalf = 0.707106781f, kDensity = 0.398942280f;  // sqrt(1/2), 1 / sqrt(2 pi)
+constexpr float kGeluSlope = 0.797884561f, kGeluCubic = 0.044715f;  // sqrt(2 / pi); of the tanh approximation
+
+template <Activation kKind>
+__device__ __forceinline__ float smooth(float x, float slope) {
+  if constexpr (kKind == Activation::tanh)
+    return tanhf(x);
+  else if constexpr (kKind == Activation::elu)
+    return x > 0.0f ? x : slope * expm1f(x);
+  else if constexpr (kKind == Activation::silu)
+    return x / (1.0f + expf(-x));
+  else if constexpr (kKind == Activation::gelu)
+    return x * (0.5f * (1.0f + erff(x * kRootHalf)));
+  else
+    return 0.5f * x * (1.0f + tanhf(kGeluSlope * (x + kGeluCubic * x * x * x)));
+}
+
+// d loss / d x from d loss / d y, at the output of tanh and elu, else at the input (gradient_needs_input()).
+template <Activation kKind>
+__device__ __forceinline__ float smooth_gradient(float dy, float at, float slope) {
+  if constexpr (kKind == Activation::tanh) {
+    return dy * (1.0f - at * at);
+  } else if constexpr (kKind == Activation::elu) {
+    return at > 0.0f ? dy : dy * (at + slope);
+  } else if constexpr (kKind == Activation::silu) {
+    const float s = 1.0f / (1.0f + expf(-at));
+    return dy * (s * (1.0f + at * (1.0f - s)));
+  } else if constexpr (kKind == Activation::gelu) {
+    return dy * (0.5f * (1.0f + erff(at * kRootHalf)) + at * kDensity * expf(-0.5f * at * at));
+  } else {
+    const float square = at * at, t = tanhf(kGeluSlope * (at + kGeluCubic * at * square));
+    return dy * (0.5f * (1.0f + t) + 0.5f * at * (1.0f - t * t) * (kGeluSlope * (1.0f + 3.0f * kGeluCubic * square)));
+  }
+}
+
+template <Activation kKind>
+struct SmoothKind {
+  static constexpr Activation value = kKind;
+};
+// f(SmoothKind<kind>()): the kind as a constant of the kernel, so that each holds one function only. Host code.
+template <class F>
+void with_smooth(Activation kind, F f) {
+  switch (kind) {
+    case Activation::tanh:
+      return f(SmoothKind<Activation::tanh>());
+    case Activation::elu:
+      return f(SmoothKind<Activation::elu>());
+    case Activation::silu:
+      return f(SmoothKind<Activation::silu>());
+    case Activation::gelu:
+      return f(SmoothKind<Activation::gelu>());
+    default:
+      return f(SmoothKind<Activation::gelu_tanh>());
   }
 }
 

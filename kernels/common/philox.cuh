@@ -1,6 +1,6 @@
 // philox.cuh - counter-based draws on the device: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-// SC 2011). A draw depends on the optimizer's step and on the number of the element alone: the same on every device and for
-// every way of splitting the work. csrc/cpu/draws.h is its twin on the host.
+// SC 2011). A draw depends on the step and on the number of the element (of dropout: also on the seed and the layer) alone: the same
+// on every device and for every way of splitting the work. csrc/cpu/draws.h is its twin on the host.
 #pragma once
 
 #include "portable.cuh"
@@ -11,10 +11,8 @@ struct Draws4 {
   uint32_t word[4];
 };
 
-// The words of elements 4 * group .. 4 * group + 3 at `step`. The key spells the package's name.
-__device__ __forceinline__ Draws4 draw4(int64_t group, int step) {
-  uint32_t c0 = static_cast<uint32_t>(group), c1 = static_cast<uint32_t>(group >> 32), c2 = static_cast<uint32_t>(step), c3 = 0;
-  uint32_t k0 = 0x77617270u, k1 = 0x6c6f6f6du;
+// One block: four words from a counter and a key.
+__device__ __forceinline__ Draws4 philox4(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, uint32_t k0, uint32_t k1) {
   WL_UNROLL
   for (int round = 0; round < 10; ++round) {
     const uint32_t high0 = __umulhi(0xD2511F53u, c0), low0 = 0xD2511F53u * c0;
@@ -25,14 +23,25 @@ __device__ __forceinline__ Draws4 draw4(int64_t group, int step) {
   return {{c0, c1, c2, c3}};
 }
 
+// The words of elements 4 * group .. 4 * group + 3 at `step`. The key spells the package's name.
+__device__ __forceinline__ Draws4 draw4(int64_t group, int step) {
+  return philox4(static_cast<uint32_t>(group), static_cast<uint32_t>(group >> 32), static_cast<uint32_t>(step), 0, 0x77617270u,
+                 0x6c6f6f6du);
+}
+
+// A word below it says that something of probability `keep` < 1 happens.
+__host__ __device__ __forceinline__ uint32_t draw_limit(double keep) {
+  return keep > 0.0 ? static_cast<uint32_t>(keep * 4294967296.0) : 0u;
+}
+
 // Learning-rate dropout: an element moves with probability `keep`. A word below keep * 2^32 says that it does.
-struct Dropout {
+struct LearningRateDropout {
   uint32_t limit;  // floor(keep * 2^32)
   uint32_t draws;  // 0: everything moves and nothing is drawn
 
-  __device__ __forceinline__ static Dropout of(double keep) {
+  __device__ __forceinline__ static LearningRateDropout of(double keep) {
     if (!(keep < 1.0)) return {0, 0};
-    return {keep > 0.0 ? static_cast<uint32_t>(keep * 4294967296.0) : 0u, 1};
+    return {draw_limit(keep), 1};
   }
   // keep[e]: 1 or 0 for the kSize elements from i on; i is a multiple of kSize.
   template <int kSize>

@@ -37,12 +37,19 @@ inline std::string conv2d_shape_error(const Conv2dShape& s) {
   return image_error("the weights", s.w_count());
 }
 
+// What the epilogues of the convolutions hold of activations.
+inline std::string epilogue_error(const Fusion& f) {
+  if (in_epilogues(f.activation)) return "";
+  return "the convolutions' epilogues hold relu, leaky_relu and sigmoid; run another activation as an operation of its own";
+}
+
 // The shape, and the precision of a kernel set that computes in float32; Args is any of the Conv2d argument structs.
 template <class Args>
 std::string conv2d_error(const Args& a) {
   if (a.fusion.precision != Precision::fp32 && a.fusion.precision != Precision::fp32_exact)
     return "this kernel set computes in float32 only; use precision fp32, or a version with tensor cores";
-  return conv2d_shape_error(a.s);
+  const std::string error = epilogue_error(a.fusion);
+  return error.empty() ? conv2d_shape_error(a.s) : error;
 }
 
 // why_not of a convolution entry that folds nothing in; Args is any of the Conv2d argument structs.

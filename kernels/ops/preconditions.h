@@ -23,11 +23,19 @@ std::string plain_map_error(const Args& a) {
   return map_error(a.outer, a.C, a.inner);
 }
 
+// Maps with an activation after them.
+template <class Args>
+std::string active_map_error(const Args& a) {
+  if (!in_epilogues(a.activation))
+    return "relu, leaky_relu and sigmoid are applied on the way; others are operations of their own";
+  return map_error(a.outer, a.C, a.inner);
+}
+
 inline std::string batch_norm_forward_error(const BatchNormForward& a) {
   if (a.training && a.C >= 1 && a.inner >= 1 && a.outer >= 0 && a.outer * a.inner < 2)
     return "batch norm in training needs more than one value per channel; here each of the " + std::to_string(a.C) +
            " channels has " + std::to_string(a.outer * a.inner) + ": use a larger batch, larger maps or inference mode";
-  return map_error(a.outer, a.C, a.inner);
+  return active_map_error(a);
 }
 
 template <class Args>

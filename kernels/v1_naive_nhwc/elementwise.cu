@@ -1,4 +1,4 @@
-// elementwise.cu (v1): y = f(x) and dx = dy * f'(x) written with y (none, relu, leaky_relu, sigmoid); y = a + b.
+// elementwise.cu (v1): y = f(x) and dx = dy * f'(x) written with y, or with x where y does not tell; y = a + b.
 // Layout: any; the tensors are flat arrays of `count` floats.
 // One thread owns one element.
 // First rung.
@@ -22,17 +22,43 @@ __global__ void activation_backward_kernel(int64_t count, Activation kind, float
   if (i < count) dx[i] = activation_gradient(kind, dy[i], y[i], negative_slope);
 }
 
+template <Activation kKind>
+__global__ void smooth_forward_kernel(int64_t count, float slope, const float* x,  // [count]
+                                      float* y) {                                  // [count]
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < count) y[i] = smooth<kKind>(x[i], slope);
+}
+
+template <Activation kKind>
+__global__ void smooth_backward_kernel(int64_t count, float slope, const float* dy,  // [count]
+                                       const float* at,                              // [count]: y, or x
+                                       float* dx) {                                  // [count]
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < count) dx[i] = smooth_gradient<kKind>(dy[i], at[i], slope);
+}
+
 __global__ void add_kernel(int64_t count, const float* a, const float* b, float* y) {  // [count] each
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < count) y[i] = a[i] + b[i];
 }
 
 static void run_forward(const ActivationForward& a, const Context& context) {
+  if (!in_epilogues(a.kind))
+    return with_smooth(a.kind, [&](auto kind) {
+      launch(context, "v1::smooth_forward_kernel", smooth_forward_kernel<decltype(kind)::value>,
+             dim3(blocks_for(a.count, kThreads)), dim3(kThreads), 0, a.count, a.negative_slope, a.x.ptr(), a.y.ptr());
+    });
   launch(context, "v1::activation_forward_kernel", activation_forward_kernel, dim3(blocks_for(a.count, kThreads)), dim3(kThreads),
          0, a.count, a.kind, a.negative_slope, a.x.ptr(), a.y.ptr());
 }
 
 static void run_backward(const ActivationBackward& a, const Context& context) {
+  if (!in_epilogues(a.kind))
+    return with_smooth(a.kind, [&](auto kind) {
+      launch(context, "v1::smooth_backward_kernel", smooth_backward_kernel<decltype(kind)::value>,
+             dim3(blocks_for(a.count, kThreads)), dim3(kThreads), 0, a.count, a.negative_slope, a.dy.ptr(),
+             gradient_needs_input(a.kind) ? a.x.ptr() : a.y.ptr(), a.dx.ptr());
+    });
   launch(context, "v1::activation_backward_kernel", activation_backward_kernel, dim3(blocks_for(a.count, kThreads)),
          dim3(kThreads), 0, a.count, a.kind, a.negative_slope, a.dy.ptr(), a.y.ptr(), a.dx.ptr());
 }

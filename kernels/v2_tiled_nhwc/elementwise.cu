@@ -1,4 +1,4 @@
-// elementwise.cu (v2): y = f(x), dx = dy * f'(x) written with y, y = a + b, and the SGD update of v1, over flat arrays
+// elementwise.cu (v2): y = f(x), dx = dy * f'(x) written with y or x, y = a + b, and the SGD update of v1, over flat arrays
 // Layout: any; flat arrays of `count` floats; hyper is [lr, momentum, weight_decay] on the device.
 // One thread owns 4 neighbouring elements (1 where a pointer is not 16-byte aligned), the thread after the last group the
 //   remainder.
@@ -48,6 +48,33 @@ __global__ void activation_backward_kernel(int64_t count, bool vector, Activatio
         store4(dx + i, make_float4(f(g.x, v.x), f(g.y, v.y), f(g.z, v.z), f(g.w, v.w)));
       },
       [=](int64_t i) { dx[i] = f(dy[i], y[i]); });
+}
+
+template <Activation kKind>
+__global__ void smooth_forward_kernel(int64_t count, bool vector, float slope, const float* x,  // [count]
+                                      float* y) {                                               // [count]
+  for_group(
+      count, vector,
+      [=](int64_t i) {
+        const float4 v = load4(x + i);
+        store4(y + i, make_float4(smooth<kKind>(v.x, slope), smooth<kKind>(v.y, slope), smooth<kKind>(v.z, slope),
+                                  smooth<kKind>(v.w, slope)));
+      },
+      [=](int64_t i) { y[i] = smooth<kKind>(x[i], slope); });
+}
+
+template <Activation kKind>
+__global__ void smooth_backward_kernel(int64_t count, bool vector, float slope, const float* dy,  // [count]
+                                       const float* at,                                           // [count]: y, or x
+                                       float* dx) {                                               // [count]
+  const auto f = [=](float g, float v) { return smooth_gradient<kKind>(g, v, slope); };
+  for_group(
+      count, vector,
+      [=](int64_t i) {
+        const float4 g = load4(dy + i), v = load4(at + i);
+        store4(dx + i, make_float4(f(g.x, v.x), f(g.y, v.y), f(g.z, v.z), f(g.w, v.w)));
+      },
+      [=](int64_t i) { dx[i] = f(dy[i], at[i]); });
 }
 
 __global__ void add_kernel(int64_t count, bool vector, const float* a, const float* b, float* y) {  // [count] each
@@ -104,12 +131,23 @@ __global__ void sgd_update_kernel(int64_t count, bool vector, int nesterov, cons
 
 static void run_forward(const ActivationForward& a, const Context& context) {
   const bool vector = aligned16(a.x.data, a.y.data);
+  if (!in_epilogues(a.kind))
+    return with_smooth(a.kind, [&](auto kind) {
+      launch(context, "v2::smooth_forward_kernel", smooth_forward_kernel<decltype(kind)::value>, grid_for(a.count, vector),
+             dim3(kThreads), 0, a.count, vector, a.negative_slope, a.x.ptr(), a.y.ptr());
+    });
   launch(context, "v2::activation_forward_kernel", activation_forward_kernel, grid_for(a.count, vector), dim3(kThreads), 0,
          a.count, vector, a.kind, a.negative_slope, a.x.ptr(), a.y.ptr());
 }
 
 static void run_backward(const ActivationBackward& a, const Context& context) {
-  const bool vector = aligned16(a.dy.data, a.y.data, a.dx.data);
+  const float* at = gradient_needs_input(a.kind) ? a.x.ptr() : a.y.ptr();
+  const bool vector = aligned16(a.dy.data, at, a.dx.data);
+  if (!in_epilogues(a.kind))
+    return with_smooth(a.kind, [&](auto kind) {
+      launch(context, "v2::smooth_backward_kernel", smooth_backward_kernel<decltype(kind)::value>, grid_for(a.count, vector),
+             dim3(kThreads), 0, a.count, vector, a.negative_slope, a.dy.ptr(), at, a.dx.ptr());
+    });
   launch(context, "v2::activation_backward_kernel", activation_backward_kernel, grid_for(a.count, vector), dim3(kThreads), 0,
          a.count, vector, a.kind, a.negative_slope, a.dy.ptr(), a.y.ptr(), a.dx.ptr());
 }

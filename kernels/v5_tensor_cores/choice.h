@@ -51,6 +51,7 @@ constexpr const char* kApart = "; as operations of their own v5 takes the convol
 template <class Args>
 std::string tensor_core_error(const Args& a, bool folds_activation) {
   const Fusion& f = a.fusion;
+  if (!in_epilogues(f.activation)) return epilogue_error(f);
   if (f.pool != 1 && f.pool != 2)
     return "v5 folds a max pool of 2x2 into a convolution, not of " + std::to_string(f.pool) + "x" + std::to_string(f.pool) +
            kApart;

@@ -27,6 +27,7 @@ inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline std::string shape_error(const Conv2dShape& s, const Fusion& f) {
   const std::string why = conv2d_shape_error(s);
   if (!why.empty()) return why;
+  if (!in_epilogues(f.activation)) return epilogue_error(f);
   if (f.precision != Precision::fp32) return "v6's schemes compute in precision fp32; other precisions are those of v5 and v2";
   if (s.KH != 3 || s.KW != 3 || s.stride_h != 1 || s.stride_w != 1 || s.groups != 1)
     return "v6's schemes are for 3x3 convolutions of stride 1 with one group";

@@ -108,6 +108,7 @@ inline std::string common_error(const Conv2dShape& s, const Fusion& f) {
   if (f.precision == Precision::fp32 || f.precision == Precision::fp32_exact) return "float32 is v6's";
   if (s.groups != 1) return "groups are v5's";
   if (s.N < 1) return "no images";
+  if (!in_epilogues(f.activation)) return epilogue_error(f);
   return conv2d_shape_error(s);
 }
 

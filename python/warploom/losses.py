@@ -14,17 +14,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from warploom.errors import ArgumentError, DTypeError
+from warploom.ground.array_types import Shape
 from warploom.ground.arrays import number, positive
 
 Place = int | str  # of an output or a target: its number, or its name
+BY_NAME: dict[str, "type[Loss]"] = {}  # filled by the classes themselves
 
 
 class Loss:
     """Base. from_logits: a sigmoid is applied to the output first. mask: a target of one channel that multiplies both sides."""
 
-    kind: ClassVar[str] = ""
+    kind: ClassVar[str] = ""  # the core's; also the name, where the class does not give one
     takes_logits: ClassVar[bool] = True  # a sigmoid before it makes sense
     takes_mask: ClassVar[bool] = True
+
+    def __init_subclass__(cls, *, name: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        name = name or vars(cls).get("kind", "")
+        if name:
+            BY_NAME.setdefault(name, cls)
 
     def __init__(
         self,
@@ -48,6 +56,14 @@ class Loss:
     def options(self) -> dict[str, Any]:
         """What this kind has beyond the base."""
         return {}
+
+    def target_shape(self, output: Shape) -> Shape:
+        """Of a sample's target, for an output of that shape."""
+        return output
+
+    def labels(self, output: Shape) -> tuple[int, int | None]:
+        """(how many classes its targets are numbers of, the number that counts for nothing); (0, None): targets are values."""
+        return 0, None
 
     def config(self) -> dict[str, Any]:
         """What Session takes; places are numbers by now."""
@@ -77,12 +93,6 @@ class MSE(Loss):
     kind = "mse"
 
 
-class L1(Loss):
-    """Mean of the absolute difference over all elements."""
-
-    kind = "l1"
-
-
 class RMSE(Loss):
     """sqrt(mean squared difference + eps)."""
 
@@ -94,6 +104,28 @@ class RMSE(Loss):
 
     def options(self) -> dict[str, Any]:
         return {"eps": self.eps}
+
+
+class L1(Loss):
+    """Mean of the absolute difference over all elements."""
+
+    kind = "l1"
+
+
+class Huber(Loss):
+    """Mean over all elements of d²/2 where |d| <= delta, else delta * (|d| - delta/2); PyTorch's HuberLoss.
+
+    Source: https://doi.org/10.1214/aoms/1177703732.
+    """
+
+    kind = "huber"
+
+    def __init__(self, weight: float = 1.0, *, delta: float = 1.0, **places: Any) -> None:
+        super().__init__(weight, **places)
+        self.delta = number(delta, f"{self}: delta", 1e-12)
+
+    def options(self) -> dict[str, Any]:
+        return {"delta": self.delta}
 
 
 class BCEWithLogits(Loss):
@@ -146,6 +178,12 @@ class CrossEntropy(Loss):
         if self.ignore_index > 1 << 24:
             raise ArgumentError(f"{self}: ignore_index must be at most {1 << 24}, the largest label float32 can tell apart")
 
+    def target_shape(self, output: Shape) -> Shape:
+        return output[1:]
+
+    def labels(self, output: Shape) -> tuple[int, int | None]:
+        return output[0], self.ignore_index
+
     def options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"ignore_index": self.ignore_index}
         if self.class_weight is not None:
@@ -175,23 +213,11 @@ class SSIM(Loss):
         return f"{super().label}{'' if self.window == 11 else self.window}"
 
 
-class DSSIM(SSIM):
+class DSSIM(SSIM, name="dssim"):
     """Structural dissimilarity, (1 - SSIM) / 2."""
 
     def scale(self) -> float:
         return self.weight / 2
-
-
-BY_NAME: dict[str, type[Loss]] = {
-    "mse": MSE,
-    "rmse": RMSE,
-    "l1": L1,
-    "bce_with_logits": BCEWithLogits,
-    "dice": Dice,
-    "cross_entropy": CrossEntropy,
-    "ssim": SSIM,
-    "dssim": DSSIM,
-}
 
 
 def get(loss: Any, outputs: "int | Sequence[str]") -> list[Loss]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import warploom as wl
+from PIL import Image
 from safetensors.numpy import load_file
 from warploom.cli import main
 from warploom.optim.schedules import CosineLR
 from warploom.runs.recipe import RunConfig
 
+ROOT = Path(__file__).resolve().parents[2]
 COMMON = ["--data", "patches", "--device", "cpu", "--limit", "64"]
 PRESETS = [(name, preset) for name in wl.models.NAMES for preset in wl.models.presets(name)]
 
@@ -113,3 +117,34 @@ def test_warmup_as_a_share() -> None:
     for wrong in (1.5, -0.1):
         with pytest.raises((wl.ArgumentError, wl.DTypeError), match="CosineLR: warmup"):
             CosineLR(warmup=wrong)
+
+
+def pictures() -> Any:
+    spec = importlib.util.spec_from_file_location("make_pictures", ROOT / "docs/make_pictures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+def test_pictures_of_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/make_pictures.py draws from finished runs, and says what stands in their files."""
+    made = pictures()
+    run = tmp_path / "run"
+    assert main(["train", *COMMON, "--preset", "sharp", "--epochs", "1", "--out", str(run)]) == 0
+    capsys.readouterr()
+    assert made.main(["--sharp", str(run), "--out", str(tmp_path / "images")]) == 0
+    out = capsys.readouterr().out
+    row = json.loads((run / "metrics.jsonl").read_text())
+    assert "--preset sharp (Adam at 0.002, batches of 16, 1 epoch)" in out
+    assert f"PSNR {row['test_psnr']:.2f} dB" in out
+    assert {p.name for p in (tmp_path / "images").iterdir()} == {"sharp.png"}
+    with Image.open(tmp_path / "images/sharp.png") as image:
+        assert image.width > 800
+    with pytest.raises(SystemExit, match="recipe sharp, not of specification"):
+        made.main(["--specification", str(run), "--out", str(tmp_path)])
+    rows = {**row, "epoch": 0}
+    (run / "metrics.jsonl").write_text(json.dumps(rows) + "\n")
+    with pytest.raises(SystemExit, match="has not finished its 1 epochs"):
+        made.main(["--sharp", str(run), "--out", str(tmp_path)])

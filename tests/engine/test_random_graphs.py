@@ -17,11 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 TARGETS: list[Target] = kernel_targets()
-SMOOTH = [("leaky_relu", 0.3), ("sigmoid", 0.0), ("leaky_relu", 0.6)]  # a kink at 0 alone, where a rounding error cannot matter
+SMOOTH = [
+    ("leaky_relu", 0.3), ("sigmoid", 0.0), ("leaky_relu", 0.6), ("tanh", 0.0), ("elu", 0.7), ("silu", 0.0), ("gelu", 0.0),
+    ("gelu_tanh", 0.0),
+]  # fmt: skip
+# Kinks at 0 alone, where a rounding error cannot matter.
 
 KINDS = [
-    "conv2d", "conv2d", "conv3", "conv_transpose2d", "batch_norm", "rms_norm", "pool", "upsample", "upsample", "activation",
-    "activation", "identity", "concat", "add", "multiply", "depth_to_space", "reshape",
+    "conv2d", "conv2d", "conv3", "conv_transpose2d", "batch_norm", "rms_norm", "group_norm", "pool", "upsample", "upsample",
+    "activation", "activation", "identity", "concat", "add", "multiply", "depth_to_space", "reshape",
 ]  # fmt: skip
 
 
@@ -97,6 +101,10 @@ class Drawing:
             )
         elif kind == "batch_norm":
             self.node("batch_norm", [x], self.parameters("batch_norm", (c,), (c,), (c,), (c,), buffers=2), momentum=0.2, eps=1e-2)
+        elif kind == "group_norm" and c * h * w > 3:
+            groups = draw(st.sampled_from([g for g in range(1, c + 1) if c % g == 0 and c // g * h * w > 2] or [1]))
+            affine = [(c,), (c,)] if draw(st.booleans()) else []
+            self.node("group_norm", [x], self.parameters("group_norm", *affine) if affine else [], groups=groups, eps=1e-2)
         elif kind == "pool" and h > 1 and w > 1:
             self.node(
                 draw(st.sampled_from(["max_pool2d", "avg_pool2d"])), [x], [], kernel=[2, 2], stride=[draw(st.integers(1, 2))] * 2

@@ -263,16 +263,22 @@ def test_nan_wins_in_max_pool(core: Any, target: Target) -> None:
     assert (y == -np.inf).all(), "the maximum of nothing but -infinity is -infinity"
 
 
-@pytest.mark.parametrize("kind", ["relu", "leaky_relu", "sigmoid"])
+@pytest.mark.parametrize("kind", ["relu", "leaky_relu", "sigmoid", "tanh", "elu", "silu", "gelu", "gelu_tanh"])
 @pytest.mark.parametrize("target", by_target())
 def test_activation_of_extremes(core: Any, target: Target, kind: str) -> None:
     x = np.array([-np.inf, -100.0, -0.0, 0.0, 1e-40, 100.0, np.inf, np.nan], np.float32)
-    case = activation(len(x), kind, 0.25 if kind == "leaky_relu" else 0.0)
+    case = activation(len(x), kind, 0.25 if kind in ("leaky_relu", "elu") else 0.0)
     y = _call(core, target, case, "activation_forward", {"x": x}, "y", x.shape)
     expected = {
         "relu": [0, 0, 0, 0, 1e-40, 100, np.inf, np.nan],
         "leaky_relu": [-np.inf, -25, 0, 0, 1e-40, 100, np.inf, np.nan],
         "sigmoid": [0, 0, 0.5, 0.5, 0.5, 1, 1, np.nan],
+        "tanh": [-1, -1, 0, 0, 1e-40, 1, 1, np.nan],
+        "elu": [-0.25, -0.25, 0, 0, 1e-40, 100, np.inf, np.nan],
+        # -inf * 0, as PyTorch has it
+        "silu": [np.nan, 0, 0, 0, 0, 100, np.inf, np.nan],
+        "gelu": [np.nan, 0, 0, 0, 0, 100, np.inf, np.nan],
+        "gelu_tanh": [np.nan, 0, 0, 0, 0, 100, np.inf, np.nan],
     }[kind]
     np.testing.assert_allclose(y, np.array(expected, np.float32), rtol=1e-6, atol=1e-38)
 

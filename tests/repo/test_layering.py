@@ -4,7 +4,8 @@ python -> bindings -> train -> graph -> core -> kernels/ops.h, kernels/device.h
 kernels/vN -> kernels/common -> CUDA or kernels/emulator;   csrc/cpu -> kernels/ops.h, kernels/device.h
 The floors of the Python package stand in FLOORS below.
 kernels/ops/<name> holds all of an operation that versions share, each file at its place in these arrows: args.h is part of ops.h,
-kernels.cu is a kernel file, cpu.cpp belongs to csrc/cpu (as do headers named *_cpu.h) and graph.cpp to csrc/graph.
+kernels.cu is a kernel file, cpu.cpp belongs to csrc/cpu (as do headers named *_cpu.h), graph.cpp to csrc/graph, loss.cpp and
+optimizer.cpp to csrc/train.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARED_ARGS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "kernels/ops").glob("*/args.h"))
 CONTRACT = {"kernels/ops.h", "kernels/args.h", "kernels/ops.def", "kernels/device.h", "kernels/interop.h", *SHARED_ARGS}
 CSRC_ORDER = ["core", "graph", "train", "bindings"]  # each may include itself and what stands before it
+ENGINE_FILES = {"graph.cpp": "graph", "loss.cpp": "train", "optimizer.cpp": "train"}  # of an operation, and where they belong
 SOURCES = ("*.h", "*.hpp", "*.cuh", "*.cu", "*.cpp", "*.cc", "*.def", "*.inc")
 
 
@@ -75,19 +77,41 @@ def test_versions_share_only_common_and_tables(folder: str) -> None:
 
 def test_shared_operations_keep_to_the_arrows() -> None:
     kernel = [*CONTRACT, r"kernels/common/.*", r"kernels/ops/\w+\.(h|cuh)"]
-    below = CSRC_ORDER[: CSRC_ORDER.index("graph") + 1]
     for path in files("kernels/ops"):
         own = rf"kernels/ops/{path.parent.name}/.*\.(h|cuh)"
         if path.name == "cpu.cpp" or path.name.endswith("_cpu.h"):
             check(path, [*CONTRACT, r"csrc/cpu/.*", r"kernels/ops/(\w+_cpu|preconditions)\.h", own])
-        elif path.name == "graph.cpp":
+        elif path.name in ENGINE_FILES:
+            below = CSRC_ORDER[: CSRC_ORDER.index(ENGINE_FILES[path.name]) + 1]
             check(path, [*CONTRACT, *(rf"csrc/{name}/.*" for name in below)])
         else:
             check(path, [*kernel, own])
 
 
+def test_the_engine_lists_no_operation() -> None:
+    """Operations, losses and optimizers register themselves from their folders: no file of the engine names one."""
+    names: set[str] = set()
+    for path in files("kernels/ops", *ENGINE_FILES):
+        names |= set(re.findall(r'name\(\) const override \{ return "(\w+)"; \}', path.read_text()))
+    assert {"conv2d", "mse", "sgd"} <= names
+    passes = {"conv2d", "linear", "conv_transpose2d", "activation", "batch_norm", "max_pool2d", "upsample", "upsample_conv2d"}
+    for path in [*files("csrc/graph"), *files("csrc/train")]:
+        # A call of an entry says its name for messages; attributes have names of their own.
+        text = re.sub(r'table\.\w+, "\w+"|attributes\.\w+\("\w+"', "", without_comments(path))
+        found = set(re.findall(r'"(\w+)"', text)) & names
+        if path.name == "passes.cpp":  # what may be folded into what is its business
+            found -= passes
+        if path.name in ("loss.h", "optimizer.h"):  # the kind where none is said
+            found -= {"mse", "sgd"}
+        assert not found, f"{named(path)} names {', '.join(sorted(found))}"
+
+
 def test_every_shared_operation_is_one_folder() -> None:
-    for args in SHARED_ARGS:
+    shared = re.findall(r"^WL_SHARED_OP\(\w+, (\w+)\)", (ROOT / "kernels/ops.def").read_text(), re.MULTILINE)
+    structs = {
+        name: args for args in SHARED_ARGS for name in re.findall(r"^struct (\w+) \{", (ROOT / args).read_text(), re.MULTILINE)
+    }
+    for args in sorted({structs[name] for name in shared}):
         folder = (ROOT / args).parent
         missing = {"kernels.cu", "cpu.cpp", "reference.py"} - {p.name for p in folder.iterdir()}
         assert not missing, f"{named(folder)} lacks {', '.join(sorted(missing))}"
@@ -115,7 +139,7 @@ def test_the_emulator_depends_on_nothing_else() -> None:
 
 def test_kernels_never_include_the_engine() -> None:
     for path in files("kernels"):
-        if "ops" in path.parts and (path.name in ("cpu.cpp", "graph.cpp") or path.name.endswith("_cpu.h")):
+        if "ops" in path.parts and (path.name in ("cpu.cpp", *ENGINE_FILES) or path.name.endswith("_cpu.h")):
             continue  # the engine's and the host kernel set's part of a shared operation
         for target in includes(path):
             assert target.startswith("kernels/"), f"{named(path)} must not include {target}"

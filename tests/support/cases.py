@@ -236,6 +236,10 @@ def _small_fusions() -> Iterator[Case]:
         yield fused(case, activation="sigmoid")
         yield fused(case, activation="relu", pool=2)
         yield fused(case, pool=2)
+    for kind, slope in (("tanh", 0.0), ("elu", 0.5), ("silu", 0.0), ("gelu", 0.0), ("gelu_tanh", 0.0)):
+        yield fused(conv((2, 3, 6, 8), 5, 3, pad=1), activation=kind, slope=slope)
+        yield fused(conv((1, 24, 7, 9), 18, 1), activation=kind, slope=slope)
+        yield fused(conv((1, 16, 12, 12), 8, 3, pad=1), activation=kind, slope=slope, pool=2)
     yield fused(conv((1, 4, 9, 11), 6, 5, stride=2, pad=2), activation="leaky_relu", slope=0.125)
     yield fused(conv((1, 6, 6, 6), 6, 3, pad=1, groups=3), activation="relu")
     yield fused(conv((1, 3, 9, 9), 4, 3, pad=1), activation="relu", pool=3)
@@ -392,6 +396,10 @@ def _small_others() -> Iterator[Case]:
             if count in (257, 4099) or kind == "relu":
                 case = activation(count, kind, slope)
                 yield replace(case, name=f"{case.name}_{slope:g}") if kind == "leaky_relu" else case
+        for kind, slope in (("tanh", 0.0), ("elu", 1.0), ("elu", 0.3), ("silu", 0.0), ("gelu", 0.0), ("gelu_tanh", 0.0)):
+            if count in (31, 4099):
+                case = activation(count, kind, slope)
+                yield replace(case, name=f"{case.name}_{slope:g}") if kind == "elu" else case
     for count, samples, weight in ((1, 1, 1.0), (3, 1, 1.0), (257, 4, 1.0), (1024, 1, 0.5), (12289, 64, 3.0), (70001, 7, 1.0)):
         yield mse(count, samples, weight)
     for count in (1, 3, 259, 5003):

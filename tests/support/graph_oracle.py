@@ -78,6 +78,24 @@ def _rms_norm(node: Node, inputs: list[Array], parameters: list[Array], training
     return x * r, lambda dy: ([r * dy - x * r**3 * (dy * x).mean(axis=axes, keepdims=True)], [])
 
 
+def _group_norm(node: Node, inputs: list[Array], parameters: list[Array], training: bool) -> tuple[Array, Back]:
+    x, groups = inputs[0], node["attributes"].get("groups", 1)
+    wide = (None, slice(None), *([None] * (x.ndim - 2)))
+    split = (len(x), groups, -1)
+    mean = x.reshape(split).mean(axis=2, keepdims=True)
+    inv_std = 1.0 / np.sqrt(x.reshape(split).var(axis=2, keepdims=True) + node["attributes"].get("eps", 1e-5))
+    normal = ((x.reshape(split) - mean) * inv_std).reshape(x.shape)
+    gamma, beta = parameters if parameters else (np.ones(x.shape[1]), np.zeros(x.shape[1]))
+    axes = (0, *range(2, x.ndim))
+
+    def back(dy: Array) -> tuple[list[Array], list[Array]]:
+        g, n = (dy * gamma[wide]).reshape(split), normal.reshape(split)
+        dx = inv_std * (g - g.mean(axis=2, keepdims=True) - n * (g * n).mean(axis=2, keepdims=True))
+        return [dx.reshape(x.shape)], [(dy * normal).sum(axis=axes), dy.sum(axis=axes)] if parameters else []
+
+    return normal * gamma[wide] + beta[wide], back
+
+
 def _max_pool2d(node: Node, inputs: list[Array], parameters: list[Array], training: bool) -> tuple[Array, Back]:
     a = node["attributes"]
     y, index = oracle.max_pool2d(inputs[0], tuple(a["kernel"]), tuple(a["stride"]))
@@ -99,7 +117,8 @@ def _upsample(node: Node, inputs: list[Array], parameters: list[Array], training
 def _activation(node: Node, inputs: list[Array], parameters: list[Array], training: bool) -> tuple[Array, Back]:
     kind, slope = node["attributes"]["kind"], node["attributes"].get("negative_slope", 0.0)
     y = oracle.activation(inputs[0], kind, slope)
-    return y, lambda dy: ([oracle.activation_backward(dy, y, kind, slope)], [])
+    at = inputs[0] if kind in oracle.NEEDS_INPUT else y
+    return y, lambda dy: ([oracle.activation_backward(dy, at, kind, slope)], [])
 
 
 def _identity(node: Node, inputs: list[Array], parameters: list[Array], training: bool) -> tuple[Array, Back]:
@@ -145,7 +164,8 @@ def _reshape(node: Node, inputs: list[Array], parameters: list[Array], training:
 
 OPERATIONS: dict[str, Callable[[Node, list[Array], list[Array], bool], tuple[Array, Back]]] = {
     "conv2d": _conv2d, "conv_transpose2d": _conv_transpose2d, "linear": _linear, "batch_norm": _batch_norm, "rms_norm": _rms_norm,
-    "max_pool2d": _max_pool2d, "avg_pool2d": _avg_pool2d, "upsample": _upsample, "activation": _activation, "identity": _identity,
+    "group_norm": _group_norm, "max_pool2d": _max_pool2d, "avg_pool2d": _avg_pool2d, "upsample": _upsample,
+    "activation": _activation, "identity": _identity,
     "concat": _concat, "add": _add, "multiply": _multiply, "depth_to_space": _depth_to_space, "reshape": _reshape,
 }  # fmt: skip
 

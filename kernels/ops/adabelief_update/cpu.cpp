@@ -19,7 +19,7 @@ void run(const AdabeliefUpdate& a, const Context&) {
   const float factor = a.scale ? *a.scale.ptr() : 1.0f;
   const float* g = a.g.ptr();
   float *w = a.w.ptr(), *m = a.m.ptr(), *s = a.s.ptr();
-  Dropout(hyper[5]).for_vectors(a.count, step, [&](int64_t i, int n, vf kept) {
+  LearningRateDropout(hyper[5]).for_vectors(a.count, step, [&](int64_t i, int n, vf kept) {
     const vf weight = load_part(w + i, n), d = factor * load_part(g + i, n) + decay * weight;
     const vf first = beta1 * load_part(m + i, n) + rest1 * d, surprise = d - first;
     const vf second = beta2 * load_part(s + i, n) + rest2 * surprise * surprise;

@@ -13,7 +13,7 @@ namespace warploom::shared {
 struct AdabeliefCoefficients {
   float beta1, rest1, beta2, rest2, decay;
   float step_size, root_scale, eps;  // with the bias corrections in them
-  Dropout dropout;
+  LearningRateDropout dropout;
 };
 
 __global__ void adabelief_coefficients_kernel(int bias_correction, const double* __restrict__ hyper,  // [6]
@@ -28,7 +28,7 @@ __global__ void adabelief_coefficients_kernel(int bias_correction, const double*
   const double left2 = bias_correction ? 1.0 - whole_power(beta2, step[0]) : 1.0;
   c.step_size = static_cast<float>(lr / left1), c.root_scale = static_cast<float>(1.0 / sqrt(left2));
   c.eps = static_cast<float>(hyper[3]);
-  c.dropout = Dropout::of(hyper[5]);
+  c.dropout = LearningRateDropout::of(hyper[5]);
   *coefficients = c;
 }
 

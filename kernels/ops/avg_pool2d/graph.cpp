@@ -1,45 +1,17 @@
 // avg_pool2d - the mean of each window, no padding, floor; attributes: kernel [h, w], stride [h, w].
-#include "csrc/core/names.h"
 #include "csrc/graph/emitter.h"
-#include "csrc/graph/op.h"
+#include "csrc/graph/pooling.h"
 
 namespace warploom {
 namespace {
 
-Pool2dShape pool_shape(const Graph& g, const Node& n, int batch) {
-  const Shape& x = g.shape(n.inputs[0]);
-  const Ints kernel = n.attributes.list("kernel", 2, 2), stride = n.attributes.list("stride", 2, 2);
-  Pool2dShape s;
-  s.N = batch;
-  s.C = static_cast<int>(x[0]), s.H = static_cast<int>(x[1]), s.W = static_cast<int>(x[2]);
-  s.KH = static_cast<int>(kernel[0]), s.KW = static_cast<int>(kernel[1]);
-  s.stride_h = static_cast<int>(stride[0]), s.stride_w = static_cast<int>(stride[1]);
-  s.OH = (s.H - s.KH) / s.stride_h + 1;
-  s.OW = (s.W - s.KW) / s.stride_w + 1;
-  return s;
-}
-
-class AvgPool2dOp final : public OpDef {
+class AvgPool2dOp final : public PoolOp {
  public:
   const char* name() const override { return "avg_pool2d"; }
 
-  std::vector<Shape> infer(const Graph& g, const Node& n) const override {
-    if (n.inputs.size() != 1 || !n.parameters.empty()) throw GraphError("takes one input and no parameters");
-    const Shape& x = g.shape(n.inputs[0]);
-    if (x.size() != 3) throw GraphError("needs an input of shape C x H x W, got " + to_text(x));
-    const Ints kernel = n.attributes.list("kernel", 2, 2), stride = n.attributes.list("stride", 2, 2);
-    for (const int64_t v : {kernel[0], kernel[1], stride[0], stride[1]})
-      if (v < 1) throw GraphError("kernel and stride must be at least 1");
-    if (x[1] < kernel[0] || x[2] < kernel[1])
-      throw GraphError("its " + std::to_string(kernel[0]) + "x" + std::to_string(kernel[1]) +
-                       " window does not fit into the input of " + std::to_string(x[1]) + "x" + std::to_string(x[2]));
-    const Pool2dShape s = pool_shape(g, n, 1);
-    return {{s.C, s.OH, s.OW}};
-  }
-
   void forward(Emitter& e, const Node& n) const override {
     AvgPool2dForward a;
-    a.s = pool_shape(e.graph(), n, e.batch());
+    a.s = shape(e.graph(), n, e.batch());
     a.layout = e.table.layout;
     a.x = e.read(n.inputs[0]);
     a.y = e.write(n.outputs[0]);
@@ -49,18 +21,11 @@ class AvgPool2dOp final : public OpDef {
   void backward(Emitter& e, const Node& n) const override {
     if (!e.wants_gradient(n.inputs[0])) return;
     AvgPool2dBackward a;
-    a.s = pool_shape(e.graph(), n, e.batch());
+    a.s = shape(e.graph(), n, e.batch());
     a.layout = e.table.layout;
     a.dy = e.gradient(n.outputs[0]);
     a.dx = e.write_gradient(n.inputs[0]);
     e.call(e.table.avg_pool2d_backward, "avg_pool2d_backward", &n, a);
-  }
-
-  Geometry geometry(const Graph& g, const Node& n) const override {
-    const Pool2dShape s = pool_shape(g, n, 1);
-    Geometry q;
-    q.kernel[0] = s.KH, q.kernel[1] = s.KW, q.stride[0] = s.stride_h, q.stride[1] = s.stride_w;
-    return q;
   }
 };
 WL_REGISTER_OP(AvgPool2dOp)

@@ -148,7 +148,7 @@ Entry<BatchNormForward> batch_norm_forward() {
   return {batch_norm_forward_run, batch_norm_forward_error, forward_workspace, nullptr};
 }
 Entry<BatchNormBackward> batch_norm_backward() {
-  return {batch_norm_backward_run, plain_map_error<BatchNormBackward>, backward_workspace, nullptr};
+  return {batch_norm_backward_run, active_map_error<BatchNormBackward>, backward_workspace, nullptr};
 }
 Entry<BatchNormFold> batch_norm_fold() { return {batch_norm_fold_run, plain_map_error<BatchNormFold>, fold_workspace, nullptr}; }
 

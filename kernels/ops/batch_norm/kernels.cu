@@ -288,7 +288,7 @@ Entry<BatchNormForward> batch_norm_forward() {
   return {run_forward, batch_norm_forward_error, workspace_bytes<BatchNormForward>, nullptr};
 }
 Entry<BatchNormBackward> batch_norm_backward() {
-  return {run_backward, plain_map_error<BatchNormBackward>, workspace_bytes<BatchNormBackward>, nullptr};
+  return {run_backward, active_map_error<BatchNormBackward>, workspace_bytes<BatchNormBackward>, nullptr};
 }
 Entry<BatchNormFold> batch_norm_fold() { return {run_fold, plain_map_error<BatchNormFold>, nullptr, nullptr}; }
 

@@ -22,6 +22,6 @@ void run(const BiasActivation& a, const Context& context) {
 
 }  // namespace
 
-Entry<BiasActivation> bias_activation() { return {run, plain_map_error<BiasActivation>, workspace, nullptr}; }
+Entry<BiasActivation> bias_activation() { return {run, active_map_error<BiasActivation>, workspace, nullptr}; }
 
 }  // namespace warploom::cpu

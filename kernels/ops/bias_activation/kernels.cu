@@ -30,6 +30,6 @@ static void run(const BiasActivation& a, const Context& context) {
   });
 }
 
-Entry<BiasActivation> bias_activation() { return {run, plain_map_error<BiasActivation>, nullptr, nullptr}; }
+Entry<BiasActivation> bias_activation() { return {run, active_map_error<BiasActivation>, nullptr, nullptr}; }
 
 }  // namespace warploom::shared

@@ -12,7 +12,7 @@ void run(const RmspropUpdate& a, const Context&) {
   const float factor = a.scale ? *a.scale.ptr() : 1.0f;
   const float* g = a.g.ptr();
   float *w = a.w.ptr(), *square = a.square.ptr(), *velocity = a.velocity.ptr();
-  Dropout(hyper[5]).for_vectors(a.count, *a.step.ptr<int>(), [&](int64_t i, int n, vf kept) {
+  LearningRateDropout(hyper[5]).for_vectors(a.count, *a.step.ptr<int>(), [&](int64_t i, int n, vf kept) {
     const vf weight = load_part(w + i, n), d = factor * load_part(g + i, n) + decay * weight;
     const vf second = alpha * load_part(square + i, n) + rest * d * d;
     store_part(square + i, second, n);

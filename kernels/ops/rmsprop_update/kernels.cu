@@ -12,7 +12,7 @@ namespace warploom::shared {
 
 struct RmspropCoefficients {
   float lr, alpha, rest, eps, momentum, decay;
-  Dropout dropout;
+  LearningRateDropout dropout;
 };
 
 __global__ void rmsprop_coefficients_kernel(const double* __restrict__ hyper,                  // [6]
@@ -20,7 +20,7 @@ __global__ void rmsprop_coefficients_kernel(const double* __restrict__ hyper,   
   RmspropCoefficients c;
   c.lr = static_cast<float>(hyper[0]), c.alpha = static_cast<float>(hyper[1]), c.rest = static_cast<float>(1.0 - hyper[1]);
   c.eps = static_cast<float>(hyper[2]), c.momentum = static_cast<float>(hyper[3]), c.decay = static_cast<float>(hyper[4]);
-  c.dropout = Dropout::of(hyper[5]);
+  c.dropout = LearningRateDropout::of(hyper[5]);
   *coefficients = c;
 }
 

@@ -2,9 +2,9 @@
 // output's row and column. Made by the pass fold_upsamples; parameters and attributes are those of the conv2d it comes from.
 #include <array>
 
+#include "csrc/graph/conv2d.h"
 #include "csrc/graph/emitter.h"
 #include "csrc/graph/op.h"
-#include "csrc/graph/ops/conv2d.h"
 
 namespace warploom {
 namespace {

@@ -24,6 +24,7 @@ def models(as_json: JsonOption = False) -> None:
         arguments = {p.name: p.default for p in inspect.signature(build).parameters.values()}
         shapes = [size(t.shape) for t in build().inputs]
         rows.append({"name": name, "inputs": shapes, "data": zoo.objective(name).data, "arguments": arguments})
+        rows[-1]["presets"] = {preset: found.about for preset, found in zoo.presets(name).items()}
     if as_json:
         print(json.dumps(rows, indent=2))
         return
@@ -39,7 +40,10 @@ def models(as_json: JsonOption = False) -> None:
             ]
             for row in rows
         ],
-        notes=["A .safetensors file of Model.save() and the folder of a run are models too: --model FILE trains it further."],
+        notes=[
+            *(f"{row['name']} --preset {name}: {about}" for row in rows for name, about in row["presets"].items()),
+            "A .safetensors file of Model.save() and the folder of a run are models too: --model FILE trains it further.",
+        ],
     )
 
 

@@ -1,13 +1,17 @@
 """Layers: made once, called on tensors, as in Keras; argument and parameter names are PyTorch's."""
 
+from warploom.layers.activations import ELU, GELU, SiLU, Tanh
 from warploom.layers.basic import AvgPool2d, Identity, Latent, LeakyReLU, MaxPool2d, ReLU, Sigmoid, Upsample
 from warploom.layers.convolution import Conv2d, ConvTranspose2d, Linear
+from warploom.layers.dropout import Dropout, Dropout2d
 from warploom.layers.merging import Add, Concat, Multiply
-from warploom.layers.normalization import BatchNorm2d, RMSNorm
+from warploom.layers.normalization import BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from warploom.layers.shaping import DepthToSpace, Flatten, Reshape
 from warploom.network.graph import Layer
 
 __all__ = [
+    "ELU",
+    "GELU",
     "Add",
     "AvgPool2d",
     "BatchNorm2d",
@@ -15,10 +19,14 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "DepthToSpace",
+    "Dropout",
+    "Dropout2d",
     "Flatten",
+    "GroupNorm",
     "Identity",
     "Latent",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "MaxPool2d",
@@ -26,6 +34,8 @@ __all__ = [
     "RMSNorm",
     "ReLU",
     "Reshape",
+    "SiLU",
     "Sigmoid",
+    "Tanh",
     "Upsample",
 ]

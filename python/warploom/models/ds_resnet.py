@@ -4,7 +4,7 @@ from warploom.ground.arrays import positive
 from warploom.layers import Add, BatchNorm2d, Concat, Conv2d, Identity, Latent, MaxPool2d, ReLU, Upsample
 from warploom.model import Model
 from warploom.models.blocks import TORCH_INIT, size_pair
-from warploom.models.objective import Objective
+from warploom.models.objective import Objective, Preset
 from warploom.models.registry import network
 from warploom.network.graph import Input, Tensor
 
@@ -51,7 +51,18 @@ def objective() -> Objective:
     )
 
 
-@network(objective)
+QUICK = Preset(
+    "Adam, small batches and a rate that ends at 0: depth and masks to recognise in minutes",
+    {
+        "optimizer": ("Adam", {"lr": 1e-3, "betas": (0.9, 0.99)}),
+        "schedule": ("CosineLR", {"warmup": 0.05, "per": "step"}),
+        "batch_size": 4,
+        "epochs": 2,
+    },
+)
+
+
+@network(objective, quick=QUICK)
 def dsresnet(size: int | tuple[int, int] = 224, width: int = 16) -> Model:
     """Two images 3x224x224 (background; with foreground) -> logits of depth and mask, 1x224x224 each; 10,343,490 parameters.
 

@@ -7,7 +7,7 @@ from warploom.ground.arrays import positive
 from warploom.layers import Add, BatchNorm2d, Concat, Conv2d, ConvTranspose2d, Latent, LeakyReLU, Sigmoid
 from warploom.model import Model
 from warploom.models.blocks import size_pair
-from warploom.models.objective import Objective
+from warploom.models.objective import Objective, Preset
 from warploom.models.registry import network
 from warploom.network.graph import Input, Tensor
 
@@ -38,7 +38,18 @@ def objective() -> Objective:
     )
 
 
-@network(objective)
+QUICK = Preset(
+    "a larger rate that ends at 0, and small batches: a good picture in minutes",
+    {
+        "optimizer": ("Adam", {"lr": 2e-3, "betas": (0.9, 0.99), "clip_norm": 1.0}),
+        "schedule": ("CosineLR", {"warmup": 0.05, "per": "step"}),
+        "batch_size": 4,
+        "epochs": 4,
+    },
+)
+
+
+@network(objective, quick=QUICK)
 def gray_autoencoder(
     skips: bool = False,
     residual: bool = False,

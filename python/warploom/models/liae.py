@@ -29,7 +29,7 @@ from warploom.layers import (
     Sigmoid,
 )
 from warploom.model import Model
-from warploom.models.objective import Objective, Part
+from warploom.models.objective import Objective, Part, Preset
 from warploom.models.registry import network
 from warploom.network.graph import Input, Tensor
 
@@ -115,7 +115,18 @@ def objective(size: int = 256, mask: bool = True) -> Objective:
     )
 
 
-@network(objective)
+QUICK = Preset(
+    "96x96 and a narrower network: faces to recognise after two minutes on a CPU",
+    {
+        "optimizer": ("Adam", {"lr": 1e-3, "clip_norm": 1.0}),
+        "schedule": ("CosineLR", {"warmup": 0.05, "per": "step"}),
+        "epochs": 4,
+    },
+    {"size": 96, "ae_dims": 64, "e_dims": 24, "d_dims": 24, "d_mask_dims": 8},
+)
+
+
+@network(objective, quick=QUICK)
 def liae_ud(
     size: int = 256,
     mask: bool = True,

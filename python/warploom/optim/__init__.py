@@ -4,9 +4,9 @@ from typing import Any, ClassVar
 
 from warploom.errors import ArgumentError, DTypeError
 from warploom.ground.arrays import number
-from warploom.optim import schedules
+from warploom.optim import schedules as schedules
 
-__all__ = ["SGD", "AdaBelief", "Adam", "AdamW", "Optimizer", "RMSprop", "get", "schedules"]
+BY_NAME: dict[str, "type[Optimizer]"] = {}  # filled by the classes themselves
 
 
 class Optimizer:
@@ -18,6 +18,11 @@ class Optimizer:
     kind: ClassVar[str] = ""
     hyper: ClassVar[tuple[str, ...]] = ()  # numbers that may change while training
     fixed: ClassVar[tuple[str, ...]] = ()  # what decides which kernels run
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "kind" in vars(cls):
+            BY_NAME.setdefault(cls.kind, cls)
 
     def __init__(self, lr: float = 1e-3, weight_decay: float = 0.0, clip_norm: float = 0.0) -> None:
         self.lr = self._number("lr", lr)
@@ -177,13 +182,26 @@ class AdaBelief(Optimizer):
         self.lr_keep = self._number("lr_keep", lr_keep, 1.0)
 
 
-BY_NAME: dict[str, type[Optimizer]] = {
-    "sgd": SGD,
-    "adam": Adam,
-    "adamw": AdamW,
-    "rmsprop": RMSprop,
-    "adabelief": AdaBelief,
-}
+class Lion(Optimizer):
+    """w -= lr * (sign(b1 m + (1 - b1) g) + weight_decay * w), then m = b2 m + (1 - b2) g; one state.
+
+    Every element moves by lr whatever the size of its gradient: lr is three to ten times smaller than Adam's, weight_decay
+    as much larger. Source: https://arxiv.org/abs/2302.06675.
+    """
+
+    kind = "lion"
+    hyper = ("lr", "betas", "weight_decay")
+
+    def __init__(
+        self,
+        lr: float = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        *,
+        clip_norm: float = 0.0,
+    ) -> None:
+        super().__init__(lr, weight_decay, clip_norm)
+        self.betas = self._betas(betas)
 
 
 def get(optimizer: "str | Optimizer") -> Optimizer:

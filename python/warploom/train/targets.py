@@ -55,10 +55,7 @@ def wanted_by(losses: Sequence[Loss], names: Sequence[str], outputs: Sequence[Sh
     targets = [Target(name) for name in names]
     for loss in losses:
         shape, reader = outputs[int(loss.output)], f"the loss {loss}"
-        if loss.kind == "cross_entropy":
-            targets[int(loss.target)].needs(shape[1:], reader, shape[0], loss.options()["ignore_index"])
-        else:
-            targets[int(loss.target)].needs(shape, reader)
+        targets[int(loss.target)].needs(loss.target_shape(shape), reader, *loss.labels(shape))
         if loss.mask is not None:
             targets[int(loss.mask)].needs((1, *shape[1:]), f"the mask of the loss {loss}")
     return targets

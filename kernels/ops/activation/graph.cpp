@@ -1,5 +1,5 @@
-// activation - relu, leaky_relu (attribute negative_slope) or sigmoid, elementwise; backward from the output, in place where it
-// can be.
+// activation - elementwise, in place where it can be; attributes: kind, negative_slope (of leaky_relu; elu's alpha). Backward from the
+// output, or from the input where the output does not tell (silu, gelu): then the input stays, and the output is free for others.
 #include "csrc/core/names.h"
 #include "csrc/graph/emitter.h"
 #include "csrc/graph/op.h"
@@ -26,7 +26,8 @@ class ActivationOp final : public OpDef {
     ActivationForward a;
     fill(e, n, a);
     a.x = e.read(n.inputs[0]);
-    a.y = e.write_in_place(n, n.outputs[0], n.inputs[0]);
+    const bool keep_input = gradient_needs_input(a.kind) && e.training() && e.wants_gradient(n.inputs[0]);
+    a.y = keep_input ? e.write(n.outputs[0]) : e.write_in_place(n, n.outputs[0], n.inputs[0]);
     e.call(e.table.activation_forward, "activation_forward", &n, a);
   }
 
@@ -35,18 +36,22 @@ class ActivationOp final : public OpDef {
     ActivationBackward a;
     fill(e, n, a);
     a.dy = e.gradient(n.outputs[0]);
-    a.y = e.read(n.outputs[0]);
+    if (gradient_needs_input(a.kind))
+      a.x = e.read(n.inputs[0]);
+    else
+      a.y = e.read(n.outputs[0]);
     a.dx = e.write_gradient_in_place(n.inputs[0], n.outputs[0]);
     e.call(e.table.activation_backward, "activation_backward", &n, a);
   }
 
-  bool backward_reads_output(const Node&) const override { return true; }
+  bool backward_reads_output(const Node& n) const override { return !gradient_needs_input(kind_of(n)); }
 
  private:
+  static Activation kind_of(const Node& n) { return parse<Activation>(n.attributes.word("kind", "relu")); }
   template <class Args>
   static void fill(Emitter& e, const Node& n, Args& a) {
     a.count = int64_t(e.batch()) * count_of(e.graph().shape(n.inputs[0]));
-    a.kind = parse<Activation>(n.attributes.word("kind", "relu"));
+    a.kind = kind_of(n);
     a.negative_slope = static_cast<float>(n.attributes.number("negative_slope", 0.0));
   }
 };

@@ -1,0 +1,41 @@
+// Activations, elementwise. relu, leaky_relu (negative_slope where x < 0) and sigmoid; tanh; elu: x where x > 0, else alpha *
+// (exp(x) - 1), alpha in negative_slope (it is the slope just below 0), https://arxiv.org/abs/1511.07289; silu: x * sigmoid(x),
+// https://arxiv.org/abs/1702.03118; gelu: x * Phi(x) = x / 2 * (1 + erf(x / sqrt 2)), https://arxiv.org/abs/1606.08415; gelu_tanh: its
+// approximation x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))).
+#pragma once
+
+#include "kernels/args.h"
+
+namespace warploom {
+
+struct ActivationForward {  // y may be x (in place)
+  int64_t count = 0;
+  Activation kind = Activation::relu;
+  float negative_slope = 0.0f;
+  In x;
+  Out y;
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
+    v.attr("count", a.count), v.attr("kind", a.kind), v.attr("negative_slope", a.negative_slope);
+    v.tensor("x", a.x, DType::f32, a.count, false), v.tensor("y", a.y, DType::f32, a.count, false);
+  }
+};
+// From the output y (for relu and leaky_relu the input serves as well: same sign), or from the input x where gradient_needs_input():
+// silu and gelu are not monotone, so the output does not say where it comes from. dx may be dy.
+struct ActivationBackward {
+  int64_t count = 0;
+  Activation kind = Activation::relu;
+  float negative_slope = 0.0f;
+  In dy, y, x;
+  Out dx;
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
+    v.attr("count", a.count), v.attr("kind", a.kind), v.attr("negative_slope", a.negative_slope);
+    v.tensor("dy", a.dy, DType::f32, a.count, false);
+    v.tensor("y", a.y, DType::f32, a.count, gradient_needs_input(a.kind));
+    v.tensor("x", a.x, DType::f32, a.count, !gradient_needs_input(a.kind));
+    v.tensor("dx", a.dx, DType::f32, a.count, false);
+  }
+};
+
+}  // namespace warploom

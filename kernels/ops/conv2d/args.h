@@ -1,0 +1,84 @@
+// Convolution and its gradients; see kernels/args.h for the shape and for what may be folded in.
+#pragma once
+
+#include "kernels/args.h"
+
+namespace warploom {
+
+struct Conv2dForward {  // y = pool(activation(conv(upsample(x), w) + bias)); saved: whatever the backward entries want kept
+  Conv2dShape s;
+  Fusion fusion;
+  In x, w, bias;
+  Out y, saved;
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
+    visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
+    v.tensor("x", a.x, DType::f32, fused_x_count(a.s, a.fusion), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
+    v.tensor("bias", a.bias, DType::f32, a.s.C_out, true), v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), false);
+    v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
+  }
+};
+
+// Backward entries: dy is the gradient of the *fused* output. With an activation or pool folded in, `y` is that output and
+// `saved` is what the forward entry kept. An entry that wants plain convolutions only refuses any fusion.
+struct Conv2dBackwardInput {
+  Conv2dShape s;
+  Fusion fusion;
+  In dy, w, y, saved;
+  Out dx;
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
+    visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
+    v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
+    v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), true);
+    v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
+    v.tensor("dx", a.dx, DType::f32, fused_x_count(a.s, a.fusion), false);
+  }
+};
+struct Conv2dBackwardWeight {  // dw = the sum over images and output pixels of dy times the input pixels that the tap meets
+  Conv2dShape s;
+  Fusion fusion;
+  In dy, x, y, saved;
+  Out dw;
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
+    visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
+    v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false);
+    v.tensor("x", a.x, DType::f32, fused_x_count(a.s, a.fusion), false);
+    v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), true);
+    v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
+    v.tensor("dw", a.dw, DType::f32, a.s.w_count(), false);
+  }
+};
+struct Conv2dBackwardBias {  // db[c] = sum of dy over N, OH, OW
+  Conv2dShape s;
+  Fusion fusion;
+  In dy, y, saved;
+  Out db;
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
+    visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
+    v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false);
+    v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), true);
+    v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
+    v.tensor("db", a.db, DType::f32, a.s.C_out, false);
+  }
+};
+struct Conv2dBackward {  // all gradients in one call, for kernel sets that share work between them; dx, db empty: not wanted
+  Conv2dShape s;
+  Fusion fusion;
+  In dy, x, w, y, saved;
+  Out dx, dw, db;
+  template <class Self, class V>
+  static void visit(Self& a, V& v) {
+    visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
+    v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false);
+    v.tensor("x", a.x, DType::f32, fused_x_count(a.s, a.fusion), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
+    v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), true);
+    v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
+    v.tensor("dx", a.dx, DType::f32, fused_x_count(a.s, a.fusion), true), v.tensor("dw", a.dw, DType::f32, a.s.w_count(), false);
+    v.tensor("db", a.db, DType::f32, a.s.C_out, true);
+  }
+};
+
+}  // namespace warploom

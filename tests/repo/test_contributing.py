@@ -1,0 +1,91 @@
+"""docs/contributing.md counts: each list of files in it is exactly where the named thing occurs in the sources."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/contributing.md"
+FOLDERS = ("kernels", "csrc", "cmake", "python")
+SUFFIXES = {".h", ".cuh", ".cu", ".cpp", ".def", ".cmake", ".txt", ".py", ".pyi"}
+GUIDES = re.findall(r"<!-- files: (.+?) -->\n```\n(.*?)```", PAGE.read_text(), re.DOTALL)
+# The folder that is the thing: for a network or a version the guide says so, and its files are no list.
+OWN = {"v4_im2col_gemm": "kernels/v4_im2col_gemm/"}
+
+
+@cache
+def sources() -> dict[str, str]:
+    found = {}
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in SUFFIXES and "__pycache__" not in path.parts:
+                found[path.relative_to(ROOT).as_posix()] = path.read_text()
+    return found
+
+
+def where(pattern: str) -> list[str]:
+    """Files in which the thing is named. A word may go on (huber_loss, HuberLoss), but not begin before it (million)."""
+    whole = re.compile(rf"(?<![A-Za-z])(?:{pattern})|(?<![A-Z])(?:{pattern[0].upper() + pattern[1:]})")
+    return [name for name, text in sources().items() if whole.search(text) or whole.search(name.rsplit("/", 1)[0])]
+
+
+@pytest.mark.parametrize(("pattern", "files"), GUIDES, ids=[pattern for pattern, _ in GUIDES])
+def test_a_thing_is_named_where_its_guide_says(pattern: str, files: str) -> None:
+    found = [name for name in where(pattern) if not name.startswith(OWN.get(pattern, "nothing"))]
+    if pattern == "v4_im2col_gemm":
+        found.remove("python/warploom/kernel_tools/kernels.py")  # an example in a docstring
+    assert sorted(found) == sorted(files.split()), f"the list of {pattern} in docs/contributing.md, against the tree"
+
+
+def test_every_guide_has_a_list() -> None:
+    """Guides without one would promise what nothing measures."""
+    guides = [g for g in re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)[1:] if not g.startswith("Where a test")]
+    assert len(guides) == len(GUIDES) == 8
+    for guide in guides:
+        assert guide.count("<!-- files:") == 1, guide.splitlines()[0]
+
+
+def test_losses_and_optimizers_make_themselves_known() -> None:
+    """A class is enough: neither module holds a table that names its classes."""
+    for name, base in (("losses.py", "Loss"), ("optim/__init__.py", "Optimizer")):
+        tree = ast.parse((ROOT / "python/warploom" / name).read_text())
+        classes = {n.name for n in tree.body if isinstance(n, ast.ClassDef) and n.name != base}
+        assert len(classes) >= 6
+        for node in tree.body:
+            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+                used = {n.id for n in ast.walk(node.value) if isinstance(n, ast.Name)}
+                assert not used & classes, f"line {node.lineno} of {name} lists {used & classes}"
+
+
+def test_a_class_is_enough_for_a_name() -> None:
+    """What the guide promises, done: a new loss class of an old kind is found by its name, and no user class replaces one."""
+    from warploom import losses, optim
+
+    class Quiet(losses.MSE, name="quiet"):
+        pass
+
+    class OtherMse(losses.MSE):
+        pass
+
+    try:
+        assert type(losses.get("quiet", 1)[0]) is Quiet
+        assert type(losses.get("mse", 1)[0]) is losses.MSE
+        assert losses.MSE().label == "mse"
+        assert Quiet().label == "quiet"
+        assert OtherMse().label == "mse"
+    finally:
+        del losses.BY_NAME["quiet"]
+    assert list(optim.BY_NAME) == ["sgd", "adam", "adamw", "rmsprop", "adabelief", "lion"]
+
+
+def test_every_command_is_in_a_file_that_commands_imports() -> None:
+    package = ROOT / "python/warploom"
+    imported = set(re.findall(r"\w+", (package / "cli/__init__.py").read_text()))
+    for path in package.rglob("*.py"):
+        if "@app.command" in path.read_text():
+            assert path.stem in imported, f"cli/__init__.py does not import {path.name}: its commands do not exist"
