@@ -183,6 +183,11 @@ def test_the_table_of_operations_is_up_to_date() -> None:
     assert done.returncode == 0, "run python docs/make_operations.py"
 
 
+def test_the_reference_is_up_to_date() -> None:
+    done = subprocess.run([sys.executable, ROOT / "docs/make_reference.py", "--check"], check=False)
+    assert done.returncode == 0, "run python docs/make_reference.py"
+
+
 def test_the_table_of_versions_is_up_to_date() -> None:
     done = subprocess.run([sys.executable, ROOT / "docs/make_version_table.py", "--check"], check=False)
     assert done.returncode == 0, "run python docs/make_version_table.py"

@@ -59,10 +59,11 @@ def draw(
         table.add_row(*row)
     # color=None leaves the choice to rich, which knows NO_COLOR, TERM=dumb and the like
     console = Console(file=file, width=max(room, _least(laid)), no_color=None if color else True, highlight=False)
-    console.print(title, style="bold", soft_wrap=not color)
+    whole = width is None and not color  # lines of a file are not broken
+    console.print(title, style="bold", soft_wrap=whole)
     console.print(table)
     for note in [*_left_out(laid), *notes]:
-        console.print(note, soft_wrap=not color)
+        console.print(note, soft_wrap=whole)
 
 
 def terminal_width() -> int:
