@@ -72,7 +72,8 @@ struct Between {
 Between bilinear_source(int o, int scale, int size) {
   const double at = std::max(0.0, (o + 0.5) / scale - 0.5);
   const int low = std::min(static_cast<int>(at), size - 1);
-  return {low, std::min(low + 1, size - 1), static_cast<float>(at - low)};
+  // By factor 1 nothing is interpolated: the neighbour is not looked at.
+  return {low, scale == 1 ? low : std::min(low + 1, size - 1), static_cast<float>(at - low)};
 }
 
 }  // namespace

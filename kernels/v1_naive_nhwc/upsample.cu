@@ -49,8 +49,8 @@ __global__ void upsample_backward_kernel(UpsampleShape s, UpsampleMode mode, con
     for (int oh = bilinear_first(h, s.scale_h); oh < bilinear_end(h, s.scale_h, s.H); ++oh) {
       float row = 0.0f;
       for (int ow = bilinear_first(w, s.scale_w); ow < bilinear_end(w, s.scale_w, s.W); ++ow)
-        row += bilinear_share(ow, w, s.scale_w, s.W) * plane[(oh * OW + ow) * s.C];
-      sum += bilinear_share(oh, h, s.scale_h, s.H) * row;
+        row = add_share(row, bilinear_share(ow, w, s.scale_w, s.W), plane[(oh * OW + ow) * s.C]);
+      sum = add_share(sum, bilinear_share(oh, h, s.scale_h, s.H), row);
     }
   }
   dx[element] = sum;

@@ -85,11 +85,11 @@ __global__ void upsample_bilinear_backward_kernel(UpsampleShape s, Places places
       const float share = bilinear_share(ow, at.col, s.scale_w, s.W);
       const Channels<kWidth> v = load<kWidth>(image + (oh * OW + ow) * s.C);
       WL_UNROLL
-      for (int e = 0; e < kWidth; ++e) row.v[e] += share * v.v[e];
+      for (int e = 0; e < kWidth; ++e) row.v[e] = add_share(row.v[e], share, v.v[e]);
     }
     const float share = bilinear_share(oh, at.row, s.scale_h, s.H);
     WL_UNROLL
-    for (int e = 0; e < kWidth; ++e) sum.v[e] += share * row.v[e];
+    for (int e = 0; e < kWidth; ++e) sum.v[e] = add_share(sum.v[e], share, row.v[e]);
   }
   store<kWidth>(dx + static_cast<int64_t>(item) * kWidth, sum);
 }

@@ -82,8 +82,8 @@ __global__ void upsample_bilinear_backward_kernel(UpsampleShape s, FastDivisor w
   float sum = 0.0f;
   for (int oh = bilinear_first(h, s.scale_h); oh < bilinear_end(h, s.scale_h, s.H); ++oh) {
     float row = 0.0f;
-    for (int ow = ow0; ow < ow1; ++ow) row += bilinear_share(ow, w, s.scale_w, s.W) * from[int64_t(oh) * OW + ow];
-    sum += bilinear_share(oh, h, s.scale_h, s.H) * row;
+    for (int ow = ow0; ow < ow1; ++ow) row = add_share(row, bilinear_share(ow, w, s.scale_w, s.W), from[int64_t(oh) * OW + ow]);
+    sum = add_share(sum, bilinear_share(oh, h, s.scale_h, s.H), row);
   }
   dx[at] = sum;
 }

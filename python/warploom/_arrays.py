@@ -69,9 +69,16 @@ def images(value: object, what: str, shape: Shape, whose: str) -> Array:
         elif array.shape == shape:
             hint = f"; for one sample use {what}[None]"
         raise ArgumentError(f"{what} has shape {array.shape}, but {whose} takes ({wanted}){hint}")
+    rows_within(array, what, whose)
+    return array
+
+
+def rows_within(array: Array, what: str, whose: str) -> None:
+    """A data set has at least one sample, and no more than the core counts."""
     if not len(array):
         raise ArgumentError(f"{what} is empty; {whose} needs at least one sample")
-    return array
+    if len(array) > LARGEST:
+        raise ArgumentError(f"{what} holds {len(array)} samples; {whose} takes at most {LARGEST} at once: pass it in parts")
 
 
 def require_finite(array: Array, what: str) -> None:

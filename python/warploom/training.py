@@ -108,7 +108,7 @@ def fit(
                     parameter.set(good[name])
                 model.progress = begun
                 raise DivergedError(
-                    f"{sick} in epoch {epoch + 1}: the weights are back at the end of epoch {epoch}; {_advice(engine)}"
+                    f"{sick} in epoch {epoch + 1}: the weights are back at the end of epoch {epoch}; try a smaller learning rate"
                 )
             model.progress = Progress(epoch + 1)
             for callback in listeners:
@@ -125,11 +125,6 @@ def fit(
 
 def _values(engine: Engine) -> dict[str, Floats]:
     return {name: parameter.value() for name, parameter in engine.names.items()}
-
-
-def _advice(engine: Engine) -> str:
-    labels = any(label.endswith("cross_entropy") for label in engine.loss_labels)
-    return "try a smaller learning rate" + (", and see that no batch holds ignored labels only" if labels else "")
 
 
 def _tell(listeners: list[Callback], hook: str, logs: Logs) -> None:
@@ -168,7 +163,7 @@ def _epoch(
     seconds = time.perf_counter() - begun
     _take(engine, progress)
     return {
-        "loss": progress.loss_sum / progress.samples,
+        "loss": progress.loss_sum / progress.samples if progress.samples else 0.0,  # none where every label is ignored
         "seconds": seconds,
         "images_per_second": max(0, rows - first) / max(seconds, 1e-9),
     }

@@ -45,7 +45,7 @@ class ActivationOp final : public OpDef {
  private:
   template <class Args>
   static void fill(Emitter& e, const Node& n, Args& a) {
-    a.count = int64_t(e.batch()) * count_of(e.graph().shape(n.inputs[0]));
+    a.count = e.value_count(n.inputs[0]);
     a.kind = parse<Activation>(n.attributes.word("kind", "relu"));
     a.negative_slope = static_cast<float>(n.attributes.number("negative_slope", 0.0));
   }

@@ -39,7 +39,7 @@ __global__ void cross_entropy_factor_kernel(int64_t blocks, float weight, const 
                                             double* __restrict__ sums) {  // [2]: sum w_n; weight / sum w_n
   double sum[1];
   add_block_sums<1>(sum, blocks, partial);
-  if (threadIdx.x == 0) sums[0] = sum[0], sums[1] = weight / sum[0];
+  if (threadIdx.x == 0) sums[0] = sum[0], sums[1] = sum[0] == 0.0 ? 0.0 : weight / sum[0];
 }
 
 // The largest logit so far and the sum of exp(x - largest): one exponential per logit. Starts at the lowest float rather than at
@@ -112,7 +112,9 @@ __global__ void cross_entropy_finish_kernel(int64_t blocks, LossOutput out, cons
                                             const double* __restrict__ partial) {                             // [blocks]
   double sum[1];
   add_block_sums<1>(sum, blocks, partial);
-  if (threadIdx.x == 0) out.store(sum[0] / sums[0]);
+  if (threadIdx.x != 0) return;
+  if (sums[0] == 0.0) return out.store_nothing();  // every label is ignored
+  out.store(sum[0] / sums[0]);
 }
 
 namespace {
