@@ -98,7 +98,7 @@ def _interpolation(size: int, scale: int, mode: str) -> Array:
 
 
 def _mixed(m: Array, x: Array, touched: Array) -> Array:
-    """m @ x [..., I, W], where a NaN or an infinity reaches only the rows that it touches: 0 * NaN stands for no product elsewhere."""
+    """m @ x [..., I, W], where a NaN or an infinity reaches only the rows that it touches: elsewhere 0 * NaN is no product."""
     y = m @ np.where(np.isfinite(x), x, 0.0)
     for *front, i, w in np.argwhere(~np.isfinite(x)):
         for o in np.flatnonzero(touched[:, i]):
@@ -143,8 +143,8 @@ def activation(x: Array, kind: str, slope: float = 0.0) -> Array:
 
 
 def activation_backward(dy: Array, y: Array, kind: str, slope: float = 0.0) -> Array:
-    """From the output y. At 0, relu and leaky_relu take the slope of the negative side; at NaN relu passes dy on and leaky_relu takes
-    the slope: all as PyTorch does."""
+    """From the output y. At 0, relu and leaky_relu take the slope of the negative side; at NaN relu passes dy on and
+    leaky_relu takes the slope: all as PyTorch does."""
     if kind == "none":
         return dy * 1.0
     if kind == "relu":

@@ -45,7 +45,7 @@ def test_exit_with_a_daemon_thread_at_work(what: str, device: str) -> None:
 
 
 def test_predict_at_exit_works() -> None:
-    """A handler that runs after the gate has closed (registered before the package was imported), on the thread that ends it all."""
+    """A handler that runs after the gate has closed (registered before the import), on the thread that ends it all."""
     code = (
         "import atexit\n"
         "def last():\n    import numpy as np\n    print(model.predict(np.zeros((1, 1, 4, 4), np.float32)).shape)\n"

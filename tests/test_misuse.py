@@ -97,6 +97,16 @@ def test_a_rate_that_grows_beyond_all_numbers(grey: str, tmp_path: Path, capsys:
     assert "grows beyond" in refused(["train", *SMALL, "--data", grey, *grows, "--out", str(tmp_path / "run")], capsys)
 
 
+@pytest.mark.parametrize("value", ["abc", " 2 x", "1.5", "100000", "0"])
+def test_a_malformed_number_of_threads_is_named(value: str) -> None:
+    """Not what another of the cpu kernel sets lacks."""
+    code = "import numpy as np, warploom as wl; wl.ops.relu(np.ones((2, 2), np.float32), device='cpu')"
+    environment = dict(os.environ, WARPLOOM_THREADS=value)
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert ran.returncode != 0
+    assert "WARPLOOM_THREADS" in ran.stderr.strip().splitlines()[-1]
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_weights_that_the_last_update_ruins(
     optimizer: str, grey: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

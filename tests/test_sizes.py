@@ -1,4 +1,4 @@
-"""Sizes nobody means, from a user or from a file: one sentence each, no crash, no memory, no time. The cases are hostile_sizes.py's."""
+"""Sizes nobody means, from a user or from a file: one sentence each, no crash, no memory, no time (cases: hostile_sizes.py)."""
 
 from __future__ import annotations
 

@@ -20,6 +20,11 @@ __device__ __forceinline__ BilinearSource bilinear_source(int o, int scale, int 
   return s;
 }
 
+// What lies between the values a of `low` and b of `high`. By factor 1 it is a itself, an infinite one too.
+__device__ __forceinline__ float between(const BilinearSource& s, float a, float b) {
+  return s.low == s.high && s.weight == 0.0f ? a : (1.0f - s.weight) * a + s.weight * b;
+}
+
 // Share of input row i in output row o.
 __device__ __forceinline__ float bilinear_share(int o, int i, int scale, int size) {
   const BilinearSource s = bilinear_source(o, scale, size);

@@ -26,9 +26,9 @@ __global__ void upsample_forward_kernel(UpsampleShape s, UpsampleMode mode, cons
     return;
   }
   const BilinearSource v = bilinear_source(oh, s.scale_h, s.H), u = bilinear_source(ow, s.scale_w, s.W);
-  const float top = (1.0f - u.weight) * plane[(v.low * s.W + u.low) * s.C] + u.weight * plane[(v.low * s.W + u.high) * s.C];
-  const float bottom = (1.0f - u.weight) * plane[(v.high * s.W + u.low) * s.C] + u.weight * plane[(v.high * s.W + u.high) * s.C];
-  y[element] = (1.0f - v.weight) * top + v.weight * bottom;
+  const float top = between(u, plane[(v.low * s.W + u.low) * s.C], plane[(v.low * s.W + u.high) * s.C]);
+  const float bottom = between(u, plane[(v.high * s.W + u.low) * s.C], plane[(v.high * s.W + u.high) * s.C]);
+  y[element] = between(v, top, bottom);
 }
 
 __global__ void upsample_backward_kernel(UpsampleShape s, UpsampleMode mode, const float* __restrict__ dy,  // [N, OH, OW, C]

@@ -62,9 +62,7 @@ __global__ void upsample_bilinear_forward_kernel(UpsampleShape s, Places places,
   Channels<kWidth> out;
   WL_UNROLL
   for (int e = 0; e < kWidth; ++e) {
-    const float top = (1.0f - u.weight) * top_left.v[e] + u.weight * top_right.v[e];
-    const float bottom = (1.0f - u.weight) * bottom_left.v[e] + u.weight * bottom_right.v[e];
-    out.v[e] = (1.0f - v.weight) * top + v.weight * bottom;
+    out.v[e] = between(v, between(u, top_left.v[e], top_right.v[e]), between(u, bottom_left.v[e], bottom_right.v[e]));
   }
   store<kWidth>(y + static_cast<int64_t>(item) * kWidth, out);
 }

@@ -5,6 +5,7 @@
 // Preconditions: an activation only with a pool; workspace of C_out floats for each run.
 #include <algorithm>
 
+#include "../common/activation.cuh"
 #include "../common/portable.cuh"
 #include "../v2_tiled_nhwc/table.h"
 #include "choice.h"

@@ -227,7 +227,11 @@ class Model(Explained):
         return self.engine.gradients(*batch(self, x, y), training=training)
 
     def evaluate(self, x: Arrays, y: Arrays | None = None, *, batch_size: int | None = None) -> dict[str, float]:
-        """The mean loss over a data set, and each loss times its weight where there are several."""
+        """The mean loss over a data set, and each loss times its weight where there are several.
+
+        A mean over batches, weighted by their samples: RMSE, Dice, and CrossEntropy with ignored labels or class weights,
+        which are no means over elements, depend on the batch size.
+        """
         self._require_compiled("evaluate()")
         size = self.batch_size if batch_size is None else _arrays.positive(batch_size, "batch_size")
         return training.evaluate(self.engine, *pairs(self, x, y), size)

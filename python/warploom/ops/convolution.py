@@ -8,7 +8,6 @@ from warploom._kernels import Kernels
 from warploom._typing import Array, Floats, Shape, Sizes
 from warploom.ops._placed import placed
 
-
 PRECISIONS = ("fp32", "fp32-exact", "tf32", "bf16", "fp16")
 
 
@@ -60,10 +59,11 @@ def conv2d(
 ) -> Floats:  # fmt: skip
     """2-D convolution. padding: a number, (height, width) or (top, bottom, left, right).
 
-    precision: "fp32-exact" sums products and nothing else: an output depends on the pixels in its window alone, and its error is
-    float32's for them. "fp32" lets the version use schemes with fewer multiplications (Winograd), which mix neighbouring windows: a
-    pixel that is NaN, infinite or 1e4 times as large as its neighbours spoils the outputs around it too. "tf32", "bf16" and "fp16"
-    round the operands, on versions with tensor cores. None: "fp32-exact", or "fp32" where a version is asked for by name.
+    precision: "fp32-exact" sums products and nothing else: an output depends on the pixels in its window alone, and its error
+    is float32's for them. "fp32" lets the version use schemes with fewer multiplications (Winograd), which mix neighbouring
+    windows: a pixel that is NaN, infinite or 1e4 times as large as its neighbours spoils the outputs around it too. "tf32",
+    "bf16" and "fp16" round the operands, on versions with tensor cores. None: "fp32-exact", or "fp32" where a version is asked
+    for by name.
     """
     x, weight = float32(x, "x", 4), float32(weight, "weight", 4)
     a = _conv_attributes(x.shape, weight.shape, stride, padding, groups) | _precision(precision, version)
