@@ -22,7 +22,7 @@ LARGE = [2**29, 2**30, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1]
 WRONG = [*LARGE, -1, -8, -(2**31), -(2**63)]
 PAIRS = [(2**16, 2**16), (2**20, 2**20), (2**27, 2**27), (2**28, 2**28), (46341, 46341), (2**15, 2**17)]
 MEMORY = 6 << 30
-SECONDS = 5.0  # for one case; a machine under load is slow
+SECONDS = 5.0  # of the processor, for one case
 
 
 def two(value: int, side: int, other: int = 1) -> tuple[int, int]:
@@ -76,7 +76,7 @@ def layer_cases() -> Iterator[tuple[str, tuple[int, ...], dict[str, Any]]]:
 
 def attempt(text: str, work: Callable[[], Any]) -> None:
     print(text, flush=True)
-    begun = time.perf_counter()
+    begun = time.process_time()
     problem: Exception | None = None
     result = None
     try:
@@ -90,7 +90,7 @@ def attempt(text: str, work: Callable[[], Any]) -> None:
         assert "please report" not in said, said
     elif result is not None:
         assert np.isfinite(result).all()
-    assert time.perf_counter() - begun < SECONDS, f"it took {time.perf_counter() - begun:.1f} s"
+    assert time.process_time() - begun < SECONDS, f"it took {time.process_time() - begun:.1f} s"
 
 
 def build(kind: str, shape: tuple[int, ...], arguments: dict[str, Any]) -> Any:
@@ -203,11 +203,11 @@ def calls() -> None:
         for entry, attributes in seen.items():
             integers = [k for k, v in attributes.items() if isinstance(v, int) and not isinstance(v, bool)]
             for name in integers:
-                for value in (*WRONG, 0, 2**28, 2**20):
+                for value in (2**29, 2**31 - 1, 2**31, 2**62, 2**63 - 1, -1, -(2**31), 0, 2**28, 2**20):
                     changed = {**attributes, name: value}
                     for ask in (_core.why_not, _core.needs):
                         attempt(f"core: {ask.__name__} {version} {entry} {name}={value}",
-                                lambda a=ask, c=changed, e=entry, v=version, k=kind: a(k, v, e, c) and None)  # fmt: skip
+                                lambda a=ask, c=changed, e=entry, v=version, k=kind: (a(k, v, e, c), None)[1])  # fmt: skip
                     attempt(f"core: call {version} {entry} {name}={value}",
                             lambda c=changed, e=entry, v=version, k=kind: empty_call(k, v, e, c))  # fmt: skip
 

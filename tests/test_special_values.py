@@ -80,7 +80,8 @@ def run(target: harness.Target, case: cases.Case, entry: str, given: dict[str, A
     for name in [n for n in names if n in given and given[n].dtype.kind == "f"]:
         if (name == "w" and (padded or "dx" in outputs)) or (name == "dy" and padded and "dw" in outputs):
             continue  # a product with a zero beyond the border may be made or not
-        for at in places(given[name]):
+        # Likewise a pixel at the border of x, with gradients beyond it.
+        for at in places(given[name])[: 1 if name == "x" and "dw" in outputs else 2]:
             for special, value in SPECIAL.items():
                 inputs = {k: np.array(v) for k, v in given.items()}
                 inputs[name].reshape(-1)[at] = value
@@ -169,7 +170,8 @@ def test_shared_operations(target: harness.Target, case: shared_ops.SharedCase) 
                 wrong = np.flatnonzero(np.isfinite(got) != np.isfinite(right))
                 assert not len(wrong), f"{where}: {got[wrong[0]]} for {right[wrong[0]]} at {wrong[0]}"
                 if special != "huge":  # which swallows the others
-                    off = np.abs(got - right)[np.isfinite(right)].max(initial=0.0)
+                    finite = np.isfinite(right)
+                    off = np.abs(got[finite] - right[finite]).max(initial=0.0)
                     assert off <= 4 * case.bound(output, given, expected) + 1e-30, f"{where}: off by {off}"
 
 

@@ -51,8 +51,8 @@ struct AttributeReader {  // fills the attributes of a struct from a dict; done(
     const bool label = std::string(name) == "ignore_index";  // any number that is no class
     const int64_t most = label ? std::numeric_limits<T>::max() : sizeof(T) == 4 ? kLargestSize : kMostBytes / 8;
     if (overflow || number > most || number < -most)
-      throw py::value_error(std::string(name) + " must be at most " + std::to_string(most) + ", not " +
-                            py::str(whole).cast<std::string>());
+      throw GraphError(std::string(name) + " must be at most " + std::to_string(most) + ", not " +
+                       py::str(whole).cast<std::string>());
     if (number < 0 && !label && negative.empty()) negative = name;
     return static_cast<T>(number);
   }

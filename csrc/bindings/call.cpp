@@ -78,7 +78,7 @@ struct Binder {
   void tensor(const char* name, B& field, DType dtype, int64_t count, bool optional) {
     const bool is_in = !std::is_same_v<std::decay_t<B>, Out>;
     if (count < kEntryDecides || count > kMostBytes / 8)
-      throw py::value_error(entry + ": '" + std::string(name) + "' would hold " +
+      throw GraphError(entry + ": '" + std::string(name) + "' would hold " +
                             (count < 0 ? "fewer than 0" : "more than 2^49") + " elements; the sizes are wrong");
     int64_t bytes = count == kEntryDecides ? -1 : count * dtype_bytes(dtype);
     py::object source;
@@ -181,7 +181,7 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
     const std::string why = entry.why_not(args);
     if (!why.empty()) throw UnsupportedError(version + " refuses " + name + ": " + why);
   }
-  if (!negative.empty()) throw py::value_error(name + ": " + negative + " must not be negative");
+  if (!negative.empty()) throw GraphError(name + ": " + negative + " must not be negative");
   Binder binder{target, name, inputs, outputs, entry.saved_bytes ? entry.saved_bytes(args) : 0, guard, !keep && repeat == 0, {}};
   Args::visit(args, binder);
   for (const auto& item : inputs) {

@@ -93,6 +93,7 @@ __global__ void cross_entropy_kernel(int64_t pixels, int64_t C, int64_t inner, i
         all.merge(largest, sum);
       }
     }
+    if (all.largest == INFINITY) all.sum = nanf("");  // which class it is for is no question that a softmax answers
     if (lane == 0 && inside && !pixel.ignored) {
       const float x = pixel.label >= 0 ? prediction[base + pixel.label * inner] : nanf("");
       total[0] += static_cast<double>(pixel.weight) * static_cast<double>((all.largest - x) + logf(all.sum));
