@@ -69,6 +69,21 @@ struct InOut {  // updated
   explicit operator bool() const { return data != nullptr; }
 };
 
+// The product of sizes that are not negative, kTooMany where it is larger: what a caller or a file asks for is checked before it is
+// believed, and a product that has wrapped would pass the check. Host code only.
+constexpr int64_t kTooMany = int64_t(1) << 60;
+template <class... Sizes>
+int64_t elements(Sizes... sizes) {
+  int64_t product = 1;
+  bool over = false, none = false;
+  for (const int64_t size : {static_cast<int64_t>(sizes)...}) {
+    none = none || size == 0;
+    over = over || __builtin_mul_overflow(product, size, &product) || product > kTooMany || product < -kTooMany;
+    if (over) product = 1;
+  }
+  return none ? 0 : over ? kTooMany : product;
+}
+
 // ---- Shapes ----
 struct Conv2dShape {
   int N = 0, C_in = 0, H = 0, W = 0;  // the convolution's input; after the upsample where one is folded in
@@ -77,9 +92,9 @@ struct Conv2dShape {
   int pad_top = 0, pad_bottom = 0, pad_left = 0, pad_right = 0;  // zero padding
   int groups = 1;
   int OH = 0, OW = 0;  // (H + pad_top + pad_bottom - KH) / stride_h + 1, before a folded pool
-  int64_t x_count() const { return int64_t(N) * C_in * H * W; }
-  int64_t y_count() const { return int64_t(N) * C_out * OH * OW; }
-  int64_t w_count() const { return int64_t(C_out) * (C_in / (groups > 0 ? groups : 1)) * KH * KW; }
+  int64_t x_count() const { return elements(N, C_in, H, W); }
+  int64_t y_count() const { return elements(N, C_out, OH, OW); }
+  int64_t w_count() const { return elements(C_out, C_in / (groups > 0 ? groups : 1), KH, KW); }
 };
 
 // What the planner offers to fold into a convolution. An entry takes all of it or refuses (why_not) with a reason.
@@ -94,14 +109,14 @@ struct Fusion {
 struct Pool2dShape {
   int N = 0, C = 0, H = 0, W = 0, KH = 0, KW = 0, stride_h = 0, stride_w = 0;
   int OH = 0, OW = 0;  // floor((H - KH) / stride_h) + 1
-  int64_t x_count() const { return int64_t(N) * C * H * W; }
-  int64_t y_count() const { return int64_t(N) * C * OH * OW; }
+  int64_t x_count() const { return elements(N, C, H, W); }
+  int64_t y_count() const { return elements(N, C, OH, OW); }
 };
 
 struct UpsampleShape {
   int N = 0, C = 0, H = 0, W = 0, scale_h = 1, scale_w = 1;  // [N, C, H, W] -> [N, C, H * scale_h, W * scale_w]
-  int64_t x_count() const { return int64_t(N) * C * H * W; }
-  int64_t y_count() const { return x_count() * scale_h * scale_w; }
+  int64_t x_count() const { return elements(N, C, H, W); }
+  int64_t y_count() const { return elements(N, C, H, W, scale_h, scale_w); }
 };
 
 // ---- Argument structs. `visit` names every field once: Python calls, the planner, the checks and the docs are made from it.
@@ -122,9 +137,11 @@ void visit_fusion(Self& f, V& v) {
   v.attr("activation", f.activation), v.attr("negative_slope", f.negative_slope), v.attr("pool", f.pool);
   v.attr("upsample", f.upsample), v.attr("precision", f.precision);
 }
-inline int64_t fused_x_count(const Conv2dShape& s, const Fusion& f) { return s.x_count() / (int64_t(f.upsample) * f.upsample); }
+inline int64_t fused_x_count(const Conv2dShape& s, const Fusion& f) {
+  return f.upsample < 1 ? kTooMany : elements(s.N, s.C_in, s.H / f.upsample, s.W / f.upsample);
+}
 inline int64_t fused_y_count(const Conv2dShape& s, const Fusion& f) {
-  return int64_t(s.N) * s.C_out * (s.OH / f.pool) * (s.OW / f.pool);
+  return f.pool < 1 ? kTooMany : elements(s.N, s.C_out, s.OH / f.pool, s.OW / f.pool);
 }
 
 template <class Self, class V>

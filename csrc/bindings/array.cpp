@@ -3,12 +3,14 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
-#include <numeric>
 #include <optional>
 
 #include "csrc/bindings/bindings.h"
 #include "csrc/bindings/dlpack.h"
+#include "csrc/bindings/native.h"
+#include "csrc/core/checked.h"
 
 namespace warploom {
 namespace {
@@ -29,8 +31,17 @@ constexpr std::array<ElementType, 12> kTypes = {{
 }};
 constexpr const char* kKnownTypes = "float16, float32, float64, bool and the integer types of 8 to 64 bits";
 
+// The number of elements; ValueError for a negative size, and for more bytes than an address counts.
 int64_t product(const std::vector<int64_t>& shape) {
-  return std::accumulate(shape.begin(), shape.end(), int64_t(1), std::multiplies<>());
+  Checked count = 1, largest = 1;  // an empty axis does not make the others' product small
+  for (const int64_t size : shape) {
+    if (size < 0) throw py::value_error("a shape cannot hold the negative size " + std::to_string(size));
+    count *= size;
+    largest *= std::max<int64_t>(size, 1);
+  }
+  if (!largest.fits(0, kMostBytes))
+    throw py::value_error("an array of so many elements (" + largest.text() + ") cannot be addressed");
+  return count.between(0, kMostBytes, "the number of elements");
 }
 
 const ElementType& require_type(const py::dtype& dtype) {
@@ -48,7 +59,7 @@ DeviceArray from_host(const py::array& array, const std::string& device) {
                                         {dense.shape(), dense.shape() + dense.ndim()}, "an array");
   if (a.bytes()) {
     const void* data = dense.data();
-    py::gil_scoped_release release;
+    const NativeCall call;
     a.target.device->copy_in(a.data, data, a.bytes());
   }
   return a;
@@ -64,6 +75,7 @@ std::shared_ptr<void> keep(const py::object& o) {
 
 DeviceArray borrow(const std::string& device, uintptr_t pointer, std::vector<int64_t> shape, const py::dtype& dtype,
                    bool writable, const py::object& owner) {
+  product(shape);
   return {open_device(device), keep(owner), reinterpret_cast<char*>(pointer), &require_type(dtype), std::move(shape), writable};
 }
 
@@ -85,14 +97,14 @@ py::array to_numpy(const py::object& self) {
   if (a.target.on_host()) return view(self);
   py::array array(a.dtype(), std::vector<py::ssize_t>(a.shape.begin(), a.shape.end()));
   void* data = array.mutable_data();
-  py::gil_scoped_release release;
+  const NativeCall call;
   if (a.bytes()) a.target.device->copy_out(data, a.data, a.bytes());
   return array;
 }
 
 DeviceArray copied(const DeviceArray& a) {
   DeviceArray b = DeviceArray::allocate(a.target, *a.type, a.shape, "a copy of an array");
-  py::gil_scoped_release release;
+  const NativeCall call;
   if (a.bytes()) a.target.device->copy(b.data, a.data, a.bytes());
   a.target.device->synchronize();
   return b;
@@ -119,7 +131,7 @@ void assign(DeviceArray& a, const py::object& source) {  // a[...] = source, of 
     throw py::value_error("what is copied into an array must have its shape " + a.shape_text() + " and type " + a.type->name);
   if (!a.bytes()) return;
   const void* data = on_device ? other->data : host.data();
-  py::gil_scoped_release release;
+  const NativeCall call;
   if (on_device) {
     a.target.device->copy(a.data, data, a.bytes());
     a.target.device->synchronize();
@@ -131,14 +143,12 @@ void assign(DeviceArray& a, const py::object& source) {  // a[...] = source, of 
 DeviceArray reshaped(const DeviceArray& a, const py::args& args) {
   const py::object given = args.size() == 1 && !py::isinstance<py::int_>(args[0]) ? py::object(args[0]) : py::object(args);
   std::vector<int64_t> shape = given.cast<std::vector<int64_t>>();
-  int64_t known = 1, open = -1;
-  for (size_t i = 0; i < shape.size(); i++) {
-    if (shape[i] == -1 && open < 0)
-      open = static_cast<int64_t>(i);
-    else
-      known *= shape[i];
+  const auto open = std::find(shape.begin(), shape.end(), -1);  // at most one
+  if (open != shape.end()) {
+    *open = 1;
+    const int64_t known = product(shape);
+    *open = known > 0 ? a.size() / known : 0;
   }
-  if (open >= 0) shape[static_cast<size_t>(open)] = known > 0 ? a.size() / known : 0;
   DeviceArray b = a;
   b.shape = std::move(shape);
   if (product(b.shape) != a.size())
@@ -259,10 +269,12 @@ DeviceArray from_dlpack(const py::object& capsule, const std::string& device) {
   if (!a.type)
     throw py::type_error(std::string("the array holds ") + (t->dtype.code == dlpack::kBfloat ? "bfloat16" : "elements") +
                          " that cannot be shared; warploom takes " + kKnownTypes);
+  if (t->ndim < 0 || (t->ndim > 0 && !t->shape)) throw py::value_error("the array's DLPack struct has no shape");
   a.shape.assign(t->shape, t->shape + t->ndim);
+  const int64_t count = product(a.shape);
   int64_t dense = 1;
-  for (int i = t->ndim; t->strides && i-- > 0;) {
-    if (t->shape[i] != 1 && t->strides[i] != dense && product(a.shape) > 0)
+  for (int i = t->ndim; t->strides && count > 0 && i-- > 0;) {
+    if (t->shape[i] != 1 && t->strides[i] != dense)
       throw py::value_error("the array of shape " + a.shape_text() +
                             " is not in C order: pass a contiguous one (x.contiguous() in PyTorch, ascontiguousarray elsewhere)");
     dense *= t->shape[i];

@@ -3,10 +3,12 @@
 
 #include <pybind11/pybind11.h>
 
+#include <limits>
 #include <set>
 #include <string>
 #include <type_traits>
 
+#include "csrc/core/checked.h"
 #include "csrc/core/names.h"
 #include "kernels/ops.h"
 
@@ -33,10 +35,28 @@ struct AttributeReader {  // fills the attributes of a struct from a dict; done(
     const py::object value = dict[name];
     if constexpr (std::is_enum_v<T>) {
       field = parse<T>(value.cast<std::string>());
+    } else if constexpr (std::is_integral_v<T>) {
+      field = integer<T>(name, value);
     } else {
       field = value.cast<T>();
     }
   }
+  // Within what the kernels count with: sizes that they add with 32 bits, counts that they multiply by an element's bytes.
+  template <class T>
+  T integer(const char* name, const py::object& value) {
+    const py::object whole = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+    if (!whole) throw py::error_already_set();
+    int overflow = 0;
+    const long long number = PyLong_AsLongLongAndOverflow(whole.ptr(), &overflow);
+    const bool label = std::string(name) == "ignore_index";  // any number that is no class
+    const int64_t most = label ? std::numeric_limits<T>::max() : sizeof(T) == 4 ? kLargestSize : kMostBytes / 8;
+    if (overflow || number > most || number < -most)
+      throw GraphError(std::string(name) + " must be at most " + std::to_string(most) + ", not " +
+                       py::str(whole).cast<std::string>());
+    if (number < 0 && !label && negative.empty()) negative = name;
+    return static_cast<T>(number);
+  }
+  std::string negative;  // the first size that is
   template <class B>
   void tensor(const char*, B&, DType, int64_t, bool) {}
   void done(const std::string& what) const {
@@ -51,11 +71,12 @@ struct AttributeReader {  // fills the attributes of a struct from a dict; done(
 };
 
 template <class Args>
-Args read_attributes(const py::dict& attributes, const std::string& what) {
+Args read_attributes(const py::dict& attributes, const std::string& what, std::string* negative = nullptr) {
   Args args;
   AttributeReader reader(attributes);
   Args::visit(args, reader);
   reader.done(what);
+  if (negative) *negative = reader.negative;
   return args;
 }
 

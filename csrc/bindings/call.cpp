@@ -17,6 +17,8 @@
 #include "csrc/bindings/array.h"
 #include "csrc/bindings/attributes.h"
 #include "csrc/bindings/bindings.h"
+#include "csrc/bindings/native.h"
+#include "csrc/core/checked.h"
 #include "csrc/core/device_memory.h"
 #include "csrc/core/errors.h"
 #include "csrc/core/registry.h"
@@ -75,6 +77,9 @@ struct Binder {
   template <class B>
   void tensor(const char* name, B& field, DType dtype, int64_t count, bool optional) {
     const bool is_in = !std::is_same_v<std::decay_t<B>, Out>;
+    if (count < kEntryDecides || count > kMostBytes / 8)
+      throw GraphError(entry + ": '" + std::string(name) + "' would hold " +
+                            (count < 0 ? "fewer than 0" : "more than 2^49") + " elements; the sizes are wrong");
     int64_t bytes = count == kEntryDecides ? -1 : count * dtype_bytes(dtype);
     py::object source;
     const void* given = nullptr;
@@ -169,12 +174,14 @@ template <class Args>
 py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std::string& version, const std::string& name,
                    const py::dict& attributes, const py::dict& inputs, const std::set<std::string>* outputs, bool guard,
                    bool keep, int repeat) {
-  Args args = read_attributes<Args>(attributes, name);
+  std::string negative;
+  Args args = read_attributes<Args>(attributes, name, &negative);
   if (!entry.run) throw UnsupportedError("version '" + version + "' has no " + name);
   if (entry.why_not) {
     const std::string why = entry.why_not(args);
     if (!why.empty()) throw UnsupportedError(version + " refuses " + name + ": " + why);
   }
+  if (!negative.empty()) throw GraphError(name + ": " + negative + " must not be negative");
   Binder binder{target, name, inputs, outputs, entry.saved_bytes ? entry.saved_bytes(args) : 0, guard, !keep && repeat == 0, {}};
   Args::visit(args, binder);
   for (const auto& item : inputs) {
@@ -219,7 +226,7 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
   };
   py::dict result;
   {
-    py::gil_scoped_release release;
+    const NativeCall call;
     once();
     device.synchronize();
   }
@@ -244,16 +251,17 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
     std::vector<double> times;
     DeviceMemory flush;
     if (std::string(target.library->kind) == "cuda") flush = DeviceMemory(target.device, kFlushBytes, "cache flush");
-    py::gil_scoped_release release;
-    for (int i = 0; i < repeat; i++) {
-      if (flush.data()) device.fill(flush.data(), i & 1, kFlushBytes);  // every run finds a cold cache, as in a training step
-      device.mark(0);
-      once();
-      device.mark(1);
-      device.synchronize();
-      times.push_back(device.elapsed_ms(0, 1));
+    {
+      const NativeCall call;
+      for (int i = 0; i < repeat; i++) {
+        if (flush.data()) device.fill(flush.data(), i & 1, kFlushBytes);  // every run finds a cold cache, as in a training step
+        device.mark(0);
+        once();
+        device.mark(1);
+        device.synchronize();
+        times.push_back(device.elapsed_ms(0, 1));
+      }
     }
-    py::gil_scoped_acquire acquire;
     for (const auto& b : binder.bindings)
       if (std::string(b.role) == "out" && !same_bytes(read_back(device, b), py::array(result[b.name.c_str()])))
         throw KernelFault(version + " " + name + " left other bits in '" + b.name + "' after being timed than before");
@@ -432,7 +440,7 @@ py::list versions() {
 std::string counters(const std::string& order) {
   for (const LoadedLibrary& l : loaded_libraries()) {
     if (!l.usable() || !l.counters) continue;
-    const py::gil_scoped_release release;  // a report asks another program for source lines
+    const NativeCall call;  // a report asks another program for source lines
     return l.counters(order.c_str());
   }
   throw DeviceError("no device of this build counts; build with -DWARPLOOM_COUNTING=ON");

@@ -7,15 +7,26 @@
 
 namespace py = pybind11;
 
+namespace {
+py::handle new_class(py::module_& m, const char* name, const py::tuple& bases) {
+  const std::string full = m.attr("__name__").cast<std::string>() + "." + name;
+  PyObject* made = PyErr_NewException(full.c_str(), bases.ptr(), nullptr);
+  if (!made) throw py::error_already_set();
+  m.attr(name) = py::handle(made);
+  return made;
+}
+}  // namespace
+
 PYBIND11_MODULE(_core, m) {
   using namespace warploom;
   m.doc() = "The C++ core of warploom: device libraries, graphs, plans and training sessions.";
-  static py::handle error = py::exception<std::runtime_error>(m, "Error", PyExc_RuntimeError).release();
-  static py::handle device_error = py::exception<DeviceError>(m, "DeviceError", error).release();
-  static py::handle out_of_memory = py::exception<OutOfMemoryError>(m, "OutOfMemoryError", device_error).release();
-  static py::handle kernel_fault = py::exception<KernelFault>(m, "KernelFault", device_error).release();
-  static py::handle unsupported = py::exception<UnsupportedError>(m, "UnsupportedError", error).release();
-  static py::handle graph_error = py::exception<GraphError>(m, "GraphError", PyExc_ValueError).release();
+  // Error is the root of all; each kind is also what Python has for it, so that `except ValueError` and the like go on to work.
+  const py::handle error = new_class(m, "Error", py::make_tuple(py::handle(PyExc_Exception)));
+  static const py::handle device_error = new_class(m, "DeviceError", py::make_tuple(error, py::handle(PyExc_RuntimeError)));
+  static const py::handle out_of_memory = new_class(m, "OutOfMemoryError", py::make_tuple(device_error));
+  static const py::handle kernel_fault = new_class(m, "KernelFault", py::make_tuple(device_error));
+  static const py::handle unsupported = new_class(m, "UnsupportedError", py::make_tuple(error, py::handle(PyExc_RuntimeError)));
+  static const py::handle graph_error = new_class(m, "GraphError", py::make_tuple(error, py::handle(PyExc_ValueError)));
   py::register_exception_translator([](std::exception_ptr p) {
     try {
       if (p) std::rethrow_exception(p);
@@ -31,6 +42,7 @@ PYBIND11_MODULE(_core, m) {
       py::set_error(graph_error, e.what());
     }
   });
+  bind_native(m);
   bind_array(m);
   bind_call(m);
   bind_graph(m);

@@ -10,7 +10,9 @@
 #include <mutex>
 
 #include "csrc/bindings/array.h"
+#include "csrc/bindings/batches.h"
 #include "csrc/bindings/bindings.h"
+#include "csrc/bindings/native.h"
 #include "csrc/core/names.h"
 #include "csrc/graph/op.h"
 
@@ -28,8 +30,8 @@ struct PySession {  // one call at a time: a session is not re-entrant
 
 template <class F>
 auto guarded(PySession& s, F&& work) {
-  py::gil_scoped_release release;
-  const std::lock_guard<std::mutex> lock(s.mutex);
+  const NativeCall call;
+  const NativeLock lock(s.mutex);
   return work(s.session);
 }
 
@@ -77,117 +79,6 @@ OptimizerSpec to_optimizer(const py::object& o) {
   return spec;
 }
 
-std::string shape_text(const Shape& shape) {
-  std::string s = "(";
-  for (size_t i = 0; i < shape.size(); i++) s += (i ? ", " : "") + std::to_string(shape[i]);
-  return s + ")";
-}
-std::string shape_text(const py::array& a) { return shape_text(Shape(a.shape(), a.shape() + a.ndim())); }
-std::string expected_text(const Shape& shape) {
-  std::string s = "(N";
-  for (const int64_t d : shape) s += ", " + std::to_string(d);
-  return s + ")";
-}
-
-DType dtype_of(const py::dtype& t, const std::string& what) {
-  if (t.equal(py::dtype::of<float>())) return DType::f32;
-  if (t.equal(py::dtype::of<uint8_t>())) return DType::u8;
-  throw py::type_error(what + " must be float32 or uint8, not " + py::str(t).cast<std::string>());
-}
-
-py::array contiguous(const py::handle& h, const std::string& what) {
-  py::array a = py::array::ensure(h, py::array::c_style);
-  if (!a) {
-    PyErr_Clear();
-    throw py::type_error(what + " is not an array");
-  }
-  return a;
-}
-
-constexpr uintptr_t kAlignment = 16;  // the widest access of a kernel; what comes from elsewhere may start anywhere
-
-struct Source {  // an array from outside, as it will be read
-  py::object keep;
-  const void* data;
-  DType dtype;
-  Shape shape;
-  bool resident;
-};
-
-const DeviceArray& on_device(const py::handle& h, const OpenDevice& target, const std::string& what) {
-  const auto& a = h.cast<const DeviceArray&>();
-  if (!a.target.same_device(target))
-    throw DeviceError(what + " lies on " + a.device() + ", but the model runs on " + target.name + "; move it with .to('" +
-                      target.name + "')");
-  return a;
-}
-
-Source source_of(const py::handle& h, const OpenDevice& target, const std::string& what) {
-  if (py::isinstance<DeviceArray>(h)) {
-    const DeviceArray& a = on_device(h, target, what);
-    py::object keep = py::reinterpret_borrow<py::object>(h);
-    const bool whole = !target.device->checks() && reinterpret_cast<uintptr_t>(a.data) % kAlignment == 0;
-    if (!whole) keep = keep.attr("copy")();  // a part of another array: the device's own is aligned, and has bounds to check
-    const auto& used = keep.cast<const DeviceArray&>();
-    return {keep, used.data, dtype_of(a.dtype(), what), a.shape, true};
-  }
-  const py::array a = contiguous(h, what);
-  const bool on_cpu = std::string(target.library->kind) == "cpu";  // whose memory is Python's
-  return {a, a.data(), dtype_of(a.dtype(), what), {a.shape(), a.shape() + a.ndim()}, on_cpu};
-}
-
-// Arrays checked against the values they feed; `keep` holds them alive.
-std::vector<HostBatch> to_batches(const OpenDevice& target, const std::vector<Shape>& shapes,
-                                  const std::vector<std::string>& names, const py::list& arrays, const char* role, int batch,
-                                  std::vector<py::object>& keep) {
-  if (arrays.size() != shapes.size())
-    throw py::value_error("the model takes " + std::to_string(shapes.size()) + " " + role + " array(s), got " +
-                          std::to_string(arrays.size()));
-  std::vector<HostBatch> out;
-  for (size_t i = 0; i < shapes.size(); i++) {
-    const std::string what = std::string(role) + " '" + names[i] + "'";
-    const Shape& shape = shapes[i];
-    const Source a = source_of(arrays[i], target, what);
-    if (a.shape.size() != shape.size() + 1 || !std::equal(shape.begin(), shape.end(), a.shape.begin() + 1))
-      throw py::value_error(what + " must have the shape " + expected_text(shape) + ", got " + shape_text(a.shape));
-    if (a.shape[0] < 1) throw py::value_error(what + " is empty; a batch needs at least one sample");
-    if (batch > 0 && a.shape[0] != batch)
-      throw py::value_error(what + " holds " + std::to_string(a.shape[0]) + " samples, the other arrays hold " +
-                            std::to_string(batch));
-    batch = static_cast<int>(a.shape[0]);
-    out.push_back({a.data, a.dtype, batch, a.resident});
-    keep.push_back(a.keep);
-  }
-  return out;
-}
-
-struct Batches {
-  std::vector<py::object> keep;
-  std::vector<HostBatch> inputs, targets;
-  Batches(const Session& s, const py::list& in, const py::list& out) {
-    const Graph& g = s.graph();
-    std::vector<Shape> shapes;
-    std::vector<std::string> names;
-    for (const int v : g.inputs) {
-      shapes.push_back(g.shape(v));
-      names.push_back(g.values[static_cast<size_t>(v)].name);
-    }
-    inputs = to_batches(s.target(), shapes, names, in, "input", 0, keep);
-    if (out.empty()) return;
-    shapes = target_shapes(g, g.outputs, s.losses());
-    names.clear();
-    for (size_t t = 0; t < shapes.size(); t++) names.push_back(std::to_string(t));
-    for (const LossSpec& l : s.losses())  // a target is known by the output it is compared with
-      names[static_cast<size_t>(l.target)] = g.values[static_cast<size_t>(g.outputs[static_cast<size_t>(l.output)])].name;
-    targets = to_batches(s.target(), shapes, names, out, "target", inputs.at(0).batch, keep);
-  }
-  // Whether the device may still read what belongs to someone else after a step has been queued.
-  bool borrowed() const {
-    return std::any_of(inputs.begin(), inputs.end(), [](const HostBatch& b) { return b.resident; }) ||
-           std::any_of(targets.begin(), targets.end(), [](const HostBatch& b) { return b.resident; });
-  }
-};
-
 py::array to_array(const std::vector<float>& values, const Shape& shape) {
   py::array_t<float> a(std::vector<py::ssize_t>(shape.begin(), shape.end()));
   std::copy(values.begin(), values.end(), a.mutable_data());
@@ -206,7 +97,9 @@ py::array checked_parameter(const Session& s, int p, const py::handle& value) {
   }
   bool same = a.ndim() == static_cast<py::ssize_t>(info.shape.size());
   for (size_t k = 0; same && k < info.shape.size(); k++) same = a.shape(static_cast<py::ssize_t>(k)) == info.shape[k];
-  if (!same) throw py::value_error("'" + info.name + "' must have the shape " + to_text(info.shape) + ", got " + shape_text(a));
+  if (!same)
+    throw py::value_error("'" + info.name + "' must have the shape " + to_text(info.shape) + ", got " +
+                          shape_text(Shape(a.shape(), a.shape() + a.ndim())));
   return a;
 }
 
@@ -224,34 +117,48 @@ PlanRequest request_of(const PySession& self, int batch, bool training) {
 }
 
 py::list explain(PySession& self, int batch, bool training) {
-  const Session& s = self.session;
   const PlanRequest request = request_of(self, batch, training);
-  const Plan& p = self.session.plan(request);
+  struct Told {  // taken down while the session is ours: another thread's call may drop the plan
+    std::string entry, node, algorithm;
+    bool backward;
+    Fusion fusion;
+    int64_t workspace, bytes;
+  };
+  const std::vector<Told> steps = guarded(self, [&](Session& s) {
+    std::vector<Told> told;
+    for (const auto& step : s.plan(request).steps) {
+      int64_t bytes = 0;
+      for (const auto& use : step->uses) bytes += use.second.bytes;
+      told.push_back(
+          {step->entry, step->node, step->algorithm(), step->backward, step->fusion, step->workspace_memory.bytes, bytes});
+    }
+    return told;
+  });
   py::list list;
-  for (const auto& step : p.steps) {
+  for (const Told& step : steps) {
     py::dict d;
-    d["entry"] = step->entry;
-    d["node"] = step->node;
-    d["backward"] = step->backward;
-    d["version"] = s.table().version;
+    d["entry"] = step.entry;
+    d["node"] = step.node;
+    d["backward"] = step.backward;
+    d["version"] = self.session.table().version;
     py::dict f;
-    f["activation"] = name_of(step->fusion.activation);
-    f["pool"] = step->fusion.pool;
-    f["upsample"] = step->fusion.upsample;
+    f["activation"] = name_of(step.fusion.activation);
+    f["pool"] = step.fusion.pool;
+    f["upsample"] = step.fusion.upsample;
     d["fusion"] = f;
-    d["algorithm"] = step->algorithm();
-    d["workspace"] = step->workspace_memory.bytes;
-    int64_t bytes = 0;
-    for (const auto& use : step->uses) bytes += use.second.bytes;
-    d["bytes"] = bytes;
+    d["algorithm"] = step.algorithm;
+    d["workspace"] = step.workspace;
+    d["bytes"] = step.bytes;
     list.append(d);
   }
   return list;
 }
 
 py::list buffers(PySession& self, int batch, bool training) {
+  const PlanRequest request = request_of(self, batch, training);
+  const std::vector<Buffer> buffers = guarded(self, [&](Session& s) { return s.plan(request).buffers; });
   py::list list;
-  for (const Buffer& b : self.session.plan(request_of(self, batch, training)).buffers)
+  for (const Buffer& b : buffers)
     if (b.space == Space::arena && !b.part && b.parent == kNoBuffer && b.first_step >= 0)
       list.append(py::dict(py::arg("name") = b.name, py::arg("category") = name_of(b.category), py::arg("bytes") = b.bytes,
                            py::arg("offset") = b.offset, py::arg("first_step") = b.first_step,
@@ -315,7 +222,10 @@ void bind_session(py::module_& m) {
       .def("buffers", &buffers, py::arg("batch"), py::arg("training"))
       .def(
           "refusals",
-          [](PySession& s, int batch, bool training) { return s.session.plan(request_of(s, batch, training)).refusals; },
+          [](PySession& s, int batch, bool training) {
+            const PlanRequest r = request_of(s, batch, training);
+            return guarded(s, [&](Session& x) { return x.plan(r).refusals; });
+          },
           py::arg("batch"), py::arg("training"))
       .def("set_optimizer",
            [](PySession& s, const py::kwargs& hyper) {
@@ -410,6 +320,8 @@ void bind_session(py::module_& m) {
       .def(
           "load_data",
           [](PySession& s, const std::string& slot, const py::object& images) {
+            const Shape given = shape_of(images, "images");
+            if (!given.empty() && given[0] > 0) rows_of(given[0], "images");
             const Source a = source_of(images, s.session.target(), "images");
             if (a.shape.size() < 2) throw py::value_error("images must have the shape (M, C, H, W), got " + shape_text(a.shape));
             guarded(s, [&](Session& x) {
@@ -420,7 +332,9 @@ void bind_session(py::module_& m) {
       .def(
           "begin_epoch",
           [](PySession& s, const std::string& slot, const py::array_t<int32_t, py::array::c_style>& order) {
-            guarded(s, [&, data = order.data(), rows = order.size()](Session& x) { x.begin_epoch(slot, data, rows); });
+            // Ours from here on: it is checked and then read again, while other threads may write to the array.
+            const std::vector<int32_t> own(order.data(), order.data() + order.size());
+            guarded(s, [&](Session& x) { x.begin_epoch(slot, own.data(), static_cast<int64_t>(own.size())); });
           },
           py::arg("slot"), py::arg("order"))
       .def("train_next", &run_next<true>, py::arg("count"), py::arg("slot") = "train")
@@ -428,8 +342,9 @@ void bind_session(py::module_& m) {
       .def(
           "drop_data", [](PySession& s, const std::string& slot) { guarded(s, [&](Session& x) { x.drop_data(slot); }); },
           py::arg("slot"))
-      .def_property_readonly("replays", [](const PySession& s) { return s.session.replays(); })
-      .def_property_readonly("recording_failure", [](const PySession& s) { return s.session.recording_failure(); })
+      .def_property_readonly("replays", [](PySession& s) { return guarded(s, [](Session& x) { return x.replays(); }); })
+      .def_property_readonly("recording_failure",
+                             [](PySession& s) { return guarded(s, [](Session& x) { return x.recording_failure(); }); })
       .def("synchronize", [](PySession& s) { guarded(s, [](Session& x) { x.synchronize(); }); })
       .def(
           "get_parameter",

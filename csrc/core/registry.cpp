@@ -88,8 +88,8 @@ std::string versions_of(const DeviceLibrary& library) {
 }  // namespace
 
 const std::vector<LoadedLibrary>& loaded_libraries() {
-  static const std::vector<LoadedLibrary> all = load_all();
-  return all;
+  static const auto* all = new std::vector<LoadedLibrary>(load_all());  // never destroyed: threads may outlive main()
+  return *all;
 }
 
 const OpTable& OpenDevice::table(const std::string& version) const {
@@ -99,7 +99,7 @@ const OpTable& OpenDevice::table(const std::string& version) const {
 }
 
 OpenDevice open_device(const std::string& name) {
-  static std::mutex mutex;
+  static auto& mutex = *new std::mutex;
   // Never closed: a GPU context torn down during interpreter exit may outlive the driver it talks to.
   static auto* opened = new std::map<std::string, OpenDevice>();
   const std::lock_guard<std::mutex> lock(mutex);

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "entries.h"
+#include "kernels/common/preconditions.h"
 
 namespace warploom::cpu {
 namespace {
@@ -20,6 +21,8 @@ std::string shape_error(const Conv& c) {
   if (s.groups < 1 || s.C_in % s.groups != 0 || s.C_out % s.groups != 0)
     return "the channels (" + std::to_string(s.C_in) + " in, " + std::to_string(s.C_out) + " out) must be multiples of groups (" +
            std::to_string(s.groups) + ")";
+  const std::string problem = conv2d_shape_error(s);
+  if (!problem.empty()) return problem;
   if (c.f.precision != Precision::fp32 && c.f.precision != Precision::fp32_exact)
     return "the cpu kernel set computes in float32 only; use precision fp32 or fp32-exact";
   if (gradient_needs_input(c.f.activation)) {

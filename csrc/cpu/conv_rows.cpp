@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kBandBytes = 192 << 10;      // of a padded band: within the second-level cache beside the weights
 constexpr int64_t kGradientBytes = 512 << 10;  // of a gradient of the weights: many parts of it are kept
-constexpr int64_t kParts = 16;
+constexpr int64_t kParts = 16, kMostPhases = 1024;
 constexpr int kMargin = 32;  // floats behind a band that a whole block may read
 
 int band_rows(int64_t row_floats, int step, int extra, int rows) {
@@ -278,6 +278,8 @@ std::string why_not(const Conv& c) {
   if (c.s.groups != 1) return "the scheme of padded rows is for one group";
   if (c.f.upsample != 1) return "the scheme of padded rows folds no upsample";
   if (c.f.pool != 1) return "the scheme of padded rows folds no max pool";
+  if (int64_t(std::min(c.s.stride_h, c.s.H)) * std::min(c.s.stride_w, c.s.W) > kMostPhases)
+    return "the scheme of padded rows makes one convolution for each pixel modulo the stride, of which there are too many";
   return "";
 }
 

@@ -3,6 +3,7 @@
 // Compiled for the baseline instruction set, like threads.cpp and host_device.cpp: this code runs before anything has checked
 // that the CPU has the instructions the other files were compiled for.
 #include "entries.h"
+#include "kernels/common/preconditions.h"
 #include "threads.h"
 
 #ifndef WARPLOOM_CPU_ISA
@@ -76,6 +77,12 @@ const OpTable& table() {
     t.conv2d_backward.algorithm = conv2d_backward_algorithm;
     t.conv2d_backward.workspace_bytes = conv2d_backward_workspace;
     t.mse_loss.workspace_bytes = mse_loss_workspace;
+    t.max_pool2d_forward.why_not = pool2d_shape<MaxPool2dForward>;
+    t.max_pool2d_backward.why_not = pool2d_shape<MaxPool2dBackward>;
+    t.upsample_forward.why_not = upsample_shape<UpsampleForward>;
+    t.upsample_backward.why_not = upsample_shape<UpsampleBackward>;
+    t.layout_convert.why_not = image_shape<LayoutConvert>;
+    t.gather_images.why_not = gather_images_error;
     return t;
   }();
   return t;

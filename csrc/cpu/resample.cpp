@@ -69,10 +69,13 @@ struct Between {
   int low, high;
   float t;
 };
+// By factor 1 it is a itself, an infinite one too.
+WL_INLINE vf between(const Between& s, vf a, vf b) { return s.low == s.high && s.t == 0 ? a : (1 - s.t) * a + s.t * b; }
 Between bilinear_source(int o, int scale, int size) {
   const double at = std::max(0.0, (o + 0.5) / scale - 0.5);
   const int low = std::min(static_cast<int>(at), size - 1);
-  return {low, std::min(low + 1, size - 1), static_cast<float>(at - low)};
+  // By factor 1 nothing is interpolated: the neighbour is not looked at.
+  return {low, scale == 1 ? low : std::min(low + 1, size - 1), static_cast<float>(at - low)};
 }
 
 }  // namespace
@@ -101,9 +104,9 @@ void upsample_forward(const UpsampleForward& a, const Context&) {
                                 image + (int64_t(v.high) * s.W + u.low) * s.C, image + (int64_t(v.high) * s.W + u.high) * s.C};
       for (int c = 0; c < s.C; c += kWidth) {
         const int part = std::min(kWidth, s.C - c);
-        const vf top = (1 - u.t) * load_part(corner[0] + c, part) + u.t * load_part(corner[1] + c, part);
-        const vf bottom = (1 - u.t) * load_part(corner[2] + c, part) + u.t * load_part(corner[3] + c, part);
-        store_part(row + int64_t(ow) * s.C + c, (1 - v.t) * top + v.t * bottom, part);
+        const vf top = between(u, load_part(corner[0] + c, part), load_part(corner[1] + c, part));
+        const vf bottom = between(u, load_part(corner[2] + c, part), load_part(corner[3] + c, part));
+        store_part(row + int64_t(ow) * s.C + c, between(v, top, bottom), part);
       }
     }
   });

@@ -64,6 +64,7 @@ std::vector<int> allowed_cpus() {
 }
 
 constexpr int kMaxThreads = 256;
+constexpr int64_t kMostTasks = int64_t(1) << 31;
 
 int decide_thread_count() {
   if (const char* text = std::getenv("WARPLOOM_THREADS"); text && *text) {
@@ -206,7 +207,23 @@ void parallel_run(int64_t tasks, void (*call)(void*, int64_t, int), void* contex
     for (int64_t t = 0; t < tasks; ++t) call(context, t, 0);
     return;
   }
-  get_pool().run(tasks, call, context);
+  // A share's begin and end are 32 bits each: more tasks than that go in several rounds.
+  struct Round {
+    void (*call)(void*, int64_t, int);
+    void* context;
+    int64_t first;
+  };
+  for (int64_t first = 0; first < tasks; first += kMostTasks) {
+    Round round{call, context, first};
+    const auto shifted = [](void* r, int64_t task, int worker) {
+      const auto* of = static_cast<const Round*>(r);
+      of->call(of->context, of->first + task, worker);
+    };
+    if (tasks <= kMostTasks)
+      get_pool().run(tasks, call, context);
+    else
+      get_pool().run(std::min(kMostTasks, tasks - first), shifted, &round);
+  }
 }
 
 }  // namespace warploom::cpu

@@ -7,7 +7,7 @@
 #include <variant>
 #include <vector>
 
-#include "csrc/core/errors.h"
+#include "csrc/core/checked.h"
 
 namespace warploom {
 
@@ -29,6 +29,15 @@ class Attributes {
   }
   std::string word(const std::string& name, const std::string& fallback) const {
     return has(name) ? get<std::string>(name, "a word") : fallback;
+  }
+  // A list of sizes, each from `least` to kLargestSize; throws GraphError naming the attribute.
+  Ints sizes(const std::string& name, size_t length, int64_t fallback, int64_t least = 1) const {
+    const Ints v = list(name, length, fallback);
+    for (const int64_t size : v) Checked(size).between(least, kLargestSize, name);
+    return v;
+  }
+  int64_t size(const std::string& name, int64_t fallback, int64_t least = 1) const {
+    return Checked(integer(name, fallback)).between(least, kLargestSize, name);
   }
   Ints list(const std::string& name, size_t length, int64_t fallback) const {
     if (!has(name)) return Ints(length, fallback);

@@ -8,8 +8,8 @@ Fusion conv2d_fusion(const Node& node) {
   Fusion f;
   f.activation = parse<Activation>(node.attributes.word("activation", "none"));
   f.negative_slope = static_cast<float>(node.attributes.number("negative_slope", 0.0));
-  f.pool = static_cast<int>(node.attributes.integer("pool", 1));
-  f.upsample = static_cast<int>(node.attributes.integer("upsample", 1));
+  f.pool = narrow(node.attributes.size("pool", 1));
+  f.upsample = narrow(node.attributes.size("upsample", 1));
   f.precision = parse<Precision>(node.attributes.word("precision", "fp32"));
   return f;
 }
@@ -23,19 +23,27 @@ Fusion plain_fusion(const Node& node) {
 Conv2dShape conv2d_shape(const Graph& graph, const Node& node, int batch) {
   const Shape& x = graph.shape(node.inputs[0]);
   const Shape& w = graph.parameters[static_cast<size_t>(node.parameters[0])].shape;
-  const Ints stride = node.attributes.list("stride", 2, 1), padding = node.attributes.list("padding", 4, 0);
+  const Ints stride = node.attributes.sizes("stride", 2, 1), padding = node.attributes.sizes("padding", 4, 0, 0);
   const int up = conv2d_fusion(node).upsample;
+  const auto upsampled = [&](int64_t size) { return narrow((Checked(size) * up).size("its input's height or width")); };
   Conv2dShape s;
   s.N = batch;
   const bool map = x.size() == 3;  // else a linear layer: a 1x1 convolution of a 1x1 map
-  s.C_in = static_cast<int>(x[0]), s.H = map ? static_cast<int>(x[1]) * up : 1, s.W = map ? static_cast<int>(x[2]) * up : 1;
-  s.C_out = static_cast<int>(w[0]), s.KH = map ? static_cast<int>(w[2]) : 1, s.KW = map ? static_cast<int>(w[3]) : 1;
-  s.stride_h = static_cast<int>(stride[0]), s.stride_w = static_cast<int>(stride[1]);
-  s.pad_top = static_cast<int>(padding[0]), s.pad_bottom = static_cast<int>(padding[1]);
-  s.pad_left = static_cast<int>(padding[2]), s.pad_right = static_cast<int>(padding[3]);
-  s.groups = static_cast<int>(node.attributes.integer("groups", 1));
-  s.OH = (s.H + s.pad_top + s.pad_bottom - s.KH) / s.stride_h + 1;
-  s.OW = (s.W + s.pad_left + s.pad_right - s.KW) / s.stride_w + 1;
+  s.C_in = narrow(x[0]), s.H = map ? upsampled(x[1]) : 1, s.W = map ? upsampled(x[2]) : 1;
+  s.C_out = narrow(w[0]), s.KH = map ? narrow(w[2]) : 1, s.KW = map ? narrow(w[3]) : 1;
+  s.stride_h = narrow(stride[0]), s.stride_w = narrow(stride[1]);
+  s.pad_top = narrow(padding[0]), s.pad_bottom = narrow(padding[1]);
+  s.pad_left = narrow(padding[2]), s.pad_right = narrow(padding[3]);
+  s.groups = narrow(node.attributes.size("groups", 1));
+  // Kernels keep rows of the padded input, and look at places in it with 32 bits.
+  const int64_t high = (Checked(s.H) + s.pad_top + s.pad_bottom).size("the height of its padded input");
+  const int64_t wide = (Checked(s.W) + s.pad_left + s.pad_right).size("the width of its padded input");
+  (Checked(high) * wide * s.C_in).between(1, kMostElements, "the number of elements of its padded input");
+  if (high < s.KH || wide < s.KW)
+    throw GraphError("its " + std::to_string(s.KH) + "x" + std::to_string(s.KW) +
+                     " kernel does not fit into the padded input of " + std::to_string(high) + "x" + std::to_string(wide));
+  s.OH = narrow((high - s.KH) / s.stride_h + 1);
+  s.OW = narrow((wide - s.KW) / s.stride_w + 1);
   return s;
 }
 

@@ -6,12 +6,20 @@
 
 namespace warploom {
 
-Emitter::Emitter(Plan& plan, const OpTable& t) : table(t), plan_(plan) {}
+Emitter::Emitter(Plan& plan, const OpTable& t) : table(t), plan_(plan), consumers_(plan.graph.values.size()) {
+  for (size_t i = 0; i < plan.graph.nodes.size(); i++)
+    for (const int v : plan.graph.nodes[i].inputs) consumers_[static_cast<size_t>(v)].push_back(static_cast<int>(i));
+}
+
+void Emitter::place(int value, Handle h) {
+  values_[value] = h;
+  contents_[h].push_back(value);
+}
 
 Handle Emitter::new_buffer(const std::string& name, int64_t bytes, Category category) {
   Buffer b;
   b.name = name;
-  b.bytes = bytes;
+  b.bytes = Checked(bytes).bytes("the buffer '" + name + "'");
   b.category = category;
   plan_.buffers.push_back(b);
   return static_cast<Handle>(plan_.buffers.size()) - 1;
@@ -52,7 +60,7 @@ In Emitter::steps_taken() {
 In Emitter::read(int value) { return in(values_.at(value)); }
 
 Out Emitter::write(int value) {
-  values_[value] = new_buffer(graph().values[static_cast<size_t>(value)].name, value_bytes(value), Category::activations);
+  place(value, new_buffer(graph().values[static_cast<size_t>(value)].name, value_bytes(value), Category::activations));
   return out(values_[value]);
 }
 
@@ -60,10 +68,10 @@ bool Emitter::may_overwrite(const Node& node, int input) const {
   const Graph& g = graph();
   if (fixed_.count(values_.at(input))) return false;
   if (std::count(g.inputs.begin(), g.inputs.end(), input) || std::count(g.outputs.begin(), g.outputs.end(), input)) return false;
-  // Another value in the same buffer (an identity) may have readers of its own, so ask every value that lives there.
-  for (const auto& [value, handle] : values_) {
-    if (handle != values_.at(input)) continue;
-    for (const int consumer : g.consumers(value)) {
+  // Another value in the same buffer (an identity) may have readers of its own, so ask every value whose contents stand there.
+  const Handle handle = values_.at(input);
+  for (const int value : contents_.at(handle)) {
+    for (const int consumer : consumers(value)) {
       const Node& c = g.nodes[static_cast<size_t>(consumer)];
       const bool is_alias =
           std::any_of(c.outputs.begin(), c.outputs.end(), [&](int v) { return has_buffer(v) && buffer_of(v) == handle; });
@@ -82,11 +90,13 @@ bool Emitter::may_overwrite(const Node& node, int input) const {
 
 Out Emitter::write_in_place(const Node& node, int output, int input) {
   if (!may_overwrite(node, input)) return write(output);
-  values_[output] = values_.at(input);
-  return out(values_[output]);
+  const Handle h = values_.at(input);
+  contents_[h].clear();  // overwritten, and nobody needs them any more
+  place(output, h);
+  return out(h);
 }
 
-void Emitter::alias(int output, int input) { values_[output] = values_.at(input); }
+void Emitter::alias(int output, int input) { place(output, values_.at(input)); }
 
 Handle Emitter::weights_handle(int parameter) {
   const auto found = weights_.find(parameter);
@@ -184,7 +194,7 @@ bool Emitter::shared_gradient(int value) const {
 Out Emitter::write_gradient(int value) {
   const Handle h = new_buffer(graph().values[static_cast<size_t>(value)].name + ".grad", value_bytes(value), Category::gradients);
   if (has_gradient(value)) {
-    pending_.push_back({value, kNoBuffer, h, int64_t(batch()) * count_of(graph().shape(value))});
+    pending_.push_back({value, kNoBuffer, h, value_count(value)});
   } else {
     gradients_[value] = h;
   }
@@ -199,7 +209,7 @@ Out Emitter::write_gradient_in_place(int value, int output) {
 
 void Emitter::pass_gradient(int value, int output) {
   if (has_gradient(value)) {
-    pending_.push_back({value, kNoBuffer, gradients_.at(output), int64_t(batch()) * count_of(graph().shape(value))});
+    pending_.push_back({value, kNoBuffer, gradients_.at(output), value_count(value)});
   } else {
     gradients_[value] = gradients_.at(output);
   }

@@ -10,10 +10,28 @@
 #include <utility>
 #include <vector>
 
-#include "csrc/core/errors.h"
+#include "csrc/core/checked.h"
 #include "csrc/graph/plan.h"
 
 namespace warploom {
+namespace detail {
+
+// What a call's arguments say of their tensors is what their buffers hold: a size that was cut to 32 bits on its way does not get past.
+struct SizeCheck {
+  const char* entry;
+  const std::string& node;
+  template <class T>
+  void attr(const char*, T&) {}
+  template <class B>
+  void tensor(const char* name, B& field, DType dtype, int64_t count, bool) const {
+    if (!field || count == kEntryDecides) return;
+    if (count < 0 || count > kMostBytes / dtype_bytes(dtype) || count * dtype_bytes(dtype) != field.bytes)
+      throw GraphError("layer '" + node + "': the tensor '" + name + "' of " + entry + " should hold " + std::to_string(count) +
+                       " elements, but its buffer has " + std::to_string(field.bytes) + " bytes; please report this");
+  }
+};
+
+}  // namespace detail
 
 class Emitter {
  public:
@@ -93,6 +111,8 @@ class Emitter {
     if (!why.empty())
       throw UnsupportedError("layer '" + (node ? node->name : std::string("loss")) + "': version " + table.version + " refuses " +
                              name + ": " + why);
+    detail::SizeCheck sizes{name, node ? node->name : "loss"};
+    Args::visit(args, sizes);
     auto step = std::make_unique<CallStep<Args>>(entry, args);
     return add_step(std::move(step), name, node, entry.workspace_bytes ? entry.workspace_bytes(args) : 0);
   }
@@ -100,7 +120,7 @@ class Emitter {
   // ---- for the planner ----
   Handle new_buffer(const std::string& name, int64_t bytes, Category category);
   Handle buffer_of(int value) const { return values_.at(value); }
-  void set_buffer(int value, Handle h) { values_[value] = h; }
+  void set_buffer(int value, Handle h) { place(value, h); }
   bool has_buffer(int value) const { return values_.count(value) > 0; }
   void set_needs_gradient(std::set<int> values) { needs_gradient_ = std::move(values); }
   void begin_backward() { backward_ = true; }
@@ -111,16 +131,25 @@ class Emitter {
   Out out(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
   In in(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
   InOut inout(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
-  int64_t value_bytes(int value) const { return 4 * int64_t(batch()) * count_of(graph().shape(value)); }
+  // Of the whole batch; GraphError where it is more than a plan takes.
+  int64_t batch_bytes(const Shape& shape) const {
+    return (Checked(4) * batch() * count_of(shape)).bytes("a batch of " + std::to_string(batch()) + " x " + to_text(shape));
+  }
+  int64_t value_bytes(int value) const { return batch_bytes(graph().shape(value)); }
+  int64_t value_count(int value) const { return value_bytes(value) / 4; }
   Handle weights_handle(int parameter);  // in Space::weights; offset is the parameter's index until the session places it
   Handle weight_gradients_handle(int parameter);  // likewise
 
  private:
   Step& add_step(std::unique_ptr<Step> step, const char* name, const Node* node, int64_t workspace_bytes);
   bool may_overwrite(const Node& node, int input) const;
+  void place(int value, Handle h);  // the value's contents stand there, beside those of others
+  const std::vector<int>& consumers(int value) const { return consumers_[static_cast<size_t>(value)]; }
 
   Plan& plan_;
   bool backward_ = false;
+  std::vector<std::vector<int>> consumers_;      // by value: the nodes that read it, in order
+  std::map<Handle, std::vector<int>> contents_;  // the values whose contents stand in a buffer now
   std::map<int, Handle> values_, gradients_, weights_, weight_gradients_;
   Handle steps_ = kNoBuffer;
   std::map<std::pair<std::string, std::string>, Handle> kept_;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,9 @@ namespace warploom {
 class OpDef;
 
 using Shape = std::vector<int64_t>;
-int64_t count_of(const Shape& shape);
+int64_t count_of(const Shape& shape);  // throws GraphError where it is more than kMostElements
+// The shape, if its sizes and its number of elements are within bounds (checked.h), else GraphError. what: "its output".
+const Shape& checked_shape(const Shape& shape, const std::string& what);
 std::string to_text(const Shape& shape);  // "3x32x32"
 
 struct Value {
@@ -53,7 +56,6 @@ class Graph {
   void set_outputs(const std::vector<int>& values);
 
   const Shape& shape(int value) const { return values.at(static_cast<size_t>(value)).shape; }
-  std::vector<int> consumers(int value) const;  // indices of nodes that read it, in order
 
   std::string name;
   std::vector<Value> values;
@@ -63,6 +65,7 @@ class Graph {
 
  private:
   void check_value(int value, const std::string& layer) const;
+  std::set<std::string> node_names_, parameter_names_;  // of everything that was added
 };
 
 }  // namespace warploom

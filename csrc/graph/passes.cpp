@@ -17,12 +17,56 @@ void renumber_producers(Graph& g) {
     for (const int v : g.nodes[i].outputs) g.values[static_cast<size_t>(v)].producer = static_cast<int>(i);
 }
 
-// The only consumer of a value nobody else needs; -1 otherwise.
-int sole_consumer(const Graph& g, int value) {
-  if (std::count(g.outputs.begin(), g.outputs.end(), value)) return -1;
-  const auto c = g.consumers(value);
-  return c.size() == 1 ? c[0] : -1;
-}
+// A graph that is being rewritten. Places of nodes stay as they are until done(), and who reads a value is kept in a table, so that a
+// pass over a long network takes time in proportion to its length.
+class Rewriter {
+ public:
+  explicit Rewriter(const Graph& graph) : g(graph), gone_(g.nodes.size(), false), readers_(g.values.size()) {
+    renumber_producers(g);
+    for (size_t i = 0; i < g.nodes.size(); i++) note_reader(i);
+    outputs_.insert(g.outputs.begin(), g.outputs.end());
+  }
+  Graph g;
+  size_t size() const { return g.nodes.size(); }
+  bool alive(size_t place) const { return !gone_[place]; }
+
+  // The only consumer of a value nobody else needs; -1 otherwise.
+  int sole_consumer(int value) const {
+    const auto& readers = readers_[static_cast<size_t>(value)];
+    return outputs_.count(value) || readers.size() != 1 ? -1 : readers[0];
+  }
+  // Two neighbours become one node, at the place of one of them.
+  void merge(size_t place, size_t other, const Node& merged) {
+    for (const size_t old : {place, other})
+      for (const int v : g.nodes[old].inputs) {
+        auto& readers = readers_[static_cast<size_t>(v)];
+        readers.erase(std::find(readers.begin(), readers.end(), static_cast<int>(old)));
+      }
+    gone_[other] = true;
+    g.nodes[place] = merged;
+    note_reader(place);
+    for (const int v : merged.outputs) g.values[static_cast<size_t>(v)].producer = static_cast<int>(place);
+  }
+  Graph done() {
+    size_t kept = 0;
+    for (size_t i = 0; i < g.nodes.size(); i++) {
+      if (gone_[i]) continue;
+      if (kept != i) g.nodes[kept] = std::move(g.nodes[i]);
+      kept++;
+    }
+    g.nodes.resize(kept);
+    renumber_producers(g);
+    return std::move(g);
+  }
+
+ private:
+  void note_reader(size_t place) {
+    for (const int v : g.nodes[place].inputs) readers_[static_cast<size_t>(v)].push_back(static_cast<int>(place));
+  }
+  std::vector<bool> gone_;
+  std::vector<std::vector<int>> readers_;  // by value
+  std::set<int> outputs_;
+};
 
 // A node of the same name with extra attributes, other inputs and outputs.
 Node with(const Node& node, std::vector<int> inputs, std::vector<int> outputs, const Attributes& extra) {
@@ -33,66 +77,54 @@ Node with(const Node& node, std::vector<int> inputs, std::vector<int> outputs, c
   return n;
 }
 
-bool try_fuse(Graph& g, size_t conv, size_t other, const Node& fused, const Offer& offer, std::vector<std::string>* refusals) {
-  const std::string why = offer(g, fused);
-  if (!why.empty()) {
-    if (refusals) refusals->push_back(g.nodes[other].name + " is not folded into " + g.nodes[conv].name + ": " + why);
-    return false;
-  }
-  // The fused node takes the later place, where all its inputs exist.
-  const size_t place = std::max(conv, other), gone = std::min(conv, other);
-  g.nodes[place] = fused;
-  g.nodes.erase(g.nodes.begin() + static_cast<std::ptrdiff_t>(gone));
-  renumber_producers(g);
-  return true;
-}
-
-// The node takes over the outputs of the one after it, which goes.
-void absorb(Graph& g, size_t node, size_t after, const Node& merged) {
-  const std::vector<int> outputs = g.nodes[after].outputs;
-  g.nodes[node] = merged;
-  g.nodes[node].outputs = outputs;
-  g.nodes.erase(g.nodes.begin() + static_cast<std::ptrdiff_t>(after));
-  renumber_producers(g);
-}
-
-// One fusion at most for this convolution; true if the graph changed.
-bool fuse_one(Graph& g, size_t i, const Offer& offer, std::set<std::string>& refused, std::vector<std::string>* refusals) {
-  const Node conv = g.nodes[i];
-  const int next = sole_consumer(g, conv.outputs[0]);
+// One fusion at most for the convolution at place i; where the fused node stands then, or -1 if nothing changed.
+int fuse_one(Rewriter& r, size_t i, const Offer& offer, std::set<std::string>& refused, std::vector<std::string>* refusals) {
+  const Node conv = r.g.nodes[i];
   auto attempt = [&](size_t other, const Node& fused) {
-    if (!refused.insert(conv.name + "+" + g.nodes[other].name).second) return false;
-    return try_fuse(g, i, other, fused, offer, refusals);
+    const std::string& name = r.g.nodes[other].name;
+    if (!refused.insert(conv.name + "+" + name).second) return -1;
+    const std::string why = offer(r.g, fused);
+    if (!why.empty()) {
+      if (refusals) refusals->push_back(name + " is not folded into " + conv.name + ": " + why);
+      return -1;
+    }
+    // The fused node takes the later place, where all its inputs exist.
+    const size_t place = std::max(i, other);
+    r.merge(place, std::min(i, other), fused);
+    return static_cast<int>(place);
   };
+  const int next = r.sole_consumer(conv.outputs[0]);
   if (next >= 0) {
-    const Node& after = g.nodes[static_cast<size_t>(next)];
+    const Node after = r.g.nodes[static_cast<size_t>(next)];
     if (is_op(after, "activation") && !conv.attributes.has("activation") && !conv.attributes.has("pool")) {
       Attributes extra;
       extra.values["activation"] = after.attributes.word("kind", "relu");
       extra.values["negative_slope"] = after.attributes.number("negative_slope", 0.0);
-      if (attempt(static_cast<size_t>(next), with(conv, conv.inputs, after.outputs, extra))) return true;
+      const int place = attempt(static_cast<size_t>(next), with(conv, conv.inputs, after.outputs, extra));
+      if (place >= 0) return place;
     }
     if (is_op(after, "max_pool2d") && !conv.attributes.has("pool")) {
       const Ints kernel = after.attributes.list("kernel", 2, 1), stride = after.attributes.list("stride", 2, 1);
       if (kernel == stride && kernel[0] == kernel[1] && kernel[0] > 1) {
         Attributes extra;
         extra.values["pool"] = kernel[0];
-        if (attempt(static_cast<size_t>(next), with(conv, conv.inputs, after.outputs, extra))) return true;
+        const int place = attempt(static_cast<size_t>(next), with(conv, conv.inputs, after.outputs, extra));
+        if (place >= 0) return place;
       }
     }
   }
-  const int producer = g.values[static_cast<size_t>(conv.inputs[0])].producer;
-  if (producer >= 0 && !conv.attributes.has("upsample") && sole_consumer(g, conv.inputs[0]) == static_cast<int>(i)) {
-    const Node& before = g.nodes[static_cast<size_t>(producer)];
+  const int producer = r.g.values[static_cast<size_t>(conv.inputs[0])].producer;
+  if (producer >= 0 && !conv.attributes.has("upsample") && r.sole_consumer(conv.inputs[0]) == static_cast<int>(i)) {
+    const Node before = r.g.nodes[static_cast<size_t>(producer)];
     const Ints scale = before.attributes.list("scale", 2, 1);
     if (is_op(before, "upsample") && before.attributes.word("mode", "nearest") == "nearest" && scale[0] == scale[1] &&
         scale[0] > 1) {
       Attributes extra;
       extra.values["upsample"] = scale[0];
-      if (attempt(static_cast<size_t>(producer), with(conv, before.inputs, conv.outputs, extra))) return true;
+      return attempt(static_cast<size_t>(producer), with(conv, before.inputs, conv.outputs, extra));
     }
   }
-  return false;
+  return -1;
 }
 
 }  // namespace
@@ -114,81 +146,80 @@ Graph prune(const Graph& graph, const std::vector<int>& values) {
 }
 
 Graph fuse_convolutions(const Graph& graph, const Offer& offer, std::vector<std::string>* refusals) {
-  Graph g = graph;
+  Rewriter r(graph);
   std::set<std::string> refused;
-  for (bool changed = true; changed;) {
-    changed = false;
-    for (size_t i = 0; i < g.nodes.size() && !changed; i++)
-      if (is_op(g.nodes[i], "conv2d") || is_op(g.nodes[i], "linear")) changed = fuse_one(g, i, offer, refused, refusals);
+  for (size_t i = 0; i < r.size(); i++) {
+    if (!r.alive(i) || (!is_op(r.g.nodes[i], "conv2d") && !is_op(r.g.nodes[i], "linear"))) continue;
+    for (int at = static_cast<int>(i); at >= 0;) at = fuse_one(r, static_cast<size_t>(at), offer, refused, refusals);
   }
-  return g;
+  return r.done();
 }
 
 Graph fuse_activations(const Graph& graph) {
-  Graph g = graph;
-  for (size_t i = 0; i < g.nodes.size(); i++) {
-    const Node& n = g.nodes[i];
+  Rewriter r(graph);
+  for (size_t i = 0; i < r.size(); i++) {
+    if (!r.alive(i)) continue;
+    const Node n = r.g.nodes[i];
     if (!n.op->takes_activation() || n.attributes.has("activation")) continue;
-    const int next = sole_consumer(g, n.outputs[0]);
-    if (next < 0 || !is_op(g.nodes[static_cast<size_t>(next)], "activation")) continue;
-    const Attributes& a = g.nodes[static_cast<size_t>(next)].attributes;
-    if (!in_epilogues(parse<Activation>(a.word("kind", "relu")))) continue;
+    const int next = r.sole_consumer(n.outputs[0]);
+    if (next < 0 || !is_op(r.g.nodes[static_cast<size_t>(next)], "activation")) continue;
+    const Node after = r.g.nodes[static_cast<size_t>(next)];
+    if (!in_epilogues(parse<Activation>(after.attributes.word("kind", "relu")))) continue;
     Attributes extra;
-    extra.values["activation"] = a.word("kind", "relu");
-    extra.values["negative_slope"] = a.number("negative_slope", 0.0);
-    absorb(g, i, static_cast<size_t>(next), with(n, n.inputs, n.outputs, extra));
+    extra.values["activation"] = after.attributes.word("kind", "relu");
+    extra.values["negative_slope"] = after.attributes.number("negative_slope", 0.0);
+    r.merge(i, static_cast<size_t>(next), with(n, n.inputs, after.outputs, extra));
   }
-  return g;
+  return r.done();
 }
 
 Graph fold_batch_norm(const Graph& graph) {
-  Graph g = graph;
-  for (size_t i = 0; i < g.nodes.size(); i++) {
-    const Node& n = g.nodes[i];
+  Rewriter r(graph);
+  for (size_t i = 0; i < r.size(); i++) {
+    if (!r.alive(i)) continue;
+    const Node n = r.g.nodes[i];
     const bool transposed = is_op(n, "conv_transpose2d");
     if (!transposed && !is_op(n, "conv2d")) continue;
     // The weight of a grouped transposed convolution holds its output channels on two axes.
     if (n.attributes.has("activation") || n.attributes.has("batch_norm_eps") ||
         (transposed && n.attributes.integer("groups", 1) > 1))
       continue;
-    const int next = sole_consumer(g, n.outputs[0]);
-    if (next < 0 || !is_op(g.nodes[static_cast<size_t>(next)], "batch_norm")) continue;
-    const Node& norm = g.nodes[static_cast<size_t>(next)];
+    const int next = r.sole_consumer(n.outputs[0]);
+    if (next < 0 || !is_op(r.g.nodes[static_cast<size_t>(next)], "batch_norm")) continue;
+    const Node norm = r.g.nodes[static_cast<size_t>(next)];
     Attributes extra;
     extra.values["batch_norm_eps"] = norm.attributes.number("eps", 1e-5);
     for (const char* key : {"activation", "negative_slope"})
       if (norm.attributes.has(key)) extra.values[key] = norm.attributes.values.at(key);
-    Node folded = with(n, n.inputs, n.outputs, extra);
+    Node folded = with(n, n.inputs, norm.outputs, extra);
     folded.parameters.insert(folded.parameters.end(), norm.parameters.begin(), norm.parameters.end());
-    absorb(g, i, static_cast<size_t>(next), folded);
+    r.merge(i, static_cast<size_t>(next), folded);
   }
-  return g;
+  return r.done();
 }
 
 Graph fold_upsamples(const Graph& graph) {
-  Graph g = graph;
-  for (size_t i = 0; i < g.nodes.size(); i++) {
-    const Node n = g.nodes[i];
+  Rewriter r(graph);
+  for (size_t i = 0; i < r.size(); i++) {
+    if (!r.alive(i)) continue;
+    const Node n = r.g.nodes[i];
     if (!is_op(n, "conv2d") || n.attributes.has("upsample") || n.attributes.has("pool") || n.attributes.has("batch_norm_eps"))
       continue;
-    const Shape& w = g.parameters[static_cast<size_t>(n.parameters[0])].shape;
+    const Shape& w = r.g.parameters[static_cast<size_t>(n.parameters[0])].shape;
     if (w[2] != 3 || w[3] != 3 || n.attributes.integer("groups", 1) != 1 || n.attributes.list("stride", 2, 1) != Ints{1, 1} ||
         n.attributes.list("padding", 4, 0) != Ints{1, 1, 1, 1})
       continue;
-    const int producer = g.values[static_cast<size_t>(n.inputs[0])].producer;
-    if (producer < 0 || sole_consumer(g, n.inputs[0]) != static_cast<int>(i)) continue;
-    const Node& before = g.nodes[static_cast<size_t>(producer)];
+    const int producer = r.g.values[static_cast<size_t>(n.inputs[0])].producer;
+    if (producer < 0 || r.sole_consumer(n.inputs[0]) != static_cast<int>(i)) continue;
+    const Node before = r.g.nodes[static_cast<size_t>(producer)];
     if (!is_op(before, "upsample") || before.attributes.word("mode", "nearest") != "nearest" ||
         before.attributes.list("scale", 2, 2) != Ints{2, 2})
       continue;
     Node folded = with(n, before.inputs, n.outputs, {});
     folded.op = find_op("upsample_conv2d");
-    g.nodes[i] = folded;
-    g.nodes.erase(g.nodes.begin() + producer);
-    renumber_producers(g);
-    i--;
+    r.merge(i, static_cast<size_t>(producer), folded);
   }
-  return g;
+  return r.done();
 }
 
 }  // namespace warploom

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "csrc/core/checked.h"
+
 namespace warploom {
 
 namespace {
@@ -37,13 +39,14 @@ void Step::bind_regions(const Resolve& address) {
 // of live bytes on the networks here (the report shows the difference), and simple enough to trust.
 void assign_offsets(Plan& plan) {
   std::vector<size_t> order;
-  plan.arena_bytes_without_reuse = 0;
+  Checked all = 0;
   for (size_t i = 0; i < plan.buffers.size(); i++) {
     const Buffer& b = plan.buffers[i];
     if (b.space != Space::arena || b.first_step < 0 || b.parent != kNoBuffer) continue;
     order.push_back(i);
-    plan.arena_bytes_without_reuse += aligned(b.bytes);
+    all += aligned(b.bytes);
   }
+  plan.arena_bytes_without_reuse = all.bytes("the sum of all buffers");  // so no offset can overflow either
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return plan.buffers[a].bytes > plan.buffers[b].bytes; });
   std::vector<size_t> placed;
   plan.arena_bytes = 0;
@@ -78,17 +81,19 @@ void assign_offsets(Plan& plan) {
 }
 
 Plan::Peak Plan::peak() const {
-  Peak best;
-  int64_t best_bytes = -1;
-  for (int s = 0; s < static_cast<int>(steps.size()); s++) {
-    Peak now;
-    now.step = s;
-    int64_t sum = 0;
-    for (const auto& b : buffers) {
-      if (b.space != Space::arena || b.part || b.first_step < 0 || s < b.first_step || s > b.last_step) continue;
-      now.bytes[static_cast<int>(b.category)] += aligned(b.bytes);
-      sum += aligned(b.bytes);
-    }
+  const size_t count = steps.size();
+  std::vector<std::vector<const Buffer*>> begins(count), ends(count);  // by step: whose life begins there, whose ended before it
+  for (const auto& b : buffers) {
+    if (b.space != Space::arena || b.part || b.first_step < 0 || static_cast<size_t>(b.first_step) >= count) continue;
+    begins[static_cast<size_t>(b.first_step)].push_back(&b);
+    if (static_cast<size_t>(b.last_step) + 1 < count) ends[static_cast<size_t>(b.last_step) + 1].push_back(&b);
+  }
+  Peak best, now;
+  int64_t best_bytes = -1, sum = 0;
+  for (size_t s = 0; s < count; s++) {
+    now.step = static_cast<int>(s);
+    for (const Buffer* b : begins[s]) now.bytes[static_cast<int>(b->category)] += aligned(b->bytes), sum += aligned(b->bytes);
+    for (const Buffer* b : ends[s]) now.bytes[static_cast<int>(b->category)] -= aligned(b->bytes), sum -= aligned(b->bytes);
     if (sum > best_bytes) best = now, best_bytes = sum;
   }
   return best;

@@ -19,14 +19,17 @@ Parameters::Parameters(const Graph& graph, WeightLayout layout)
       if (list_[i].trainable != trainable) continue;
       offsets_[i] = count_;
       count_ += (count_of(list_[i].shape) + kAlignElements - 1) / kAlignElements * kAlignElements;
+      (Checked(count_) * 4 * 8)
+          .bytes("what the parameters and the optimizer's state of this network take");  // of 8 kinds at most
+      numbers_.emplace(list_[i].name, static_cast<int>(i));
     }
     if (trainable) trainable_count_ = count_;
   }
 }
 
 int Parameters::find(const std::string& name) const {
-  for (size_t i = 0; i < list_.size(); i++)
-    if (list_[i].name == name) return static_cast<int>(i);
+  const auto found = numbers_.find(name);
+  if (found != numbers_.end()) return found->second;
   throw GraphError("the model has no parameter '" + name + "'");
 }
 

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "csrc/core/device_memory.h"
@@ -37,7 +38,8 @@ class Parameters {
 
   std::vector<Parameter> list_;
   WeightLayout layout_;
-  std::vector<int64_t> offsets_;  // elements
+  std::vector<int64_t> offsets_;                  // elements
+  std::unordered_map<std::string, int> numbers_;  // by name
   int64_t count_ = 0, trainable_count_ = 0;
   std::shared_ptr<Device> device_;
   DeviceMemory weights_, gradients_;

@@ -35,7 +35,7 @@ Handle emit_output(Emitter& e, int value) {
   Handle h = e.buffer_of(value);
   if (e.is_nhwc_map(s)) {
     LayoutConvert a;
-    a.N = e.batch(), a.C = static_cast<int>(s[0]), a.H = static_cast<int>(s[1]), a.W = static_cast<int>(s[2]);
+    a.N = e.batch(), a.C = narrow(s[0]), a.H = narrow(s[1]), a.W = narrow(s[2]);
     a.from = Layout::nhwc, a.to = Layout::nchw;
     a.x = e.read(value);
     h = e.new_buffer(e.graph().values[static_cast<size_t>(value)].name + " NCHW", e.value_bytes(value), Category::activations);
@@ -91,8 +91,7 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
         plan->targets.push_back(plan->inputs[t]);
         continue;
       }
-      const Handle h =
-          e.new_buffer("target " + std::to_string(t), 4 * int64_t(e.batch()) * count_of(shapes[t]), Category::activations);
+      const Handle h = e.new_buffer("target " + std::to_string(t), e.batch_bytes(shapes[t]), Category::activations);
       plan->buffers[static_cast<size_t>(h)].first_step = 0;
       plan->targets.push_back(h);
     }

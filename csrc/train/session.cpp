@@ -10,6 +10,7 @@ namespace warploom {
 
 namespace {
 constexpr float kByteScale = 1.0f / 255.0f;
+constexpr size_t kMostPlans = 32;  // training and validation, whole and last batches, take six; the rest is for changing sizes
 
 // WARPLOOM_RECORD=0 makes every call of every step: for debuggers and profilers that want to see them.
 bool recording_wanted() {
@@ -70,16 +71,26 @@ Session::Bound& Session::bound(const PlanRequest& asked) {
   PlanRequest request = asked;
   request.precision = precision_;
   request.seed = request.training ? seed_ : 0;
-  Bound& b = plans_[request];
-  if (!b.plan) {
-    try {
-      b.plan = make_plan(graph_, table_, losses_, request);
-    } catch (...) {
-      plans_.erase(request);
-      throw;
-    }
+  const auto found = plans_.find(request);
+  if (found != plans_.end()) {
+    found->second.used = ++uses_;
+    return found->second;
   }
+  std::unique_ptr<Plan> plan = make_plan(graph_, table_, losses_, request);
+  if (plans_.size() >= kMostPlans) forget_oldest_plan();
+  Bound& b = plans_[request];
+  b.plan = std::move(plan);
+  b.used = ++uses_;
   return b;
+}
+
+void Session::forget_oldest_plan() {
+  const auto oldest =
+      std::min_element(plans_.begin(), plans_.end(), [](const auto& a, const auto& b) { return a.second.used < b.second.used; });
+  target_.device->synchronize();  // a recording of it may be running
+  for (auto r = recorded_.begin(); r != recorded_.end();)
+    r = r->first.first < oldest->first || oldest->first < r->first.first ? std::next(r) : recorded_.erase(r);
+  plans_.erase(oldest);
 }
 
 const Plan& Session::plan(const PlanRequest& request) { return *bound(request).plan; }

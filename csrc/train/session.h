@@ -1,6 +1,7 @@
 // session.h - a graph bound to a device and a version, with its parameters: what Python trains and predicts with.
 //
-// Plans are made per batch size and purpose and kept; they share one arena, as large as the largest of them. After the first step
+// Plans are made per batch size and purpose, and the ones used last are kept; they share one arena, as large as the largest of them.
+// After the first step
 // of a kind nothing is allocated, and nothing waits for the device except where a number is asked for. Where the device can, the
 // second step of a kind is recorded whole (a CUDA graph) and the steps after it are replays.
 #pragma once
@@ -75,6 +76,7 @@ class Session {
   struct Bound {
     std::unique_ptr<Plan> plan;
     int generation = -1;  // of the arena it is bound to
+    int64_t used = 0;     // when it was asked for last, in calls
   };
   struct Data {
     DeviceMemory images, order, cursor;
@@ -91,7 +93,8 @@ class Session {
     Recording recording;  // empty after the first step
   };
 
-  Bound& bound(const PlanRequest& request);
+  Bound& bound(const PlanRequest& request);  // valid until the next call of it
+  void forget_oldest_plan();
   // Does `work`, which belongs to the plan and purpose, by replaying it where it has been recorded in the same circumstances.
   // A device that fails to record is not asked again.
   bool record(Recorded& r, const std::function<void()>& work);
@@ -111,9 +114,10 @@ class Session {
   std::vector<LossSpec> losses_;
   Parameters parameters_;
   Optimizer optimizer_;
-  Precision precision_;  // of every plan
-  uint64_t seed_ = 0;    // of every training plan
-  std::map<PlanRequest, Bound> plans_;
+  Precision precision_;                 // of every plan
+  uint64_t seed_ = 0;                   // of every training plan
+  std::map<PlanRequest, Bound> plans_;  // a bounded number of them
+  int64_t uses_ = 0;
   DeviceMemory arena_, loss_, staging_order_;
   std::vector<DeviceMemory> staging_;
   int arena_generation_ = 0;

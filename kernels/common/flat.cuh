@@ -84,6 +84,8 @@ struct LossOutput {
     loss[0] = static_cast<float>(weighted);
     if (total) total[0] += weighted * samples, total[1] += samples;
   }
+  // Of a batch without anything to compare: no loss, and nothing in the mean of the epoch.
+  __device__ __forceinline__ void store_nothing() const { loss[0] = 0.0f; }
 };
 
 }  // namespace warploom

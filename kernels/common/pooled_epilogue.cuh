@@ -19,7 +19,7 @@ __device__ __forceinline__ void store_pair(float* row, int n, int columns, Vecto
 
 // The gradient at one of a window's 2 x 2 positions, from the gradient of its maximum and the code that store_pooled_row made.
 __device__ __forceinline__ float unpooled(float v, uint32_t code, int position, float negative_slope) {
-  return static_cast<int>(code & 3u) != position ? 0.0f : code & 4u ? negative_slope * v : v;
+  return static_cast<int>(code & 3u) != position ? 0.0f : code & 4u ? sloped(v, negative_slope) : v;
 }
 
 // Adds the bias of a thread's columns to its kRows x 2 rows of fragments: one load of a column for all of them. `vector` as above.
@@ -82,7 +82,7 @@ __device__ __forceinline__ void store_pooled_row(const float (&sum)[kFragments][
       const bool wins = later_wins(first, later);
       best[e] = activated(wins ? later : first);
       code[e] = (wins == (p1 != 0) ? mine_right : other_right) | (wins ? 2u : 0u) |
-                (best[e] <= 0.0f && activated.activation != Activation::none ? 4u : 0u);
+                (takes_slope(activated.activation, best[e]) ? 4u : 0u);
     }
     const int n = first_n + 8 * (four + position);
     if (!inside || four + position >= kFragments) continue;

@@ -30,9 +30,9 @@ inline std::string conv2d_shape_error(const Conv2dShape& s) {
   if (s.OH != rows / s.stride_h + 1 || s.OW != cols / s.stride_w + 1)
     return "OH x OW must be " + std::to_string(rows / s.stride_h + 1) + "x" + std::to_string(cols / s.stride_w + 1) + ", not " +
            std::to_string(s.OH) + "x" + std::to_string(s.OW);
-  const std::string input = image_error("the input", int64_t(s.C_in) * s.H * s.W);
+  const std::string input = image_error("the input", elements(s.C_in, s.H, s.W));
   if (!input.empty()) return input;
-  const std::string output = image_error("the output", int64_t(s.C_out) * s.OH * s.OW);
+  const std::string output = image_error("the output", elements(s.C_out, s.OH, s.OW));
   if (!output.empty()) return output;
   return image_error("the weights", s.w_count());
 }
@@ -72,7 +72,7 @@ std::string pool2d_shape(const Args& a) {
   if (s.OH != OH || s.OW != OW)
     return "OH x OW must be " + std::to_string(OH) + "x" + std::to_string(OW) + ", not " + std::to_string(s.OH) + "x" +
            std::to_string(s.OW);
-  return image_error("the input", int64_t(s.C) * s.H * s.W);
+  return image_error("the input", elements(s.C, s.H, s.W));
 }
 
 template <class Args>
@@ -80,13 +80,13 @@ std::string upsample_shape(const Args& a) {
   const UpsampleShape& s = a.s;
   if (s.N < 0 || s.C < 1 || s.H < 1 || s.W < 1 || s.scale_h < 1 || s.scale_w < 1)
     return "an upsample needs positive channels, height, width and scale";
-  return image_error("the output", int64_t(s.C) * s.H * s.W * s.scale_h * s.scale_w);
+  return image_error("the output", elements(s.C, s.H, s.W, s.scale_h, s.scale_w));
 }
 
 template <class Args>
 std::string image_shape(const Args& a) {  // LayoutConvert, GatherImages
   if (a.N < 0 || a.C < 1 || a.H < 1 || a.W < 1) return "images need positive channels, height and width";
-  return image_error("the tensor", int64_t(a.C) * a.H * a.W);
+  return image_error("the tensor", elements(a.C, a.H, a.W));
 }
 
 inline std::string gather_images_error(const GatherImages& a) {

@@ -12,7 +12,7 @@ namespace warploom {
 inline std::string map_error(int64_t outer, int64_t C, int64_t inner) {
   constexpr int64_t limit = kImageLimit - 4096;
   if (outer < 0 || C < 1 || inner < 1) return "maps need at least one channel and one inner position";
-  if (C >= limit || inner >= limit || C * inner >= limit)
+  if (elements(C, inner) >= limit)
     return "one image has " + std::to_string(C) + " channels of " + std::to_string(inner) +
            " elements; the kernels index fewer than " + std::to_string(limit) + " elements";
   return "";
@@ -32,7 +32,7 @@ std::string active_map_error(const Args& a) {
 }
 
 inline std::string batch_norm_forward_error(const BatchNormForward& a) {
-  if (a.training && a.C >= 1 && a.inner >= 1 && a.outer >= 0 && a.outer * a.inner < 2)
+  if (a.training && a.C >= 1 && a.inner >= 1 && a.outer >= 0 && elements(a.outer, a.inner) < 2)
     return "batch norm in training needs more than one value per channel; here each of the " + std::to_string(a.C) +
            " channels has " + std::to_string(a.outer * a.inner) + ": use a larger batch, larger maps or inference mode";
   return active_map_error(a);
@@ -66,17 +66,12 @@ std::string multiply_error(const Args& a) {
 inline std::string depth_to_space_error(const DepthToSpace& a) {
   if (a.N < 0 || a.C < 1 || a.H < 1 || a.W < 1 || a.block < 1)
     return "depth to space needs positive channels, height, width and block size";
-  const int64_t block = int64_t(a.block) * a.block;
-  if (a.C >= kImageLimit || a.H >= kImageLimit || a.W >= kImageLimit || block >= kImageLimit || a.C * a.H >= kImageLimit ||
-      a.C * a.H * a.W >= kImageLimit)
-    return "a side of the maps has 2147483648 or more elements; the kernels index fewer";
-  return image_error("the maps", a.C * a.H * a.W * block);
+  return image_error("the maps", elements(a.C, a.H, a.W, a.block, a.block));
 }
 
 inline std::string upsample_weights_error(const UpsampleWeights& a) {
   if (a.C_out < 1 || a.C_in < 1) return "weights need at least one output and one input channel";
-  if (a.C_out >= kImageLimit / 16 || a.C_in >= kImageLimit / 16) return image_error("the weights", kImageLimit);
-  return image_error("the weights", 16 * a.C_out * a.C_in);
+  return image_error("the weights", elements(16, a.C_out, a.C_in));
 }
 
 }  // namespace warploom

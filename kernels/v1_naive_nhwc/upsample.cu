@@ -26,9 +26,9 @@ __global__ void upsample_forward_kernel(UpsampleShape s, UpsampleMode mode, cons
     return;
   }
   const BilinearSource v = bilinear_source(oh, s.scale_h, s.H), u = bilinear_source(ow, s.scale_w, s.W);
-  const float top = (1.0f - u.weight) * plane[(v.low * s.W + u.low) * s.C] + u.weight * plane[(v.low * s.W + u.high) * s.C];
-  const float bottom = (1.0f - u.weight) * plane[(v.high * s.W + u.low) * s.C] + u.weight * plane[(v.high * s.W + u.high) * s.C];
-  y[element] = (1.0f - v.weight) * top + v.weight * bottom;
+  const float top = between(u, plane[(v.low * s.W + u.low) * s.C], plane[(v.low * s.W + u.high) * s.C]);
+  const float bottom = between(u, plane[(v.high * s.W + u.low) * s.C], plane[(v.high * s.W + u.high) * s.C]);
+  y[element] = between(v, top, bottom);
 }
 
 __global__ void upsample_backward_kernel(UpsampleShape s, UpsampleMode mode, const float* __restrict__ dy,  // [N, OH, OW, C]
@@ -49,8 +49,8 @@ __global__ void upsample_backward_kernel(UpsampleShape s, UpsampleMode mode, con
     for (int oh = bilinear_first(h, s.scale_h); oh < bilinear_end(h, s.scale_h, s.H); ++oh) {
       float row = 0.0f;
       for (int ow = bilinear_first(w, s.scale_w); ow < bilinear_end(w, s.scale_w, s.W); ++ow)
-        row += bilinear_share(ow, w, s.scale_w, s.W) * plane[(oh * OW + ow) * s.C];
-      sum += bilinear_share(oh, h, s.scale_h, s.H) * row;
+        row = add_share(row, bilinear_share(ow, w, s.scale_w, s.W), plane[(oh * OW + ow) * s.C]);
+      sum = add_share(sum, bilinear_share(oh, h, s.scale_h, s.H), row);
     }
   }
   dx[element] = sum;

@@ -62,9 +62,7 @@ __global__ void upsample_bilinear_forward_kernel(UpsampleShape s, Places places,
   Channels<kWidth> out;
   WL_UNROLL
   for (int e = 0; e < kWidth; ++e) {
-    const float top = (1.0f - u.weight) * top_left.v[e] + u.weight * top_right.v[e];
-    const float bottom = (1.0f - u.weight) * bottom_left.v[e] + u.weight * bottom_right.v[e];
-    out.v[e] = (1.0f - v.weight) * top + v.weight * bottom;
+    out.v[e] = between(v, between(u, top_left.v[e], top_right.v[e]), between(u, bottom_left.v[e], bottom_right.v[e]));
   }
   store<kWidth>(y + static_cast<int64_t>(item) * kWidth, out);
 }
@@ -85,11 +83,11 @@ __global__ void upsample_bilinear_backward_kernel(UpsampleShape s, Places places
       const float share = bilinear_share(ow, at.col, s.scale_w, s.W);
       const Channels<kWidth> v = load<kWidth>(image + (oh * OW + ow) * s.C);
       WL_UNROLL
-      for (int e = 0; e < kWidth; ++e) row.v[e] += share * v.v[e];
+      for (int e = 0; e < kWidth; ++e) row.v[e] = add_share(row.v[e], share, v.v[e]);
     }
     const float share = bilinear_share(oh, at.row, s.scale_h, s.H);
     WL_UNROLL
-    for (int e = 0; e < kWidth; ++e) sum.v[e] += share * row.v[e];
+    for (int e = 0; e < kWidth; ++e) sum.v[e] = add_share(sum.v[e], share, row.v[e]);
   }
   store<kWidth>(dx + static_cast<int64_t>(item) * kWidth, sum);
 }

@@ -64,9 +64,7 @@ __global__ void upsample_bilinear_forward_kernel(UpsampleShape s, FastDivisor wi
   const BilinearSource v = bilinear_source(oh, s.scale_h, s.H), u = bilinear_source(ow, s.scale_w, s.W);
   const float* const top = from + v.low * s.W;
   const float* const bottom = from + v.high * s.W;
-  const float a = (1.0f - u.weight) * top[u.low] + u.weight * top[u.high];
-  const float b = (1.0f - u.weight) * bottom[u.low] + u.weight * bottom[u.high];
-  y[at] = (1.0f - v.weight) * a + v.weight * b;
+  y[at] = between(v, between(u, top[u.low], top[u.high]), between(u, bottom[u.low], bottom[u.high]));
 }
 
 // dy: [planes, OH, OW]; dx: [planes, H, W]
@@ -82,8 +80,8 @@ __global__ void upsample_bilinear_backward_kernel(UpsampleShape s, FastDivisor w
   float sum = 0.0f;
   for (int oh = bilinear_first(h, s.scale_h); oh < bilinear_end(h, s.scale_h, s.H); ++oh) {
     float row = 0.0f;
-    for (int ow = ow0; ow < ow1; ++ow) row += bilinear_share(ow, w, s.scale_w, s.W) * from[int64_t(oh) * OW + ow];
-    sum += bilinear_share(oh, h, s.scale_h, s.H) * row;
+    for (int ow = ow0; ow < ow1; ++ow) row = add_share(row, bilinear_share(ow, w, s.scale_w, s.W), from[int64_t(oh) * OW + ow]);
+    sum = add_share(sum, bilinear_share(oh, h, s.scale_h, s.H), row);
   }
   dx[at] = sum;
 }

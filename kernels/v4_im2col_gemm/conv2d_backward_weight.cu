@@ -47,7 +47,7 @@ Buffers plan(const Conv2dBackwardWeight& a, void* base) {
   const int64_t tiles = gemm_tiles(M, N, g.groups, narrow ? TileWide::BM : 128, low && !narrow ? TileHigh::BN : 128);
   const int64_t wanted = (kSplitBlocks + tiles - 1) / tiles, held = std::max<int64_t>(1, kPartialBytes / (4 * a.s.w_count()));
   const int64_t splits = std::max<int64_t>(1, std::min({wanted, held, b.columns / kLeastSplit}));
-  b.length = ((b.columns + splits - 1) / splits + 7) / 8 * 8;
+  b.length = std::max<int64_t>(8, ((b.columns + splits - 1) / splits + 7) / 8 * 8);  // of an empty batch: no division by 0
   b.splits = static_cast<int>((b.columns + b.length - 1) / b.length);
   b.in_place = b.splits == 1 && !turned && !b.over;
   if (!b.in_place) b.partial = space.take(b.splits * a.s.w_count());

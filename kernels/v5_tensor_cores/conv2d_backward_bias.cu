@@ -5,6 +5,7 @@
 // Preconditions: an activation only with a pool; workspace of C_out floats for each run.
 #include <algorithm>
 
+#include "../common/activation.cuh"
 #include "../common/portable.cuh"
 #include "../v2_tiled_nhwc/table.h"
 #include "choice.h"
@@ -26,7 +27,7 @@ __global__ __launch_bounds__(kColumns* kRows) void conv2d_backward_bias_pooled_k
   if (channel < C_out) {
     for (int64_t r = blockIdx.y * rows_per_run + row; r < end; r += kRows) {
       const float v = dy[r * C_out + channel];
-      sum += saved[r * C_out + channel] & 4 ? negative_slope * v : v;
+      sum += saved[r * C_out + channel] & 4 ? sloped(v, negative_slope) : v;
     }
   }
   sums[row][column] = sum;

@@ -173,7 +173,7 @@ __device__ __forceinline__ void store_window(const Pack<kCount>& first, const Pa
         where = static_cast<uint32_t>(o) + 1;
       }
     best.v[e] = epilogue(best.v[e]);
-    if (epilogue.activation != Activation::none && best.v[e] <= 0.0f) where |= 4u;
+    if (takes_slope(epilogue.activation, best.v[e])) where |= 4u;
     code |= where << (8 * e);
   }
   store_pack(y + to, best);

@@ -160,7 +160,7 @@ __global__ __launch_bounds__(kWeightThreads) void few_inputs_weight_kernel(
         WL_UNROLL
         for (int i = 0; i < kAhead; ++i) {
           if (i0 + i >= windows) continue;
-          const float g = code[i] & 4 ? slope * v[i] : v[i];
+          const float g = code[i] & 4 ? sloped(v[i], slope) : v[i];
           const float* const pixel = patch + ((code[i] >> 1 & 1) * kPatchWidth + 2 * (i0 + i) + (code[i] & 1)) * kC;
           WL_UNROLL
           for (int t = 0; t < 9 * kC; ++t) sum[t] += g * pixel[(t / kC / 3 * kPatchWidth + t / kC % 3) * kC + t % kC];

@@ -46,7 +46,7 @@ struct Reader {
       WL_UNROLL
       for (int e = 0; e < kCount; ++e) {
         const uint32_t mine = code >> (8 * e) & 7u;
-        p.v[e] = (mine & 3u) != position ? 0.0f : mine & 4u ? map.slope * p.v[e] : p.v[e];
+        p.v[e] = (mine & 3u) != position ? 0.0f : mine & 4u ? sloped(p.v[e], map.slope) : p.v[e];
       }
     }
     return p;

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-class Error(RuntimeError): ...  # base of the three below
-class DeviceError(Error): ...
+class Error(Exception): ...  # the root of all
+class DeviceError(Error, RuntimeError): ...
 class OutOfMemoryError(DeviceError): ...
 class KernelFault(DeviceError): ...  # found by the checked emulator
-class UnsupportedError(Error): ...  # a version refuses a shape; the text names the precondition
-class GraphError(ValueError): ...  # malformed graph or mismatched shapes; the text names the layer
+class UnsupportedError(Error, RuntimeError): ...  # a version refuses a shape; the text names the precondition
+class GraphError(Error, ValueError): ...  # malformed graph or mismatched shapes; the text names the layer
 
 class DeviceArray:
     """An array in a device's memory, dense and in C order; owned, or shared with whoever made it (exported as warploom.Array)."""

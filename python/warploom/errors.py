@@ -1,4 +1,6 @@
-"""The exceptions a user can catch. Those of the C++ core are passed on under their own names."""
+"""The exceptions a user can catch, all of them kinds of Error. Those of the C++ core are passed on under their own names.
+
+Each is also the built-in exception that Python has for its kind (ValueError, TypeError, RuntimeError)."""
 
 from warploom._core import DeviceError, Error, GraphError, KernelFault, OutOfMemoryError, UnsupportedError
 
@@ -19,7 +21,7 @@ __all__ = [
 ]
 
 
-class ArgumentError(ValueError):
+class ArgumentError(Error, ValueError):
     """An argument has a wrong value or an array a wrong shape."""
 
 
@@ -31,11 +33,11 @@ class DataError(ArgumentError):
     """A data set or a file is missing, cut short, damaged or holds values that cannot be trained on."""
 
 
-class StateError(RuntimeError):
+class StateError(Error, RuntimeError):
     """A call came too early, such as fit() before compile()."""
 
 
-class DivergedError(Error):
+class DivergedError(Error, RuntimeError):
     """The loss became infinite or NaN; the model holds the weights of the last epoch that was good."""
 
 
@@ -44,4 +46,4 @@ class FallbackWarning(UserWarning):
 
 
 # What the command line turns into one sentence and exit code 2; anything else is a defect and keeps its traceback.
-USER_ERRORS = (Error, GraphError, ArgumentError, StateError)
+USER_ERRORS = (Error,)

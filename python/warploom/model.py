@@ -254,7 +254,11 @@ class Model(Network):
         return self.engine.gradients(*batch(self, targets, x, y), training=training)
 
     def evaluate(self, x: Arrays, y: Arrays | None = None, *, batch_size: int | None = None) -> dict[str, float]:
-        """The mean loss over a data set, and each loss times its weight where there are several."""
+        """The mean loss over a data set, and each loss times its weight where there are several.
+
+        A mean over batches, weighted by their samples: RMSE, Dice, and CrossEntropy with ignored labels or class weights,
+        which are no means over elements, depend on the batch size.
+        """
         targets = self._require_compiled("evaluate()").targets
         return loop.evaluate(self.engine, pairs(self, targets, x, y), self._size(batch_size))
 

@@ -98,15 +98,38 @@ def _interpolation(size: int, scale: int, mode: str) -> Array:
     return m
 
 
+def _mixed(m: Array, x: Array, touched: Array) -> Array:
+    """m @ x [..., I, W], where a NaN or an infinity reaches only the rows that it touches: elsewhere 0 * NaN is no product."""
+    y = m @ np.where(np.isfinite(x), x, 0.0)
+    for *front, i, w in np.argwhere(~np.isfinite(x)):
+        for o in np.flatnonzero(touched[:, i]):
+            y[(*front, o, w)] += m[o, i] * x[(*front, i, w)]
+    return y
+
+
+def _neighbours(size: int, scale: int, mode: str) -> Array:
+    """Which inputs an output looks at: both neighbours where it interpolates, even if one has no weight; by factor 1 only one."""
+    m = _interpolation(size, scale, mode) != 0
+    for i in range(size * scale if mode == "bilinear" and scale > 1 else 0):
+        low = int(max((i + 0.5) / scale - 0.5, 0.0))
+        m[i, [low, min(low + 1, size - 1)]] = True
+    return m
+
+
 def upsample(x: Array, scale: Pair, mode: str = "nearest") -> Array:
-    rows, columns = _interpolation(x.shape[2], scale[0], mode), _interpolation(x.shape[3], scale[1], mode)
-    return rows @ x @ columns.T
+    for axis in (2, 3):
+        size, factor = x.shape[axis], scale[axis - 2]
+        m = _mixed(_interpolation(size, factor, mode), np.moveaxis(x, axis, 2), _neighbours(size, factor, mode))
+        x = np.moveaxis(m, 2, axis)
+    return x
 
 
 def upsample_backward(dy: Array, scale: Pair, mode: str = "nearest") -> Array:
-    rows = _interpolation(dy.shape[2] // scale[0], scale[0], mode)
-    columns = _interpolation(dy.shape[3] // scale[1], scale[1], mode)
-    return rows.T @ dy @ columns
+    """A gradient reaches the inputs that had a share in its output."""
+    for axis in (2, 3):
+        m = _interpolation(dy.shape[axis] // scale[axis - 2], scale[axis - 2], mode).T
+        dy = np.moveaxis(_mixed(m, np.moveaxis(dy, axis, 2), m != 0), 2, axis)
+    return dy
 
 
 def activation(x: Array, kind: str, slope: float = 0.0) -> Array:
@@ -144,11 +167,12 @@ def _normal(x: Array) -> Array:
 
 
 def activation_backward(dy: Array, y: Array, kind: str, slope: float = 0.0) -> Array:
-    """From the output y; for NEEDS_INPUT `y` is the input. At 0, relu and leaky_relu have the slope of the negative side."""
+    """From the output y; for NEEDS_INPUT `y` is the input. At 0, relu and leaky_relu have the slope of the negative side; at NaN
+    relu passes dy on and leaky_relu takes the slope: all as PyTorch does."""
     if kind == "none":
         return dy * 1.0
     if kind == "relu":
-        return np.where(y > 0, dy, 0.0)
+        return np.where(y <= 0, 0.0, dy)
     if kind == "leaky_relu":
         return np.where(y > 0, dy, dy * slope)
     if kind == "sigmoid":

@@ -50,7 +50,7 @@ class ActivationOp final : public OpDef {
   static Activation kind_of(const Node& n) { return parse<Activation>(n.attributes.word("kind", "relu")); }
   template <class Args>
   static void fill(Emitter& e, const Node& n, Args& a) {
-    a.count = int64_t(e.batch()) * count_of(e.graph().shape(n.inputs[0]));
+    a.count = e.value_count(n.inputs[0]);
     a.kind = kind_of(n);
     a.negative_slope = static_cast<float>(n.attributes.number("negative_slope", 0.0));
   }

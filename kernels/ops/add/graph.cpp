@@ -19,7 +19,7 @@ class AddOp final : public OpDef {
 
   void forward(Emitter& e, const Node& n) const override {
     Add a;
-    a.count = int64_t(e.batch()) * count_of(e.graph().shape(n.outputs[0]));
+    a.count = e.value_count(n.outputs[0]);
     a.a = e.read(n.inputs[0]);
     for (size_t k = 1; k < n.inputs.size(); k++) {
       a.b = e.read(n.inputs[k]);

@@ -23,7 +23,7 @@ struct BatchNormForward {
     v.attr("outer", a.outer), v.attr("C", a.C), v.attr("inner", a.inner), v.attr("training", a.training);
     v.attr("momentum", a.momentum), v.attr("eps", a.eps);
     v.attr("activation", a.activation), v.attr("negative_slope", a.negative_slope);
-    const int64_t count = a.outer * a.C * a.inner;
+    const int64_t count = elements(a.outer, a.C, a.inner);
     v.tensor("x", a.x, DType::f32, count, false), v.tensor("gamma", a.gamma, DType::f32, a.C, true);
     v.tensor("beta", a.beta, DType::f32, a.C, true);
     v.tensor("running_mean", a.running_mean, DType::f32, a.C, false);
@@ -46,7 +46,7 @@ struct BatchNormBackward {
   static void visit(Self& a, V& v) {
     v.attr("outer", a.outer), v.attr("C", a.C), v.attr("inner", a.inner), v.attr("training", a.training);
     v.attr("activation", a.activation), v.attr("negative_slope", a.negative_slope);
-    const int64_t count = a.outer * a.C * a.inner;
+    const int64_t count = elements(a.outer, a.C, a.inner);
     v.tensor("dy", a.dy, DType::f32, count, false), v.tensor("x", a.x, DType::f32, count, false);
     v.tensor("y", a.y, DType::f32, count, true), v.tensor("gamma", a.gamma, DType::f32, a.C, true);
     v.tensor("mean", a.mean, DType::f32, a.C, false), v.tensor("inv_std", a.inv_std, DType::f32, a.C, false);
@@ -66,7 +66,7 @@ struct BatchNormFold {
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     v.attr("outer", a.outer), v.attr("C", a.C), v.attr("inner", a.inner), v.attr("eps", a.eps);
-    const int64_t count = a.outer * a.C * a.inner;
+    const int64_t count = elements(a.outer, a.C, a.inner);
     v.tensor("w", a.w, DType::f32, count, false), v.tensor("bias", a.bias, DType::f32, a.C, true);
     v.tensor("gamma", a.gamma, DType::f32, a.C, true), v.tensor("beta", a.beta, DType::f32, a.C, true);
     v.tensor("running_mean", a.running_mean, DType::f32, a.C, false);

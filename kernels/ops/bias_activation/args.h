@@ -15,7 +15,7 @@ struct BiasActivation {  // y[o, c, i] = activation(x[o, c, i] + bias[c]); y may
   static void visit(Self& a, V& v) {
     v.attr("outer", a.outer), v.attr("C", a.C), v.attr("inner", a.inner);
     v.attr("activation", a.activation), v.attr("negative_slope", a.negative_slope);
-    const int64_t count = a.outer * a.C * a.inner;
+    const int64_t count = elements(a.outer, a.C, a.inner);
     v.tensor("x", a.x, DType::f32, count, false), v.tensor("bias", a.bias, DType::f32, a.C, true);
     v.tensor("y", a.y, DType::f32, count, false);
   }

@@ -16,7 +16,8 @@ struct ConcatForward {  // y[r] = x0[r], x1[r], ...
   Out y;
   int64_t total() const {
     int64_t sum = 0;
-    for (int k = 0; k < count && k < kMaxConcat; ++k) sum += cols[k];
+    for (int k = 0; k < count && k < kMaxConcat; ++k)
+      if (__builtin_add_overflow(sum, cols[k], &sum) || sum > kTooMany) return kTooMany;
     return sum;
   }
   template <class Self, class V>
@@ -25,8 +26,8 @@ struct ConcatForward {  // y[r] = x0[r], x1[r], ...
     static const char* const sizes[] = {"cols0", "cols1", "cols2", "cols3", "cols4", "cols5", "cols6", "cols7"};
     v.attr("rows", a.rows), v.attr("count", a.count);
     for (int k = 0; k < kMaxConcat; ++k) v.attr(sizes[k], a.cols[k]);
-    for (int k = 0; k < kMaxConcat; ++k) v.tensor(names[k], a.x[k], DType::f32, a.rows * a.cols[k], k > 0);
-    v.tensor("y", a.y, DType::f32, a.rows * a.total(), false);
+    for (int k = 0; k < kMaxConcat; ++k) v.tensor(names[k], a.x[k], DType::f32, elements(a.rows, a.cols[k]), k > 0);
+    v.tensor("y", a.y, DType::f32, elements(a.rows, a.total()), false);
   }
 };
 struct ConcatBackward {  // dx k[r] = its columns of dy[r]; an empty dx k is not wanted
@@ -37,7 +38,8 @@ struct ConcatBackward {  // dx k[r] = its columns of dy[r]; an empty dx k is not
   Out dx[kMaxConcat];
   int64_t total() const {
     int64_t sum = 0;
-    for (int k = 0; k < count && k < kMaxConcat; ++k) sum += cols[k];
+    for (int k = 0; k < count && k < kMaxConcat; ++k)
+      if (__builtin_add_overflow(sum, cols[k], &sum) || sum > kTooMany) return kTooMany;
     return sum;
   }
   template <class Self, class V>
@@ -46,8 +48,8 @@ struct ConcatBackward {  // dx k[r] = its columns of dy[r]; an empty dx k is not
     static const char* const sizes[] = {"cols0", "cols1", "cols2", "cols3", "cols4", "cols5", "cols6", "cols7"};
     v.attr("rows", a.rows), v.attr("count", a.count);
     for (int k = 0; k < kMaxConcat; ++k) v.attr(sizes[k], a.cols[k]);
-    v.tensor("dy", a.dy, DType::f32, a.rows * a.total(), false);
-    for (int k = 0; k < kMaxConcat; ++k) v.tensor(names[k], a.dx[k], DType::f32, a.rows * a.cols[k], true);
+    v.tensor("dy", a.dy, DType::f32, elements(a.rows, a.total()), false);
+    for (int k = 0; k < kMaxConcat; ++k) v.tensor(names[k], a.dx[k], DType::f32, elements(a.rows, a.cols[k]), true);
   }
 };
 

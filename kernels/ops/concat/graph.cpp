@@ -36,7 +36,7 @@ class ConcatOp final : public OpDef {
       if (!same)
         throw GraphError("inputs must agree in all but the channels, got " + to_text(g.shape(n.inputs[0])) + " and " +
                          to_text(x));
-      y[0] += x[0];
+      y[0] = (Checked(y[0]) + x[0]).size("its number of output channels");
     }
     return {y};
   }

@@ -36,7 +36,7 @@ Folded fold_batch_norm(Emitter& e, const Node& n, bool transposed) {
   if (first > 1) a.bias = e.parameter(n.parameters[1]);
   a.gamma = e.parameter(n.parameters[first]), a.beta = e.parameter(n.parameters[first + 1]);
   a.running_mean = e.parameter(n.parameters[first + 2]), a.running_var = e.parameter(n.parameters[first + 3]);
-  a.w_out = e.scratch(n, "folded weight", 4 * O * I * K, Category::workspace);
+  a.w_out = e.scratch(n, "folded weight", (Checked(4) * O * I * K).bytes("a folded weight"), Category::workspace);
   a.b_out = e.scratch(n, "folded bias", 4 * O, Category::workspace);
   e.call(e.table.batch_norm_fold, "batch_norm_fold", &n, a);
   return {In{a.w_out.data, a.w_out.bytes}, In{a.b_out.data, a.b_out.bytes}};
@@ -53,27 +53,18 @@ class Conv2dOp : public OpDef {
     const Shape& w = g.parameters[static_cast<size_t>(n.parameters[0])].shape;
     if (x.size() != 3) throw GraphError("needs an input of shape C x H x W, got " + to_text(x));
     if (w.size() != 4) throw GraphError("needs a weight of shape C_out x C_in/groups x KH x KW, got " + to_text(w));
-    const int64_t groups = n.attributes.integer("groups", 1);
-    const Ints stride = n.attributes.list("stride", 2, 1), padding = n.attributes.list("padding", 4, 0);
-    if (groups < 1 || x[0] % groups || w[0] % groups)
+    const int64_t groups = n.attributes.size("groups", 1);
+    if (x[0] % groups || w[0] % groups)
       throw GraphError("groups=" + std::to_string(groups) + " must divide the " + std::to_string(x[0]) + " input and the " +
                        std::to_string(w[0]) + " output channels");
-    if (w[1] * groups != x[0])
-      throw GraphError("its weight expects " + std::to_string(w[1] * groups) + " input channels, the input has " +
-                       std::to_string(x[0]));
-    for (const int64_t v : stride)
-      if (v < 1) throw GraphError("stride must be at least 1");
-    for (const int64_t v : padding)
-      if (v < 0) throw GraphError("padding must not be negative");
+    const Checked expected = Checked(w[1]) * groups;
+    if (!expected.fits(x[0], x[0]))
+      throw GraphError("its weight expects " + expected.text() + " input channels, the input has " + std::to_string(x[0]));
     if (n.parameters.size() == 2) {
       const Shape& b = g.parameters[static_cast<size_t>(n.parameters[1])].shape;
       if (b != Shape{w[0]}) throw GraphError("needs a bias of " + std::to_string(w[0]) + " values, got " + to_text(b));
     }
     const Conv2dShape s = conv2d_shape(g, n, 1);
-    if (s.H + s.pad_top + s.pad_bottom < s.KH || s.W + s.pad_left + s.pad_right < s.KW)
-      throw GraphError("its " + std::to_string(s.KH) + "x" + std::to_string(s.KW) +
-                       " kernel does not fit into the padded input of " + std::to_string(s.H + s.pad_top + s.pad_bottom) + "x" +
-                       std::to_string(s.W + s.pad_left + s.pad_right));
     return {{s.C_out, s.OH, s.OW}};
   }
 
@@ -106,7 +97,7 @@ class Conv2dOp : public OpDef {
     const In saved = e.kept(n, "saved");
     if (choice.separate_activation) {  // dy becomes the gradient before the activation
       ActivationBackward a;
-      a.count = int64_t(e.batch()) * count_of(e.graph().shape(n.outputs[0]));
+      a.count = e.value_count(n.outputs[0]);
       a.kind = conv2d_fusion(n).activation;
       a.negative_slope = conv2d_fusion(n).negative_slope;
       a.dy = dy;
@@ -161,7 +152,7 @@ class Conv2dOp : public OpDef {
 
   int64_t macs(const Graph& g, const Node& n) const override {
     const Conv2dShape s = conv2d_shape(g, n, 1);
-    return int64_t(s.OH) * s.OW * s.C_out * (s.C_in / s.groups) * s.KH * s.KW;
+    return elements(s.OH, s.OW, s.C_out, s.C_in / s.groups, s.KH, s.KW);
   }
 
   Geometry geometry(const Graph& g, const Node& n) const override {
@@ -214,19 +205,29 @@ WL_REGISTER_OP(LinearOp)
 Conv2dShape adjoint_shape(const Graph& g, const Node& n, int batch) {
   const Shape& x = g.shape(n.inputs[0]);
   const Shape& w = g.parameters[static_cast<size_t>(n.parameters[0])].shape;
-  const Ints stride = n.attributes.list("stride", 2, 1), padding = n.attributes.list("padding", 2, 0);
-  const Ints extra = n.attributes.list("output_padding", 2, 0);
+  const Ints stride = n.attributes.sizes("stride", 2, 1), padding = n.attributes.sizes("padding", 2, 0, 0);
+  const Ints extra = n.attributes.sizes("output_padding", 2, 0, 0);
   Conv2dShape s;
   s.N = batch;
-  s.groups = static_cast<int>(n.attributes.integer("groups", 1));
-  s.C_out = static_cast<int>(w[0]), s.C_in = static_cast<int>(w[1]) * s.groups;
-  s.KH = static_cast<int>(w[2]), s.KW = static_cast<int>(w[3]);
-  s.stride_h = static_cast<int>(stride[0]), s.stride_w = static_cast<int>(stride[1]);
-  s.pad_top = s.pad_bottom = static_cast<int>(padding[0]);
-  s.pad_left = s.pad_right = static_cast<int>(padding[1]);
-  s.OH = static_cast<int>(x[1]), s.OW = static_cast<int>(x[2]);
-  s.H = static_cast<int>((x[1] - 1) * stride[0] - 2 * padding[0] + w[2] + extra[0]);
-  s.W = static_cast<int>((x[2] - 1) * stride[1] - 2 * padding[1] + w[3] + extra[1]);
+  s.groups = narrow(n.attributes.size("groups", 1));
+  s.C_out = narrow(w[0]), s.C_in = narrow((Checked(w[1]) * s.groups).size("its number of output channels"));
+  s.KH = narrow(w[2]), s.KW = narrow(w[3]);
+  s.stride_h = narrow(stride[0]), s.stride_w = narrow(stride[1]);
+  s.pad_top = s.pad_bottom = narrow(padding[0]);
+  s.pad_left = s.pad_right = narrow(padding[1]);
+  s.OH = narrow(x[1]), s.OW = narrow(x[2]);
+  const Checked high = (Checked(x[1]) - 1) * stride[0] + w[2] + extra[0],
+                wide = (Checked(x[2]) - 1) * stride[1] + w[3] + extra[1];
+  const Checked H = high - Checked(2) * padding[0], W = wide - Checked(2) * padding[1];
+  if (!(H - 1).fits(0, kLargestSize) || !(W - 1).fits(0, kLargestSize)) {
+    if (!high.fits(1, kLargestSize) || !wide.fits(1, kLargestSize))
+      throw GraphError("its output of " + high.text() + " x " + wide.text() +
+                       " before the padding is too large: a side holds at most " + std::to_string(kLargestSize));
+    throw GraphError("its padding leaves no output for an input of " + to_text(x));
+  }
+  // As the convolution whose gradient this is sees it: its padded input.
+  (high * wide * s.C_in).between(1, kMostElements, "the number of elements of its output before the padding");
+  s.H = narrow(H.size("its output's height")), s.W = narrow(W.size("its output's width"));
   return s;
 }
 
@@ -241,20 +242,15 @@ class ConvTranspose2dOp final : public OpDef {
     const Shape& w = g.parameters[static_cast<size_t>(n.parameters[0])].shape;
     if (x.size() != 3) throw GraphError("needs an input of shape C x H x W, got " + to_text(x));
     if (w.size() != 4) throw GraphError("needs a weight of shape C_in x C_out/groups x KH x KW, got " + to_text(w));
-    const int64_t groups = n.attributes.integer("groups", 1);
-    if (groups < 1 || x[0] % groups)
+    const int64_t groups = n.attributes.size("groups", 1);
+    if (x[0] % groups)
       throw GraphError("groups=" + std::to_string(groups) + " must divide the " + std::to_string(x[0]) + " input channels");
     if (w[0] != x[0])
       throw GraphError("its weight expects " + std::to_string(w[0]) + " input channels, the input has " + std::to_string(x[0]));
-    const Ints stride = n.attributes.list("stride", 2, 1), padding = n.attributes.list("padding", 2, 0);
-    const Ints extra = n.attributes.list("output_padding", 2, 0);
-    for (size_t i = 0; i < 2; i++) {
-      if (stride[i] < 1) throw GraphError("stride must be at least 1");
-      if (padding[i] < 0) throw GraphError("padding must not be negative");
-      if (extra[i] < 0 || extra[i] >= stride[i]) throw GraphError("output_padding must be at least 0 and less than the stride");
-    }
+    const Ints stride = n.attributes.sizes("stride", 2, 1), extra = n.attributes.sizes("output_padding", 2, 0, 0);
+    for (size_t i = 0; i < 2; i++)
+      if (extra[i] >= stride[i]) throw GraphError("output_padding must be at least 0 and less than the stride");
     const Conv2dShape s = adjoint_shape(g, n, 1);
-    if (s.H < 1 || s.W < 1) throw GraphError("its padding leaves no output for an input of " + to_text(x));
     if (n.parameters.size() == 2) {
       const Shape& b = g.parameters[static_cast<size_t>(n.parameters[1])].shape;
       if (b != Shape{s.C_in}) throw GraphError("needs a bias of " + std::to_string(s.C_in) + " values, got " + to_text(b));
@@ -328,7 +324,7 @@ class ConvTranspose2dOp final : public OpDef {
 
   int64_t macs(const Graph& g, const Node& n) const override {
     const Conv2dShape s = adjoint_shape(g, n, 1);
-    return int64_t(s.OH) * s.OW * s.C_out * (s.C_in / s.groups) * s.KH * s.KW;
+    return elements(s.OH, s.OW, s.C_out, s.C_in / s.groups, s.KH, s.KW);
   }
   Geometry geometry(const Graph& g, const Node& n) const override {
     const Conv2dShape s = adjoint_shape(g, n, 1);

@@ -9,7 +9,8 @@ namespace warploom {
 
 // logits [outer, C, inner] (NCHW: N, C, H * W; NHWC: N * H * W, C, 1), labels [outer, inner]: class numbers as floats. With w_n the
 // class weight of pixel n's label (1 without class_weight, 0 where the label is ignore_index): value = sum w_n * -log softmax(p_n)
-// [label] / sum w_n. A label that is neither a class nor ignore_index makes the loss NaN.
+// [label] / sum w_n. A label that is neither a class nor ignore_index makes the loss NaN. Where every label is ignored the loss and its
+// gradient are 0 and nothing is added to total: such a batch counts for nothing (PyTorch's mean is NaN).
 struct CrossEntropyLoss {
   int64_t outer = 0, C = 0, inner = 0;
   int ignore_index = -100;
@@ -21,10 +22,10 @@ struct CrossEntropyLoss {
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     v.attr("outer", a.outer), v.attr("C", a.C), v.attr("inner", a.inner), v.attr("ignore_index", a.ignore_index);
-    const int64_t count = a.outer * a.C * a.inner;
+    const int64_t count = elements(a.outer, a.C, a.inner);
     v.attr("samples", a.samples), v.attr("weight", a.weight);
     v.tensor("prediction", a.prediction, DType::f32, count, false);
-    v.tensor("target", a.target, DType::f32, a.outer * a.inner, false);
+    v.tensor("target", a.target, DType::f32, elements(a.outer, a.inner), false);
     v.tensor("class_weight", a.class_weight, DType::f32, a.C, true);
     v.tensor("grad", a.grad, DType::f32, count, true), v.tensor("loss", a.loss, DType::f32, 1, false);
     v.tensor("total", a.total, DType::f64, 2, true);

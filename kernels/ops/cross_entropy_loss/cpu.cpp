@@ -142,7 +142,8 @@ void run(const CrossEntropyLoss& a, const Context& context) {
 
   double weights[1];
   sum_blocks<1>(pixels, partial, weights, [&](int64_t i, int n, vd* terms) { widen(Labels(a, i, n).weight, terms[0]); });
-  const float factor = static_cast<float>(a.weight / weights[0]);
+  const bool nothing = weights[0] == 0.0;  // every label is ignored
+  const float factor = nothing ? 0.0f : static_cast<float>(a.weight / weights[0]);
   float* grad = a.grad.ptr();
 
   parallel(tasks.runs, [&](int64_t task, int worker) {
@@ -175,7 +176,10 @@ void run(const CrossEntropyLoss& a, const Context& context) {
   });
   double total = 0.0;
   for (int64_t t = 0; t < tasks.runs; ++t) total += partial[t];
-  store_loss(a, total / weights[0]);
+  if (nothing)
+    *a.loss.ptr() = 0.0f;  // no loss, and nothing in the mean of the epoch
+  else
+    store_loss(a, total / weights[0]);
 }
 
 int64_t workspace_bytes(const CrossEntropyLoss& a) {

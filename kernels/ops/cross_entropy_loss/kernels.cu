@@ -39,7 +39,7 @@ __global__ void cross_entropy_factor_kernel(int64_t blocks, float weight, const 
                                             double* __restrict__ sums) {  // [2]: sum w_n; weight / sum w_n
   double sum[1];
   add_block_sums<1>(sum, blocks, partial);
-  if (threadIdx.x == 0) sums[0] = sum[0], sums[1] = weight / sum[0];
+  if (threadIdx.x == 0) sums[0] = sum[0], sums[1] = sum[0] == 0.0 ? 0.0 : weight / sum[0];
 }
 
 // The largest logit so far and the sum of exp(x - largest): one exponential per logit. Starts at the lowest float rather than at
@@ -93,6 +93,7 @@ __global__ void cross_entropy_kernel(int64_t pixels, int64_t C, int64_t inner, i
         all.merge(largest, sum);
       }
     }
+    if (all.largest == INFINITY) all.sum = nanf("");  // which class it is for is no question that a softmax answers
     if (lane == 0 && inside && !pixel.ignored) {
       const float x = pixel.label >= 0 ? prediction[base + pixel.label * inner] : nanf("");
       total[0] += static_cast<double>(pixel.weight) * static_cast<double>((all.largest - x) + logf(all.sum));
@@ -112,7 +113,9 @@ __global__ void cross_entropy_finish_kernel(int64_t blocks, LossOutput out, cons
                                             const double* __restrict__ partial) {                             // [blocks]
   double sum[1];
   add_block_sums<1>(sum, blocks, partial);
-  if (threadIdx.x == 0) out.store(sum[0] / sums[0]);
+  if (threadIdx.x != 0) return;
+  if (sums[0] == 0.0) return out.store_nothing();  // every label is ignored
+  out.store(sum[0] / sums[0]);
 }
 
 namespace {

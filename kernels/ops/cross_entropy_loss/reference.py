@@ -58,7 +58,10 @@ def reference(entry: str, attributes: dict[str, Any], inputs: dict[str, Any]) ->
     w[~ignored & (onehot.sum(axis=1, keepdims=True) == 0)] = np.nan  # neither a class nor ignored
     shifted = p - p.max(axis=1, keepdims=True)
     log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 where all are ignored
+    if w.sum() == 0.0:  # every label is ignored: no loss, and nothing in the mean of the epoch
+        nothing = {"loss": np.zeros(1), "grad": np.zeros(p.shape)}
+        return nothing | ({"total": inputs["total"]} if "total" in inputs else {})
+    with np.errstate(invalid="ignore", divide="ignore"):
         terms = np.where(ignored, 0.0, -(onehot * log_softmax).sum(axis=1, keepdims=True) * w)
         loss = weight * np.float64(terms.sum()) / np.float64(w.sum())
         grad = np.where(ignored, 0.0, weight * w * (np.exp(log_softmax) - onehot) / np.float64(w.sum()))
@@ -70,10 +73,7 @@ def reference(entry: str, attributes: dict[str, Any], inputs: dict[str, Any]) ->
 
 GRADIENTS = {
     ENTRY: lambda attributes, inputs: (
-        # The mean over no pixels is NaN; its gradient is 0 by agreement.
-        (lambda changed: 0.0)
-        if attributes["ignore_index"] == 7
-        else (lambda changed: float(reference(ENTRY, attributes, changed)["loss"][0])),
+        lambda changed: float(reference(ENTRY, attributes, changed)["loss"][0]),
         {"grad": "prediction"},
     )
 }

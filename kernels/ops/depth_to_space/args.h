@@ -21,7 +21,7 @@ struct DepthToSpace {
   static void visit(Self& a, V& v) {
     v.attr("N", a.N), v.attr("C", a.C), v.attr("H", a.H), v.attr("W", a.W), v.attr("block", a.block);
     v.attr("inverse", a.inverse), v.attr("order", a.order), v.attr("layout", a.layout);
-    const int64_t count = a.N * a.C * a.H * a.W * a.block * a.block;
+    const int64_t count = elements(a.N, a.C, a.H, a.W, a.block, a.block);
     v.tensor("x", a.x, DType::f32, count, false), v.tensor("y", a.y, DType::f32, count, false);
   }
 };

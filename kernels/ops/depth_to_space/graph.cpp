@@ -10,7 +10,7 @@ namespace {
 DepthToSpace shaped(Emitter& e, const Node& n) {
   const Shape& y = e.graph().shape(n.outputs[0]);
   DepthToSpace a;
-  a.block = static_cast<int>(n.attributes.integer("block", 2));
+  a.block = narrow(n.attributes.size("block", 2));
   a.order = parse<DepthOrder>(n.attributes.word("order", "dcr"));
   a.layout = e.table.layout;
   a.N = e.batch(), a.C = y[0], a.H = y[1] / a.block, a.W = y[2] / a.block;
@@ -25,13 +25,13 @@ class DepthToSpaceOp final : public OpDef {
     if (n.inputs.size() != 1 || !n.parameters.empty()) throw GraphError("takes one input and no parameters");
     const Shape& x = g.shape(n.inputs[0]);
     if (x.size() != 3) throw GraphError("needs an input of shape C x H x W, got " + to_text(x));
-    const int64_t block = n.attributes.integer("block", 2);
-    if (block < 1) throw GraphError("block must be at least 1");
+    const int64_t block = n.attributes.size("block", 2);  // at most 2^28: its square fits
     if (x[0] % (block * block))
       throw GraphError("needs a multiple of " + std::to_string(block * block) + " channels, got " + std::to_string(x[0]));
     const std::string order = n.attributes.word("order", "dcr");
     if (order != "dcr" && order != "crd") throw GraphError("unknown order '" + order + "'; expected dcr or crd");
-    return {{x[0] / (block * block), x[1] * block, x[2] * block}};
+    return {{x[0] / (block * block), (Checked(x[1]) * block).size("its output's height"),
+             (Checked(x[2]) * block).size("its output's width")}};
   }
 
   void forward(Emitter& e, const Node& n) const override {
@@ -52,7 +52,7 @@ class DepthToSpaceOp final : public OpDef {
 
   Geometry geometry(const Graph&, const Node& n) const override {
     Geometry q;
-    q.upsample[0] = q.upsample[1] = n.attributes.integer("block", 2);
+    q.upsample[0] = q.upsample[1] = n.attributes.size("block", 2);
     return q;
   }
 };

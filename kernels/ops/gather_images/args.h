@@ -19,9 +19,9 @@ struct GatherImages {
   static void visit(Self& a, V& v) {
     v.attr("N", a.N), v.attr("C", a.C), v.attr("H", a.H), v.attr("W", a.W), v.attr("images_count", a.images_count);
     v.attr("rows", a.rows), v.attr("dtype", a.dtype), v.attr("scale", a.scale), v.attr("to", a.to);
-    v.tensor("images", a.images, a.dtype, a.images_count * a.C * a.H * a.W, false);
+    v.tensor("images", a.images, a.dtype, elements(a.images_count, a.C, a.H, a.W), false);
     v.tensor("order", a.order, DType::i32, a.rows, false), v.tensor("cursor", a.cursor, DType::i32, 1, false);
-    v.tensor("x", a.x, DType::f32, int64_t(a.N) * a.C * a.H * a.W, false);
+    v.tensor("x", a.x, DType::f32, elements(a.N, a.C, a.H, a.W), false);
   }
 };
 struct AdvanceCursor {  // cursor[0] += step

@@ -13,7 +13,7 @@ struct LayoutConvert {  // x in layout `from` -> y in layout `to`, both [N, C, H
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     v.attr("N", a.N), v.attr("C", a.C), v.attr("H", a.H), v.attr("W", a.W), v.attr("from", a.from), v.attr("to", a.to);
-    const int64_t count = int64_t(a.N) * a.C * a.H * a.W;
+    const int64_t count = elements(a.N, a.C, a.H, a.W);
     v.tensor("x", a.x, DType::f32, count, false), v.tensor("y", a.y, DType::f32, count, false);
   }
 };

@@ -14,7 +14,7 @@ class MaxPool2dOp final : public PoolOp {
     a.s = shape(e.graph(), n, e.batch());
     a.x = e.read(n.inputs[0]);
     a.y = e.write(n.outputs[0]);
-    if (e.training() && e.wants_gradient(n.inputs[0])) a.index = e.keep(n, "index", 4 * a.s.y_count());
+    if (e.training() && e.wants_gradient(n.inputs[0])) a.index = e.keep(n, "index", e.value_bytes(n.outputs[0]));
     e.call(e.table.max_pool2d_forward, "max_pool2d_forward", &n, a);
   }
 

@@ -13,9 +13,9 @@ struct MultiplyForward {  // y[o, c, i] = a[o, c, i] * b[o, c or 0, i]; y may be
   template <class Self, class V>
   static void visit(Self& s, V& v) {
     v.attr("outer", s.outer), v.attr("C", s.C), v.attr("inner", s.inner), v.attr("b_channels", s.b_channels);
-    v.tensor("a", s.a, DType::f32, s.outer * s.C * s.inner, false);
-    v.tensor("b", s.b, DType::f32, s.outer * s.b_channels * s.inner, false);
-    v.tensor("y", s.y, DType::f32, s.outer * s.C * s.inner, false);
+    v.tensor("a", s.a, DType::f32, elements(s.outer, s.C, s.inner), false);
+    v.tensor("b", s.b, DType::f32, elements(s.outer, s.b_channels, s.inner), false);
+    v.tensor("y", s.y, DType::f32, elements(s.outer, s.C, s.inner), false);
   }
 };
 // da = dy * b; db = dy * a, summed over the channels where b has one. da may be dy (in place) if db is not wanted.
@@ -27,11 +27,11 @@ struct MultiplyBackward {
   template <class Self, class V>
   static void visit(Self& s, V& v) {
     v.attr("outer", s.outer), v.attr("C", s.C), v.attr("inner", s.inner), v.attr("b_channels", s.b_channels);
-    v.tensor("dy", s.dy, DType::f32, s.outer * s.C * s.inner, false);
-    v.tensor("a", s.a, DType::f32, s.outer * s.C * s.inner, true);
-    v.tensor("b", s.b, DType::f32, s.outer * s.b_channels * s.inner, false);
-    v.tensor("da", s.da, DType::f32, s.outer * s.C * s.inner, true);
-    v.tensor("db", s.db, DType::f32, s.outer * s.b_channels * s.inner, true);
+    v.tensor("dy", s.dy, DType::f32, elements(s.outer, s.C, s.inner), false);
+    v.tensor("a", s.a, DType::f32, elements(s.outer, s.C, s.inner), true);
+    v.tensor("b", s.b, DType::f32, elements(s.outer, s.b_channels, s.inner), false);
+    v.tensor("da", s.da, DType::f32, elements(s.outer, s.C, s.inner), true);
+    v.tensor("db", s.db, DType::f32, elements(s.outer, s.b_channels, s.inner), true);
   }
 };
 

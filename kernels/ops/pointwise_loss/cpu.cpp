@@ -16,7 +16,8 @@ WL_INLINE vf terms_of(vf p, vf t, vf* slope) {
   } else {
     const vf e = exp(p > 0.0f ? -p : p);
     *slope = (p < 0.0f ? e : broadcast(1.0f)) / (1.0f + e) - t;
-    return relu(p) - p * t + log1p(e);
+    const vf c = p < 0.0f ? -t : 1.0f - t;  // of an infinite logit: nothing where the target agrees, else infinity
+    return (c == 0.0f ? vf{} : c * p) + log1p(e);
   }
 }
 

@@ -19,7 +19,8 @@ __device__ __forceinline__ float pointwise_term(float p, float t, float* slope) 
     const float e = expf(-fabsf(p));  // in (0, 1]: nothing overflows
     const float sigmoid = (p < 0.0f ? e : 1.0f) / (1.0f + e);
     *slope = sigmoid - t;
-    return (p < 0.0f ? 0.0f : p) - p * t + log1pf(e);
+    const float c = p < 0.0f ? -t : 1.0f - t;  // of an infinite logit: nothing where the target agrees, else infinity
+    return (c == 0.0f ? 0.0f : c * p) + log1pf(e);
   }
 }
 

@@ -8,7 +8,7 @@ namespace {
 
 LayoutConvert conversion(int batch, const Shape& s, Layout from, Layout to) {
   LayoutConvert a;
-  a.N = batch, a.C = static_cast<int>(s[0]), a.H = static_cast<int>(s[1]), a.W = static_cast<int>(s[2]);
+  a.N = batch, a.C = narrow(s[0]), a.H = narrow(s[1]), a.W = narrow(s[2]);
   a.from = from, a.to = to;
   return a;
 }
@@ -24,6 +24,7 @@ class ReshapeOp final : public OpDef {
     if (!shape || shape->empty()) throw GraphError("needs the attribute shape, a list of sizes");
     for (const int64_t d : *shape)
       if (d < 1) throw GraphError("every size of its shape must be positive, got " + to_text(*shape));
+    checked_shape(*shape, "its output");
     const Shape& x = g.shape(n.inputs[0]);
     if (count_of(*shape) != count_of(x))
       throw GraphError("cannot make " + to_text(*shape) + " of " + to_text(x) + ": " + std::to_string(count_of(*shape)) +

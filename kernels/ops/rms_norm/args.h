@@ -14,7 +14,8 @@ struct RmsNormForward {
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     v.attr("rows", a.rows), v.attr("cols", a.cols), v.attr("eps", a.eps);
-    v.tensor("x", a.x, DType::f32, a.rows * a.cols, false), v.tensor("y", a.y, DType::f32, a.rows * a.cols, false);
+    v.tensor("x", a.x, DType::f32, elements(a.rows, a.cols), false),
+        v.tensor("y", a.y, DType::f32, elements(a.rows, a.cols), false);
     v.tensor("inv_rms", a.inv_rms, DType::f32, a.rows, true);
   }
 };
@@ -26,8 +27,9 @@ struct RmsNormBackward {
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     v.attr("rows", a.rows), v.attr("cols", a.cols);
-    v.tensor("dy", a.dy, DType::f32, a.rows * a.cols, false), v.tensor("x", a.x, DType::f32, a.rows * a.cols, false);
-    v.tensor("inv_rms", a.inv_rms, DType::f32, a.rows, false), v.tensor("dx", a.dx, DType::f32, a.rows * a.cols, false);
+    v.tensor("dy", a.dy, DType::f32, elements(a.rows, a.cols), false),
+        v.tensor("x", a.x, DType::f32, elements(a.rows, a.cols), false);
+    v.tensor("inv_rms", a.inv_rms, DType::f32, a.rows, false), v.tensor("dx", a.dx, DType::f32, elements(a.rows, a.cols), false);
   }
 };
 

@@ -25,7 +25,7 @@ struct SsimLoss {
   static void visit(Self& a, V& v) {
     v.attr("N", a.N), v.attr("C", a.C), v.attr("H", a.H), v.attr("W", a.W), v.attr("window", a.window);
     v.attr("sigma", a.sigma), v.attr("c1", a.c1), v.attr("c2", a.c2), v.attr("layout", a.layout);
-    const int64_t count = a.N * a.C * a.H * a.W;
+    const int64_t count = elements(a.N, a.C, a.H, a.W);
     v.attr("samples", a.samples), v.attr("weight", a.weight);
     v.tensor("prediction", a.prediction, DType::f32, count, false), v.tensor("target", a.target, DType::f32, count, false);
     v.tensor("grad", a.grad, DType::f32, count, true), v.tensor("loss", a.loss, DType::f32, 1, false);

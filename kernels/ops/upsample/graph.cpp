@@ -9,11 +9,11 @@ namespace {
 
 UpsampleShape upsample_shape(const Graph& g, const Node& n, int batch) {
   const Shape& x = g.shape(n.inputs[0]);
-  const Ints scale = n.attributes.list("scale", 2, 2);
+  const Ints scale = n.attributes.sizes("scale", 2, 2);
   UpsampleShape s;
   s.N = batch;
-  s.C = static_cast<int>(x[0]), s.H = static_cast<int>(x[1]), s.W = static_cast<int>(x[2]);
-  s.scale_h = static_cast<int>(scale[0]), s.scale_w = static_cast<int>(scale[1]);
+  s.C = narrow(x[0]), s.H = narrow(x[1]), s.W = narrow(x[2]);
+  s.scale_h = narrow(scale[0]), s.scale_w = narrow(scale[1]);
   return s;
 }
 
@@ -27,14 +27,14 @@ class UpsampleOp final : public OpDef {
     if (n.inputs.size() != 1 || !n.parameters.empty()) throw GraphError("takes one input and no parameters");
     const Shape& x = g.shape(n.inputs[0]);
     if (x.size() != 3) throw GraphError("needs an input of shape C x H x W, got " + to_text(x));
-    const Ints scale = n.attributes.list("scale", 2, 2);
-    if (scale[0] < 1 || scale[1] < 1) throw GraphError("scale must be at least 1");
+    const Ints scale = n.attributes.sizes("scale", 2, 2);
     try {
       mode_of(n);
     } catch (const std::invalid_argument& e) {
       throw GraphError(e.what());
     }
-    return {{x[0], x[1] * scale[0], x[2] * scale[1]}};
+    return {
+        {x[0], (Checked(x[1]) * scale[0]).size("its output's height"), (Checked(x[2]) * scale[1]).size("its output's width")}};
   }
 
   void forward(Emitter& e, const Node& n) const override {

@@ -65,8 +65,8 @@ class UpsampleConv2dOp final : public OpDef {
     }
     if (n.parameters.size() > 1 && e.wants_parameter_gradient(n.parameters[1])) {
       Conv2dBackwardBias a;  // the sum per channel, as a 1x1 convolution's bias has it
-      a.s.N = e.batch(), a.s.C_in = a.s.C_out = static_cast<int>(y[0]), a.s.KH = a.s.KW = 1;
-      a.s.H = a.s.OH = static_cast<int>(y[1]), a.s.W = a.s.OW = static_cast<int>(y[2]);
+      a.s.N = e.batch(), a.s.C_in = a.s.C_out = narrow(y[0]), a.s.KH = a.s.KW = 1;
+      a.s.H = a.s.OH = narrow(y[1]), a.s.W = a.s.OW = narrow(y[2]);
       a.dy = dy;
       a.db = e.write_parameter_gradient(n.parameters[1]);
       e.call(e.table.conv2d_backward_bias, "conv2d_backward_bias", &n, a);
@@ -123,7 +123,7 @@ class UpsampleConv2dOp final : public OpDef {
 
   int64_t macs(const Graph& g, const Node& n) const override {
     const Shape& y = g.shape(n.outputs[0]);
-    return count_of(y) * g.shape(n.inputs[0])[0] * 4;
+    return elements(count_of(y), g.shape(n.inputs[0])[0], 4);
   }
   bool backward_reads_output(const Node& n) const override { return conv2d_fusion(n).activation != Activation::none; }
 
@@ -132,8 +132,8 @@ class UpsampleConv2dOp final : public OpDef {
   static Conv2dShape phase_shape(Emitter& e, const Node& n, int p) {
     const Shape &x = e.graph().shape(n.inputs[0]), &y = e.graph().shape(n.outputs[0]);
     Conv2dShape s;
-    s.N = e.batch(), s.C_in = static_cast<int>(x[0]), s.C_out = static_cast<int>(y[0]);
-    s.H = s.OH = static_cast<int>(x[1]), s.W = s.OW = static_cast<int>(x[2]);
+    s.N = e.batch(), s.C_in = narrow(x[0]), s.C_out = narrow(y[0]);
+    s.H = s.OH = narrow(x[1]), s.W = s.OW = narrow(x[2]);
     s.KH = s.KW = 2;
     s.pad_top = p / 2 == 0, s.pad_bottom = p / 2 == 1;
     s.pad_left = p % 2 == 0, s.pad_right = p % 2 == 1;

@@ -89,9 +89,16 @@ def images(value: object, what: str, shape: Shape, whose: str) -> Array:
                 f"convert it with {what}.astype(numpy.{'uint8' if pixels else 'float32'})"
             )
         array = array.astype(np.float32)  # float64, float16 and bool hold the same numbers as what the kernels take
+    rows_within(array, what, whose)
+    return array
+
+
+def rows_within(array: Array, what: str, whose: str) -> None:
+    """A data set has at least one sample, and no more than the core counts."""
     if not len(array):
         raise ArgumentError(f"{what} is empty; {whose} needs at least one sample")
-    return array
+    if len(array) > LARGEST:
+        raise ArgumentError(f"{what} holds {len(array)} samples; {whose} takes at most {LARGEST} at once: pass it in parts")
 
 
 def _are_pixels(array: Array) -> bool:

@@ -73,7 +73,8 @@ def devices() -> list[Device]:
         found = [library for library in libraries if library["kind"] == kind]
         usable = [library for library in found if library["usable"]]
         if not usable:
-            why = next((str(library["why"]) for library in found if library["why"]), _NOT_BUILT[kind])
+            # The narrowest instruction set comes last: what stops it, such as a malformed variable, stops the others too.
+            why = next((str(library["why"]) for library in reversed(found) if library["why"]), _NOT_BUILT[kind])
             versions = [str(v) for v in found[0]["versions"]] if found else []
             rows.append(_row(kind, kind, False, why, {}, versions))
             continue

@@ -1,7 +1,6 @@
 """Which calls make a network, in which order, and how its inputs and layers are named."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from warploom.errors import ArgumentError, DTypeError, GraphError
 from warploom.network.graph import Call, Layer, Tensor
@@ -29,12 +28,13 @@ def calls_between(inputs: list[Tensor], outputs: list[Tensor]) -> list[Call]:
     return [found[serial] for serial in sorted(found)]
 
 
-def numbered(base: str, taken: set[str], *, first_bare: bool = False) -> str:
-    """A name not yet taken: base_1, base_2, … (or base, base_2, …)."""
-    candidates: Iterator[str] = (f"{base}_{i}" for i in itertools.count(2 if first_bare else 1))
-    if first_bare:
-        candidates = itertools.chain([base], candidates)
-    return next(name for name in candidates if name not in taken)
+def numbered(base: str, taken: set[str], used: dict[str, int]) -> str:
+    """A name not yet taken: base_1, base_2, …; used: the last number of each base, so that long networks are named quickly."""
+    while True:
+        used[base] = used.get(base, 0) + 1
+        name = f"{base}_{used[base]}"
+        if name not in taken:
+            return name
 
 
 def calls_to(tensor: Tensor) -> list[Call]:
@@ -57,17 +57,19 @@ def name_everything(model: str, inputs: list[Tensor], layers: list[Layer]) -> No
             raise GraphError(f"model {model!r}: two layers are named {layer.name!r}; names must differ")
         if layer.name is not None:
             taken.add(layer.name)
+    used: dict[str, int] = {}
     for layer in layers:
         if layer.name is None:
-            layer.name = numbered(layer.stem, taken)
+            layer.name = numbered(layer.stem, taken, used)
             taken.add(layer.name)
     given = [t.name for t in inputs if t.name is not None]
     names = set(given)
     if len(names) < len(given):
         raise GraphError(f"model {model!r}: two inputs have the same name; names must differ")
+    used = {"input": 1}  # input, input_2, …
     for tensor in inputs:
         if tensor.name is None:
-            tensor.name = numbered("input", names, first_bare=True)
+            tensor.name = numbered("input", names, used) if "input" in names else "input"
             names.add(tensor.name)
 
 

@@ -8,6 +8,16 @@ from warploom.ground.arrays import padding as sides
 from warploom.ops._kernels import Kernels
 from warploom.ops._placed import placed
 
+PRECISIONS = ("fp32", "fp32-exact", "tf32", "bf16", "fp16")
+
+
+def _precision(precision: str | None, version: str) -> dict[str, str]:
+    """None: exact sums of products, unless a version is asked for by name, which then computes float32 in its own way."""
+    if precision is None:
+        precision = "fp32-exact" if version == "auto" else "fp32"
+    require(precision in PRECISIONS, f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    return {"precision": precision}
+
 
 def _conv_attributes(x: Shape, w: Shape, stride: Sizes, padding: Sizes, groups: int, what: str = "conv2d") -> dict[str, Any]:
     """The attributes of a convolution of x [N, C, H, W] by w [O, C/groups, KH, KW], all checked."""
@@ -45,11 +55,18 @@ def _bias(bias: object, channels: int) -> Floats | None:
 @placed
 def conv2d(
     x: Array, weight: Array, bias: Array | None = None, *, stride: Sizes = 1, padding: Sizes = 0, groups: int = 1,
-    version: str = "auto", device: str = "auto",
+    version: str = "auto", device: str = "auto", precision: str | None = None,
 ) -> Floats:  # fmt: skip
-    """2-D convolution. padding: a number, (height, width) or (top, bottom, left, right)."""
+    """2-D convolution. padding: a number, (height, width) or (top, bottom, left, right).
+
+    precision: "fp32-exact" sums products and nothing else: an output depends on the pixels in its window alone, and its error
+    is float32's for them. "fp32" lets the version use schemes with fewer multiplications (Winograd), which mix neighbouring
+    windows: a pixel that is NaN, infinite or 1e4 times as large as its neighbours spoils the outputs around it too. "tf32",
+    "bf16" and "fp16" round the operands, on versions with tensor cores. None: "fp32-exact", or "fp32" where a version is asked
+    for by name.
+    """
     x, weight = float32(x, "x", 4), float32(weight, "weight", 4)
-    a = _conv_attributes(x.shape, weight.shape, stride, padding, groups)
+    a = _conv_attributes(x.shape, weight.shape, stride, padding, groups) | _precision(precision, version)
     inputs = {"x": x, "w": weight}
     b = _bias(bias, a["C_out"])
     if b is not None:
@@ -61,11 +78,11 @@ def conv2d(
 @placed
 def conv2d_backward(
     dy: Array, x: Array, weight: Array, *, stride: Sizes = 1, padding: Sizes = 0, groups: int = 1,
-    version: str = "auto", device: str = "auto",
+    version: str = "auto", device: str = "auto", precision: str | None = None,
 ) -> tuple[Floats, Floats, Floats]:  # fmt: skip
-    """(dx, dweight, dbias) of conv2d."""
+    """(dx, dweight, dbias) of conv2d; precision as there."""
     dy, x, weight = float32(dy, "dy", 4), float32(x, "x", 4), float32(weight, "weight", 4)
-    a = _conv_attributes(x.shape, weight.shape, stride, padding, groups, "conv2d_backward")
+    a = _conv_attributes(x.shape, weight.shape, stride, padding, groups, "conv2d_backward") | _precision(precision, version)
     expected = (a["N"], a["C_out"], a["OH"], a["OW"])
     require(dy.shape == expected, f"conv2d_backward: dy has shape {dy.shape}, but the convolution's output is {expected}")
     kernels = Kernels(version, device)
@@ -114,11 +131,11 @@ def _transposed(x: Shape, w: Shape, stride: Sizes, padding: Sizes, output_paddin
 @placed
 def conv_transpose2d(
     x: Array, weight: Array, bias: Array | None = None, *, stride: Sizes = 1, padding: Sizes = 0, output_padding: Sizes = 0,
-    groups: int = 1, version: str = "auto", device: str = "auto",
+    groups: int = 1, version: str = "auto", device: str = "auto", precision: str | None = None,
 ) -> Floats:  # fmt: skip
-    """Transposed 2-D convolution; weight [C_in, C_out/groups, KH, KW]."""
+    """Transposed 2-D convolution; weight [C_in, C_out/groups, KH, KW]; precision as in conv2d."""
     x, weight = float32(x, "x", 4), float32(weight, "weight", 4)
-    a = _transposed(x.shape, weight.shape, stride, padding, output_padding, groups)
+    a = _transposed(x.shape, weight.shape, stride, padding, output_padding, groups) | _precision(precision, version)
     b = _bias(bias, a["C_in"])
     kernels = Kernels(version, device)
     y = _conv_backward_input(kernels, a, x, weight)
@@ -132,11 +149,11 @@ def conv_transpose2d(
 @placed
 def conv_transpose2d_backward(
     dy: Array, x: Array, weight: Array, *, stride: Sizes = 1, padding: Sizes = 0, output_padding: Sizes = 0, groups: int = 1,
-    version: str = "auto", device: str = "auto",
+    version: str = "auto", device: str = "auto", precision: str | None = None,
 ) -> tuple[Floats, Floats, Floats]:  # fmt: skip
-    """(dx, dweight, dbias) of conv_transpose2d."""
+    """(dx, dweight, dbias) of conv_transpose2d; precision as in conv2d."""
     dy, x, weight = float32(dy, "dy", 4), float32(x, "x", 4), float32(weight, "weight", 4)
-    a = _transposed(x.shape, weight.shape, stride, padding, output_padding, groups)
+    a = _transposed(x.shape, weight.shape, stride, padding, output_padding, groups) | _precision(precision, version)
     expected = (a["N"], a["C_in"], a["H"], a["W"])
     require(dy.shape == expected, f"conv_transpose2d_backward: dy has shape {dy.shape}, but the output is {expected}")
     kernels = Kernels(version, device)

@@ -164,13 +164,12 @@ def _values(engine: Engine) -> dict[str, Floats]:
 
 
 def _advice(engine: Engine) -> str:
-    labels = any(label.endswith("cross_entropy") for label in engine.loss_labels)
     optimizer = engine.optimizer
     assert optimizer is not None
     tried = f"try a smaller learning rate (lr={optimizer.lr / 10:g} instead of {optimizer.lr:g})"
     if not optimizer.clip_norm:
         tried += " or clip the gradients (clip_norm=1)"
-    return tried + (", and see that no batch holds ignored labels only" if labels else "")
+    return tried
 
 
 def _tell(listeners: list[Callback], hook: str, logs: Logs) -> None:
@@ -209,7 +208,7 @@ def _epoch(engine: Engine, job: Job, feed: Feed, epoch: int, listeners: list[Cal
             job.take(engine)
             return None
     job.take(engine)
-    loss = progress.loss_sum / progress.samples
+    loss = progress.loss_sum / progress.samples if progress.samples else 0.0  # none where every label is ignored
     if not math.isfinite(loss):  # in a step whose loss nobody looked at
         raise _NotFinite(f"the loss became {loss} in epoch {epoch + 1}")
     return {"loss": loss, "seconds": progress.seconds, "images_per_second": counted / max(progress.seconds, 1e-9)}
@@ -251,4 +250,4 @@ def _mean_losses(
             engine.take_mean_loss()
             return None
     loss_sum, samples = engine.take_mean_loss()
-    return {"loss": loss_sum / samples, **{name: value / rows for name, value in sums.items()}}
+    return {"loss": loss_sum / samples if samples else 0.0, **{name: value / rows for name, value in sums.items()}}

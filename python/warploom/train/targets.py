@@ -151,8 +151,7 @@ def _labels(value: Any, name: str, target: Target) -> Array:
         raise ArgumentError(
             f"{name} has shape {array.shape}, but {target.reader} takes labels (N, {', '.join(map(str, shape))}){hint}"
         )
-    if not len(array):
-        raise ArgumentError(f"{name} is empty; {target.reader} needs at least one sample")
+    arrays.rows_within(array, name, target.reader)
     for start in range(0, len(array), _CHUNK):
         part = array[start : start + _CHUNK]
         wrong = (part < 0) | (part >= target.classes)

@@ -1,0 +1,38 @@
+// native.h - work without the interpreter's lock, and what may not happen to it: the end of the interpreter, and fork().
+//
+// A thread that wants the lock back while the interpreter ends would be unwound by Python, through destructors that must not throw:
+// the process aborts. And a fork() copies locks that a thread holds which the child does not have. So every piece of such work
+// passes a gate. At exit the gate closes: what is inside is waited for, and threads that come out (or want in) stand still for good,
+// as Python 3.14 has them do. Before a fork() the gate closes until all are out: the child finds every session between two calls.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <mutex>
+
+namespace warploom {
+
+class NativeCall {
+ public:
+  NativeCall();  // lets go of the lock; waits while a fork() is on its way
+  ~NativeCall();
+  NativeCall(const NativeCall&) = delete;
+  NativeCall& operator=(const NativeCall&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
+// A lock that only NativeCalls hold. Throws DeviceError in a child that was forked while a call of another thread did not end in time.
+class NativeLock {
+ public:
+  explicit NativeLock(std::mutex& mutex);
+  ~NativeLock() { mutex_.unlock(); }
+  NativeLock(const NativeLock&) = delete;
+  NativeLock& operator=(const NativeLock&) = delete;
+
+ private:
+  std::mutex& mutex_;
+};
+
+}  // namespace warploom
