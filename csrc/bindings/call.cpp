@@ -78,8 +78,8 @@ struct Binder {
   void tensor(const char* name, B& field, DType dtype, int64_t count, bool optional) {
     const bool is_in = !std::is_same_v<std::decay_t<B>, Out>;
     if (count < kEntryDecides || count > kMostBytes / 8)
-      throw GraphError(entry + ": '" + std::string(name) + "' would hold " +
-                            (count < 0 ? "fewer than 0" : "more than 2^49") + " elements; the sizes are wrong");
+      throw GraphError(entry + ": '" + std::string(name) + "' would hold " + (count < 0 ? "fewer than 0" : "more than 2^49") +
+                       " elements; the sizes are wrong");
     int64_t bytes = count == kEntryDecides ? -1 : count * dtype_bytes(dtype);
     py::object source;
     const void* given = nullptr;
