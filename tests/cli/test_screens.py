@@ -284,3 +284,18 @@ def test_nothing_is_a_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str
         assert err.startswith("warploom: error: "), err
         assert "Traceback" not in err
         assert "2147483647" not in err
+
+
+def test_a_defect_is_a_sentence_and_a_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("warploom.cli.networks.load_network", lambda name: 1 / 0)
+    monkeypatch.delenv("WARPLOOM_TRACEBACK", raising=False)
+    assert main(["summary"]) == 1
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    path = Path(re.search(r"report it with (\S+\.txt)", err)[1])  # type: ignore[index]
+    assert "ZeroDivisionError" in path.read_text()
+    assert "Traceback" in path.read_text()
+    path.unlink()
+    monkeypatch.setenv("WARPLOOM_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["summary"])

@@ -102,3 +102,8 @@ def test_no_color_means_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert "\x1b[31m" in text()
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[31m" not in text()
+
+
+def test_a_table_in_a_notebook_is_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert drawn(["a"], [["x"]], 40) == ["title", "a", "─", "x"]

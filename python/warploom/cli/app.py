@@ -1,12 +1,14 @@
 """The command line: the application, what its commands share, and how errors end it.
 
-Errors a user can do something about are one sentence on stderr and exit code 2.
+Errors a user can do something about are one sentence on stderr and exit code 2; defects one sentence and 1.
 """
 
 import contextlib
 import os
 import sys
+import tempfile
 import textwrap
+import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -150,12 +152,23 @@ def main(arguments: list[str] | None = None) -> int:
                 where = getattr(getattr(error, "ctx", None), "command_path", "warploom")
                 return _fail(f"{text.rstrip('.')}; see {where} --help")
             return 2
-        raise
+        return _defect(error)
 
 
 def run() -> None:
     """The `warploom` command."""
     sys.exit(main())
+
+
+def _defect(error: Exception) -> int:
+    """What nobody foresaw: still a sentence, and the traceback in a file, for a report. $WARPLOOM_TRACEBACK shows it at once."""
+    if os.environ.get("WARPLOOM_TRACEBACK"):
+        raise error
+    with tempfile.NamedTemporaryFile("w", prefix="warploom-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return _fail(
+        f"a defect of warploom ({type(error).__name__}: {error}): please report it with {file.name}, which tells where", 1
+    )
 
 
 def _drop_stdout() -> None:
@@ -169,7 +182,7 @@ def _fail(message: str, code: int = 2) -> int:
         sys.stdout.flush()
     except OSError:
         _drop_stdout()
-    text = f"warploom: {'error: ' if code == 2 else ''}{message}"
+    text = f"warploom: {'error: ' if code in (1, 2) else ''}{message}"
     if sys.stderr.isatty():  # a terminal by itself breaks lines inside words
         text = _wrapped(text)
     print(text, file=sys.stderr, flush=True)
