@@ -243,12 +243,12 @@ def halo() -> Drawing:
 def ring() -> Drawing:
     """kStages and the counts of arrivals as kernels/v7_hopper/halo_gemm.cuh initialises its barriers."""
     d = Drawing(
-        "v7: a ring of stages between warps of different trades",
+        "v7: specialised warps and rings of stages",
         "A thread copies pixels, two warps round them, a thread copies weights, two warpgroups multiply; mbarriers connect them.",
         900,
         640,
     )
-    d.text(20, 30, "v7, forward: 12 warps of different trades, rings of stages between them", 16, bold=True)
+    d.text(20, 30, "v7, forward: warp specialisation: 12 warps in four roles, rings of stages between them", 16, bold=True)
     d.box(30, 60, 190, 62, ["x in device memory", "float32, NHWC"], GREY)
     d.box(30, 170, 190, 76, ["warp 9, one thread", "copy engine: boxes of", "32 channels"], YELLOW)
     d.arrow((125, 122), (125, 168))

@@ -87,12 +87,12 @@ def test_rates_are_pytorchs(make: Callable[[], s.Schedule], per: str, make_torch
 def test_the_rest_of_a_run_has_the_same_rates(make: Callable[[], s.Schedule]) -> None:
     whole = rates(make())
     first, model = make(), SimpleNamespace(optimizer=wl.optim.SGD(lr=0.1))
-    begun = rates(first, stop=5, model=model)
+    first_half = rates(first, stop=5, model=model)
     state = json.loads(json.dumps(first.state()))
     second = make()
     second.load_state(state)
-    assert begun + rates(second, start=5) == whole, "bits, from a fresh optimizer"
-    assert begun + rates(first, start=5, model=model) == whole, "bits, in the same process"
+    assert first_half + rates(second, start=5) == whole, "bits, from a fresh optimizer"
+    assert first_half + rates(first, start=5, model=model) == whole, "bits, in the same process"
 
 
 def test_cyclic_cosine() -> None:
