@@ -103,8 +103,6 @@ py::array contiguous(const py::handle& h, const std::string& what) {
   return a;
 }
 
-constexpr uintptr_t kAlignment = 16;  // the widest access of a kernel; what comes from elsewhere may start anywhere
-
 struct Source {  // an array from outside, as it will be read
   py::object keep;
   const void* data;

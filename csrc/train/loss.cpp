@@ -6,7 +6,7 @@
 namespace warploom {
 namespace {
 
-const std::map<std::string, std::set<std::string>>& kinds() {  // and the numbers each takes
+const std::map<std::string, std::set<std::string>>& loss_kinds() {  // and the numbers each takes
   static const std::map<std::string, std::set<std::string>> k = {
       {"mse", {}},
       {"l1", {}},
@@ -92,9 +92,10 @@ void emit_kind(Emitter& e, const LossSpec& spec, int value, const Problem& p) {
 }  // namespace
 
 void check_loss(const LossSpec& spec) {
-  const auto found = kinds().find(spec.kind);
-  if (found == kinds().end())
-    throw GraphError("unknown loss '" + spec.kind + "'; there are " + listed(kinds(), [](const auto& k) { return k.first; }));
+  const auto found = loss_kinds().find(spec.kind);
+  if (found == loss_kinds().end())
+    throw GraphError("unknown loss '" + spec.kind + "'; there are " +
+                     listed(loss_kinds(), [](const auto& k) { return k.first; }));
   for (const auto& n : spec.numbers)
     if (!found->second.count(n.first))
       throw GraphError("the loss " + spec.kind + " has no '" + n.first + "'" +

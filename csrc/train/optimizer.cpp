@@ -17,7 +17,7 @@ struct Kind {
   std::set<std::string> fixed;  // once training has begun
 };
 
-const std::map<std::string, Kind>& kinds() {
+const std::map<std::string, Kind>& optimizer_kinds() {
   static const std::map<std::string, double> adam = {{"lr", 1e-3},  {"beta1", 0.9},        {"beta2", 0.999},
                                                      {"eps", 1e-8}, {"weight_decay", 0.0}, {"max_norm", 0.0}};
   static const std::map<std::string, Kind> k = {
@@ -60,10 +60,10 @@ constexpr int64_t kApart = 256;  // bytes between the fields of control_, so tha
 }  // namespace
 
 Optimizer::Optimizer(const OptimizerSpec& spec) : spec_(spec) {
-  const auto kind = kinds().find(spec_.kind);
-  if (kind == kinds().end()) {
+  const auto kind = optimizer_kinds().find(spec_.kind);
+  if (kind == optimizer_kinds().end()) {
     std::string known;
-    for (const auto& k : kinds()) known += (known.empty() ? "" : ", ") + k.first;
+    for (const auto& k : optimizer_kinds()) known += (known.empty() ? "" : ", ") + k.first;
     throw GraphError("unknown optimizer '" + spec_.kind + "'; there are " + known);
   }
   const auto given = spec_.hyper;
@@ -84,7 +84,7 @@ void Optimizer::set_hyper(const std::string& name, double value) {
   if (!std::isfinite(value)) throw GraphError("hyper-parameter '" + name + "' must be finite");
   if (device_ && name == "momentum" && (value != 0.0) != (spec_.hyper[name] != 0.0))
     throw GraphError("momentum cannot be switched on or off while training; compile the model again");
-  if (device_ && kinds().at(spec_.kind).fixed.count(name) && value != spec_.hyper[name])
+  if (device_ && optimizer_kinds().at(spec_.kind).fixed.count(name) && value != spec_.hyper[name])
     throw GraphError(name + " cannot be changed while training");
   if (name == "max_norm" && value < 0.0) throw GraphError("max_norm must not be negative");
   spec_.hyper[name] = value;
@@ -92,7 +92,7 @@ void Optimizer::set_hyper(const std::string& name, double value) {
 }
 
 void Optimizer::upload() {
-  const auto& order = kinds().at(spec_.kind).order;
+  const auto& order = optimizer_kinds().at(spec_.kind).order;
   std::vector<double> wide;
   for (const auto& name : order) wide.push_back(spec_.hyper[name]);
   if (spec_.kind == "sgd") {
@@ -107,7 +107,7 @@ void Optimizer::upload() {
 
 void Optimizer::allocate(const std::shared_ptr<Device>& device, const OpTable& table, const Parameters& parameters) {
   if (device_) return;
-  const int64_t fields = static_cast<int64_t>(kinds().at(spec_.kind).order.size());
+  const int64_t fields = static_cast<int64_t>(optimizer_kinds().at(spec_.kind).order.size());
   DeviceMemory hyper(device, fields * (spec_.kind == "sgd" ? 4 : 8), "optimizer hyper-parameters");
   DeviceMemory control(device, 3 * kApart, "optimizer step");
   device->fill(control.data(), 0, control.bytes());
