@@ -1,4 +1,4 @@
-"""Emulated devices that are compiled when first asked for: by a compiler made for the test, which writes down what it was asked to do."""
+"""Emulated devices that are compiled when first asked for: by a compiler made for the test, which writes down its orders."""
 
 from __future__ import annotations
 
@@ -242,7 +242,10 @@ def test_an_interrupted_compilation_goes_on_where_it_was(place: Place, how: sign
 
 def test_devices_tells_what_is_not_compiled_yet(place: Place) -> None:
     """In a process of its own, whose core holds the host's kernels alone."""
-    python = "import json; t._core.libraries = lambda: []; t.hardware._libraries.cache_clear(); print(json.dumps(t.hardware.devices()))"
+    python = (
+        "import json; t._core.libraries = lambda: []; t.hardware._libraries.cache_clear(); "
+        "print(json.dumps(t.hardware.devices()))"
+    )
     process = place.process(python)
     out, err = process.communicate(timeout=60)
     rows = {row["name"]: row for row in json.loads(out)}

@@ -152,7 +152,8 @@ OpenDevice open_device(const std::string& name) {
     (*opened)[name] = d;
     return d;
   }
-  if (kind == "cuda" && why.empty()) why = "this installation was built without CUDA; to add it, see the README's part on building";
+  if (kind == "cuda" && why.empty())
+    why = "this installation was built without CUDA; to add it, see the README's part on building";
   if (why.empty())
     why = kind == "cpu" && isa ? std::string("no kernel set for WARPLOOM_CPU_ISA=") + isa : "this installation holds " + kinds;
   throw DeviceError("device '" + name + "' is not usable: " + why);

@@ -1,7 +1,7 @@
 """Emulated devices that an installation left out: compiled from the package's own kernel sources when first asked for, and kept.
 
-A library lies in $WARPLOOM_CACHE/emulated/KEY (without that variable in the user's cache folder), where KEY stands for the sources,
-the flags (kernels/emulator/flags.def), the compiler and the CPU's instruction set, so that nothing stale is ever loaded. Every
+A library lies in $WARPLOOM_CACHE/emulated/KEY (without that variable in the user's cache folder). KEY stands for the sources, the
+flags (kernels/emulator/flags.def), the compiler and the CPU's instruction set, so that nothing stale is ever loaded. Every
 object is written under another name and renamed: an interrupted compilation goes on where it was, and two processes do not harm
 each other. `command` and `runtime_objects` are also what a kernel of one's own is compiled and linked with.
 """
@@ -45,12 +45,12 @@ def installed() -> dict[str, Any]:
 
 def _package() -> Path:
     """Where the extension lies: of an editable install, this is not where the Python files are."""
-    return Path(_core.__file__).parent
+    return Path(str(_core.__file__)).parent
 
 
 def source_root() -> Path:
     """The folder that holds kernels/; DeviceError where the installation has none."""
-    root = (_package() / "_lib" / installed().get("root", "../_src")).resolve()
+    root = (_package() / "_lib" / str(installed().get("root", "../_src"))).resolve()
     if not (root / "kernels" / "emulator" / "flags.def").exists():
         raise DeviceError("this installation holds no kernel sources to compile from; install warploom again")
     return root
@@ -108,9 +108,9 @@ def flags(part: str, build: str) -> list[str]:
                 wanted += words
             elif row == name + "?":
                 optional += words
-    words = tuple(compiler())
-    if optional and not _takes(words, *optional):
-        optional = [flag for flag in optional if _takes(words, flag)]
+    asked = tuple(compiler())
+    if optional and not _takes(asked, *optional):
+        optional = [flag for flag in optional if _takes(asked, flag)]
     return wanted + optional
 
 
@@ -256,7 +256,7 @@ def _steps(folder: Path, part: str, build: str, sources: str = "") -> list[compi
 def _weight(source: Path) -> int:
     """How long a file takes, in lines: its own and those of the kernels that it includes from its folder."""
     text = source.read_text()
-    kernels = (source.parent / name for name in re.findall(r'#include "(\w+\.cuh)"', text))
+    kernels = (source.parent / str(name) for name in re.findall(r'#include "(\w+\.cuh)"', text))
     return 40 + text.count("\n") + 2 * sum(path.read_text().count("\n") for path in kernels if path.exists())
 
 
