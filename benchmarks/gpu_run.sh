@@ -70,7 +70,7 @@ else
   capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d '. ')
   [ -n "$capability" ] || { echo "nvidia-smi tells of no GPU; without one: benchmarks/gpu_run.sh --rehearse FOLDER" >&2; exit 1; }
   [ "$capability" -lt 90 ] || capability=${capability}a # with what only this architecture has
-  cuda=(-DWARPLOOM_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=$capability-real")
+  cuda=(-DWARPLOOM_CPU=all -DWARPLOOM_CUDA=ON "-DCMAKE_CUDA_ARCHITECTURES=$capability-real")
   targets="_core warploom_cuda warploom_cpu_baseline" # the emulators take longest to build, and are not needed here
   [ "$(uname -m)" != x86_64 ] || targets="$targets warploom_cpu_avx2 warploom_cpu_avx512"
   nvidia-smi >"$out/build.log"

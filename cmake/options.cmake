@@ -1,7 +1,45 @@
-# Flags every target shares, and where a built library goes.
+# Choices that depend on others, flags every target shares, and where a built library goes.
+function(warploom_choice name default)
+  if(WARPLOOM_${name} STREQUAL "")
+    set(WARPLOOM_${name} ${default} PARENT_SCOPE)
+  elseif(NOT WARPLOOM_${name} IN_LIST ARGN)
+    list(JOIN ARGN ", " expected)
+    message(FATAL_ERROR "WARPLOOM_${name}=${WARPLOOM_${name}} is unknown; expected one of ${expected}")
+  endif()
+endfunction()
+warploom_choice(CUDA AUTO AUTO ON OFF)
+if(WARPLOOM_RELEASE)
+  warploom_choice(CPU all native all)
+  warploom_choice(EMULATORS all fast all)
+elseif(WARPLOOM_INPLACE) # a checkout recompiles single files; what is compiled on demand is compiled whole
+  warploom_choice(CPU native native all)
+  warploom_choice(EMULATORS all fast all)
+else()
+  warploom_choice(CPU native native all)
+  warploom_choice(EMULATORS fast fast all)
+endif()
+
+# Several small sources as one compilation where a build is made once; in a checkout a change compiles one file.
+set(WARPLOOM_UNITY ON)
+if(WARPLOOM_INPLACE)
+  set(WARPLOOM_UNITY OFF)
+endif()
+
+set(WARPLOOM_LAUNCHER "${CMAKE_CXX_COMPILER_LAUNCHER}")
+if(WARPLOOM_CCACHE AND NOT WARPLOOM_LAUNCHER)
+  find_program(WARPLOOM_CCACHE_PROGRAM NAMES ccache sccache)
+  if(WARPLOOM_CCACHE_PROGRAM)
+    set(WARPLOOM_LAUNCHER ${WARPLOOM_CCACHE_PROGRAM})
+    set(CMAKE_CXX_COMPILER_LAUNCHER ${WARPLOOM_CCACHE_PROGRAM})
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${WARPLOOM_CCACHE_PROGRAM})
+  endif()
+endif()
+
 add_library(warploom_options INTERFACE)
 target_include_directories(warploom_options INTERFACE ${PROJECT_SOURCE_DIR})
-target_compile_options(warploom_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -fno-gnu-unique>)
+# No path of this machine in the code: messages name sources from the root on, and two machines build the same bytes.
+target_compile_options(warploom_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -fno-gnu-unique
+                       -ffile-prefix-map=${PROJECT_SOURCE_DIR}=/warploom>)
 if(WARPLOOM_WERROR)
   target_compile_options(warploom_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()

@@ -11,6 +11,7 @@ import pytest
 
 try:
     from warploom import _core
+    from warploom.ground import emulated_builds, hardware
 except ImportError as e:  # the tests of plain Python files still run; those that need the extension fail with this sentence
     _core = None
     MISSING = f"the extension warploom._core cannot be imported ({e}); install the package first: pip install ."
@@ -21,6 +22,15 @@ _ran = {"gpu": 0}
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: runs on a cuda device")
     config.addinivalue_line("markers", "emulated: runs kernels on the emulated device")
+    if _core is None or config.option.markexpr == "gpu":
+        return
+    try:  # an installation holds the fast emulated device only; the others are compiled once and kept
+        for device in emulated_builds.DEVICES:
+            hardware.prepare(device)
+        for name in emulated_builds.LIBRARIES:
+            emulated_builds.ensure(name)
+    except _core.DeviceError as error:
+        raise pytest.UsageError(f"the tests need every emulated device: {error}") from None
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@
 namespace warploom {
 namespace py = pybind11;
 
+constexpr uintptr_t kAlignment = 16;  // the widest access of a kernel; what comes from elsewhere may start anywhere
+
 struct ElementType {
   const char* name;     // NumPy's
   const char* typestr;  // of the array interfaces

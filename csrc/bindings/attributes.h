@@ -30,9 +30,15 @@ struct AttributeReader {  // fills the attributes of a struct from a dict; done(
   std::set<std::string> known;
   template <class T>
   void attr(const char* name, T& field) {
+    const py::object value = find(name);
+    if (value) read(value, field);
+  }
+  py::object find(const char* name) {  // null where the dict has none
     known.insert(name);
-    if (!dict.contains(name)) return;
-    const py::object value = dict[name];
+    return dict.contains(name) ? py::object(dict[name]) : py::object();
+  }
+  template <class T>
+  __attribute__((noinline)) static void read(const py::object& value, T& field) {  // once per type, not per field
     if constexpr (std::is_enum_v<T>) {
       field = parse<T>(value.cast<std::string>());
     } else if constexpr (std::is_integral_v<T>) {

@@ -27,8 +27,6 @@ py::array contiguous(const py::handle& h, const std::string& what) {
   return a;
 }
 
-constexpr uintptr_t kAlignment = 16;  // the widest access of a kernel; what comes from elsewhere may start anywhere
-
 }  // namespace
 
 std::string shape_text(const Shape& shape) {

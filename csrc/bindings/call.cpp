@@ -9,6 +9,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
@@ -27,7 +28,6 @@ namespace warploom {
 namespace {
 
 constexpr int64_t kGuardBytes = 512;
-constexpr uintptr_t kAlignment = 16;  // the widest access of a kernel; what comes from elsewhere may start anywhere
 constexpr int64_t kFlushBytes = int64_t(192) << 20;  // more than any GPU's L2 cache
 
 py::dtype numpy_dtype(DType t) {
@@ -76,78 +76,81 @@ struct Binder {
   void attr(const char*, T&) {}
   template <class B>
   void tensor(const char* name, B& field, DType dtype, int64_t count, bool optional) {
-    const bool is_in = !std::is_same_v<std::decay_t<B>, Out>;
-    if (count < kEntryDecides || count > kMostBytes / 8)
-      throw GraphError(entry + ": '" + std::string(name) + "' would hold " + (count < 0 ? "fewer than 0" : "more than 2^49") +
-                       " elements; the sizes are wrong");
-    int64_t bytes = count == kEntryDecides ? -1 : count * dtype_bytes(dtype);
-    py::object source;
-    const void* given = nullptr;
-    bool on_device = false;
-    if (is_in) {
-      if (!inputs.contains(name)) {
-        if (optional) return;
-        throw py::type_error(entry + " needs the input '" + name + "'");
-      }
-      source = inputs[name];
-      int64_t nbytes = 0;
-      if (py::isinstance<DeviceArray>(source)) {
-        const auto& a = source.cast<const DeviceArray&>();
-        on_device = true;
-        if (!a.target.same_device(target))
-          throw DeviceError(entry + ": input '" + name + "' lies on " + a.device() + ", but the call runs on " + target.name);
-        require_dtype(name, a.dtype(), dtype);
-        given = a.data, nbytes = a.bytes();
-      } else {
-        const py::array array = py::array::ensure(source, py::array::c_style);
-        if (!array) throw py::type_error(entry + ": input '" + std::string(name) + "' is not an array");
-        require_dtype(name, array.dtype(), dtype);
-        given = array.data(), nbytes = array.nbytes();
-        source = array;
-      }
-      if (bytes < 0) bytes = nbytes;
-      if (nbytes != bytes)
-        throw py::value_error(entry + ": input '" + std::string(name) + "' must hold " +
-                              std::to_string(bytes / dtype_bytes(dtype)) + " elements, not " +
-                              std::to_string(nbytes / dtype_bytes(dtype)));
-    } else {
-      if (bytes < 0) bytes = saved_bytes;
-      if (bytes == 0 && optional) return;
-      if (wanted ? !wanted->count(name) : (optional && std::string(name) != "saved")) {
-        if (!optional) throw py::value_error(entry + ": output '" + std::string(name) + "' is mandatory");
-        return;
-      }
-    }
-    const bool on_cpu = std::string(target.library->kind) == "cpu";  // whose memory is Python's
-    const bool aligned = reinterpret_cast<uintptr_t>(given) % kAlignment == 0;
-    bool in_place = !guard && !target.device->checks() && std::string(role_of<B>()) != "inout";
-    if (is_in) {
-      in_place = in_place && bytes > 0 && (on_cpu || (on_device && aligned));
-    } else {
-      in_place = in_place && on_cpu && to_python;
-    }
-    if (in_place) {
-      if (!is_in) {
-        py::array array(numpy_dtype(dtype), std::vector<py::ssize_t>{bytes / dtype_bytes(dtype)});
-        given = array.mutable_data();
-        source = array;
-      }
-      bindings.push_back({name, role_of<B>(), dtype, bytes, {}, static_cast<char*>(const_cast<void*>(given)), source});
-    } else {
-      const int64_t band = guard ? kGuardBytes : 0;
-      bindings.push_back({name, role_of<B>(), dtype, bytes, DeviceMemory(target.device, bytes + 2 * band, entry + "." + name),
-                          nullptr, is_in ? source : py::object()});
-      Binding& b = bindings.back();
-      b.data = b.memory.data() + band;
-      if (band) target.device->fill(b.memory.data(), 0xFF, bytes + 2 * band);
-      if (is_in && on_device) target.device->copy(b.data, given, bytes);
-      if (is_in && !on_device) target.device->copy_in(b.data, given, bytes);
-    }
-    const Binding& b = bindings.back();
-    field.data = b.data;
-    field.bytes = bytes;
+    if (const Binding* b = bind(name, role_of<B>(), dtype, count, optional)) field.data = b->data, field.bytes = b->bytes;
   }
+  const Binding* bind(const char* name, const char* role, DType dtype, int64_t count, bool optional);  // nullptr: left empty
 };
+
+const Binding* Binder::bind(const char* name, const char* role, DType dtype, int64_t count, bool optional) {
+  const bool is_in = std::strcmp(role, "out") != 0;
+  if (count < kEntryDecides || count > kMostBytes / 8)
+    throw GraphError(entry + ": '" + std::string(name) + "' would hold " + (count < 0 ? "fewer than 0" : "more than 2^49") +
+                     " elements; the sizes are wrong");
+  int64_t bytes = count == kEntryDecides ? -1 : count * dtype_bytes(dtype);
+  py::object source;
+  const void* given = nullptr;
+  bool on_device = false;
+  if (is_in) {
+    if (!inputs.contains(name)) {
+      if (optional) return nullptr;
+      throw py::type_error(entry + " needs the input '" + name + "'");
+    }
+    source = inputs[name];
+    int64_t nbytes = 0;
+    if (py::isinstance<DeviceArray>(source)) {
+      const auto& a = source.cast<const DeviceArray&>();
+      on_device = true;
+      if (!a.target.same_device(target))
+        throw DeviceError(entry + ": input '" + name + "' lies on " + a.device() + ", but the call runs on " + target.name);
+      require_dtype(name, a.dtype(), dtype);
+      given = a.data, nbytes = a.bytes();
+    } else {
+      const py::array array = py::array::ensure(source, py::array::c_style);
+      if (!array) throw py::type_error(entry + ": input '" + std::string(name) + "' is not an array");
+      require_dtype(name, array.dtype(), dtype);
+      given = array.data(), nbytes = array.nbytes();
+      source = array;
+    }
+    if (bytes < 0) bytes = nbytes;
+    if (nbytes != bytes)
+      throw py::value_error(entry + ": input '" + std::string(name) + "' must hold " +
+                            std::to_string(bytes / dtype_bytes(dtype)) + " elements, not " +
+                            std::to_string(nbytes / dtype_bytes(dtype)));
+  } else {
+    if (bytes < 0) bytes = saved_bytes;
+    if (bytes == 0 && optional) return nullptr;
+    if (wanted ? !wanted->count(name) : (optional && std::string(name) != "saved")) {
+      if (!optional) throw py::value_error(entry + ": output '" + std::string(name) + "' is mandatory");
+      return nullptr;
+    }
+  }
+  const bool on_cpu = std::string(target.library->kind) == "cpu";  // whose memory is Python's
+  const bool aligned = reinterpret_cast<uintptr_t>(given) % kAlignment == 0;
+  bool in_place = !guard && !target.device->checks() && std::string(role) != "inout";
+  if (is_in) {
+    in_place = in_place && bytes > 0 && (on_cpu || (on_device && aligned));
+  } else {
+    in_place = in_place && on_cpu && to_python;
+  }
+  if (in_place) {
+    if (!is_in) {
+      py::array array(numpy_dtype(dtype), std::vector<py::ssize_t>{bytes / dtype_bytes(dtype)});
+      given = array.mutable_data();
+      source = array;
+    }
+    bindings.push_back({name, role, dtype, bytes, {}, static_cast<char*>(const_cast<void*>(given)), source});
+  } else {
+    const int64_t band = guard ? kGuardBytes : 0;
+    bindings.push_back({name, role, dtype, bytes, DeviceMemory(target.device, bytes + 2 * band, entry + "." + name), nullptr,
+                        is_in ? source : py::object()});
+    Binding& b = bindings.back();
+    b.data = b.memory.data() + band;
+    if (band) target.device->fill(b.memory.data(), 0xFF, bytes + 2 * band);
+    if (is_in && on_device) target.device->copy(b.data, given, bytes);
+    if (is_in && !on_device) target.device->copy_in(b.data, given, bytes);
+  }
+  return &bindings.back();
+}
 
 py::array read_back(Device& device, const Binding& b) {
   if (!b.memory && std::string(b.role) == "out") return py::reinterpret_borrow<py::array>(b.source);
@@ -170,20 +173,38 @@ void check_bands(Device& device, const char* data, int64_t bytes, const std::str
   }
 }
 
-template <class Args>
-py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std::string& version, const std::string& name,
-                   const py::dict& attributes, const py::dict& inputs, const std::set<std::string>* outputs, bool guard,
-                   bool keep, int repeat) {
-  std::string negative;
-  Args args = read_attributes<Args>(attributes, name, &negative);
-  if (!entry.run) throw UnsupportedError("version '" + version + "' has no " + name);
-  if (entry.why_not) {
-    const std::string why = entry.why_not(args);
+// What a call is beside its arguments' types: nothing below is compiled once per operation but read_attributes and visit.
+struct Call {
+  const OpenDevice& target;
+  const std::string &version, &name;
+  const py::dict &attributes, &inputs;
+  const std::set<std::string>* outputs;
+  bool guard, keep;
+  int repeat;
+
+  void refuse(bool there, const std::string& why) const {
+    if (!there) throw UnsupportedError("version '" + version + "' has no " + name);
     if (!why.empty()) throw UnsupportedError(version + " refuses " + name + ": " + why);
   }
-  if (!negative.empty()) throw GraphError(name + ": " + negative + " must not be negative");
-  Binder binder{target, name, inputs, outputs, entry.saved_bytes ? entry.saved_bytes(args) : 0, guard, !keep && repeat == 0, {}};
+  Binder binder(int64_t saved_bytes) const {
+    return {target, name, inputs, outputs, saved_bytes, guard, !keep && repeat == 0, {}};
+  }
+  py::dict run(Binder& binder, int64_t workspace_bytes, const std::function<void(const Context&)>& run) const;
+};
+
+template <class Args>
+py::dict run_entry(const Call& call, const Entry<Args>& entry) {
+  std::string negative;
+  Args args = read_attributes<Args>(call.attributes, call.name, &negative);
+  call.refuse(entry.run != nullptr, entry.run && entry.why_not ? entry.why_not(args) : "");
+  if (!negative.empty()) throw GraphError(call.name + ": " + negative + " must not be negative");
+  Binder binder = call.binder(entry.saved_bytes ? entry.saved_bytes(args) : 0);
   Args::visit(args, binder);
+  return call.run(binder, entry.workspace_bytes ? entry.workspace_bytes(args) : 0,
+                  [&](const Context& context) { entry.run(args, context); });
+}
+
+py::dict Call::run(Binder& binder, int64_t workspace_bytes, const std::function<void(const Context&)>& run) const {
   for (const auto& item : inputs) {
     const std::string key = item.first.cast<std::string>();
     bool found = false;
@@ -196,7 +217,6 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
   context.stream = device.stream();
   context.device = &device.info();
   DeviceMemory workspace;
-  const int64_t workspace_bytes = entry.workspace_bytes ? entry.workspace_bytes(args) : 0;
   if (workspace_bytes > 0) {
     const int64_t band = guard ? kGuardBytes : 0;
     workspace = DeviceMemory(target.device, workspace_bytes + 2 * band, name + " workspace");
@@ -217,7 +237,7 @@ py::dict run_entry(const OpenDevice& target, const Entry<Args>& entry, const std
   auto once = [&] {
     device.begin_call(name.c_str(), regions);
     try {
-      entry.run(args, context);
+      run(context);
     } catch (...) {
       device.end_call();
       throw;
@@ -283,10 +303,9 @@ py::dict call(const std::string& device, const std::string& version, const std::
   const OpTable& table = target.table(version);
   const std::set<std::string> wanted =
       outputs ? std::set<std::string>(outputs->begin(), outputs->end()) : std::set<std::string>();
-#define WL_OP(name, Args)                                                                                                    \
-  if (entry == #name)                                                                                                        \
-    return run_entry<Args>(target, table.name, version, entry, attributes, inputs, outputs ? &wanted : nullptr, guard, keep, \
-                           repeat);
+  const Call call{target, version, entry, attributes, inputs, outputs ? &wanted : nullptr, guard, keep, repeat};
+#define WL_OP(name, Args) \
+  if (entry == #name) return run_entry<Args>(call, table.name);
 #include "kernels/ops.def"
 #undef WL_OP
   throw py::key_error("unknown operation '" + entry + "'; see entries()");
@@ -347,7 +366,7 @@ struct Describer {
 };
 
 template <class Args>
-void describe(py::list& list, const char* name) {
+void describe_entry(py::list& list, const char* name) {
   Args args;
   Describer v;
   Args::visit(args, v);
@@ -360,7 +379,7 @@ void describe(py::list& list, const char* name) {
 
 py::list entries() {
   py::list list;
-#define WL_OP(name, Args) describe<Args>(list, #name);
+#define WL_OP(name, Args) describe_entry<Args>(list, #name);
 #include "kernels/ops.def"
 #undef WL_OP
   return list;
@@ -443,7 +462,7 @@ std::string counters(const std::string& order) {
     const NativeCall call;  // a report asks another program for source lines
     return l.counters(order.c_str());
   }
-  throw DeviceError("no device of this build counts; build with -DWARPLOOM_COUNTING=ON");
+  throw DeviceError("the device emulated:counting has not been loaded");
 }
 
 }  // namespace
@@ -451,6 +470,7 @@ std::string counters(const std::string& order) {
 void bind_call(py::module_& m) {
   m.def("counters", &counters, py::arg("order"));
   m.def("libraries", &libraries);
+  m.def("add_library", &add_library, py::arg("path"));
   m.def("versions", &versions);
   m.def("entries", &entries);
   m.def("why_not", &why_not, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"));

@@ -9,6 +9,13 @@
 
 namespace warploom {
 
+template <class Map>
+std::string listed(const Map& map) {  // its keys, for messages
+  std::string s;
+  for (const auto& item : map) s += (s.empty() ? "" : ", ") + item.first;
+  return s;
+}
+
 template <class E>
 struct Names;  // list: the names in the enum's order; what: the word for messages
 template <>

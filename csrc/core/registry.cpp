@@ -87,9 +87,30 @@ std::string versions_of(const DeviceLibrary& library) {
 
 }  // namespace
 
-const std::vector<LoadedLibrary>& loaded_libraries() {
-  static const auto* all = new std::vector<LoadedLibrary>(load_all());  // never destroyed: threads may outlive main()
+namespace {
+// Never destroyed: devices may be asked until the very end.
+std::mutex& libraries_mutex() {
+  static auto* mutex = new std::mutex;
+  return *mutex;
+}
+std::vector<LoadedLibrary>& libraries() {  // with the mutex held
+  static auto* all = new std::vector<LoadedLibrary>(load_all());
   return *all;
+}
+}  // namespace
+
+std::vector<LoadedLibrary> loaded_libraries() {
+  const std::lock_guard<std::mutex> lock(libraries_mutex());
+  return libraries();
+}
+
+void add_library(const std::string& path) {
+  const std::lock_guard<std::mutex> lock(libraries_mutex());
+  for (const auto& l : libraries())
+    if (l.path == path) return;
+  const LoadedLibrary l = load(path);
+  if (!l.usable()) throw DeviceError(l.why);
+  libraries().push_back(l);
 }
 
 const OpTable& OpenDevice::table(const std::string& version) const {
@@ -131,7 +152,8 @@ OpenDevice open_device(const std::string& name) {
     (*opened)[name] = d;
     return d;
   }
-  if (kind == "cuda" && why.empty()) why = "this installation was built without CUDA; install with nvcc on the PATH to add it";
+  if (kind == "cuda" && why.empty())
+    why = "this installation was built without CUDA; to add it, see the README's part on building";
   if (why.empty())
     why = kind == "cpu" && isa ? std::string("no kernel set for WARPLOOM_CPU_ISA=") + isa : "this installation holds " + kinds;
   throw DeviceError("device '" + name + "' is not usable: " + why);

@@ -1,4 +1,5 @@
-// registry.h - the device libraries beside the extension (warploom/_lib/*.so): found, loaded and asked once, on first use.
+// registry.h - the device libraries: those beside the extension (warploom/_lib/*.so), found, loaded and asked once, on first use, and
+// those that are added while the program runs, such as an emulated device that was compiled only when it was asked for.
 #pragma once
 
 #include <memory>
@@ -32,7 +33,9 @@ struct OpenDevice {
   const OpTable& table(const std::string& version) const;  // throws UnsupportedError naming the versions there are
 };
 
-const std::vector<LoadedLibrary>& loaded_libraries();
+std::vector<LoadedLibrary> loaded_libraries();
+// Loads one more; throws DeviceError if it is none, or if it has no usable device here.
+void add_library(const std::string& path);
 // Opened once per process and shared; throws DeviceError with the reason if it is not there.
 OpenDevice open_device(const std::string& name);
 

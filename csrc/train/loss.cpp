@@ -2,28 +2,22 @@
 
 #include <algorithm>
 
+#include "csrc/core/names.h"
 namespace warploom {
 namespace {
 
-std::map<std::string, const LossDef*>& defs() {
+std::map<std::string, const LossDef*>& loss_defs() {
   static auto* map = new std::map<std::string, const LossDef*>();
   return *map;
 }
 
-template <class Map>
-std::string listed(const Map& map) {
-  std::string s;
-  for (const auto& item : map) s += (s.empty() ? "" : ", ") + item.first;
-  return s;
-}
-
 }  // namespace
 
-void register_loss(const LossDef* loss) { defs()[loss->name()] = loss; }
+void register_loss(const LossDef* loss) { loss_defs()[loss->name()] = loss; }
 
 const LossDef& find_loss(const std::string& kind) {
-  const auto found = defs().find(kind);
-  if (found == defs().end()) throw GraphError("unknown loss '" + kind + "'; there are " + listed(defs()));
+  const auto found = loss_defs().find(kind);
+  if (found == loss_defs().end()) throw GraphError("unknown loss '" + kind + "'; there are " + listed(loss_defs()));
   return *found->second;
 }
 

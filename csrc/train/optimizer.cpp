@@ -3,31 +3,26 @@
 #include <algorithm>
 #include <cmath>
 
+#include "csrc/core/names.h"
 namespace warploom {
 
 namespace {
 
-std::map<std::string, const OptimizerDef*>& defs() {
+std::map<std::string, const OptimizerDef*>& optimizer_defs() {
   static auto* map = new std::map<std::string, const OptimizerDef*>();
   return *map;
-}
-
-template <class Map>
-std::string listed(const Map& map) {
-  std::string s;
-  for (const auto& item : map) s += (s.empty() ? "" : ", ") + item.first;
-  return s;
 }
 
 constexpr int64_t kApart = 256;  // bytes between the fields of control_, so that each is a buffer of its own
 
 }  // namespace
 
-void register_optimizer(const OptimizerDef* optimizer) { defs()[optimizer->name()] = optimizer; }
+void register_optimizer(const OptimizerDef* optimizer) { optimizer_defs()[optimizer->name()] = optimizer; }
 
 const OptimizerDef& find_optimizer(const std::string& kind) {
-  const auto found = defs().find(kind);
-  if (found == defs().end()) throw GraphError("unknown optimizer '" + kind + "'; there are " + listed(defs()));
+  const auto found = optimizer_defs().find(kind);
+  if (found == optimizer_defs().end())
+    throw GraphError("unknown optimizer '" + kind + "'; there are " + listed(optimizer_defs()));
   return *found->second;
 }
 

@@ -7,6 +7,7 @@
 // Preconditions: f16 needs sm_75, bf16 and tf32 sm_80; all 32 lanes of the warp take part.
 #pragma once
 
+#include "architecture.cuh"
 #include "portable.cuh"
 #if !defined(__CUDACC__)
 #include "../emulator/tensor_cores.h"
@@ -15,13 +16,13 @@
 namespace warploom {
 
 struct Bf16 {
-  static constexpr int kBytes = 2;
+  static constexpr int kBytes = 2, kSince = 80;
 };
 struct F16 {
-  static constexpr int kBytes = 2;
+  static constexpr int kBytes = 2, kSince = 75;
 };
 struct Tf32 {
-  static constexpr int kBytes = 4;
+  static constexpr int kBytes = 4, kSince = 80;
 };
 
 // ---- Rounding: to nearest, ties to even for bf16 and f16 (cvt.rn), ties away from zero for tf32 (cvt.rna) ----

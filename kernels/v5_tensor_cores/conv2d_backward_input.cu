@@ -25,6 +25,7 @@ __global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kFast, kUnpoo
     const float* __restrict__ scale,                                  // [1], of fp16
     const unsigned char* __restrict__ saved,                          // [N, OH/2, OW/2, C_out] of a pool
     float* __restrict__ dx) {                                         // [N, H, W, C_in]
+  if constexpr (!kCompiledHere<typename Tile::T>) return;
   implicit_gemm<Tile, true, kFast, kUnpool, true>(g, dy, w, epilogue, scale, saved, dx);
 }
 

@@ -125,6 +125,7 @@ __global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kVector, kUnp
     const float* __restrict__ scale,             // [1], of fp16
     const unsigned char* __restrict__ saved,     // [N, OH/2, OW/2, C_out] of a pool
     float* __restrict__ partials) {              // [runs, KH, KW, C_in/groups, C_out]
+  if constexpr (!kCompiledHere<typename Tile::T>) return;
   const int n_tiles = (g.O_group + Tile::BN - 1) / Tile::BN, k_tiles = (g.K + Tile::BM - 1) / Tile::BM;
   int block = static_cast<int>(blockIdx.x);
   const int n0 = block % n_tiles * Tile::BN;

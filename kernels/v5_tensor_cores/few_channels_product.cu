@@ -47,6 +47,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
     unsigned char* __restrict__ codes,  // [N, rows, cols, others] or null
     float* __restrict__ out) {          // [N, rows, cols, others]
   using T = typename Tile::T;
+  if constexpr (!kCompiledHere<T>) return;
   using A = typename Tile::A;
   using B = typename Tile::B;
   static_assert(Tile::kThreads == kBoxPixels, "a thread builds the row of one pixel");

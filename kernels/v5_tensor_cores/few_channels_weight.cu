@@ -37,6 +37,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
     const unsigned char* __restrict__ codes,  // [N, rows, cols, others] of a pool
     float* __restrict__ partials) {           // [runs, k, others]
   using T = typename Tile::T;
+  if constexpr (!kCompiledHere<T>) return;
   using A = typename Tile::A;
   using B = typename Tile::B;
   constexpr int kElements = 16 / T::kBytes, kSteps = kBoxPixels / Tile::BK;

@@ -183,6 +183,7 @@ __global__ __launch_bounds__(Tile::kThreads, kColumnBlocks<Tile>) void conv2d_fe
     const float* __restrict__ w,                                        // [columns, channels]
     const float* __restrict__ scale,                                    // [1], of fp16 gradients
     float* __restrict__ out) {                                          // [N, out_H, out_W, outputs]
+  if constexpr (!kCompiledHere<typename Tile::T>) return;
   constexpr bool kScales = kBackward && kScaled<typename Tile::T>;
   const int block = static_cast<int>(blockIdx.x), box = g.w.by_boxes.quotient(block), group = g.h.by_boxes.quotient(box);
   const int q0 = g.w.by_boxes.remainder(block, box) * g.w.length, r0 = g.h.by_boxes.remainder(box, group) * g.h.length;

@@ -23,6 +23,7 @@ __global__ __launch_bounds__(kThreads, 1) void conv2d_backward_input_kernel(
     const unsigned char* __restrict__ packed,                            // pack_weights.h
     const float* __restrict__ scale,                                     // [1], of fp16
     float* __restrict__ dx) {                                            // [N, H, W, C_in]
+  if constexpr (!kHasWgmma) return;
   halo_gemm<T, BN, false, true, kUnpool>(g, dy, saved, packed, epilogue, scale, nullptr, dx);
 }
 

@@ -66,6 +66,7 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
     const WL_GRID_CONSTANT TensorMap saved,             // [N, OH/2, OW/2, C_out] of a pool
     const float* __restrict__ scale,                    // [1], of fp16, or null
     float* __restrict__ partials) {                     // [runs, KH, KW, C_in, C_out]
+  if constexpr (!kHasWgmma) return;
   WL_DYNAMIC_SHARED(unsigned char, memory);
   const WeightShared shared(memory, g);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;

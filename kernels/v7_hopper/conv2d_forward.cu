@@ -20,6 +20,7 @@ __global__ __launch_bounds__(kThreads,
                                                            const unsigned char* __restrict__ packed,  // pack_weights.h
                                                            unsigned char* __restrict__ saved,  // [N, OH/2, OW/2, C_out] or null
                                                            float* __restrict__ y) {            // [N, OH, OW, C_out]
+  if constexpr (!kHasWgmma) return;
   halo_gemm<T, BN, kPool, false, false>(g, x, x, packed, epilogue, nullptr, saved, y);
 }
 

@@ -15,6 +15,7 @@ __global__ __launch_bounds__(kPackThreads) void pack_weights_kernel(int n_channe
                                                                     int taps, int n_blocks,
                                                                     const float* __restrict__ w,  // hwio
                                                                     unsigned char* __restrict__ packed) {
+  if constexpr (!kHasWgmma) return;
   WL_SHARED(float, tile, [kSide][kSide + 1]);  // [n][k]
   const int n0 = static_cast<int>(blockIdx.x) % n_blocks * kSide, k0 = static_cast<int>(blockIdx.x) / n_blocks * kSide;
   const int tap = static_cast<int>(blockIdx.y), plane = n_channels * k_channels;

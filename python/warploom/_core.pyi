@@ -89,6 +89,9 @@ def libraries() -> list[dict[str, Any]]:
     kind is "cpu", "cuda", "emulated", "emulated:checked" or "emulated:counting"; info holds name, compute_major, compute_minor,
     multiprocessors, memory_bytes."""
 
+def add_library(path: str) -> None:
+    """Loads one more device library; DeviceError where it is none, or has no usable device here."""
+
 def counters(order: str) -> str:
     """What the counting emulated device is told ("start BLOCKS run|skip CALLS", "stop") and answers ("report": JSON)."""
 

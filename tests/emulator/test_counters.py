@@ -7,7 +7,6 @@ shared wavefront is one word of each of 32 banks.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -15,18 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from warploom.ground import emulated_builds
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "kernels" / "emulator" / "selftest" / "counted.cu"
 
 
 def _library() -> Path | None:
-    package = importlib.util.find_spec("warploom")
-    folders = [Path(p) for p in (package.submodule_search_locations or [])] if package else []
-    return next((f / "_lib" / "selftest_counting.so" for f in folders if (f / "_lib" / "selftest_counting.so").exists()), None)
-
-
-pytestmark = pytest.mark.skipif(_library() is None, reason="the counting emulated device was not built (WARPLOOM_COUNTING=OFF)")
+    return emulated_builds.find("selftest_counting")
 
 
 class SelfTest:

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warploom.ground import emulated_builds
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER = ROOT / "tests" / "emulator" / "run_cases.py"
@@ -31,9 +32,7 @@ def _load_runner():
 
 
 def _library(build: str) -> Path | None:
-    package = importlib.util.find_spec("warploom")
-    folders = [Path(p) for p in (package.submodule_search_locations or [])] if package else []
-    return next((f / "_lib" / f"selftest_{build}.so" for f in folders if (f / "_lib" / f"selftest_{build}.so").exists()), None)
+    return emulated_builds.find(f"selftest_{build}")
 
 
 CASES = {build: _load_runner().Cases(path) for build in ("fast", "checked") if (path := _library(build))}

@@ -7,16 +7,10 @@ from typing import Any, NamedTuple, TypedDict
 
 from warploom import _core
 from warploom.errors import ArgumentError, DeviceError, UnsupportedError
+from warploom.ground import emulated_builds
 
 PRECISIONS = ("fp32", "fp32-exact", "tf32", "bf16", "fp16")
 KINDS = ("cpu", "cuda", "emulated", "emulated:checked", "emulated:counting")
-_NOT_BUILT = {
-    "cpu": "this build has no cpu kernel set",
-    "cuda": "this build has no cuda library, because no nvcc was found when it was built; put nvcc on the PATH and install again",
-    "emulated": "this build has no emulated device",
-    "emulated:checked": "this build has no checked emulated device",
-    "emulated:counting": "this build has no counting emulated device (it was configured with WARPLOOM_COUNTING=OFF)",
-}
 
 
 class Device(TypedDict):
@@ -57,7 +51,31 @@ class Choice(NamedTuple):
 @cache
 def _libraries() -> list[dict[str, Any]]:
     """Asked once: the core loads its device libraries once, and single operations come through here."""
+    libraries = _core.libraries()
+    for kind, name in emulated_builds.DEVICES.items():
+        if not any(library["kind"] == kind for library in libraries) and emulated_builds.find(name):
+            try:
+                emulated_builds.load(kind)  # compiled by an earlier run
+            except DeviceError:
+                continue  # said by _not_built
     return _core.libraries()
+
+
+def prepare(device: str) -> None:
+    """Compiles an emulated device that the installation left out, if it is one and was not compiled before: once, minutes."""
+    if device in emulated_builds.DEVICES and not any(library["kind"] == device for library in _libraries()):
+        emulated_builds.load(device)
+        _libraries.cache_clear()
+        _versions.cache_clear()
+
+
+def _not_built(kind: str) -> str:
+    if kind in emulated_builds.DEVICES:
+        return emulated_builds.why_not(emulated_builds.DEVICES[kind])
+    if kind == "cuda":
+        why = emulated_builds.installed()["cuda_why_not"]
+        return f"this build has no cuda library: {why}" if why else "this build has no cuda library"
+    return f"this build has no {kind} kernel set"
 
 
 @cache
@@ -74,8 +92,11 @@ def devices() -> list[Device]:
         usable = [library for library in found if library["usable"]]
         if not usable:
             # The narrowest instruction set comes last: what stops it, such as a malformed variable, stops the others too.
-            why = next((str(library["why"]) for library in reversed(found) if library["why"]), _NOT_BUILT[kind])
-            versions = [str(v) for v in found[0]["versions"]] if found else []
+            why = next((str(library["why"]) for library in reversed(found) if library["why"]), "") or _not_built(kind)
+            same = found or [
+                library for library in libraries if library["kind"] == "emulated" and kind in emulated_builds.DEVICES
+            ]
+            versions = [str(v) for v in same[0]["versions"]] if same else []
             rows.append(_row(kind, kind, False, why, {}, versions))
             continue
         library = usable[0]
@@ -166,6 +187,9 @@ def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool 
 def _named(version: str, device: str, here: list[Device], known: dict[str, list[str]], precision: str) -> Choice:
     kind = device.split(":")[0] if device.startswith("cuda") else device
     rows = [d for d in here if d["kind"] == kind]
+    if kind in emulated_builds.DEVICES and not any(d["usable"] for d in rows):
+        prepare(kind)
+        rows = [d for d in devices() if d["kind"] == kind]
     if not any(d["usable"] for d in rows):
         raise DeviceError(f"device {device} is not usable: {rows[0]['why']}")
     name = "cuda:0" if device == "cuda" else device

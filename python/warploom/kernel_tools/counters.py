@@ -166,9 +166,10 @@ def _place(row: dict[str, Any]) -> str:
 
 
 def _order(words: str) -> str:
+    hardware.prepare(DEVICE)
     rows = [row for row in hardware.devices() if row["kind"] == DEVICE]
-    if not rows or not rows[0]["usable"]:
-        raise DeviceError(f"device {DEVICE} is not usable: {rows[0]['why'] if rows else 'this build has none'}")
+    if not rows[0]["usable"]:
+        raise DeviceError(f"device {DEVICE} is not usable: {rows[0]['why']}")
     return _core.counters(words)
 
 
