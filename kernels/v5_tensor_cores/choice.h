@@ -94,20 +94,6 @@ inline void require_tensor_cores(Precision p, const Context& context) {
                     std::to_string(have % 10) + "; use " + (have >= 75 ? "fp16 or fp32" : "fp32"));
 }
 
-// few_channels: by the kernels of few_channels.h.
-inline const char* algorithm_name(const Fusion& f, const Conv2dShape& s, bool few_channels = false) {
-  if (wants_float32(f)) return "float32 (v2)";
-  if (small_groups(s)) return "float32 (v2): groups too small for tensor cores";
-  switch (f.precision) {
-    case Precision::tf32:
-      return few_channels ? "mma m16n8k8 tf32, few channels" : "mma m16n8k8 tf32";
-    case Precision::bf16:
-      return few_channels ? "mma m16n8k16 bf16, few channels" : "mma m16n8k16 bf16";
-    default:
-      return few_channels ? "mma m16n8k16 fp16, few channels" : "mma m16n8k16 fp16";
-  }
-}
-
 // run(operand type) for the precision asked for.
 template <class Bf16, class F16, class Tf32, class Run>
 void with_operand_type(Precision p, Run run) {
