@@ -29,9 +29,7 @@ Args in_float32(const Args& a) {
 // Whether a 3x3 convolution of an image upsampled by 2 becomes a transposed 4x4 one of the small image (upsample_taps.h). With a pool
 // behind, or other kernels, borders or groups, the image is upsampled in the loads instead.
 inline bool sums_taps(const Conv2dShape& s, const Fusion& f) {
-  return f.upsample == 2 && f.pool == 1 && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 1 &&
-         s.pad_bottom == 1 && s.pad_left == 1 && s.pad_right == 1 && s.groups == 1 &&
-         int64_t(16) * s.C_in * s.C_out < kImageLimit;
+  return upsampled_3x3(s, f) && s.groups == 1 && int64_t(16) * s.C_in * s.C_out < kImageLimit;
 }
 
 // How often the three gradients together read dy, in tiles of 128 x 128, loads that hit in L2 counted: dx once per tap and 128 input
