@@ -8,11 +8,10 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <type_traits>
 #include <vector>
 
+#include "csrc/core/visitors.h"
 #include "csrc/graph/graph.h"
-#include "kernels/device.h"
 
 namespace warploom {
 
@@ -85,44 +84,16 @@ struct Plan {
 // Gives every arena buffer an offset such that buffers alive at the same time do not overlap; sets arena_bytes.
 void assign_offsets(Plan& plan);
 
-namespace detail {
-
-struct UseCollector {
-  std::vector<std::pair<Handle, Region>>& uses;
-  template <class T>
-  void attr(const char*, T&) {}
-  template <class B>
-  void tensor(const char* name, B& field, DType, int64_t, bool) {
-    if (!field) return;
-    constexpr Region::Role role = std::is_same_v<std::decay_t<B>, In>    ? Region::read
-                                  : std::is_same_v<std::decay_t<B>, Out> ? Region::write
-                                                                         : Region::read_write;
-    uses.push_back({untag(field.data), Region{name, nullptr, field.bytes, role}});
-  }
-};
-
-struct Binder {
-  const Resolve& address;
-  template <class T>
-  void attr(const char*, T&) {}
-  template <class B>
-  void tensor(const char*, B& field, DType, int64_t, bool) {
-    if (field) field.data = address(untag(field.data));
-  }
-};
-
-}  // namespace detail
-
 template <class Args>
 struct CallStep final : Step {
   CallStep(const Entry<Args>& e, const Args& a) : entry_point(e), planned(a) {
-    detail::UseCollector collector{uses};
-    Args::visit(planned, collector);
+    visit_buffers(planned, [this](const char* name, const auto& buffer, Region::Role role) {
+      uses.push_back({untag(buffer.data), Region{name, nullptr, buffer.bytes, role}});
+    });
   }
   void bind(const Resolve& address) override {
     bound = planned;
-    detail::Binder binder{address};
-    Args::visit(bound, binder);
+    visit_buffers(bound, [&](const char*, auto& buffer, Region::Role) { buffer.data = address(untag(buffer.data)); });
     bind_regions(address);
   }
   void run(const Context& context) const override { entry_point.run(bound, context); }

@@ -5,23 +5,9 @@
 #include <vector>
 
 #include "csrc/core/errors.h"
-#include "kernels/device.h"
+#include "csrc/core/visitors.h"
 
 namespace warploom {
-
-struct AddressedRegions {
-  std::vector<Region> regions;
-  template <class T>
-  void attr(const char*, T&) {}
-  template <class B>
-  void tensor(const char* name, B& field, DType, int64_t, bool) {
-    if (!field) return;
-    constexpr Region::Role role = std::is_same_v<std::decay_t<B>, In>    ? Region::read
-                                  : std::is_same_v<std::decay_t<B>, Out> ? Region::write
-                                                                         : Region::read_write;
-    regions.push_back({name, field.data, field.bytes, role});
-  }
-};
 
 // Tells a checking device what a call may touch, for as long as this object lives.
 class CallScope {
@@ -40,14 +26,16 @@ class CallScope {
 template <class Args>
 void invoke(Device& device, const OpTable& table, const Entry<Args>& entry, const char* name, Args args, InOut workspace = {}) {
   if (!entry.run) throw UnsupportedError("version " + std::string(table.version) + " has no " + name);
-  AddressedRegions collector;
-  Args::visit(args, collector);
+  std::vector<Region> regions;
+  visit_buffers(args, [&](const char* buffer, const auto& field, Region::Role role) {
+    regions.push_back({buffer, field.data, field.bytes, role});
+  });
   Context context;
   context.stream = device.stream();
   context.device = &device.info();
   context.workspace = workspace;
-  if (workspace) collector.regions.push_back({"workspace", workspace.data, workspace.bytes, Region::write});
-  const CallScope scope(device, name, collector.regions);
+  if (workspace) regions.push_back({"workspace", workspace.data, workspace.bytes, Region::write});
+  const CallScope scope(device, name, regions);
   entry.run(args, context);
 }
 

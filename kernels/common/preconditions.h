@@ -43,6 +43,13 @@ inline std::string epilogue_error(const Fusion& f) {
   return "the convolutions' epilogues hold relu, leaky_relu and sigmoid; run another activation as an operation of its own";
 }
 
+// A 3x3 convolution with padding 1 of an image upsampled by 2, and no pool: its taps can be summed beforehand, as each pixel of the
+// small image meets several.
+inline bool upsampled_3x3(const Conv2dShape& s, const Fusion& f) {
+  return f.upsample == 2 && f.pool == 1 && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 1 &&
+         s.pad_bottom == 1 && s.pad_left == 1 && s.pad_right == 1 && s.H % 2 == 0 && s.W % 2 == 0;
+}
+
 // The shape, and the precision of a kernel set that computes in float32; Args is any of the Conv2d argument structs.
 template <class Args>
 std::string conv2d_error(const Args& a) {

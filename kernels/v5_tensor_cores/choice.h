@@ -30,9 +30,7 @@ Args in_float32(const Args& a) {
 // Whether a 3x3 convolution of an image upsampled by 2 becomes a transposed 4x4 one of the small image (upsample_taps.h). With a pool
 // behind, or other kernels, borders or groups, the image is upsampled in the loads instead.
 inline bool sums_taps(const Conv2dShape& s, const Fusion& f) {
-  return f.upsample == 2 && f.pool == 1 && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 1 &&
-         s.pad_bottom == 1 && s.pad_left == 1 && s.pad_right == 1 && s.groups == 1 &&
-         int64_t(16) * s.C_in * s.C_out < kImageLimit;
+  return upsampled_3x3(s, f) && s.groups == 1 && int64_t(16) * s.C_in * s.C_out < kImageLimit;
 }
 
 // How often the three gradients together read dy, in tiles of 128 x 128, loads that hit in L2 counted: dx once per tap and 128 input
@@ -93,20 +91,6 @@ inline void require_tensor_cores(Precision p, const Context& context) {
   throw DeviceError("precision " + std::string(name_of(p)) + " needs a GPU of compute capability " +
                     (need == 75 ? "7.5" : "8.0") + " or newer, this one has " + std::to_string(have / 10) + "." +
                     std::to_string(have % 10) + "; use " + (have >= 75 ? "fp16 or fp32" : "fp32"));
-}
-
-// few_channels: by the kernels of few_channels.h.
-inline const char* algorithm_name(const Fusion& f, const Conv2dShape& s, bool few_channels = false) {
-  if (wants_float32(f)) return "float32 (v2)";
-  if (small_groups(s)) return "float32 (v2): groups too small for tensor cores";
-  switch (f.precision) {
-    case Precision::tf32:
-      return few_channels ? "mma m16n8k8 tf32, few channels" : "mma m16n8k8 tf32";
-    case Precision::bf16:
-      return few_channels ? "mma m16n8k16 bf16, few channels" : "mma m16n8k16 bf16";
-    default:
-      return few_channels ? "mma m16n8k16 fp16, few channels" : "mma m16n8k16 fp16";
-  }
 }
 
 // run(operand type) for the precision asked for.

@@ -9,7 +9,7 @@
 //   sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
 #include <type_traits>
 
-#include "../v2_tiled_nhwc/table.h"
+#include "algorithm.h"
 #include "entries.h"
 #include "few_channels.h"
 #include "few_outputs.h"
@@ -85,57 +85,55 @@ static void run_as(const Conv2dBackwardInput& a, const Context& context, const E
     launch_tile(std::false_type());
 }
 
-static int64_t workspace_bytes(const Conv2dBackwardInput& a) {
-  if (on_tensor_cores(a))
-    return (a.fusion.precision == Precision::fp16 ? kScaleBytes : 0) +
-           (sums_taps(a.s, a.fusion) && !takes_few_channels(a) ? summed_bytes(a.s) : 0);
-  const auto& entry = v2::table().conv2d_backward_input;
-  return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
-}
-
-static void run(const Conv2dBackwardInput& a, const Context& context) {
-  if (!on_tensor_cores(a)) return v2::table().conv2d_backward_input.run(in_float32(a), context);
-  require_tensor_cores(a.fusion.precision, context);
-  const float* scale = nullptr;
-  if (a.fusion.precision == Precision::fp16) {
-    scale = context.workspace.ptr();
-    find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), context.workspace.ptr());
-  }
-  FewChannels few;
-  if (takes_few_channels(a, few))
-    return few_channels_product(context, few, a.fusion.precision, a.dy.ptr(), a.w.ptr(), scale, Epilogue(), a.dx.ptr(), nullptr);
-  if (takes_few_outputs(a) && aligned16(a.dy.data, a.w.data)) return run_few_outputs(a, context, scale);
-  if (sums_taps(a.s, a.fusion)) {
-    float* summed = context.workspace.ptr() + (scale ? kScaleBytes / 4 : 0);
-    sum_taps(context, a.s, a.w.ptr(), summed);
-    Conv2dForward strided;
-    strided.s = adjoint_of(a.s), strided.fusion = only_precision(a.fusion);
-    strided.x = a.dy, strided.y = a.dx;
-    strided.w = In{summed, summed_bytes(a.s)};
-    return run_strided(strided, context, scale);
-  }
-  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision,
-                                     [&](auto type) { run_as<decltype(type)>(a, context, Epilogue(), scale); });
-}
-
 void run_transposed(const Conv2dBackwardInput& a, const Context& context, const Epilogue& epilogue) {
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision,
                                      [&](auto type) { run_as<decltype(type)>(a, context, epilogue, nullptr); });
 }
 
-static std::string why_not(const Conv2dBackwardInput& a) {
-  if (!on_tensor_cores(a)) return left_to_v2(a, v2::table().conv2d_backward_input.why_not(in_float32(a)));
-  const std::string why = tensor_core_error(a, false);
-  if (!why.empty()) return why;
-  return int64_t(a.s.stride_h) * a.s.stride_w > 65535
-             ? "stride_h * stride_w must be at most 65535, one grid row each; v1 takes any stride, in fp32"
-             : "";
+static void run_few_channels(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
+  FewChannels few;
+  takes_few_channels(a, few);
+  few_channels_product(context, few, a.fusion.precision, a.dy.ptr(), a.w.ptr(), scale, Epilogue(), a.dx.ptr(), nullptr);
 }
 
-static const char* algorithm(const Conv2dBackwardInput& a) {
-  return takes_few_outputs(a) ? columns_algorithm(a.fusion.precision) : algorithm_name(a.fusion, a.s, takes_few_channels(a));
+static void run_summed_taps(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
+  float* summed = context.workspace.ptr();
+  sum_taps(context, a.s, a.w.ptr(), summed);
+  Conv2dForward strided;
+  strided.s = adjoint_of(a.s), strided.fusion = only_precision(a.fusion);
+  strided.x = a.dy, strided.y = a.dx;
+  strided.w = In{summed, summed_bytes(a.s)};
+  run_strided(strided, context, scale);
 }
 
-Entry<Conv2dBackwardInput> conv2d_backward_input() { return {run, why_not, workspace_bytes, nullptr, algorithm}; }
+static void run_implicit_gemm(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision,
+                                     [&](auto type) { run_as<decltype(type)>(a, context, Epilogue(), scale); });
+}
+
+struct BackwardInputWays {
+  using Args = Conv2dBackwardInput;
+  static constexpr auto kEntry = &OpTable::conv2d_backward_input;
+  static constexpr bool kGradient = true;
+  static const auto& list() {
+    static const Algorithm<Args> ways[] = {
+        {WL_MMA_NAMES(", few channels"), few_channels_refusal<Args>, run_few_channels, nullptr},
+        {WL_MMA_NAMES(", columns"), few_outputs_refusal<Args>, run_few_outputs, nullptr},
+        {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps,
+         [](const Args& a) { return summed_bytes(a.s); }},
+        {WL_MMA_NAMES(""), [](const Args&) { return std::string(); }, run_implicit_gemm, nullptr},
+    };
+    return ways;
+  }
+  static std::string refusal(const Args& a) {
+    const std::string why = tensor_core_error(a, false);
+    if (!why.empty() || int64_t(a.s.stride_h) * a.s.stride_w <= 65535) return why;
+    return "stride_h * stride_w must be at most 65535, one grid row each; v1 takes any stride, in fp32";
+  }
+  static In gradient(const Args& a) { return {a.dy.data, fused_y_count(a.s, a.fusion) * 4}; }
+  static int64_t saved_bytes(const Args&) { return 0; }
+};
+
+Entry<Conv2dBackwardInput> conv2d_backward_input() { return Listed<BackwardInputWays>::entry(); }
 
 }  // namespace warploom::v5

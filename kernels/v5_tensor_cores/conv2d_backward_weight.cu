@@ -12,7 +12,7 @@
 #include <algorithm>
 
 #include "../common/fast_divisor.cuh"
-#include "../v2_tiled_nhwc/table.h"
+#include "algorithm.h"
 #include "choice.h"
 #include "entries.h"
 #include "few_channels.h"
@@ -240,21 +240,13 @@ static Conv2dBackwardWeight strided_of(const Conv2dBackwardWeight& a, void* dw) 
   return t;
 }
 
-static int64_t workspace_bytes(const Conv2dBackwardWeight& a) {
-  if (!on_tensor_cores(a)) {
-    const auto& entry = v2::table().conv2d_backward_weight;
-    return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
-  }
-  FewChannels few;
-  if (takes_few_channels(a, few))
-    return (a.fusion.precision == Precision::fp16 ? kScaleBytes : 0) + few_channels_weight_bytes(few);
-  if (sums_taps(a.s, a.fusion)) return summed_bytes(a.s) + workspace_bytes(strided_of(a, nullptr));
+static int64_t general_bytes(const Conv2dBackwardWeight& a) {  // of the partial sums
   const int runs = with_weight_tile<Bf16, false>(a.s, [&](auto tile) { return plan_for<decltype(tile)>(a.s).runs; });
-  return (a.fusion.precision == Precision::fp16 ? kScaleBytes : 0) + (runs > 1 ? runs * a.s.w_count() * 4 : 0);
+  return runs > 1 ? runs * a.s.w_count() * 4 : 0;
 }
 
 template <class T, bool kUnpool, bool kFromX>
-static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
+static void run_as(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
   const Conv2dShape& s = a.s;
   WeightGemm g;
   g.pixels = int64_t(s.N) * s.OH * s.OW;
@@ -267,16 +259,12 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
   g.vector_x = g.C_group % 4 == 0 && aligned16(a.x.data);
   g.vector_n = g.O_group % 4 == 0 && aligned16(a.dy.data, a.saved.data);
   g.negative_slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
-  const float* scale = kScaled<T> ? context.workspace.ptr() : nullptr;
-  if (kScaled<T>)
-    find_gradient_scale(context, kFromX ? a.x.ptr() : a.dy.ptr(),
-                        kFromX ? fused_x_count(s, a.fusion) : fused_y_count(s, a.fusion), context.workspace.ptr());
 
   with_weight_tile<T, kUnpool>(s, [&](auto tile) {
     using Tile = decltype(tile);
     const WeightPlan p = plan_for<Tile>(s);
     g.run = p.run;
-    float* partials = p.runs > 1 ? context.workspace.ptr() + (kScaled<T> ? kScaleBytes / 4 : 0) : a.dw.ptr();
+    float* partials = p.runs > 1 ? context.workspace.ptr() : a.dw.ptr();
     g.pairs_n = g.O_group % 2 == 0 && aligned16(partials);
     auto launch_with = [&](auto kernel) {
       launch(context, "v5::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(p.blocks, 1)), dim3(Tile::kThreads),
@@ -294,42 +282,61 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context) {
   });
 }
 
-static void run(const Conv2dBackwardWeight& a, const Context& context) {
-  if (!on_tensor_cores(a)) return v2::table().conv2d_backward_weight.run(in_float32(a), context);
-  require_tensor_cores(a.fusion.precision, context);
+static void run_few_channels(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
   FewChannels few;
-  if (takes_few_channels(a, few)) {
-    float* const scale = a.fusion.precision == Precision::fp16 ? context.workspace.ptr() : nullptr;
-    if (scale) find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), scale);
-    const float slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
-    return few_channels_weight(context, few, a.fusion.precision, few.mirrored ? a.dy.ptr() : a.x.ptr(),
-                               few.mirrored ? a.x.ptr() : a.dy.ptr(), scale, a.saved.ptr<unsigned char>(), slope,
-                               context.workspace.ptr() + (scale ? kScaleBytes / 4 : 0), a.dw.ptr());
-  }
+  takes_few_channels(a, few);
+  const float slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
+  few_channels_weight(context, few, a.fusion.precision, few.mirrored ? a.dy.ptr() : a.x.ptr(),
+                      few.mirrored ? a.x.ptr() : a.dy.ptr(), scale, a.saved.ptr<unsigned char>(), slope, context.workspace.ptr(),
+                      a.dw.ptr());
+}
+
+static int64_t few_channels_bytes(const Conv2dBackwardWeight& a) {
+  FewChannels few;
+  takes_few_channels(a, few);
+  return few_channels_weight_bytes(few);
+}
+
+static void run_summed_taps(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
+  const Conv2dBackwardWeight strided = strided_of(a, context.workspace.data);
+  Context rest = context;
+  rest.workspace =
+      InOut{static_cast<char*>(context.workspace.data) + summed_bytes(a.s), context.workspace.bytes - summed_bytes(a.s)};
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
-    if (sums_taps(a.s, a.fusion)) {
-      const Conv2dBackwardWeight strided = strided_of(a, context.workspace.data);
-      Context rest = context;
-      rest.workspace =
-          InOut{static_cast<char*>(context.workspace.data) + summed_bytes(a.s), context.workspace.bytes - summed_bytes(a.s)};
-      run_as<T, false, kScaled<T>>(strided, rest);
-      return spread_taps(context, a.s, strided.dw.ptr(), a.dw.ptr());
-    }
+    run_as<T, false, kScaled<T>>(strided, rest, scale);
+  });
+  spread_taps(context, a.s, strided.dw.ptr(), a.dw.ptr());
+}
+
+static void run_implicit_gemm(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
+    using T = decltype(type);
     if (a.fusion.pool == 2)
-      run_as<T, true, false>(a, context);
+      run_as<T, true, false>(a, context, scale);
     else
-      run_as<T, false, false>(a, context);
+      run_as<T, false, false>(a, context, scale);
   });
 }
 
-static std::string why_not(const Conv2dBackwardWeight& a) {
-  return on_tensor_cores(a) ? tensor_core_error(a, false)
-                            : left_to_v2(a, v2::table().conv2d_backward_weight.why_not(in_float32(a)));
-}
+struct BackwardWeightWays {
+  using Args = Conv2dBackwardWeight;
+  static constexpr auto kEntry = &OpTable::conv2d_backward_weight;
+  static constexpr bool kGradient = true;
+  static const auto& list() {
+    static const Algorithm<Args> ways[] = {
+        {WL_MMA_NAMES(", few channels"), few_channels_refusal<Args>, run_few_channels, few_channels_bytes},
+        {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps,
+         [](const Args& a) { return summed_bytes(a.s) + general_bytes(strided_of(a, nullptr)); }},
+        {WL_MMA_NAMES(""), [](const Args&) { return std::string(); }, run_implicit_gemm, general_bytes},
+    };
+    return ways;
+  }
+  static std::string refusal(const Args& a) { return tensor_core_error(a, false); }
+  static In gradient(const Args& a) { return {a.dy.data, fused_y_count(a.s, a.fusion) * 4}; }
+  static int64_t saved_bytes(const Args&) { return 0; }
+};
 
-static const char* algorithm(const Conv2dBackwardWeight& a) { return algorithm_name(a.fusion, a.s, takes_few_channels(a)); }
-
-Entry<Conv2dBackwardWeight> conv2d_backward_weight() { return {run, why_not, workspace_bytes, nullptr, algorithm}; }
+Entry<Conv2dBackwardWeight> conv2d_backward_weight() { return Listed<BackwardWeightWays>::entry(); }
 
 }  // namespace warploom::v5

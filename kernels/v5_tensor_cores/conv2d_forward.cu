@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "../v2_tiled_nhwc/table.h"
+#include "algorithm.h"
 #include "entries.h"
 #include "few_channels.h"
 #include "few_outputs.h"
@@ -88,26 +88,6 @@ static void run_as(const Conv2dForward& a, const Context& context, const float* 
   launch_tile(std::false_type());
 }
 
-static void run(const Conv2dForward& a, const Context& context) {
-  if (!on_tensor_cores(a)) return v2::table().conv2d_forward.run(in_float32(a), context);
-  require_tensor_cores(a.fusion.precision, context);
-  FewChannels few;
-  if (takes_few_channels(a, few))
-    return few_channels_product(context, few, a.fusion.precision, a.x.ptr(), a.w.ptr(), nullptr,
-                                Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope}, a.y.ptr(),
-                                a.saved.ptr<unsigned char>());
-  if (takes_few_outputs(a) && aligned16(a.x.data)) return run_few_outputs(a, context);
-  if (sums_taps(a.s, a.fusion)) {
-    sum_taps(context, a.s, a.w.ptr(), context.workspace.ptr());
-    Conv2dBackwardInput transposed;
-    transposed.s = adjoint_of(a.s), transposed.fusion = only_precision(a.fusion);
-    transposed.dy = a.x, transposed.dx = a.y;
-    transposed.w = In{context.workspace.data, summed_bytes(a.s)};
-    return run_transposed(transposed, context, Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope});
-  }
-  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) { run_as<decltype(type), false>(a, context, nullptr); });
-}
-
 void run_strided(const Conv2dForward& a, const Context& context, const float* scale) {
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
@@ -115,25 +95,49 @@ void run_strided(const Conv2dForward& a, const Context& context, const float* sc
   });
 }
 
-static int64_t workspace_bytes(const Conv2dForward& a) {
-  if (on_tensor_cores(a))
-    return std::max(sums_taps(a.s, a.fusion) ? summed_bytes(a.s) : 0, takes_few_outputs(a) ? columns_bytes(a) : 0);
-  const auto& entry = v2::table().conv2d_forward;
-  return entry.workspace_bytes ? entry.workspace_bytes(in_float32(a)) : 0;
+static Epilogue epilogue_of(const Conv2dForward& a) { return {a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope}; }
+
+static void run_few_channels(const Conv2dForward& a, const Context& context, const float*) {
+  FewChannels few;
+  takes_few_channels(a, few);
+  few_channels_product(context, few, a.fusion.precision, a.x.ptr(), a.w.ptr(), nullptr, epilogue_of(a), a.y.ptr(),
+                       a.saved.ptr<unsigned char>());
 }
 
-static std::string why_not(const Conv2dForward& a) {
-  return on_tensor_cores(a) ? tensor_core_error(a, true) : left_to_v2(a, v2::table().conv2d_forward.why_not(in_float32(a)));
+static void run_columns(const Conv2dForward& a, const Context& context, const float*) { run_few_outputs(a, context); }
+
+static void run_summed_taps(const Conv2dForward& a, const Context& context, const float*) {
+  sum_taps(context, a.s, a.w.ptr(), context.workspace.ptr());
+  Conv2dBackwardInput transposed;
+  transposed.s = adjoint_of(a.s), transposed.fusion = only_precision(a.fusion);
+  transposed.dy = a.x, transposed.dx = a.y;
+  transposed.w = In{context.workspace.data, summed_bytes(a.s)};
+  run_transposed(transposed, context, epilogue_of(a));
 }
 
-static const char* algorithm(const Conv2dForward& a) {
-  return takes_few_outputs(a) ? columns_algorithm(a.fusion.precision) : algorithm_name(a.fusion, a.s, takes_few_channels(a));
+static void run_implicit_gemm(const Conv2dForward& a, const Context& context, const float*) {
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) { run_as<decltype(type), false>(a, context, nullptr); });
 }
 
-static int64_t saved_bytes(const Conv2dForward& a) {
-  return a.fusion.pool == 2 && on_tensor_cores(a) ? fused_y_count(a.s, a.fusion) : 0;
-}
+struct ForwardWays {
+  using Args = Conv2dForward;
+  static constexpr auto kEntry = &OpTable::conv2d_forward;
+  static constexpr bool kGradient = false;
+  static const auto& list() {
+    static const Algorithm<Args> ways[] = {
+        {WL_MMA_NAMES(", few channels"), few_channels_refusal<Args>, run_few_channels, nullptr},
+        {WL_MMA_NAMES(", columns"), few_outputs_refusal<Args>, run_columns, columns_bytes},
+        {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps,
+         [](const Args& a) { return summed_bytes(a.s); }},
+        {WL_MMA_NAMES(""), [](const Args&) { return std::string(); }, run_implicit_gemm, nullptr},
+    };
+    return ways;
+  }
+  static std::string refusal(const Args& a) { return tensor_core_error(a, true); }
+  static In gradient(const Args&) { return {}; }
+  static int64_t saved_bytes(const Args& a) { return a.fusion.pool == 2 ? fused_y_count(a.s, a.fusion) : 0; }
+};
 
-Entry<Conv2dForward> conv2d_forward() { return {run, why_not, workspace_bytes, saved_bytes, algorithm}; }
+Entry<Conv2dForward> conv2d_forward() { return Listed<ForwardWays>::entry(); }
 
 }  // namespace warploom::v5

@@ -130,9 +130,10 @@ inline bool takes_few_channels(const Conv2dBackwardWeight& a, FewChannels& g) {
          few_channels_weight_fits(g, a.fusion.precision);
 }
 template <class Args>
-bool takes_few_channels(const Args& a) {
+std::string few_channels_refusal(const Args& a) {
   FewChannels g;
-  return takes_few_channels(a, g);
+  return takes_few_channels(a, g) ? ""
+                                  : "its kernels gather windows of at most 4 channels, and of 64 products, from shared memory";
 }
 
 }  // namespace warploom::v5

@@ -366,7 +366,13 @@ static Axis axis_of(int outputs, int sources, int taps, int pad, int unit) {
   return axis;
 }
 
+static void require_aligned(const void* source, const void* w) {
+  if (!aligned16(source, w))
+    throw DeviceError("v5's kernel for few outputs reads 16 bytes at a time; copy the array that begins between");
+}
+
 void run_few_outputs(const Conv2dForward& a, const Context& context) {
+  require_aligned(a.x.data, nullptr);
   const Conv2dShape& s = a.s;
   const int up = a.fusion.upsample;
   FewOutputs g;
@@ -381,6 +387,7 @@ void run_few_outputs(const Conv2dForward& a, const Context& context) {
 }
 
 void run_few_outputs(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
+  require_aligned(a.dy.data, a.w.data);
   const Conv2dShape& s = a.s;
   FewOutputs g;
   g.h = axis_of(s.H, s.OH, s.KH, s.pad_top, s.stride_h), g.w = axis_of(s.W, s.OW, s.KW, s.pad_left, s.stride_w);

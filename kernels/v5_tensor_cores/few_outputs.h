@@ -14,8 +14,8 @@ inline bool fills_columns(const Conv2dShape& s, int from_channels, int to_channe
   return s.groups == 1 && taps > 1 && to_channels <= 4 && taps * to_channels <= 64 && from_channels >= 32 &&
          from_channels % 4 == 0;
 }
-// The shape's part of the choice, which a plan makes without addresses. What is not aligned to 16 bytes goes to the general
-// kernels when it is run: the workspace must do for them too.
+// Rows of 32 channels and more, a multiple of four, are read 16 bytes at a time: tensors begin on 16 bytes, as those of the engine do
+// (run_few_outputs throws for others).
 inline bool takes_few_outputs(const Conv2dForward& a) {
   return on_tensor_cores(a) && fills_columns(a.s, a.s.C_in, a.s.C_out) && a.s.stride_h == 1 && a.s.stride_w == 1 &&
          a.fusion.pool == 1 && a.fusion.upsample <= 2;
@@ -26,15 +26,10 @@ inline bool takes_few_outputs(const Conv2dBackwardInput& a) {
 
 inline int64_t columns_bytes(const Conv2dForward& a) { return a.s.w_count() * 4; }  // of workspace: w turned around
 
-inline const char* columns_algorithm(Precision p) {
-  switch (p) {
-    case Precision::tf32:
-      return "mma m16n8k8 tf32, columns";
-    case Precision::bf16:
-      return "mma m16n8k16 bf16, columns";
-    default:
-      return "mma m16n8k16 fp16, columns";
-  }
+template <class Args>
+std::string few_outputs_refusal(const Args& a) {
+  return takes_few_outputs(a) ? ""
+                              : "its kernel makes a column of each tap of at most 4 outputs, 64 in all, from 32 channels or more";
 }
 
 void run_few_outputs(const Conv2dForward& a, const Context& context);

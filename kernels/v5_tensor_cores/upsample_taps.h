@@ -20,6 +20,12 @@ inline Fusion only_precision(const Fusion& f) {
   plain.precision = f.precision;
   return plain;
 }
+template <class Args>
+std::string summed_taps_refusal(const Args& a) {
+  return sums_taps(a.s, a.fusion)
+             ? ""
+             : "taps are summed of a 3x3 convolution with padding 1 of an image upsampled by 2, without a pool";
+}
 inline int64_t summed_bytes(const Conv2dShape& s) { return int64_t(16) * s.C_in * s.C_out * 4; }
 
 // w hwio [3, 3, C_in, C_out] -> summed hwio of the adjoint [4, 4, C_out, C_in], in float32; and the adjoint of that, for gradients.

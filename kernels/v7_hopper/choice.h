@@ -119,11 +119,6 @@ inline std::string pool_error(const Conv2dShape& s, const Fusion& f) {
              : "";
 }
 
-inline bool sums_taps(const Conv2dShape& s, const Fusion& f) {
-  return f.upsample == 2 && f.pool == 1 && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 1 &&
-         s.pad_bottom == 1 && s.pad_left == 1 && s.pad_right == 1 && s.H % 2 == 0 && s.W % 2 == 0;
-}
-
 inline Problem transposed_problem(Problem p, Precision precision, bool unpool) {
   HaloGemm& g = p.g;
   g.rows = (g.out_H + g.step_h - 1) / g.step_h, g.cols = (g.out_W + g.step_w - 1) / g.step_w;
@@ -142,7 +137,7 @@ inline Problem forward_problem(const Conv2dForward& a) {
   HaloGemm& g = p.g;
   p.why = common_error(s, f);
   if (p.why.empty()) p.why = channels_error(s.C_in, s.C_out);
-  if (p.why.empty() && f.upsample != 1 && !sums_taps(s, f))
+  if (p.why.empty() && f.upsample != 1 && !upsampled_3x3(s, f))
     p.why = "an upsample goes with a 3x3 convolution of padding 1 and no pool";
   if (p.why.empty()) p.why = pool_error(s, f);
   if (p.why.empty() && (s.stride_h != 1 || s.stride_w != 1)) p.why = "strides are v5's";

@@ -162,11 +162,9 @@ class Graph:
         depth_to_space  block, order "dcr" | "crd"
         reshape     shape
         upsample    scale [h, w], mode "nearest" | "bilinear"
-        activation  kind "relu" | "leaky_relu" | "sigmoid" | "tanh" | "elu" | "silu" | "gelu" | "gelu_tanh", negative_slope (also
-                    alpha of elu)
-        dropout     p, whole_channels (0 or 1); in training only
-        group_norm  no parameters or [weight (C,), bias (C,)]; groups, eps
-        identity    (a name for a value, such as the latent)"""
+        activation  kind, negative_slope (see kernels/ops/activation/args.h)
+        identity    (a name for a value, such as the latent)
+        and what else has a kernels/ops/<name>/graph.cpp, whose first lines say parameters and attributes"""
     def set_outputs(self, values: list[int]) -> None: ...
     def set_trainable(self, parameter: int, trainable: bool) -> None: ...
     def shape(self, value: int) -> tuple[int, ...]: ...
@@ -194,14 +192,12 @@ class Session:
     ) -> None:
         """allocate=False: for memory() and explain() only.
         precision: "fp32", "fp32-exact" (sums of products only: no Winograd and its like), "tf32", "bf16", "fp16".
-        losses: [{"kind": "mse" | "l1" | "rmse" | "huber" | "bce_with_logits" | "dice" | "cross_entropy" | "ssim", "output":
-        index of a graph output, "target": target index, "weight": 1.0, "sigmoid": one goes first, "mask": index of a target of
-        one channel that multiplies output and target, or -1; and, where the kind has them, eps, delta, smooth, window, sigma, c1,
-        c2, ignore_index, class_weight (list)}]; the index counts the arrays of `targets`, or the graph's inputs when the
-        targets are the inputs.
-        optimizer: {"kind": "sgd": lr, momentum, weight_decay, nesterov; "adam", "adamw": lr, beta1, beta2, eps, weight_decay;
-        "rmsprop": lr, alpha, eps, momentum, weight_decay, lr_keep; "adabelief": lr, beta1, beta2, eps, weight_decay, lr_keep,
-        bias_correction; "lion": lr, beta1, beta2, weight_decay; all: max_norm (clips the gradient's global norm; 0: off)}."""
+        losses: [{"kind": "mse", "l1", ... (those of kernels/ops/*/loss.cpp), "output": index of a graph output, "target": target
+        index, "weight": 1.0, "sigmoid": one goes first, "mask": index of a target of one channel that multiplies output and
+        target, or -1; and the numbers of its kind; class_weight (list) where it has classes}]; the index counts the arrays of
+        `targets`, or the graph's inputs when the targets are the inputs.
+        optimizer: {"kind": "sgd", "adam", ... (those of kernels/ops/*/optimizer.cpp), their hyper-parameters, and max_norm (clips
+        the gradient's global norm; 0: off)}."""
     @property
     def device(self) -> str: ...
     @property

@@ -127,8 +127,6 @@ def test_saved_loaded_copied_and_pickled(name: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(other.predict(x), expected)
         assert [repr(layer) for layer in other.layers] == [repr(layer) for layer in model.layers]
         assert [layer.config() for layer in other.layers] == [layer.config() for layer in model.layers]
-    assert model.summary(batch_size=2) is not None
-    assert "fused into" not in str(model)
 
 
 @pytest.mark.parametrize(

@@ -78,12 +78,28 @@ def test_layers_of_the_zoo(core: Any, version: str, precision: str) -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_workspace_serves_unaligned_inputs_too(core: Any, precision: str) -> None:
-    """Whether addresses are aligned shows when a step runs; then the general kernel's summed taps must fit."""
-    case = precise(fused(conv((2, 64, 8, 8), 3, 3, pad=1), upsample=2), precision)
-    assert core.needs("emulated", "v5", "conv2d_forward", case.attributes)["workspace"] == 16 * 64 * 3 * 4
-    plain = precise(conv((2, 64, 8, 8), 3, 3, pad=1), precision)
-    assert core.needs("emulated", "v5", "conv2d_forward", plain.attributes)["workspace"] == 9 * 64 * 3 * 4
+def test_one_choice_answers_everything(core: Any, precision: str) -> None:
+    """Name, workspace and what runs come from one list, by the shape alone."""
+    few, general = conv((2, 64, 8, 8), 3, 3, pad=1), conv((2, 64, 8, 8), 64, 3, pad=1)
+    upsampled = fused(conv((2, 64, 8, 8), 24, 3, pad=1), upsample=2)
+
+    def needs(entry: str, case: Case) -> tuple[str, int]:
+        found = core.needs("emulated", "v5", entry, precise(case, precision).attributes)
+        assert found["algorithm"].startswith("mma ")
+        return found["algorithm"].partition(", ")[2], found["workspace"]
+
+    scale = needs("conv2d_backward_input", general)[1]  # of fp16 gradients
+    assert (scale > 0) == (precision == "fp16")
+    for entry, case, expected in (
+        ("conv2d_forward", few, ("columns", 9 * 64 * 3 * 4)),
+        ("conv2d_forward", fused(few, upsample=2), ("columns", 9 * 64 * 3 * 4)),
+        ("conv2d_forward", upsampled, ("summed taps", 16 * 64 * 24 * 4)),
+        ("conv2d_backward_input", upsampled, ("summed taps", 16 * 64 * 24 * 4 + scale)),
+        ("conv2d_forward", conv((2, 3, 8, 8), 64, 3, pad=1), ("few channels", 0)),
+        ("conv2d_forward", general, ("", 0)),
+        ("conv2d_backward_input", general, ("", scale)),
+    ):
+        assert needs(entry, case) == expected, f"{case.name} {entry}"
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -1,6 +1,5 @@
 // Softmax cross-entropy per pixel with class weights and an ignored label, as PyTorch's CrossEntropyLoss.
-// Every loss: loss = weight * value, f32[1]; grad = d loss / d prediction (empty: not wanted); total, where given: f64[2], total[0] +=
-// loss * samples, total[1] += samples (the running mean of an epoch, kept on the device). Sums are in double and in a fixed order.
+// What every loss has: visit_loss in kernels/args.h.
 #pragma once
 
 #include "kernels/args.h"
@@ -23,12 +22,8 @@ struct CrossEntropyLoss {
   static void visit(Self& a, V& v) {
     v.attr("outer", a.outer), v.attr("C", a.C), v.attr("inner", a.inner), v.attr("ignore_index", a.ignore_index);
     const int64_t count = elements(a.outer, a.C, a.inner);
-    v.attr("samples", a.samples), v.attr("weight", a.weight);
-    v.tensor("prediction", a.prediction, DType::f32, count, false);
-    v.tensor("target", a.target, DType::f32, elements(a.outer, a.inner), false);
     v.tensor("class_weight", a.class_weight, DType::f32, a.C, true);
-    v.tensor("grad", a.grad, DType::f32, count, true), v.tensor("loss", a.loss, DType::f32, 1, false);
-    v.tensor("total", a.total, DType::f64, 2, true);
+    visit_loss(a, v, count, elements(a.outer, a.inner));
   }
 };
 

@@ -1,5 +1,5 @@
 // Huber's loss: quadratic near the target, linear further off. Source: Huber 1964, https://doi.org/10.1214/aoms/1177703732, in the
-// form of PyTorch's HuberLoss. What every loss has besides its formula: see ../mse_loss/args.h.
+// form of PyTorch's HuberLoss. What every loss has: visit_loss in kernels/args.h.
 #pragma once
 
 #include "kernels/args.h"
@@ -19,10 +19,7 @@ struct HuberLoss {
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     v.attr("count", a.count), v.attr("delta", a.delta);
-    v.attr("samples", a.samples), v.attr("weight", a.weight);
-    v.tensor("prediction", a.prediction, DType::f32, a.count, false), v.tensor("target", a.target, DType::f32, a.count, false);
-    v.tensor("grad", a.grad, DType::f32, a.count, true), v.tensor("loss", a.loss, DType::f32, 1, false);
-    v.tensor("total", a.total, DType::f64, 2, true);
+    visit_loss(a, v, a.count, a.count);
   }
 };
 

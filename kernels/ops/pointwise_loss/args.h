@@ -1,6 +1,5 @@
 // Losses that are a mean over elements: mean absolute error, and binary cross-entropy of logits.
-// Every loss: loss = weight * value, f32[1]; grad = d loss / d prediction (empty: not wanted); total, where given: f64[2], total[0] +=
-// loss * samples, total[1] += samples (the running mean of an epoch, kept on the device). Sums are in double and in a fixed order.
+// What every loss has: visit_loss in kernels/args.h.
 #pragma once
 
 #include "kernels/args.h"
@@ -20,10 +19,7 @@ struct PointwiseLoss {
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     v.attr("count", a.count), v.attr("kind", a.kind);
-    v.attr("samples", a.samples), v.attr("weight", a.weight);
-    v.tensor("prediction", a.prediction, DType::f32, a.count, false), v.tensor("target", a.target, DType::f32, a.count, false);
-    v.tensor("grad", a.grad, DType::f32, a.count, true), v.tensor("loss", a.loss, DType::f32, 1, false);
-    v.tensor("total", a.total, DType::f64, 2, true);
+    visit_loss(a, v, a.count, a.count);
   }
 };
 

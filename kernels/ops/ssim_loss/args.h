@@ -1,6 +1,5 @@
 // Structural similarity as a loss. Source: Wang et al. 2004, https://doi.org/10.1109/TIP.2003.819861.
-// Every loss: loss = weight * value, f32[1]; grad = d loss / d prediction (empty: not wanted); total, where given: f64[2], total[0] +=
-// loss * samples, total[1] += samples (the running mean of an epoch, kept on the device). Sums are in double and in a fixed order.
+// What every loss has: visit_loss in kernels/args.h.
 #pragma once
 
 #include "kernels/args.h"
@@ -26,10 +25,7 @@ struct SsimLoss {
     v.attr("N", a.N), v.attr("C", a.C), v.attr("H", a.H), v.attr("W", a.W), v.attr("window", a.window);
     v.attr("sigma", a.sigma), v.attr("c1", a.c1), v.attr("c2", a.c2), v.attr("layout", a.layout);
     const int64_t count = elements(a.N, a.C, a.H, a.W);
-    v.attr("samples", a.samples), v.attr("weight", a.weight);
-    v.tensor("prediction", a.prediction, DType::f32, count, false), v.tensor("target", a.target, DType::f32, count, false);
-    v.tensor("grad", a.grad, DType::f32, count, true), v.tensor("loss", a.loss, DType::f32, 1, false);
-    v.tensor("total", a.total, DType::f64, 2, true);
+    visit_loss(a, v, count, count);
   }
 };
 
