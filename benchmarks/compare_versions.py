@@ -254,7 +254,7 @@ def time_steps(targets: list[harness.Target], options: argparse.Namespace, write
                 print(f"{target.version} {precision}: {e}")
             continue  # this version, or this GPU, has no such precision
         start = model.state_dict()
-        first = model.fit(images, epochs=2)
+        first = model.fit(images, epochs=2, verbose=False)
         losses = [float(v) for v in first["loss"]]
         expected = expected or losses
         record: dict[str, Any] = {"version": target.version, "device": target.device, "batch": batch, "losses": losses}
@@ -264,10 +264,10 @@ def time_steps(targets: list[harness.Target], options: argparse.Namespace, write
             writer.add(record | {"wrong": f"losses {losses} differ from {expected}"})
             continue
         steps, epochs = epoch_length(first["seconds"][-1] / len(images) * batch, options, emulated)
-        history = model.fit(np.resize(images, (steps * batch, *images.shape[1:])), epochs=epochs)
+        history = model.fit(np.resize(images, (steps * batch, *images.shape[1:])), epochs=epochs, verbose=False)
         model.compile(optimizer=wl.optim.SGD(lr=1e-3), loss="mse", **run)
         model.load_state_dict(start)
-        again = [float(v) for v in model.fit(images, epochs=2)["loss"]]
+        again = [float(v) for v in model.fit(images, epochs=2, verbose=False)["loss"]]
         if again != losses:
             writer.add(record | {"wrong": f"after the timing the losses were {again}, before it {losses}"})
             continue

@@ -1,8 +1,8 @@
 // device.h - the contract between the engine and a device library.
 //
-// Every device is a shared library beside the Python package (warploom/_lib/): cpu_<isa>, emulated, checked, cuda. It exports one
-// C function, warploom_device_library(), and hides everything else, so that the same kernel sources can be built several ways and
-// loaded side by side. The engine loads what is there and asks; nothing fails at import.
+// Every device is a shared library beside the Python package (warploom/_lib/): cpu_<isa>, emulated, checked, counting, cuda. It
+// exports one C function, warploom_device_library(), and hides everything else, so that the same kernel sources can be built several
+// ways and loaded side by side. The engine loads what is there and asks; nothing fails at import.
 #pragma once
 
 #include <stdexcept>
@@ -69,7 +69,7 @@ class WL_EXPORT Device {
 struct DeviceLibrary {
   static constexpr int kAbi = 4;  // raise when ops.h or device.h change
   int abi = kAbi;
-  const char* kind = "";  // "cpu", "cuda", "emulated", "emulated:checked"
+  const char* kind = "";  // "cpu", "cuda", "emulated", "emulated:checked", "emulated:counting"
   // Number of usable devices; 0 and a sentence in *why when there is none (no driver, this CPU lacks AVX2, ...).
   int (*count)(std::string* why) = nullptr;
   Device* (*open)(int index) = nullptr;  // throws DeviceError

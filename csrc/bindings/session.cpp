@@ -1,5 +1,6 @@
 // session.cpp - Session for Python: checks arrays, releases the GIL while the device works. Arrays in the session's own device
-// memory are read in place; before a call returns that was given one, the device has finished with it.
+// memory are read in place; before a call returns that was given one, the device has finished with it. Long because all that Python
+// asks of a session stands here.
 #include "csrc/train/session.h"
 
 #include <pybind11/numpy.h>
@@ -250,17 +251,11 @@ py::list explain(PySession& self, int batch, bool training) {
 
 py::list buffers(PySession& self, int batch, bool training) {
   py::list list;
-  for (const Buffer& b : self.session.plan(request_of(self, batch, training)).buffers) {
-    if (b.space != Space::arena || b.part || b.parent != kNoBuffer || b.first_step < 0) continue;
-    py::dict d;
-    d["name"] = b.name;
-    d["category"] = name_of(b.category);
-    d["bytes"] = b.bytes;
-    d["offset"] = b.offset;
-    d["first_step"] = b.first_step;
-    d["last_step"] = b.last_step;
-    list.append(d);
-  }
+  for (const Buffer& b : self.session.plan(request_of(self, batch, training)).buffers)
+    if (b.space == Space::arena && !b.part && b.parent == kNoBuffer && b.first_step >= 0)
+      list.append(py::dict(py::arg("name") = b.name, py::arg("category") = name_of(b.category), py::arg("bytes") = b.bytes,
+                           py::arg("offset") = b.offset, py::arg("first_step") = b.first_step,
+                           py::arg("last_step") = b.last_step));
   return list;
 }
 

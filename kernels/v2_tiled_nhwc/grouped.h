@@ -1,11 +1,9 @@
 // grouped.h - inside v2: convolutions whose groups have so few channels that a GEMM tile would stand empty (depthwise above all).
 #pragma once
 
-#include "../ops.h"
+#include "table.h"
 
 namespace warploom::v2 {
-
-inline bool small_groups(const Conv2dShape& s) { return s.groups > 1 && s.C_in / s.groups <= 4 && s.C_out / s.groups <= 4; }
 
 void grouped_forward(const Conv2dForward& a, const Context& context);
 void grouped_backward_input(const Conv2dBackwardInput& a, const Context& context);

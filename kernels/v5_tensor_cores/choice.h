@@ -5,13 +5,14 @@
 
 #include "../common/preconditions.h"
 #include "../device.h"
+#include "../v2_tiled_nhwc/table.h"
 
 namespace warploom::v5 {
 
 inline bool wants_float32(const Fusion& f) { return f.precision == Precision::fp32 || f.precision == Precision::fp32_exact; }
 
 // Groups of so few channels would leave a fragment of 16 x 8 empty (depthwise above all): v2's kernels take them, in float32.
-inline bool small_groups(const Conv2dShape& s) { return s.groups > 1 && s.C_in / s.groups <= 4 && s.C_out / s.groups <= 4; }
+using v2::small_groups;
 
 template <class Args>
 bool on_tensor_cores(const Args& a) {

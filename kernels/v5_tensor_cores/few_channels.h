@@ -83,7 +83,7 @@ inline bool lay_out(FewChannels& g) {
 }
 
 // Forward and the gradient of the weights with few input channels: windows of x.
-inline bool few_inputs(const Conv2dShape& s, const Fusion& f, FewChannels& g) {
+inline bool windows_of_x(const Conv2dShape& s, const Fusion& f, FewChannels& g) {
   if (s.groups != 1 || s.C_in > kFewChannels || f.upsample != 1 || s.stride_h != s.stride_w) return false;
   g = FewChannels();
   g.src_H = s.H, g.src_W = s.W, g.channels = s.C_in;
@@ -94,7 +94,7 @@ inline bool few_inputs(const Conv2dShape& s, const Fusion& f, FewChannels& g) {
 }
 
 // The gradients with few output channels: windows of dy, mirrored, for each pixel of x, which an upsample shows 2 x 2 times.
-inline bool few_outputs(const Conv2dShape& s, const Fusion& f, FewChannels& g) {
+inline bool windows_of_dy(const Conv2dShape& s, const Fusion& f, FewChannels& g) {
   if (s.groups != 1 || s.C_out > kFewChannels || f.pool != 1 || s.stride_h != 1 || s.stride_w != 1) return false;
   g = FewChannels();
   g.src_H = s.OH, g.src_W = s.OW, g.channels = s.C_out;
@@ -105,14 +105,14 @@ inline bool few_outputs(const Conv2dShape& s, const Fusion& f, FewChannels& g) {
   return lay_out(g);
 }
 
-// out [pixel, others] = windows x w (few_channels_product.cu): few_inputs' forward, few_outputs' gradient of the input, whose dy is
-// scaled by *scale. codes: of a pool, written, or null.
+// out [pixel, others] = windows x w (few_channels_product.cu): forward of windows of x, the gradient of the input of windows of
+// dy, which is scaled by *scale. codes: of a pool, written, or null.
 bool few_channels_product_fits(const FewChannels& g, Precision p);
 void few_channels_product(const Context& context, FewChannels g, Precision p, const float* source, const float* w,
                           const float* scale, const Epilogue& epilogue, float* out, unsigned char* codes);
 
-// dw = windows^T x others (few_channels_weight.cu): few_inputs' others are dy, unpooled by its codes; few_outputs' are x. scale: of
-// whichever is the gradient.
+// dw = windows^T x others (few_channels_weight.cu): with windows of x the others are dy, unpooled by its codes; with windows of dy they
+// are x. scale: of whichever is the gradient.
 bool few_channels_weight_fits(const FewChannels& g, Precision p);
 int64_t few_channels_weight_bytes(const FewChannels& g);  // of the workspace
 void few_channels_weight(const Context& context, FewChannels g, Precision p, const float* source, const float* others,
@@ -120,13 +120,13 @@ void few_channels_weight(const Context& context, FewChannels g, Precision p, con
 
 // Whether the kernels above take a call, and the problem they solve.
 inline bool takes_few_channels(const Conv2dForward& a, FewChannels& g) {
-  return on_tensor_cores(a) && few_inputs(a.s, a.fusion, g) && few_channels_product_fits(g, a.fusion.precision);
+  return on_tensor_cores(a) && windows_of_x(a.s, a.fusion, g) && few_channels_product_fits(g, a.fusion.precision);
 }
 inline bool takes_few_channels(const Conv2dBackwardInput& a, FewChannels& g) {
-  return on_tensor_cores(a) && few_outputs(a.s, a.fusion, g) && few_channels_product_fits(g, a.fusion.precision);
+  return on_tensor_cores(a) && windows_of_dy(a.s, a.fusion, g) && few_channels_product_fits(g, a.fusion.precision);
 }
 inline bool takes_few_channels(const Conv2dBackwardWeight& a, FewChannels& g) {
-  return on_tensor_cores(a) && (few_inputs(a.s, a.fusion, g) || few_outputs(a.s, a.fusion, g)) &&
+  return on_tensor_cores(a) && (windows_of_x(a.s, a.fusion, g) || windows_of_dy(a.s, a.fusion, g)) &&
          few_channels_weight_fits(g, a.fusion.precision);
 }
 template <class Args>

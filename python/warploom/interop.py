@@ -15,10 +15,10 @@ import numpy as np
 
 from warploom import _core
 from warploom._core import DeviceArray as Array
-from warploom.errors import ArgumentError, DeviceError, DTypeError
+from warploom.errors import ArgumentError, DeviceError, DTypeError, StateError
 from warploom.ground import hardware
 
-__all__ = ["Array", "asarray", "from_dlpack"]
+__all__ = ["Array", "asarray", "from_dlpack", "to_torch"]
 
 _CPU, _CUDA, _CUDA_HOST, _CUDA_MANAGED = 1, 2, 3, 13  # DLPack's device types
 _LEGACY_STREAM = 1
@@ -156,6 +156,17 @@ def on_host(x: Array, what: str) -> np.ndarray[Any, np.dtype[Any]]:
     if not x.on_host:
         raise DeviceError(f"{what} lies on {x.device} and is needed on the host here: copy it with .numpy() (.cpu() in PyTorch)")
     return x.numpy()
+
+
+def to_torch(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict as PyTorch's modules load it: module.load_state_dict(warploom.interop.to_torch(model.state_dict())).
+
+    The other way needs no help: model.load_state_dict(module.state_dict())."""
+    try:
+        import torch
+    except ImportError:
+        raise StateError("to_torch() needs PyTorch: pip install torch") from None
+    return {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
 
 
 def common_device(arrays: Sequence[tuple[str, Array]]) -> str:

@@ -170,7 +170,8 @@ def test_folder_of_images(tmp_path: Path) -> None:
         sub.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 60 + i, 3), dtype=np.uint8)).save(sub / f"{i:02}.png")
     (tmp_path / "notes.txt").write_text("not an image")
-    data = wl.data.load(str(tmp_path))
+    with pytest.warns(UserWarning, match=r"\(66x40 and the like\) are shrunk to 32x32 pixels; pass size="):
+        data = wl.data.load(str(tmp_path))
     assert (data.train.shape, data.test.shape) == ((11, 3, 32, 32), (1, 3, 32, 32))
     assert wl.data.load(str(tmp_path), shape=(1, 16, 24)).train.shape == (11, 1, 16, 24)
     (tmp_path / "class0" / "04.png").write_bytes(b"\x89PNG broken")

@@ -275,7 +275,7 @@ def test_inputs_that_are_refused() -> None:
     broken = floats.copy()
     broken[3, 1, 2, 2] = np.nan
     cases: list[tuple[Any, type[Exception], str]] = [
-        (floats.astype(np.float64), TypeError, "x has dtype float64; input 'image' of model 'tiny' takes float32"),
+        ((floats * 9).astype(np.int64), TypeError, "x has dtype int64; input 'image' of model 'tiny' takes float32"),
         (floats.transpose(0, 2, 3, 1), ValueError, "looks like NHWC"),
         (floats[0], ValueError, r"for one sample use x\[None\]"),
         (floats[:, :, :4], ValueError, r"takes \(N, 3, 8, 8\)"),

@@ -1,12 +1,14 @@
 """The command line: the application, what its commands share, and how errors end it.
 
-Errors a user can do something about are one sentence on stderr and exit code 2.
+Errors a user can do something about are one sentence on stderr and exit code 2; defects one sentence and 1.
 """
 
 import contextlib
 import os
 import sys
+import tempfile
 import textwrap
+import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -16,7 +18,7 @@ from rich.panel import Panel
 from typer.core import TyperGroup
 
 from warploom import __version__, errors, models
-from warploom.cli.words import FIRST, FLAG, PANELS, complete_devices, complete_from, complete_models, complete_versions, whole
+from warploom.cli.words import FIRST, PANELS, complete_devices, complete_from, complete_models, complete_versions, whole
 from warploom.ground.arrays import LARGEST_SEED
 from warploom.ground.hardware import PRECISIONS
 from warploom.ground.tables import Column, draw, on_terminal, terminal_width
@@ -34,6 +36,28 @@ class _Commands(TyperGroup):
             return PANELS.index(panel) if panel in PANELS else len(PANELS), first
 
         return sorted(self.commands, key=place)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _without_types(command)
+        return command
+
+
+def _without_types(command: Any) -> None:
+    """Help names no Python types: those of options are told by their metavars, those of arguments and flags by their text."""
+    if hasattr(command, "all_params"):
+        return
+    command.all_params = command.get_params
+
+    def get_params(ctx: Any) -> Any:
+        params = command.all_params(ctx)
+        for param in params:
+            if param.param_type_name == "argument" or getattr(param, "is_flag", False):
+                param.display_type_rich = lambda ctx: None
+        return params
+
+    command.get_params = get_params
 
 
 app = typer.Typer(
@@ -55,7 +79,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of warploom.", **FLAG)
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of warploom.")
     ] = False,
 ) -> None:
     """Convolutional autoencoders on hand-written CUDA kernels, on the CPU, and on an emulated GPU."""
@@ -89,7 +113,7 @@ ModelArgument = Annotated[
         help="A model's name (see `warploom models`), its .safetensors file, or the folder of a run.",
     ),
 ]  # fmt: skip
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.", **FLAG)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 BatchOption = Annotated[
     int | None, typer.Option("--batch-size", metavar="N", callback=whole(), help="Images in a step; default: the model's own.")
 ]
@@ -128,12 +152,23 @@ def main(arguments: list[str] | None = None) -> int:
                 where = getattr(getattr(error, "ctx", None), "command_path", "warploom")
                 return _fail(f"{text.rstrip('.')}; see {where} --help")
             return 2
-        raise
+        return _defect(error)
 
 
 def run() -> None:
     """The `warploom` command."""
     sys.exit(main())
+
+
+def _defect(error: Exception) -> int:
+    """What nobody foresaw: still a sentence, and the traceback in a file, for a report. $WARPLOOM_TRACEBACK shows it at once."""
+    if os.environ.get("WARPLOOM_TRACEBACK"):
+        raise error
+    with tempfile.NamedTemporaryFile("w", prefix="warploom-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    return _fail(
+        f"a defect of warploom ({type(error).__name__}: {error}): please report it with {file.name}, which tells where", 1
+    )
 
 
 def _drop_stdout() -> None:
@@ -147,7 +182,7 @@ def _fail(message: str, code: int = 2) -> int:
         sys.stdout.flush()
     except OSError:
         _drop_stdout()
-    text = f"warploom: {'error: ' if code == 2 else ''}{message}"
+    text = f"warploom: {'error: ' if code in (1, 2) else ''}{message}"
     if sys.stderr.isatty():  # a terminal by itself breaks lines inside words
         text = _wrapped(text)
     print(text, file=sys.stderr, flush=True)
@@ -170,7 +205,7 @@ def table(title: str, columns: Sequence[str | Column], rows: list[list[str]], ri
 
 def say(sentence: str) -> None:
     """A sentence on stdout, broken between words where it is longer than the terminal is wide."""
-    print(_wrapped(sentence) if on_terminal() else sentence)
+    print(_wrapped(sentence) if on_terminal() else sentence, flush=True)
 
 
 def _wrapped(text: str) -> str:

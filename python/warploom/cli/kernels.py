@@ -16,7 +16,7 @@ from warploom.kernel_tools import kernels as single
 
 @app.command(rich_help_panel=KERNELS)
 def kernels(
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Only kernels whose name holds this.")] = "",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Only kernels whose name holds this.")] = "",
     version: Annotated[
         str, typer.Option("--version", metavar="VERSION", help="v1, v2, ...; shared: the operations all versions share.")
     ] = "",

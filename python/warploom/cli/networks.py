@@ -10,7 +10,7 @@ import typer
 
 from warploom import models as zoo
 from warploom.cli.app import SEED, DeviceOption, JsonOption, ModelArgument, VersionOption, app, load_network, table
-from warploom.cli.words import EXPLAIN, FLAG, TRAIN, whole
+from warploom.cli.words import EXPLAIN, TRAIN, whole
 from warploom.ground.tables import Column, size
 from warploom.inspection.summary import Summary
 from warploom.inspection.trace import Trace
@@ -50,7 +50,7 @@ def models(as_json: JsonOption = False) -> None:
 @app.command(rich_help_panel=EXPLAIN)
 def summary(
     model: ModelArgument = "cifar10_autoencoder",
-    formulas: Annotated[bool, typer.Option("--formulas", help="Show how each parameter count comes about.", **FLAG)] = False,
+    formulas: Annotated[bool, typer.Option("--formulas", help="Show how each parameter count comes about.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Layers, shapes, parameters, work, receptive fields and activations of a model."""

@@ -8,7 +8,7 @@ import typer
 
 from warploom import errors
 from warploom.cli.app import app, load_network, say, table
-from warploom.cli.words import FLAG, KERNELS, complete_models, whole
+from warploom.cli.words import KERNELS, complete_models, whole
 from warploom.ground.tables import Column, bytes_text
 from warploom.kernel_tools import counters
 from warploom.kernel_tools.counters import Kernel, Line
@@ -92,9 +92,7 @@ def profile(
     ] = 8,
     complete: Annotated[
         bool,
-        typer.Option(
-            "--complete", rich_help_panel=_HOW, help="Run what is not counted too: the step's own data, slower.", **FLAG
-        ),
+        typer.Option("--complete", rich_help_panel=_HOW, help="Run what is not counted too: the step's own data, slower."),
     ] = False,
     lines: Annotated[
         int, typer.Option("--lines", metavar="N", callback=whole(0), rich_help_panel=_SHOWN, help="Source lines to show.")

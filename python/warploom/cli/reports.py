@@ -13,6 +13,7 @@ from warploom.cli.app import (
     app,
     load_network,
     own_batch_size,
+    say,
     table,
 )
 from warploom.cli.words import EXPLAIN, KERNELS
@@ -126,7 +127,7 @@ def explain(
         6,
     )  # fmt: skip
     for refusal in refusals:
-        print(f"refused: {refusal}")
+        say(f"refused: {refusal}")
 
 
 def _fused(fusion: dict[str, Any]) -> str:

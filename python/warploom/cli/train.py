@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from warploom import errors, metrics, models, optim
-from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, shout
-from warploom.cli.words import FLAG, TRAIN, complete_from, complete_models, whole
+from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, say, shout
+from warploom.cli.words import TRAIN, complete_from, complete_models, whole
 from warploom.data.tasks import TaskData
 from warploom.ground import hardware
 from warploom.ground.atomic import expanded
@@ -112,7 +112,7 @@ def train(
     limit_test: Annotated[
         int | None, _option(_DATA, "--limit-test", metavar="N", callback=whole(), help="Only the first N test samples.")
     ] = None,
-    skip_bad: Annotated[bool, _option(_DATA, "--skip-bad", help="Leave out image files that cannot be read.", **FLAG)] = False,
+    skip_bad: Annotated[bool, _option(_DATA, "--skip-bad", help="Leave out image files that cannot be read.")] = False,
     epochs: Annotated[int | None, _number("--epochs", "Passes over the training samples.", "N", callback=whole())] = None,
     batch_size: Annotated[int | None, _number("--batch-size", "Samples in a step.", "N", callback=whole())] = None,
     optimizer: Annotated[
@@ -151,7 +151,7 @@ def train(
     ] = None,
     keep_best: Annotated[
         bool,
-        _option(_RUN, "--keep-best", help="Also keep the weights of the best epoch (best.safetensors).", **FLAG),
+        _option(_RUN, "--keep-best", help="Also keep the weights of the best epoch (best.safetensors)."),
     ] = False,
     resume: Annotated[str | None, _option(_RUN, "--resume", metavar="FOLDER", help="Go on with the run in this folder.")] = None,
 ) -> int:
@@ -214,7 +214,7 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
         if note.startswith(("training on patches instead", "no --data given")):
             shout(note)
         else:
-            print(note)
+            say(note)
     assert config.batch_size is not None
     _compile(model, config)
     with folder.held():
@@ -226,10 +226,9 @@ def _run(
 ) -> int:
     assert config.epochs is not None
     start = prepare(folder, config, samples, model, schedule, resume=resume)
-    print(
+    say(
         f"{config.title}: {model.count_parameters():,} parameters; {len(samples.train):,} training and {len(samples.test):,} "
-        f"test samples; {hardware.place(model.version, model.device)}; run folder {folder.path}",
-        flush=True,
+        f"test samples; {hardware.place(model.version, model.device)}; run folder {folder.path}"
     )
     if start.epoch or start.batch:
         print(f"going on after epoch {start.epoch}" + (f", batch {start.batch}" if start.batch else ""), flush=True)
@@ -272,9 +271,11 @@ def _closing_words(folder: RunFolder, model: Model) -> None:
         print(f"test loss {rows[-1]['test_loss']:.6f}{f' ({judged})' if judged else ''} after epoch {rows[-1]['epoch']}")
         for label, value in rows[-1].get("test_losses", {}).items():
             print(f"  {label:<24} {value:.6f}")
+    if model.device == "emulated:checked":
+        say("0 faults: races, barriers, bounds and uninitialised reads were checked in every access of the kernels")
     if model.engine.note:
         print(f"note: this ran with {hardware.place(model.version, model.device)}, as said at the start", file=sys.stderr)
-    print(f"written to {folder.path}: {', '.join(sorted(p.name for p in folder.path.iterdir() if not p.name.startswith('.')))}")
+    say(f"written to {folder.path}: {', '.join(sorted(p.name for p in folder.path.iterdir() if not p.name.startswith('.')))}")
 
 
 class _Signals:

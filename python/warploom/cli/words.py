@@ -12,7 +12,6 @@ from warploom.ground.arrays import LARGEST
 TRAIN, USE, EXPLAIN, KERNELS = "Train", "Use", "Explain", "Kernels"  # what a person wants to do
 PANELS = (TRAIN, USE, EXPLAIN, KERNELS)
 FIRST = ("train", "models", "make-data", "summary", "plot", "devices", "versions")  # in their panels, before the others
-FLAG: dict[str, Any] = {"metavar": ""}  # an option without a value: Typer would print its type
 
 
 def whole(low: int = 1, high: int = LARGEST) -> Callable[[Any], Any]:

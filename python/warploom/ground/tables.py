@@ -58,11 +58,13 @@ def draw(
     for row in laid.rows:
         table.add_row(*row)
     # color=None leaves the choice to rich, which knows NO_COLOR, TERM=dumb and the like
-    console = Console(file=file, width=max(room, _least(laid)), no_color=None if color else True, highlight=False)
-    console.print(title, style="bold", soft_wrap=not color)
+    plain: dict[str, Any] = {"highlight": False, "force_jupyter": False}  # in a notebook one text, not an output per line
+    console = Console(file=file, width=max(room, _least(laid)), no_color=None if color else True, **plain)
+    whole = width is None and not color  # lines of a file are not broken
+    console.print(title, style="bold", soft_wrap=whole)
     console.print(table)
     for note in [*_left_out(laid), *notes]:
-        console.print(note, soft_wrap=not color)
+        console.print(note, soft_wrap=whole)
 
 
 def terminal_width() -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from warploom.kernel_tools.counters import Line, Traffic
 from warploom.kernel_tools.profile import Profile
 
-# From where on a line is worth a word: its traffic over the ideal, and its share of all traffic of its kind; and a branch: how
+# From where on a line is worth a word: its traffic over the ideal, and its share of all traffic of its kind. And a branch: how
 # often lanes part there, and its share of all branches.
 _RATIO, _SHARE = 1.25, 0.03
 _PARTED, _OF_ALL = 0.25, 0.02

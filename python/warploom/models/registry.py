@@ -58,7 +58,7 @@ def get(name: str, /, *, preset: str | None = None, **arguments: Any) -> Model:
     return function(**arguments)
 
 
-def objective(name: str, *, preset: str | None = None, **arguments: Any) -> Objective:
+def objective(name: str, /, *, preset: str | None = None, **arguments: Any) -> Objective:
     """How the specification, or a preset, trains the model of that name; of the model's arguments those count that change it."""
     chosen = _preset(name, preset)
     arguments = {**chosen.arguments, **arguments}
