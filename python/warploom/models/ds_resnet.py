@@ -52,7 +52,7 @@ def objective() -> Objective:
 
 
 QUICK = Preset(
-    "Adam, small batches and a rate that ends at 0: depth and masks to recognise in minutes",
+    "Adam, small batches and a rate that ends at 0",
     {
         "optimizer": ("Adam", {"lr": 1e-3, "betas": (0.9, 0.99)}),
         "schedule": ("CosineLR", {"warmup": 0.05, "per": "step"}),

@@ -39,7 +39,7 @@ def objective() -> Objective:
 
 
 QUICK = Preset(
-    "a larger rate that ends at 0, and small batches: a good picture in minutes",
+    "a larger rate that ends at 0, and small batches",
     {
         "optimizer": ("Adam", {"lr": 2e-3, "betas": (0.9, 0.99), "clip_norm": 1.0}),
         "schedule": ("CosineLR", {"warmup": 0.05, "per": "step"}),

@@ -50,7 +50,7 @@ def objective() -> Objective:
 def _quick(epochs: int, batch_size: int) -> Preset:
     """More and smaller steps at a larger rate, which ends at 0."""
     return Preset(
-        "a larger rate that ends at 0, and small batches: maps to recognise after two minutes on a CPU",
+        "a larger rate that ends at 0, and small batches",
         {
             "optimizer": ("Adam", {"lr": 5e-3, "betas": (0.9, 0.99)}),
             "schedule": ("CosineLR", {"warmup": 0.05, "per": "step"}),
