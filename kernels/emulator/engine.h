@@ -199,6 +199,7 @@ int warpgroup_error(const Worker& w, char* text, size_t size);  // characters wr
 
 // pool.cpp
 int worker_count();
+Worker* worker_number(int index);  // null before the first launch
 std::string emulator_threads_problem();
 
 #if defined(WARPLOOM_EMULATOR_CHECKED)

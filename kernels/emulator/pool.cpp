@@ -114,6 +114,7 @@ class Pool {
   }
   bool usable() const { return process_ == getpid(); }
   int size() const { return static_cast<int>(workers_.size()); }
+  Worker* worker(int index) { return workers_[static_cast<size_t>(index)].get(); }
 
   void run(Launch& launch) {
     const bool shared = launch.blocks > 1 && workers_.size() > 1;
@@ -178,6 +179,11 @@ Shared& shared_state() {
 int worker_count() {
   static const int count = requested_workers(nullptr);
   return count;
+}
+
+Worker* worker_number(int index) {
+  Pool* pool = shared_state().pool;
+  return pool && index < pool->size() ? pool->worker(index) : nullptr;
 }
 
 std::string emulator_threads_problem() {

@@ -55,6 +55,13 @@ inline void failed_at(Worker&, Site) {}
 inline void copy_landed(void*, size_t, const void*) {}
 #endif
 
+// The lab (kernels/lab): what a block has found, and which blocks run.
+#if defined(WARPLOOM_LAB)
+void block_ends(Worker& w);  // not on a fiber
+#else
+inline void block_ends(Worker&) {}
+#endif
+
 #if defined(WARPLOOM_EMULATOR_COUNTING)
 bool block_wanted(Worker& w, uint64_t block);  // else it is left out
 void launch_begins(Worker& w);
@@ -68,7 +75,11 @@ void warp_completed(Worker& w, Warp& warp, const Rendezvous& r);
 void copy_issued(void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller);
 void bulk_issued(Worker& w, int barrier, void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller);
 #else
+#if defined(WARPLOOM_LAB)
+bool block_wanted(Worker& w, uint64_t block);
+#else
 inline bool block_wanted(Worker&, uint64_t) { return true; }
+#endif
 inline void launch_ends(Worker&) {}
 inline void thread_ends(Worker&, Fiber*) {}
 #endif
