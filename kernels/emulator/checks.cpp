@@ -75,7 +75,8 @@ WL_STOPS __attribute__((noinline, cold)) void raced(Fault::Kind kind, uintptr_t 
   } else {
     f.other_block = other >> global_tag::kBlock & global_tag::kBlockMask;
     f.other_thread = static_cast<unsigned>(other >> global_tag::kThread & kThreadMask);
-    f.same_block = f.other_block == (current_worker->block & global_tag::kBlockMask);
+    // Where several blocks have read it, the last of them may have been this one; it raced with the others.
+    f.same_block = f.other_block == (current_worker->block & global_tag::kBlockMask) && !(other & kManyFar);
   }
   f.other_many = (other & (kManyNear | kManyFar)) != 0;
   WL_GIVE_UP(f);
@@ -144,7 +145,9 @@ void shared_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
           (reader & kManyFar) || (near && (reader & kManyNear) && !(difference >> shared_tag::kClock & shared_tag::kClockMask));
       if (known && (reader & mask) == mask) return;
       const bool mine = !(difference >> shared_tag::kThread);
-      cell.reader = (reader & (kMask | kManyNear | kManyFar)) | tag | (mine ? 0 : near ? kManyNear : kManyFar);
+      // What my warp read before a __syncwarp is over: a write has to be ordered after my own read only.
+      const bool over = near && (difference >> shared_tag::kClock & shared_tag::kClockMask) && !(reader & kManyFar) && ordered(c, f, reader);
+      cell.reader = over ? tag : (reader & (kMask | kManyNear | kManyFar)) | tag | (mine ? 0 : near ? kManyNear : kManyFar);
     }
     cell.reader_pc = code_offset(pc);
   } else if (kind == Kind::write) {

@@ -106,6 +106,7 @@ struct LaunchRequest {
   dim3 grid, block;
   size_t shared_bytes;
   void* device;
+  bool all_at_once = false;  // every block has a worker of its own, so that blocks may wait for each other
 };
 void run(const LaunchRequest& request);  // returns when every block has finished; throws DeviceError, KernelFault
 

@@ -58,6 +58,11 @@ int requested_workers(std::string* problem) {
   return static_cast<int>(n);
 }
 
+std::vector<Worker*>& all_workers() {  // of every pool; they are never destroyed
+  static auto* workers = new std::vector<Worker*>;
+  return *workers;
+}
+
 std::unique_ptr<Worker> make_worker() {
   std::unique_ptr<Worker> w(new Worker);
   w->fibers = new Fiber[kMaxThreads];
@@ -67,6 +72,7 @@ std::unique_ptr<Worker> make_worker() {
   w->shared = static_cast<char*>(arena);
   make_stacks(*w);
   prepare_checks(*w);
+  all_workers().push_back(w.get());
   return w;
 }
 
@@ -114,7 +120,6 @@ class Pool {
   }
   bool usable() const { return process_ == getpid(); }
   int size() const { return static_cast<int>(workers_.size()); }
-  Worker* worker(int index) { return workers_[static_cast<size_t>(index)].get(); }
 
   void run(Launch& launch) {
     const bool shared = launch.blocks > 1 && workers_.size() > 1;
@@ -162,6 +167,7 @@ class Pool {
 struct Shared {  // one launch at a time
   std::mutex lock;
   Pool* pool = nullptr;
+  Pool* large = nullptr;  // one worker for each block of a grid that waits for itself
   uint64_t serial = 0;
 };
 Shared& shared_state() {
@@ -181,10 +187,9 @@ int worker_count() {
   return count;
 }
 
-Worker* worker_number(int index) {
-  Pool* pool = shared_state().pool;
-  return pool && index < pool->size() ? pool->worker(index) : nullptr;
-}
+const std::vector<Worker*>& every_worker() { return all_workers(); }
+uint64_t last_launch() { return shared_state().serial; }
+uint64_t next_serial() { return ++shared_state().serial; }
 
 std::string emulator_threads_problem() {
   std::string problem;
@@ -210,11 +215,17 @@ void run(const LaunchRequest& request) {
   Shared& shared = shared_state();
   const std::lock_guard<std::mutex> hold(shared.lock);
   if (!shared.pool || !shared.pool->usable()) shared.pool = new Pool(worker_count());
+  Pool* pool = shared.pool;
+  if (request.all_at_once) {
+    if (!shared.large || !shared.large->usable() || static_cast<uint64_t>(shared.large->size()) < launch.blocks)
+      shared.large = new Pool(static_cast<int>(launch.blocks));
+    pool = shared.large;
+  }
   const uint64_t per_worker = launch.blocks / static_cast<uint64_t>(shared.pool->size());
-  launch.claim = per_worker < 64 ? 1 : per_worker / 32 < 64 ? per_worker / 32 : 64;
+  launch.claim = request.all_at_once || per_worker < 64 ? 1 : per_worker / 32 < 64 ? per_worker / 32 : 64;
   launch.serial = ++shared.serial;
   launch_opens(launch);
-  shared.pool->run(launch);
+  pool->run(launch);
   if (launch.exception) std::rethrow_exception(launch.exception);
   if (!launch.failure.empty()) throw KernelFault(launch.failure);
 }

@@ -140,7 +140,7 @@ void write_sentence(Worker& w, const Fault& f) {
     line.triple("thread", x, y, z);
   }
   auto has = [&](const char* words) { return text.find(words) != std::string::npos; };
-  const char* code = has("assertion") ? "assert" : has("grid") && has("sync") ? "grid-sync" : has("__syncthreads") || has("barrier_sync") ? "barrier"
+  const char* code = has("assertion") ? "assert" : has("grid.sync()") ? "grid-sync" : has("__syncthreads") || has("barrier_sync") ? "barrier"
                      : has("deadlock") || has("without an end") || has("waits in a loop") ? "deadlock"
                      : has("mask") || has("warp operation") || has("lanes")            ? "warp"
                      : has("mbarrier") || has("bulk copy") || has("cp.async")           ? "async"
@@ -176,7 +176,8 @@ void block_ends(Worker& w) {
     }
     k->count = 0;
   }
-  if (!w.failed || w.exception) return;
+  lab::block_of_grid_ends(w.failed);
+  if (!w.failed || w.exception || (failing.kind == Fault::none && !w.failure[0])) return;
   const std::lock_guard<std::mutex> hold(lock());
   if (failing.kind == Fault::none || failing.kind == Fault::text)
     write_sentence(w, failing);

@@ -1,5 +1,5 @@
 // launch.h - what the rewriter makes of `kernel<<<grid, block, shared, stream>>>(arguments)`:
-//   lab::configured(grid, block, shared, stream).kernel(WL_NAME(kernel), [&](auto&&... a) { kernel(a...); })(arguments)
+//   wl_configured(grid, block, shared, stream).wl_kernel(WL_NAME(kernel), [&](auto&&... a) { kernel(a...); })(arguments)
 // The arguments are evaluated once and copied, each thread gets a copy. The lambda names the kernel inside a call, so that overloads are
 // chosen and template arguments deduced as CUDA does. It is not instrumented: what it captures (a pointer to a kernel in a local
 // variable) is the host's.
@@ -52,17 +52,14 @@ struct Launcher {
 
 struct Configured : Configuration {
   template <class F>
-  Launcher<F> kernel(const char* name, F&& call) const {  // `call` lives as long as the full expression
+  Launcher<F> wl_kernel(const char* name, F&& call) const {  // `call` lives as long as the full expression
     return {*this, name, &call};
   }
-  const Configured& bounded(unsigned most) {
+  const Configured& wl_bounded(unsigned most) {
     most_threads = most;
     return *this;
   }
 };
-inline Configured configured(dim3 grid, dim3 block, size_t shared_bytes = 0, cudaStream_t stream = nullptr, WL_SITE) {
-  return Configured{{grid, block, shared_bytes, stream, site, false, 0}};
-}
 
 // cudaLaunchKernel and its cooperative sibling get `void*`: kernels that are not templates are registered by the rewriter.
 struct Registered {
@@ -103,6 +100,11 @@ cudaError_t launch_registered(const void* function, Configuration configuration,
 
 }  // namespace lab
 }  // namespace warploom
+
+// Names that no parameter of a program's macro has.
+inline ::warploom::lab::Configured wl_configured(dim3 grid, dim3 block, size_t shared_bytes = 0, cudaStream_t stream = nullptr, WL_SITE) {
+  return {{grid, block, shared_bytes, stream, site, false, 0}};
+}
 
 #define WL_NAME(...) WL_NAME_2(__VA_ARGS__)
 #define WL_NAME_2(...) #__VA_ARGS__

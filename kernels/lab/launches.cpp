@@ -46,13 +46,13 @@ std::string shown(const dim3& d) {
   return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")";
 }
 
-uint64_t launch_serial = 0;
+bool ending_early = false;
 
 void summary() {
   static bool written = false;
   if (written) return;
   written = true;
-  report_leaks();
+  if (!ending_early) report_leaks();
   std::string names;
   for (const std::string& name : kernel_names) names += (names.empty() ? "" : "\n") + name;
   Line("summary")
@@ -74,6 +74,7 @@ struct AtExit {
 void stop() {
   fflush(stdout);
   fflush(stderr);
+  ending_early = true;
   Line("stopped").write();
   summary();
   _exit(97);
@@ -81,9 +82,8 @@ void stop() {
 
 unsigned long long all_accesses() {
   unsigned long long sum = 0;
-  for (int i = 0; i < emulator::worker_count(); ++i)
-    if (const emulator::Worker* w = emulator::worker_number(i))
-      if (w->checks) sum += w->checks->accesses + (emulator::kBudget - w->checks->budget);
+  for (const emulator::Worker* w : emulator::every_worker())
+    if (w->checks) sum += w->checks->accesses + (emulator::kBudget - w->checks->budget);
   return sum;
 }
 
@@ -113,8 +113,13 @@ cudaError_t occupancy(int* blocks, int threads, size_t shared_bytes) {
   return cudaSuccess;
 }
 
+constexpr uint64_t kMostCooperative = 256;
+
 cudaError_t launch(const Configuration& c, const LaunchOf& what) {
-  if (emulator::current_identity) emulator::fail("a kernel launched a kernel: the emulated device has no dynamic parallelism");
+  if (emulator::current_identity) {
+    emulator::current_fiber()->site = c.site;
+    emulator::fail("a kernel launched a kernel: the emulated device has no dynamic parallelism");
+  }
   const Call call("a kernel launch", c.site);
   if (given_up()) return cudaErrorLaunchFailure;
   const std::string name = what.name;
@@ -155,10 +160,17 @@ cudaError_t launch(const Configuration& c, const LaunchOf& what) {
   sample.run = 0;
   const double seconds = number_from("WARPLOOM_LAB_SECONDS", 20);
   sample.deadline = seconds > 0 ? now() + seconds : 0;
+  request.all_at_once = c.cooperative;
+  if (c.cooperative && sample.blocks > kMostCooperative)
+    return beyond(cudaErrorCooperativeLaunchTooLarge, "a cooperative launch of " + std::to_string(sample.blocks) +
+                                                          " blocks; the lab runs at most " + std::to_string(kMostCooperative) + " at the same time");
+  open_grid(sample.blocks, c.cooperative);
+  if (c.cooperative) sample.wanted = 0, sample.deadline = 0;
   ++totals.launches;
   totals.blocks += sample.blocks;
   if (std::find(kernel_names.begin(), kernel_names.end(), name) == kernel_names.end()) kernel_names.push_back(name);
   fflush(stdout);
+  const uint64_t before = emulator::last_launch();
   bool stopped = false;
   try {
     run(request);
@@ -171,7 +183,7 @@ cudaError_t launch(const Configuration& c, const LaunchOf& what) {
     report("error", "fault", c.site, name + ": a kernel threw an exception");
     stopped = true;
   }
-  note_launch(++launch_serial, c.stream);
+  for (uint64_t serial = before + 1; serial <= emulator::last_launch(); ++serial) note_launch(serial, c.stream);
   totals.blocks_run += sample.run;
   totals.threads += sample.run * threads;
   if (stopped) stop();

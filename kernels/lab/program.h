@@ -31,4 +31,5 @@
 #include "host_api.h"
 #include "launch.h"
 #include "ptx.h"
+// Last: it renames memcpy.
 #include "more_vectors.h"

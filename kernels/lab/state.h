@@ -90,6 +90,10 @@ extern Totals totals;
 extern std::vector<std::string> kernel_names;
 unsigned long long all_accesses();
 
+// ---- grid.cpp ----
+void open_grid(uint64_t blocks, bool cooperative);
+void block_of_grid_ends(bool failed);
+
 // ---- statics.cpp ----
 void open_statics();  // once, before the first launch
 const char* symbol_kind(const void* data);

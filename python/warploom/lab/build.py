@@ -93,9 +93,19 @@ def _runtime_sources() -> list[Path]:
 def _runtime_key() -> str:
     digest = hashlib.sha256(" ".join([_identity(), *_RUNTIME_FLAGS, *_PROGRAM_FLAGS, *_machine_flags()]).encode())
     root = sources() / "kernels"
-    headers = [p for folder in ("emulator", "lab") for p in sorted((root / folder).rglob("*.h")) if "selftest" not in p.parts]
-    for path in [*_runtime_sources(), *headers, *sorted((root / "lab/include").iterdir())]:
+    headers = [p for folder in ("emulator", "lab") for p in sorted((root / folder).glob("*.h"))]
+    for path in [*_runtime_sources(), *headers]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+@cache
+def _headers_key() -> str:
+    """Of what only programs include."""
+    digest = hashlib.sha256()
+    for path in sorted((sources() / "kernels/lab/include").rglob("*")):
+        if path.is_file():
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:20]
 
 
@@ -199,7 +209,7 @@ def program(path: Path, options: tuple[str, ...] = (), say: Callable[[str], None
     """
     texts = _gather(path)
     ready = runtime(say)
-    digest = hashlib.sha256(" ".join([_runtime_key(), *options, str(path)]).encode())
+    digest = hashlib.sha256(" ".join([_runtime_key(), _headers_key(), *options, str(path)]).encode())
     for file, text in texts.items():
         digest.update(str(file).encode() + b"\0" + text.encode() + b"\0")
     folder = cache_folder() / "lab" / "programs" / digest.hexdigest()[:24]

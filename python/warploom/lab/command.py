@@ -57,5 +57,7 @@ def check_file(
         from warploom import __version__
 
         sarif.write_text(json.dumps(as_sarif([report], __version__), indent=1) + "\n")
+    if any(f.code == "unsupported" for f in report.errors):
+        raise typer.Exit(2)
     if report.errors or (strict and report.findings):
         raise typer.Exit(1)

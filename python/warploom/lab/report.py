@@ -95,9 +95,10 @@ class Finding:
         """The second half of a race."""
         if self.other is None:
             return ""
-        where = "" if self.other_block == self.block else f"block {_triple(self.other_block)}, "
+        between = self.code == "block-race"
+        where = f"block {_triple(self.other_block)}, " if between else ""
         many = " and others" if self.other_many else ""
-        order = "no barrier" if self.other_block == self.block else "nothing"
+        order = "nothing" if between else "no barrier"
         return f"the other access: a {self.other_access} by {where}thread {_triple(self.other_thread)}{many}; {order} orders the two"
 
 

@@ -15,7 +15,7 @@ from warploom.lab.refusal import Refusal
 from warploom.lab.tokens import Token, closing, solid, text_of, tokenize
 
 # Libraries that are not modelled; naming them is better than a compiler's "no such file".
-_LIBRARIES = re.compile(r"^(thrust|cub|cutlass|cute|cublas|cudnn|curand|cufft|cusparse|cusolver|nvml|npp|nvtx|nccl|cuda/|nppi|GL/|optix|mpi)")
+_LIBRARIES = re.compile(r"^(thrust|cub|cutlass|cute|cudnn|curand|cufft|cusparse|cusolver|nvml|npp|nvtx|nccl|cuda/|nppi|GL/|optix|mpi)")
 _SPECIFIERS = {"static", "extern", "volatile", "const", "inline", "__device__", "__constant__", "__managed__", "__shared__"}
 _WITH_PARENTHESES = {"__align__", "alignas", "__launch_bounds__", "__attribute__", "decltype", "__declspec", "__cluster_dims__"}
 # API calls that know whether the program looks at what they return (kernels/lab/host_errors.cpp).
@@ -127,11 +127,11 @@ class _File:
                 t[k].text = "nullptr"
         self.scan(opening + 1, last)
         name = kernel.split("<")[0].split("::")[-1].strip()
-        bounded = f".bounded({self.bounds[name]})" if name in self.bounds else ""
+        bounded = f".wl_bounded({self.bounds[name]})" if name in self.bounds else ""
         for k in range(start, at + 3):
             t[k].blank() if not index + 3 <= k < at else setattr(t[k], "text", "")
         t[start].text = (
-            f"::warploom::lab::configured({configuration}){bounded}.kernel(WL_NAME({kernel}), "
+            f"::wl_configured({configuration}){bounded}.wl_kernel(WL_NAME({kernel}), "
             f'[&](auto&&... wl_a) __attribute__((no_sanitize("thread"))) {{ {kernel}(wl_a...); }})' + t[start].text.strip(" ")
         )
 
