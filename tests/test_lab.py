@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from warploom import lab
 from warploom.lab import build, ptx
 from warploom.lab.rewriter import rewrite
@@ -36,7 +35,9 @@ def test_tokens_are_the_source_and_lines_stay(path: Path) -> None:
     assert text_of(tokenize(source)) == source
     made = rewritten(source).rstrip("\n").split("\n")
     lines = source.rstrip("\n").split("\n")
-    assert [n for n, line in enumerate(lines) if "// BUG:" in line] == [n for n, line in enumerate(made[: len(lines)]) if "// BUG:" in line]
+    assert [n for n, line in enumerate(lines) if "// BUG:" in line] == [
+        n for n, line in enumerate(made[: len(lines)]) if "// BUG:" in line
+    ]
     for before, after in zip(lines, made, strict=False):
         if not re.search(r"<<<|__shared__|asm|NULL|__device__|__constant__|cuda|^\s*:|%|lane|[\"\\]", before):
             assert after.split("auto* ")[0].rstrip() == before.rstrip() or before.strip() in after
@@ -64,8 +65,10 @@ def test_launches(launch: str, configuration: str, kernel: str, arguments: str) 
 
 def test_launches_and_shared_memory_inside_of_macros() -> None:
     made = rewritten("#define GO(k, ...) \\\n  k<<<1, 2>>>(__VA_ARGS__)\n#define TILE(T) __shared__ T tile[32]\nint after;\n")
-    assert "wl_configured(1, 2)" in made and "<<<" not in made
-    assert "WL_SHARED_PLACE" in made and "__shared__" not in made
+    assert "wl_configured(1, 2)" in made
+    assert "<<<" not in made
+    assert "WL_SHARED_PLACE" in made
+    assert "__shared__" not in made
     assert made.split("\n")[3] == "int after;"
 
 
@@ -76,13 +79,19 @@ def test_what_is_in_strings_and_comments_stays() -> None:
 
 def test_shared_declarations() -> None:
     made = rewritten("__global__ void k() { __shared__ alignas(16) float a[4][5], *b; extern __shared__ char raw[]; }")
-    assert 'auto& a = WL_SHARED_PLACE(' in made and 'auto& b = WL_SHARED_PLACE(' in made and "auto& raw = WL_DYNAMIC_PLACE(" in made
+    assert "auto& a = WL_SHARED_PLACE(" in made
+    assert "auto& b = WL_SHARED_PLACE(" in made
+    assert "auto& raw = WL_DYNAMIC_PLACE(" in made
     assert "aligned(16)" in made.replace(" ", "")
 
 
 def test_variables_are_told_from_functions() -> None:
-    made = rewritten("__device__ int x;\n__device__ float f(int);\n__constant__ float w[3];\n__device__ const int c = 1;\n__device__ T operator=(T);\n")
-    assert made.count("WL_DEVICE_VARIABLE") == 1 and made.count("WL_CONSTANT_VARIABLE") == 1
+    made = rewritten(
+        "__device__ int x;\n__device__ float f(int);\n__constant__ float w[3];\n"
+        "__device__ const int c = 1;\n__device__ T operator=(T);\n"
+    )
+    assert made.count("WL_DEVICE_VARIABLE") == 1
+    assert made.count("WL_CONSTANT_VARIABLE") == 1
 
 
 def test_ptx_that_is_not_modelled_is_refused_by_name_and_line() -> None:
@@ -94,8 +103,9 @@ def test_ptx_that_is_not_modelled_is_refused_by_name_and_line() -> None:
 def test_ptx_becomes_calls() -> None:
     assert "async_wait(0)" in ptx.translate("cp.async.wait_group 0;", [], {})
     made = ptx.translate("{ .reg .pred p; setp.ne.b32 p, %1, 0; @p mov.u32 %0, 7; }", ["out", "in"], {})
-    assert "if (wl_r_p)" in made and "put((out), 7)" in made
-    with pytest.raises(LookupError, match="frobnicate.u32 %0"):
+    assert "if (wl_r_p)" in made
+    assert "put((out), 7)" in made
+    with pytest.raises(LookupError, match=r"frobnicate\.u32 %0"):
         ptx.translate("frobnicate.u32 %0;", ["x"], {})
 
 
@@ -109,8 +119,10 @@ def test_libraries_are_refused() -> None:
 
 @needs_compiler
 def test_every_seeded_bug_is_found_and_no_correct_program_alarms() -> None:
-    assert len(suite.BUGS) >= 60 and len(suite.CORRECT) >= 40
-    assert all(suite.marks(p) for p in suite.BUGS) and not any(suite.marks(p) for p in suite.CORRECT)
+    assert len(suite.BUGS) >= 60
+    assert len(suite.CORRECT) >= 40
+    assert all(suite.marks(p) for p in suite.BUGS)
+    assert not any(suite.marks(p) for p in suite.CORRECT)
     score = suite.score(suite.examine_all([*suite.BUGS, *suite.CORRECT]))
     print(score)
     assert not score, score
@@ -125,14 +137,22 @@ RACE = suite.HERE / "bugs/shared_race_transpose.cu"
 def test_a_race_names_both_places_threads_and_what_to_do() -> None:
     report = lab.check(RACE)
     [race] = report.errors
-    assert race.code == "shared-race" and race.other is not None and len(race.thread) == 3
-    assert {race.place.line, race.other.line} == {4, 5} and race.place.column > 0
+    assert race.code == "shared-race"
+    assert race.other is not None
+    assert len(race.thread) == 3
+    assert {race.place.line, race.other.line} == {4, 5}
+    assert race.place.column > 0
     text = lab.as_text(report)
-    assert f"{RACE}:{race.place.line}:" in text and "note: the other access" in text and "__syncthreads()" in text
-    assert report.accesses == 1024 and report.kernels == ["transpose"] and "1,024 memory accesses checked" in text
+    assert f"{RACE}:{race.place.line}:" in text
+    assert "note: the other access" in text
+    assert "__syncthreads()" in text
+    assert report.accesses == 1024
+    assert report.kernels == ["transpose"]
+    assert "1,024 memory accesses checked" in text
     sarif = as_sarif([report], "1")
     [result] = sarif["runs"][0]["results"]
-    assert result["ruleId"] == "shared-race" and len(result["relatedLocations"]) == 1
+    assert result["ruleId"] == "shared-race"
+    assert len(result["relatedLocations"]) == 1
     assert result["locations"][0]["physicalLocation"]["region"]["startLine"] == race.place.line
 
 
@@ -141,20 +161,25 @@ def test_schedules_are_reproducible_and_merged() -> None:
     first, again = lab.check(RACE, seed=3), lab.check(RACE, seed=3)
     assert [(f.place, f.thread, f.message) for f in first.findings] == [(f.place, f.thread, f.message) for f in again.findings]
     merged = lab.check(RACE, seed=3, schedules=3)
-    assert merged.schedules == 3 and len(merged.errors) == 1 and merged.errors[0].seeds == (3, 4, 5)
+    assert merged.schedules == 3
+    assert len(merged.errors) == 1
+    assert merged.errors[0].seeds == (3, 4, 5)
 
 
 @needs_compiler
 def test_a_sample_of_blocks_says_that_it_is_partial() -> None:
     report = lab.check(suite.HERE / "correct/reduction_last_block.cu", blocks=2)
-    assert not report.complete and report.blocks_run < report.blocks and "partial" in lab.as_text(report)
+    assert not report.complete
+    assert report.blocks_run < report.blocks
+    assert "partial" in lab.as_text(report)
 
 
 @needs_compiler
 def test_the_program_gets_its_arguments_and_compiled_programs_are_kept(tmp_path: Path) -> None:
     file = tmp_path / "arguments.cu"
     file.write_text('#include <cstring>\nint main(int n, char** a) { return n == 2 && strcmp(a[1], "yes") == 0 ? 0 : 3; }\n')
-    assert lab.check(file, ["yes"]).exit_code == 0 and lab.check(file, ["no"]).exit_code == 3
+    assert lab.check(file, ["yes"]).exit_code == 0
+    assert lab.check(file, ["no"]).exit_code == 3
     assert build.program(file).executable == build.program(file).executable
 
 
@@ -174,10 +199,15 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
     assert main(["check", str(RACE), "--json", "--sarif", str(tmp_path / "out.sarif")]) == 1
     data = json.loads(capsys.readouterr().out)
-    assert data["findings"][0]["code"] == "shared-race" and data["findings"][0]["help"]
+    assert data["findings"][0]["code"] == "shared-race"
+    assert data["findings"][0]["help"]
     assert json.loads((tmp_path / "out.sarif").read_text())["version"] == "2.1.0"
     assert main(["check", str(RACE), "--github"]) == 1
-    assert re.search(r"^::error file=.*shared_race_transpose\.cu,line=\d,col=\d+,title=warploom shared-race::", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(
+        r"^::error file=.*shared_race_transpose\.cu,line=\d,col=\d+,title=warploom shared-race::",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
     assert main(["check", str(suite.HERE / "correct/saxpy.cu")]) == 0
     assert "no errors; 1 kernel in 1 launch" in capsys.readouterr().out
     assert main(["check", str(suite.HERE / "bugs/host_leak.cu")]) == 0

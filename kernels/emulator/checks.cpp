@@ -59,7 +59,7 @@ WL_STOPS __attribute__((noinline, cold)) void found_unwritten(Fault::Kind kind, 
 }
 
 WL_STOPS __attribute__((noinline, cold)) void raced(Fault::Kind kind, uintptr_t address, size_t bytes, Kind access,
-                                                        const void* pc, uint64_t other, bool other_write, uint32_t other_pc) {
+                                                    const void* pc, uint64_t other, bool other_write, uint32_t other_pc) {
   Fault f;
   f.kind = kind;
   f.address = address;
@@ -146,7 +146,8 @@ void shared_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
       if (known && (reader & mask) == mask) return;
       const bool mine = !(difference >> shared_tag::kThread);
       // What my warp read before a __syncwarp is over: a write has to be ordered after my own read only.
-      const bool over = near && (difference >> shared_tag::kClock & shared_tag::kClockMask) && !(reader & kManyFar) && ordered(c, f, reader);
+      const bool over =
+          near && (difference >> shared_tag::kClock & shared_tag::kClockMask) && !(reader & kManyFar) && ordered(c, f, reader);
       cell.reader = over ? tag : (reader & (kMask | kManyNear | kManyFar)) | tag | (mine ? 0 : near ? kManyNear : kManyFar);
     }
     cell.reader_pc = code_offset(pc);
@@ -236,7 +237,8 @@ void global_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
 }
 
 template <Kind kind, auto& memory>
-void global_bytes(CheckState& c, Fiber* f, uintptr_t offset, size_t bytes, const void* pc) {  // word by word, as far as they reach
+void global_bytes(CheckState& c, Fiber* f, uintptr_t offset, size_t bytes,
+                  const void* pc) {  // word by word, as far as they reach
   for (size_t k = 0; k < bytes;) {
     const size_t in_word = (offset + k) & 3, n = bytes - k < 4 - in_word ? bytes - k : 4 - in_word;
     global_word<kind, memory>(c, f, offset + k, ((1u << n) - 1u) << in_word, bytes, pc);

@@ -145,9 +145,9 @@ std::string operation();                       // of the call that is running
 void open_async_order(Worker& w, int barrier);  // sync_checks.cpp: a new mbarrier
 
 // Words for where an address is (faults.cpp). Not on a fiber.
-std::string near_buffer(uintptr_t address);                    // "16 bytes past the end of y (1024 bytes)"
-std::string buffer_at(uintptr_t address);                      // "y + 20 bytes"
-std::string near_shared(const Worker& w, uintptr_t address);   // the same of shared memory
+std::string near_buffer(uintptr_t address);                   // "16 bytes past the end of y (1024 bytes)"
+std::string buffer_at(uintptr_t address);                     // "y + 20 bytes"
+std::string near_shared(const Worker& w, uintptr_t address);  // the same of shared memory
 std::string shared_at(const Worker& w, uintptr_t address);
 
 #if defined(WARPLOOM_LAB)
@@ -160,8 +160,8 @@ struct Statics {
   Cell* cells = nullptr;
   uint8_t* written = nullptr;
 };
-extern Statics statics __attribute__((visibility("hidden")));    // `__device__` variables
-extern Statics constants __attribute__((visibility("hidden")));  // `__constant__` ones: base and size only
+extern Statics statics __attribute__((visibility("hidden")));                   // `__device__` variables
+extern Statics constants __attribute__((visibility("hidden")));                 // `__constant__` ones: base and size only
 void host_access(uintptr_t address, size_t bytes, bool write, const void* pc);  // of device memory, by host code
 #endif
 

@@ -3,14 +3,14 @@
 #include <time.h>
 
 #include "state.h"
+// After it: these words belong to programs.
 #include "device_functions.h"
 
 namespace warploom {
 namespace lab {
 
 uint32_t shared_address(const void* data) {
-  if (!is_shared(data))
-    emulator::fail("__cvta_generic_to_shared is given the address %p, which is not in shared memory", data);
+  if (!is_shared(data)) emulator::fail("__cvta_generic_to_shared is given the address %p, which is not in shared memory", data);
   return static_cast<uint32_t>(static_cast<const char*>(data) - emulator::current_worker->shared);
 }
 void* shared_pointer(uint32_t address) { return emulator::current_worker->shared + address; }

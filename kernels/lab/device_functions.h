@@ -69,14 +69,14 @@ void __stwt(T* p, T v) {
 }
 
 // ---- Atomics: the scopes are all the device's here ----
-#define WL_SCOPES(name)                                    \
-  template <class T, class U>                              \
-  T name##_block(T* address, U operand) {                  \
-    return name(address, static_cast<T>(operand));         \
-  }                                                        \
-  template <class T, class U>                              \
-  T name##_system(T* address, U operand) {                 \
-    return name(address, static_cast<T>(operand));         \
+#define WL_SCOPES(name)                            \
+  template <class T, class U>                      \
+  T name##_block(T* address, U operand) {          \
+    return name(address, static_cast<T>(operand)); \
+  }                                                \
+  template <class T, class U>                      \
+  T name##_system(T* address, U operand) {         \
+    return name(address, static_cast<T>(operand)); \
   }
 WL_SCOPES(atomicAdd)
 WL_SCOPES(atomicSub)
@@ -118,7 +118,8 @@ inline long long __double2ll_rn(double v) { return std::llrint(v); }
 inline int __double2hiint(double v) { return static_cast<int>(__double_as_longlong(v) >> 32); }
 inline int __double2loint(double v) { return static_cast<int>(__double_as_longlong(v)); }
 inline double __hiloint2double(int high, int low) {
-  return __longlong_as_double(static_cast<long long>((static_cast<uint64_t>(static_cast<uint32_t>(high)) << 32) | static_cast<uint32_t>(low)));
+  return __longlong_as_double(
+      static_cast<long long>((static_cast<uint64_t>(static_cast<uint32_t>(high)) << 32) | static_cast<uint32_t>(low)));
 }
 inline unsigned __umul24(unsigned a, unsigned b) { return (a & 0xffffffu) * (b & 0xffffffu); }
 inline long long __mul64hi(long long a, long long b) { return static_cast<long long>((static_cast<__int128>(a) * b) >> 64); }

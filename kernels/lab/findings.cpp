@@ -44,19 +44,31 @@ std::mutex& lock() {
 
 const char* code_of(const Fault& f) {
   switch (f.kind) {
-    case Fault::bounds: return "out-of-bounds";
+    case Fault::bounds:
+      return "out-of-bounds";
     case Fault::read_only:
-    case Fault::constant: return "read-only";
-    case Fault::unwritten: return "uninitialised-device";
-    case Fault::misaligned: return "misaligned";
-    case Fault::shared_bounds: return "shared-out-of-bounds";
-    case Fault::shared_unwritten: return "uninitialised-shared";
-    case Fault::shared_race: return "shared-race";
-    case Fault::conflict: return f.same_block ? "device-race" : "block-race";
-    case Fault::host: return f.address < 4096 ? "null-pointer" : "host-pointer";
-    case Fault::stack: return "stack";
-    case Fault::index: return "index";
-    default: return "fault";
+    case Fault::constant:
+      return "read-only";
+    case Fault::unwritten:
+      return "uninitialised-device";
+    case Fault::misaligned:
+      return "misaligned";
+    case Fault::shared_bounds:
+      return "shared-out-of-bounds";
+    case Fault::shared_unwritten:
+      return "uninitialised-shared";
+    case Fault::shared_race:
+      return "shared-race";
+    case Fault::conflict:
+      return f.same_block ? "device-race" : "block-race";
+    case Fault::host:
+      return f.address < 4096 ? "null-pointer" : "host-pointer";
+    case Fault::stack:
+      return "stack";
+    case Fault::index:
+      return "index";
+    default:
+      return "fault";
   }
 }
 
@@ -73,15 +85,22 @@ std::string words_of(const Worker& w, const Fault& f) {
       const std::string released = lab::released_at(f.address);
       return verb + bytes + (released.empty() ? " out of bounds: " + near_buffer(f.address) : " of " + released);
     }
-    case Fault::read_only: return verb + bytes + " to " + where + ", which may only be read";
-    case Fault::constant: return verb + bytes + " of constant memory, which kernels may only read";
-    case Fault::unwritten: return verb + bytes + " that nothing has written: " + where;
+    case Fault::read_only:
+      return verb + bytes + " to " + where + ", which may only be read";
+    case Fault::constant:
+      return verb + bytes + " of constant memory, which kernels may only read";
+    case Fault::unwritten:
+      return verb + bytes + " that nothing has written: " + where;
     case Fault::misaligned:
       return verb + bytes + " at an address that is not a multiple of " + std::to_string(f.bytes) + ": " + where;
-    case Fault::shared_bounds: return verb + bytes + " out of bounds: " + near_shared(w, f.address);
-    case Fault::shared_unwritten: return verb + bytes + " that no thread of the block has written yet: " + where;
-    case Fault::shared_race: return "race on " + where + ": " + verb + bytes;
-    case Fault::conflict: return (f.same_block ? "race on " : "race between blocks on ") + where + ": " + verb + bytes;
+    case Fault::shared_bounds:
+      return verb + bytes + " out of bounds: " + near_shared(w, f.address);
+    case Fault::shared_unwritten:
+      return verb + bytes + " that no thread of the block has written yet: " + where;
+    case Fault::shared_race:
+      return "race on " + where + ": " + verb + bytes;
+    case Fault::conflict:
+      return (f.same_block ? "race on " : "race between blocks on ") + where + ": " + verb + bytes;
     case Fault::host:
       if (f.address < 4096) return verb + bytes + " at a null pointer (" + address + ")";
       if (f.address - reinterpret_cast<uintptr_t>(w.stacks) < kMaxThreads * kStackBytes)
@@ -92,7 +111,8 @@ std::string words_of(const Worker& w, const Fault& f) {
              " KiB that the emulated device gives a thread";
     case Fault::index:
       return "index " + std::to_string(static_cast<long>(f.index_value)) + " is outside of an array of type " + f.type;
-    default: return "";
+    default:
+      return "";
   }
 }
 
@@ -140,13 +160,15 @@ void write_sentence(Worker& w, const Fault& f) {
     line.triple("thread", x, y, z);
   }
   auto has = [&](const char* words) { return text.find(words) != std::string::npos; };
-  const char* code = has("assertion") ? "assert" : has("grid.sync()") ? "grid-sync" : has("__syncthreads") || has("barrier_sync") ? "barrier"
+  const char* code = has("assertion")                                                     ? "assert"
+                     : has("grid.sync()")                                                 ? "grid-sync"
+                     : has("__syncthreads") || has("barrier_sync")                        ? "barrier"
                      : has("deadlock") || has("without an end") || has("waits in a loop") ? "deadlock"
-                     : has("mask") || has("warp operation") || has("lanes")            ? "warp"
-                     : has("mbarrier") || has("bulk copy") || has("cp.async")           ? "async"
-                     : has("dynamic parallelism")                                          ? "unsupported"
-                     : has("__trap")                                                       ? "trap"
-                                                                                           : "fault";
+                     : has("mask") || has("warp operation") || has("lanes")               ? "warp"
+                     : has("mbarrier") || has("bulk copy") || has("cp.async")             ? "async"
+                     : has("dynamic parallelism")                                         ? "unsupported"
+                     : has("__trap")                                                      ? "trap"
+                                                                                          : "fault";
   line.put("code", code).put("message", text);
   if (f.kind == Fault::text) put_place(line, f.site, f.pc);
   line.write();
@@ -169,7 +191,8 @@ void block_ends(Worker& w) {
       for (int j = 0; j < k->count; ++j) {
         const Fault& r = k->faults[j];
         if (f.kind == Fault::shared_unwritten && r.kind == Fault::shared_race)
-          told_by_race = told_by_race || (!r.other_write && r.other_pc == static_cast<uint32_t>(f.pc - library_place.base)) || r.pc == f.pc;
+          told_by_race =
+              told_by_race || (!r.other_write && r.other_pc == static_cast<uint32_t>(f.pc - library_place.base)) || r.pc == f.pc;
       }
       if (told_by_race || seen->size() > 500) continue;
       if (seen->insert(Place(w.launch->request->name, f.kind, f.pc, f.other_pc)).second) write_fault(w, f);

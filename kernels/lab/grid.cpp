@@ -80,7 +80,9 @@ void grid_barrier(Site site) {
     const Meeting how = meet();
     self->site = site;
     if (how == Meeting::somebody_returned)
-      fail("waits at grid.sync(), but another block of the grid has returned without it: every block must reach every grid.sync()");
+      fail(
+          "waits at grid.sync(), but another block of the grid has returned without it: every block must reach every "
+          "grid.sync()");
     if (how == Meeting::given_up) {
       current_worker->failure[0] = 0;
       abandon(*current_worker);

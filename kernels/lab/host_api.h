@@ -3,34 +3,34 @@
 // have done yet is remembered (host_memory.cpp) to find reads that come too early.
 #pragma once
 
-#define WL_CUDA_ERRORS(X)                                                                        \
-  X(cudaSuccess, 0, "no error")                                                                  \
-  X(cudaErrorInvalidValue, 1, "invalid argument")                                                \
-  X(cudaErrorMemoryAllocation, 2, "out of memory")                                               \
-  X(cudaErrorInitializationError, 3, "initialization error")                                     \
-  X(cudaErrorCudartUnloading, 4, "driver shutting down")                                         \
-  X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                          \
-  X(cudaErrorInvalidPitchValue, 12, "invalid pitch argument")                                    \
-  X(cudaErrorInvalidSymbol, 13, "invalid device symbol")                                         \
-  X(cudaErrorInvalidDevicePointer, 17, "invalid device pointer")                                 \
-  X(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy")                    \
-  X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version") \
-  X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                               \
-  X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                \
-  X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                       \
-  X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                              \
-  X(cudaErrorNotReady, 600, "device not ready")                                                  \
-  X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                    \
-  X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")               \
-  X(cudaErrorLaunchTimeout, 702, "the launch timed out and was terminated")                      \
-  X(cudaErrorPeerAccessAlreadyEnabled, 704, "peer access is already enabled")                    \
-  X(cudaErrorPeerAccessNotEnabled, 705, "peer access has not been enabled")                      \
-  X(cudaErrorAssert, 710, "device-side assert triggered")                                        \
+#define WL_CUDA_ERRORS(X)                                                                                     \
+  X(cudaSuccess, 0, "no error")                                                                               \
+  X(cudaErrorInvalidValue, 1, "invalid argument")                                                             \
+  X(cudaErrorMemoryAllocation, 2, "out of memory")                                                            \
+  X(cudaErrorInitializationError, 3, "initialization error")                                                  \
+  X(cudaErrorCudartUnloading, 4, "driver shutting down")                                                      \
+  X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                                       \
+  X(cudaErrorInvalidPitchValue, 12, "invalid pitch argument")                                                 \
+  X(cudaErrorInvalidSymbol, 13, "invalid device symbol")                                                      \
+  X(cudaErrorInvalidDevicePointer, 17, "invalid device pointer")                                              \
+  X(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy")                                 \
+  X(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version")          \
+  X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                                            \
+  X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                             \
+  X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                                    \
+  X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                           \
+  X(cudaErrorNotReady, 600, "device not ready")                                                               \
+  X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                                 \
+  X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                            \
+  X(cudaErrorLaunchTimeout, 702, "the launch timed out and was terminated")                                   \
+  X(cudaErrorPeerAccessAlreadyEnabled, 704, "peer access is already enabled")                                 \
+  X(cudaErrorPeerAccessNotEnabled, 705, "peer access has not been enabled")                                   \
+  X(cudaErrorAssert, 710, "device-side assert triggered")                                                     \
   X(cudaErrorHostMemoryAlreadyRegistered, 712, "part or all of the requested memory range is already mapped") \
-  X(cudaErrorMisalignedAddress, 716, "misaligned address")                                       \
-  X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                   \
-  X(cudaErrorCooperativeLaunchTooLarge, 720, "too many blocks in cooperative launch")            \
-  X(cudaErrorNotSupported, 801, "operation not supported")                                       \
+  X(cudaErrorMisalignedAddress, 716, "misaligned address")                                                    \
+  X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                                \
+  X(cudaErrorCooperativeLaunchTooLarge, 720, "too many blocks in cooperative launch")                         \
+  X(cudaErrorNotSupported, 801, "operation not supported")                                                    \
   X(cudaErrorUnknown, 999, "unknown error")
 enum cudaError {
 #define WL_ERROR(name, number, text) name = number,
@@ -53,7 +53,11 @@ enum cudaFuncAttribute {
 };
 enum cudaFuncCache { cudaFuncCachePreferNone, cudaFuncCachePreferShared, cudaFuncCachePreferL1, cudaFuncCachePreferEqual };
 enum cudaSharedMemConfig { cudaSharedMemBankSizeDefault, cudaSharedMemBankSizeFourByte, cudaSharedMemBankSizeEightByte };
-enum cudaSharedCarveout { cudaSharedmemCarveoutDefault = -1, cudaSharedmemCarveoutMaxShared = 100, cudaSharedmemCarveoutMaxL1 = 0 };
+enum cudaSharedCarveout {
+  cudaSharedmemCarveoutDefault = -1,
+  cudaSharedmemCarveoutMaxShared = 100,
+  cudaSharedmemCarveoutMaxL1 = 0
+};
 enum cudaLimit {
   cudaLimitStackSize,
   cudaLimitPrintfFifoSize,
@@ -63,7 +67,12 @@ enum cudaLimit {
   cudaLimitMaxL2FetchGranularity,
   cudaLimitPersistingL2CacheSize
 };
-enum cudaComputeMode { cudaComputeModeDefault, cudaComputeModeExclusive, cudaComputeModeProhibited, cudaComputeModeExclusiveProcess };
+enum cudaComputeMode {
+  cudaComputeModeDefault,
+  cudaComputeModeExclusive,
+  cudaComputeModeProhibited,
+  cudaComputeModeExclusiveProcess
+};
 enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
 enum cudaMemoryAdvise {
   cudaMemAdviseSetReadMostly = 1,
@@ -141,7 +150,8 @@ struct cudaDeviceProp {
   int singleToDoublePrecisionPerfRatio, pageableMemoryAccess, concurrentManagedAccess, computePreemptionSupported;
   int canUseHostPointerForRegisteredMem, cooperativeLaunch, cooperativeMultiDeviceLaunch;
   size_t sharedMemPerBlockOptin;
-  int pageableMemoryAccessUsesHostPageTables, directManagedMemAccessFromHost, maxBlocksPerMultiProcessor, accessPolicyMaxWindowSize;
+  int pageableMemoryAccessUsesHostPageTables, directManagedMemAccessFromHost, maxBlocksPerMultiProcessor,
+      accessPolicyMaxWindowSize;
   size_t reservedSharedMemPerBlock;
   int hostRegisterSupported, memoryPoolsSupported, clusterLaunch, unifiedFunctionPointers;
 };
@@ -207,7 +217,8 @@ cudaError_t cudaFree(void* data, WL_SITE);
 inline cudaError_t cudaFreeAsync(void* data, cudaStream_t, WL_SITE) { return cudaFree(data, site); }
 cudaError_t cudaFreeHost(void* data, WL_SITE);
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, WL_SITE);
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream = nullptr, WL_SITE);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream = nullptr,
+                            WL_SITE);
 cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
                          cudaMemcpyKind kind, WL_SITE);
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
@@ -247,8 +258,8 @@ cudaError_t cudaGetSymbolSize(size_t* size, const T&) {
 }
 cudaError_t cudaMemGetInfo(size_t* left, size_t* total);
 cudaError_t cudaMemPrefetchAsync(const void* data, size_t bytes, int device, cudaStream_t stream = nullptr, WL_SITE);
-cudaError_t cudaMemPrefetchAsync(const void* data, size_t bytes, cudaMemLocation location, unsigned flags, cudaStream_t stream = nullptr,
-                                 WL_SITE);
+cudaError_t cudaMemPrefetchAsync(const void* data, size_t bytes, cudaMemLocation location, unsigned flags,
+                                 cudaStream_t stream = nullptr, WL_SITE);
 inline cudaError_t cudaMemAdvise(const void*, size_t, cudaMemoryAdvise, int) { return cudaSuccess; }
 template <class T>
 cudaError_t cudaHostGetDevicePointer(T** to, void* host, unsigned) {

@@ -15,7 +15,9 @@ void discarded() { next_is_discarded = true; }
 void remember_error(cudaError_t error) { last_error = error; }
 bool given_up() { return false; }  // the program ends with the kernel that could not go on: see stop()
 
-Call::Call(const char* name_, const Site& site_) : name(name_), site(site_), looked_at(!next_is_discarded) { next_is_discarded = false; }
+Call::Call(const char* name_, const Site& site_) : name(name_), site(site_), looked_at(!next_is_discarded) {
+  next_is_discarded = false;
+}
 
 cudaError_t Call::misused(const char* code, cudaError_t error, const std::string& message) const {
   report("error", code, site, message);

@@ -24,7 +24,9 @@ Memories& memories() {
 }
 
 cudaError_t take(void** to, size_t bytes, Memory memory, const Call& call) {
-  if (!to) return call.misused("null-pointer", cudaErrorInvalidValue, std::string(call.name) + ": the place for the address is a null pointer");
+  if (!to)
+    return call.misused("null-pointer", cudaErrorInvalidValue,
+                        std::string(call.name) + ": the place for the address is a null pointer");
   if (bytes == 0) {
     *to = nullptr;
     return call.succeeds();
@@ -34,8 +36,8 @@ cudaError_t take(void** to, size_t bytes, Memory memory, const Call& call) {
   } catch (const std::exception&) {
     *to = nullptr;
     return call.fails(cudaErrorMemoryAllocation, std::string(call.name) + " of " + std::to_string(bytes) +
-                                                      " bytes fails: the emulated device has " +
-                                                      std::to_string(emulator::physical_memory() >> 20) + " MiB");
+                                                     " bytes fails: the emulated device has " +
+                                                     std::to_string(emulator::physical_memory() >> 20) + " MiB");
   }
   Allocation a;
   a.low = reinterpret_cast<uintptr_t>(*to);
@@ -51,11 +53,16 @@ cudaError_t take(void** to, size_t bytes, Memory memory, const Call& call) {
 
 const char* kind_name(Memory m) {
   switch (m) {
-    case Memory::device: return "device memory";
-    case Memory::managed: return "managed memory";
-    case Memory::pinned: return "pinned host memory";
-    case Memory::symbol: return "a __device__ variable";
-    default: return "host memory";
+    case Memory::device:
+      return "device memory";
+    case Memory::managed:
+      return "managed memory";
+    case Memory::pinned:
+      return "pinned host memory";
+    case Memory::symbol:
+      return "a __device__ variable";
+    default:
+      return "host memory";
   }
 }
 bool on_device(Memory m) { return m == Memory::device || m == Memory::managed || m == Memory::symbol; }
@@ -71,8 +78,8 @@ std::string beyond(const void* data, size_t bytes) {
     return released.empty() ? "an address that is in no allocation (" + emulator::near_buffer(low) + ")" : released;
   }
   if (low + bytes <= a->high) return "";
-  return std::to_string(low + bytes - a->high) + " bytes past the end of " + buffer_name(a->site) + " (" + std::to_string(a->high - a->low) +
-         " bytes)";
+  return std::to_string(low + bytes - a->high) + " bytes past the end of " + buffer_name(a->site) + " (" +
+         std::to_string(a->high - a->low) + " bytes)";
 }
 
 bool wholly_written(const void* data, size_t bytes) {
@@ -98,15 +105,16 @@ cudaError_t check_copy(const Call& call, void* to, const void* from, size_t byte
                                         "cudaMemcpyDeviceToDevice"};
     if (!t_fits || !f_fits)
       return call.misused("copy-direction", cudaErrorInvalidValue,
-                          std::string(call.name) + " with " + (kind >= 0 && kind < 4 ? names[kind] : "an unknown direction") + ", but the " +
-                              (t_fits ? "source is " : "destination is ") + kind_name(t_fits ? f : t) +
+                          std::string(call.name) + " with " + (kind >= 0 && kind < 4 ? names[kind] : "an unknown direction") +
+                              ", but the " + (t_fits ? "source is " : "destination is ") + kind_name(t_fits ? f : t) +
                               (t_fits == f_fits ? " and the source is " + std::string(kind_name(f)) : ""));
   }
   for (const bool source : {false, true}) {
     const std::string problem = beyond(source ? from : to, bytes);
     if (!problem.empty())
-      return call.misused("copy-bounds", cudaErrorInvalidValue,
-                          std::string(call.name) + " of " + std::to_string(bytes) + " bytes " + (source ? "reads " : "writes ") + problem);
+      return call.misused(
+          "copy-bounds", cudaErrorInvalidValue,
+          std::string(call.name) + " of " + std::to_string(bytes) + " bytes " + (source ? "reads " : "writes ") + problem);
   }
   if (f == Memory::device && !wholly_written(from, bytes))
     report("warning", "uninitialised-copy", call.site,
@@ -121,7 +129,8 @@ void carry_out(void* to, const void* from, size_t bytes) {
   memmove(to, from, bytes);
 }
 
-cudaError_t copy(const Call& call, void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream, bool async) {
+cudaError_t copy(const Call& call, void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream,
+                 bool async) {
   if (bytes == 0) return call.succeeds();
   if (const cudaError_t error = check_copy(call, to, from, bytes, kind)) return error;
   carry_out(to, from, bytes);
@@ -135,8 +144,8 @@ cudaError_t copy(const Call& call, void* to, const void* from, size_t bytes, cud
   return call.succeeds();
 }
 
-cudaError_t copy_rows(const Call& call, void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
-                      cudaMemcpyKind kind, bool async) {
+cudaError_t copy_rows(const Call& call, void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width,
+                      size_t height, cudaMemcpyKind kind, bool async) {
   if (width > to_pitch || width > from_pitch)
     return call.misused("copy-bounds", cudaErrorInvalidPitchValue,
                         std::string(call.name) + ": rows of " + std::to_string(width) + " bytes do not fit into a pitch of " +
@@ -153,10 +162,13 @@ cudaError_t copy_rows(const Call& call, void* to, size_t to_pitch, const void* f
 
 cudaError_t fill(const Call& call, void* to, int byte, size_t bytes) {
   if (bytes == 0) return call.succeeds();
-  if (!to) return call.misused("null-pointer", cudaErrorInvalidValue, std::string(call.name) + ": the destination is a null pointer");
+  if (!to)
+    return call.misused("null-pointer", cudaErrorInvalidValue, std::string(call.name) + ": the destination is a null pointer");
   const Memory memory = memory_of(to);
-  if (memory == Memory::host && emulator::arena.base && reinterpret_cast<uintptr_t>(to) - emulator::arena.base >= emulator::arena.size)
-    return call.misused("copy-direction", cudaErrorInvalidValue, std::string(call.name) + " of host memory: it fills device memory");
+  if (memory == Memory::host && emulator::arena.base &&
+      reinterpret_cast<uintptr_t>(to) - emulator::arena.base >= emulator::arena.size)
+    return call.misused("copy-direction", cudaErrorInvalidValue,
+                        std::string(call.name) + " of host memory: it fills device memory");
   const std::string problem = beyond(to, bytes);
   if (!problem.empty())
     return call.misused("copy-bounds", cudaErrorInvalidValue,
@@ -173,14 +185,16 @@ cudaError_t release(const Call& call, void* data, bool pinned) {
   if (it == m.all.end()) {
     const Allocation* inside = allocation_at(data);
     const std::string released = released_at(reinterpret_cast<uintptr_t>(data));
-    return call.misused("invalid-free", cudaErrorInvalidValue,
-                        std::string(call.name) + (inside ? " of an address inside of " + buffer_name(inside->site) + ", not its start"
-                                                  : !released.empty() ? ": " + released
-                                                                      : " of memory that no CUDA function has allocated"));
+    return call.misused(
+        "invalid-free", cudaErrorInvalidValue,
+        std::string(call.name) + (inside ? " of an address inside of " + buffer_name(inside->site) + ", not its start"
+                                  : !released.empty() ? ": " + released
+                                                      : " of memory that no CUDA function has allocated"));
   }
   if (pinned != (it->second.memory == Memory::pinned))
-    return call.misused("invalid-free", cudaErrorInvalidValue,
-                        std::string(call.name) + " of memory from " + it->second.call + ": use " + (pinned ? "cudaFree" : "cudaFreeHost"));
+    return call.misused(
+        "invalid-free", cudaErrorInvalidValue,
+        std::string(call.name) + " of memory from " + it->second.call + ": use " + (pinned ? "cudaFree" : "cudaFreeHost"));
   if (m.released.size() < 4096) m.released.push_back({it->second, call.site});
   emulator::memory_release(data);
   m.all.erase(it);
@@ -214,17 +228,19 @@ std::string released_at(uintptr_t address) {
 void report_leaks() {
   for (const auto& entry : memories().all) {
     const Allocation& a = entry.second;
-    report("warning", "leak", a.site,
-           buffer_name(a.site) + " (" + std::to_string(a.high - a.low) + " bytes) is never released");
+    report("warning", "leak", a.site, buffer_name(a.site) + " (" + std::to_string(a.high - a.low) + " bytes) is never released");
   }
 }
 
 void everything_written() {
   for (const auto& entry : memories().all)
-    emulator::memory_touch(reinterpret_cast<void*>(entry.first), static_cast<int64_t>(entry.second.high - entry.second.low), true, "");
+    emulator::memory_touch(reinterpret_cast<void*>(entry.first), static_cast<int64_t>(entry.second.high - entry.second.low), true,
+                           "");
 }
 
-cudaError_t allocate(void** to, size_t bytes, const char* name, Site site) { return take(to, bytes, Memory::device, Call(name, site)); }
+cudaError_t allocate(void** to, size_t bytes, const char* name, Site site) {
+  return take(to, bytes, Memory::device, Call(name, site));
+}
 cudaError_t allocate_managed(void** to, size_t bytes, unsigned, Site site) {
   return take(to, bytes, Memory::managed, Call("cudaMallocManaged", site));
 }
@@ -251,15 +267,17 @@ cudaError_t copy_to_symbol(const void* symbol, size_t size, const void* from, si
   const Call call("cudaMemcpyToSymbol", site);
   if (const cudaError_t error = beyond_symbol(call, size, bytes, offset)) return error;
   if (kind != cudaMemcpyHostToDevice && kind != cudaMemcpyDeviceToDevice && kind != cudaMemcpyDefault)
-    return call.misused("copy-direction", cudaErrorInvalidMemcpyDirection, "cudaMemcpyToSymbol copies to the device: the direction says otherwise");
+    return call.misused("copy-direction", cudaErrorInvalidMemcpyDirection,
+                        "cudaMemcpyToSymbol copies to the device: the direction says otherwise");
   if (kind == cudaMemcpyHostToDevice && memory_of(from) == Memory::device)
-    return call.misused("copy-direction", cudaErrorInvalidValue, "cudaMemcpyToSymbol with cudaMemcpyHostToDevice, but the source is device memory");
+    return call.misused("copy-direction", cudaErrorInvalidValue,
+                        "cudaMemcpyToSymbol with cudaMemcpyHostToDevice, but the source is device memory");
   memmove(const_cast<char*>(static_cast<const char*>(symbol)) + offset, from, bytes);
   if (!async) stream_done(nullptr);
   return call.succeeds();
 }
-cudaError_t copy_from_symbol(void* to, const void* symbol, size_t size, size_t bytes, size_t offset, cudaMemcpyKind kind, cudaStream_t,
-                             bool async, Site site) {
+cudaError_t copy_from_symbol(void* to, const void* symbol, size_t size, size_t bytes, size_t offset, cudaMemcpyKind kind,
+                             cudaStream_t, bool async, Site site) {
   const Call call("cudaMemcpyFromSymbol", site);
   if (const cudaError_t error = beyond_symbol(call, size, bytes, offset)) return error;
   if (kind != cudaMemcpyDeviceToHost && kind != cudaMemcpyDeviceToDevice && kind != cudaMemcpyDefault)
@@ -296,18 +314,21 @@ void host_access(uintptr_t address, size_t bytes, bool write, const void* pc) {
     return;
   }
   if (a->memory == Memory::device) {
-    tell("host-access", std::string("host code ") + verb + buffer_name(a->site) + ", which is device memory: copy it with cudaMemcpy");
+    tell("host-access",
+         std::string("host code ") + verb + buffer_name(a->site) + ", which is device memory: copy it with cudaMemcpy");
     return;
   }
   if (a->memory == Memory::managed) {
     const uintptr_t word = (address - arena.base) >> 2;
-    const uint64_t writer = arena.cells[word].writer >> global_tag::kSerial, reader = arena.cells[word].reader >> global_tag::kSerial;
+    const uint64_t writer = arena.cells[word].writer >> global_tag::kSerial,
+                   reader = arena.cells[word].reader >> global_tag::kSerial;
     if ((writer && !finished(writer)) || (write && reader && !finished(reader)))
       tell("missing-synchronisation", std::string("host code ") + verb + buffer_name(a->site) +
                                           " while a kernel that uses it may still run: call cudaDeviceSynchronize() first");
   } else if (const PendingCopy* c = pending_copy_at(address, bytes, write)) {
-    tell("missing-synchronisation", std::string("host code ") + verb + buffer_name(a->site) + " while the asynchronous copy of line " +
-                                        std::to_string(c->site.line) + " may still be under way: synchronise its stream first");
+    tell("missing-synchronisation", std::string("host code ") + verb + buffer_name(a->site) +
+                                        " while the asynchronous copy of line " + std::to_string(c->site.line) +
+                                        " may still be under way: synchronise its stream first");
   }
 }
 
@@ -324,8 +345,8 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream, Site site) {
   return copy(Call("cudaMemcpyAsync", site), to, from, bytes, kind, stream, true);
 }
-cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height, cudaMemcpyKind kind,
-                         Site site) {
+cudaError_t cudaMemcpy2D(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
+                         cudaMemcpyKind kind, Site site) {
   return copy_rows(Call("cudaMemcpy2D", site), to, to_pitch, from, from_pitch, width, height, kind, false);
 }
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,
@@ -353,11 +374,13 @@ cudaError_t cudaMemPrefetchAsync(const void* data, size_t bytes, int, cudaStream
   const Call call("cudaMemPrefetchAsync", site);
   const Allocation* a = allocation_at(data);
   if (!a || a->memory != Memory::managed)
-    return call.misused("invalid-pointer", cudaErrorInvalidValue, "cudaMemPrefetchAsync of memory that is not from cudaMallocManaged");
+    return call.misused("invalid-pointer", cudaErrorInvalidValue,
+                        "cudaMemPrefetchAsync of memory that is not from cudaMallocManaged");
   (void)bytes;
   return call.succeeds();
 }
-cudaError_t cudaMemPrefetchAsync(const void* data, size_t bytes, cudaMemLocation location, unsigned, cudaStream_t stream, Site site) {
+cudaError_t cudaMemPrefetchAsync(const void* data, size_t bytes, cudaMemLocation location, unsigned, cudaStream_t stream,
+                                 Site site) {
   return cudaMemPrefetchAsync(data, bytes, location.id, stream, site);
 }
 cudaError_t cudaHostRegister(void* data, size_t bytes, unsigned, Site site) {
@@ -371,7 +394,8 @@ cudaError_t cudaHostRegister(void* data, size_t bytes, unsigned, Site site) {
 cudaError_t cudaHostUnregister(void* data, Site site) {
   const Call call("cudaHostUnregister", site);
   if (memories().registered.erase(reinterpret_cast<uintptr_t>(data))) return call.succeeds();
-  return call.misused("invalid-pointer", cudaErrorInvalidValue, "cudaHostUnregister of memory that cudaHostRegister has not registered");
+  return call.misused("invalid-pointer", cudaErrorInvalidValue,
+                      "cudaHostUnregister of memory that cudaHostRegister has not registered");
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* data) {
   const Memory m = memory_of(data);

@@ -102,7 +102,8 @@ cudaError_t launch_registered(const void* function, Configuration configuration,
 }  // namespace warploom
 
 // Names that no parameter of a program's macro has.
-inline ::warploom::lab::Configured wl_configured(dim3 grid, dim3 block, size_t shared_bytes = 0, cudaStream_t stream = nullptr, WL_SITE) {
+inline ::warploom::lab::Configured wl_configured(dim3 grid, dim3 block, size_t shared_bytes = 0, cudaStream_t stream = nullptr,
+                                                 WL_SITE) {
   return {{grid, block, shared_bytes, stream, site, false, 0}};
 }
 
@@ -113,8 +114,8 @@ template <class... P>
 cudaError_t cudaLaunchKernel(void (*kernel)(P...), dim3 grid, dim3 block, void** arguments, size_t shared_bytes = 0,
                              cudaStream_t stream = nullptr, WL_SITE) {
   ::warploom::lab::register_kernel(::warploom::lab::registration(kernel, "a kernel"));
-  return ::warploom::lab::launch_registered(reinterpret_cast<const void*>(kernel), {grid, block, shared_bytes, stream, site, false, 0},
-                                            arguments);
+  return ::warploom::lab::launch_registered(reinterpret_cast<const void*>(kernel),
+                                            {grid, block, shared_bytes, stream, site, false, 0}, arguments);
 }
 inline cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** arguments, size_t shared_bytes = 0,
                                     cudaStream_t stream = nullptr, WL_SITE) {
@@ -124,10 +125,10 @@ template <class... P>
 cudaError_t cudaLaunchCooperativeKernel(void (*kernel)(P...), dim3 grid, dim3 block, void** arguments, size_t shared_bytes = 0,
                                         cudaStream_t stream = nullptr, WL_SITE) {
   ::warploom::lab::register_kernel(::warploom::lab::registration(kernel, "a kernel"));
-  return ::warploom::lab::launch_registered(reinterpret_cast<const void*>(kernel), {grid, block, shared_bytes, stream, site, true, 0},
-                                            arguments);
+  return ::warploom::lab::launch_registered(reinterpret_cast<const void*>(kernel),
+                                            {grid, block, shared_bytes, stream, site, true, 0}, arguments);
 }
-inline cudaError_t cudaLaunchCooperativeKernel(const void* kernel, dim3 grid, dim3 block, void** arguments, size_t shared_bytes = 0,
-                                               cudaStream_t stream = nullptr, WL_SITE) {
+inline cudaError_t cudaLaunchCooperativeKernel(const void* kernel, dim3 grid, dim3 block, void** arguments,
+                                               size_t shared_bytes = 0, cudaStream_t stream = nullptr, WL_SITE) {
   return ::warploom::lab::launch_registered(kernel, {grid, block, shared_bytes, stream, site, true, 0}, arguments);
 }

@@ -99,8 +99,8 @@ cudaError_t set_attribute(const void* function, cudaFuncAttribute attribute, int
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return call.succeeds();
   if (value < 0 || static_cast<size_t>(value) > emulator::kSharedPerBlock)
     return call.misused("launch-limits", cudaErrorInvalidValue,
-                        "cudaFuncSetAttribute asks for " + std::to_string(value) + " bytes of dynamic shared memory; a block has at most " +
-                            std::to_string(emulator::kSharedPerBlock));
+                        "cudaFuncSetAttribute asks for " + std::to_string(value) +
+                            " bytes of dynamic shared memory; a block has at most " + std::to_string(emulator::kSharedPerBlock));
   kernels().dynamic_limit_of[function] = value;
   return call.succeeds();
 }
@@ -131,19 +131,24 @@ cudaError_t launch(const Configuration& c, const LaunchOf& what) {
     return beyond(cudaErrorInvalidConfiguration, "a block of " + shown(c.block) + " is " + std::to_string(threads) +
                                                      " threads; a block has 1 to 1024, at most 1024 in x and y and 64 in z");
   if (!c.grid.x || !c.grid.y || !c.grid.z || c.grid.x > 0x7fffffffu || c.grid.y > 65535 || c.grid.z > 65535)
-    return beyond(cudaErrorInvalidConfiguration, "the grid " + shown(c.grid) + " is not possible; every dimension is at least 1, x is "
-                                                 "at most 2147483647, y and z are at most 65535");
+    return beyond(cudaErrorInvalidConfiguration, "the grid " + shown(c.grid) +
+                                                     " is not possible; every dimension is at least 1, x is "
+                                                     "at most 2147483647, y and z are at most 65535");
   if (c.most_threads && threads > c.most_threads)
-    return beyond(cudaErrorLaunchFailure, std::to_string(threads) + " threads in a block, but __launch_bounds__ promises at most " +
+    return beyond(cudaErrorLaunchFailure, std::to_string(threads) +
+                                              " threads in a block, but __launch_bounds__ promises at most " +
                                               std::to_string(c.most_threads));
   if (c.shared_bytes > emulator::kSharedPerBlock)
-    return beyond(cudaErrorInvalidValue, std::to_string(c.shared_bytes) + " bytes of dynamic shared memory; a block has at most " +
+    return beyond(cudaErrorInvalidValue, std::to_string(c.shared_bytes) +
+                                             " bytes of dynamic shared memory; a block has at most " +
                                              std::to_string(emulator::kSharedPerBlock));
   size_t allowed = emulator::kStaticShared;  // which function a lambda calls is not known: the largest that was asked for
   for (const auto& limit : kernels().dynamic_limit_of) allowed = std::max(allowed, static_cast<size_t>(limit.second));
   if (c.shared_bytes > allowed)
-    return beyond(cudaErrorInvalidValue, std::to_string(c.shared_bytes) + " bytes of dynamic shared memory; more than 49152 must be asked "
-                                             "for with cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)");
+    return beyond(cudaErrorInvalidValue,
+                  std::to_string(c.shared_bytes) +
+                      " bytes of dynamic shared memory; more than 49152 must be asked "
+                      "for with cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)");
   open_statics();
   emulator::LaunchRequest request;
   request.name = what.name;
@@ -163,7 +168,8 @@ cudaError_t launch(const Configuration& c, const LaunchOf& what) {
   request.all_at_once = c.cooperative;
   if (c.cooperative && sample.blocks > kMostCooperative)
     return beyond(cudaErrorCooperativeLaunchTooLarge, "a cooperative launch of " + std::to_string(sample.blocks) +
-                                                          " blocks; the lab runs at most " + std::to_string(kMostCooperative) + " at the same time");
+                                                          " blocks; the lab runs at most " + std::to_string(kMostCooperative) +
+                                                          " at the same time");
   open_grid(sample.blocks, c.cooperative);
   if (c.cooperative) sample.wanted = 0, sample.deadline = 0;
   ++totals.launches;
@@ -188,7 +194,12 @@ cudaError_t launch(const Configuration& c, const LaunchOf& what) {
   totals.threads += sample.run * threads;
   if (stopped) stop();
   if (sample.run < sample.blocks) {
-    Line("partial").put("kernel", name).put("blocks", sample.blocks).put("blocks_run", sample.run.load()).put("at", c.site).write();
+    Line("partial")
+        .put("kernel", name)
+        .put("blocks", sample.blocks)
+        .put("blocks_run", sample.run.load())
+        .put("at", c.site)
+        .write();
     everything_written();
   }
   return cudaSuccess;
@@ -198,9 +209,10 @@ cudaError_t launch_registered(const void* function, Configuration c, void** argu
   const auto it = kernels().registered.find(function);
   const Call call("cudaLaunchKernel", c.site);
   if (it == kernels().registered.end())
-    return call.misused("launch-limits", cudaErrorInvalidDeviceFunction,
-                        "cudaLaunchKernel: this is not a kernel that the lab knows; a template's instance must be passed as a function, "
-                        "without a cast to void*");
+    return call.misused(
+        "launch-limits", cudaErrorInvalidDeviceFunction,
+        "cudaLaunchKernel: this is not a kernel that the lab knows; a template's instance must be passed as a function, "
+        "without a cast to void*");
   const Registered& k = it->second;
   struct alignas(64) Chunk {
     char bytes[64];

@@ -12,15 +12,15 @@
     T x, y, z;              \
   };                        \
   inline name make_##name(T x, T y, T z) { return name{x, y, z}; }
-#define WL_VECTOR4(name, T)                                   \
-  struct alignas(16) name {                                   \
-    T x, y, z, w;                                             \
-  };                                                          \
-  inline name make_##name(T x, T y, T z, T w) { return name{x, y, z, w}; }
-#define WL_VECTOR2(name, T) \
-  struct alignas(2 * sizeof(T)) name { \
-    T x, y;                 \
+#define WL_VECTOR4(name, T) \
+  struct alignas(16) name { \
+    T x, y, z, w;           \
   };                        \
+  inline name make_##name(T x, T y, T z, T w) { return name{x, y, z, w}; }
+#define WL_VECTOR2(name, T)            \
+  struct alignas(2 * sizeof(T)) name { \
+    T x, y;                            \
+  };                                   \
   inline name make_##name(T x, T y) { return name{x, y}; }
 WL_VECTOR1(char1, signed char)
 WL_VECTOR1(uchar1, unsigned char)

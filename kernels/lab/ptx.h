@@ -126,11 +126,13 @@ inline void ldmatrix(const uint32_t* row, R&... registers) {
   (put(registers, got.r[i++]), ...);
 }
 inline uint64_t two(uint32_t low, uint32_t high) { return low | static_cast<uint64_t>(high) << 32; }
-template <class D0, class D1, class D2, class D3, class A0, class A1, class A2, class A3, class B0, class B1, class C0, class C1, class C2,
-          class C3>
-inline void mma(emulator::TensorOp op, D0& d0, D1& d1, D2& d2, D3& d3, A0 a0, A1 a1, A2 a2, A3 a3, B0 b0, B1 b1, C0 c0, C1 c1, C2 c2, C3 c3) {
+template <class D0, class D1, class D2, class D3, class A0, class A1, class A2, class A3, class B0, class B1, class C0, class C1,
+          class C2, class C3>
+inline void mma(emulator::TensorOp op, D0& d0, D1& d1, D2& d2, D3& d3, A0 a0, A1 a1, A2 a2, A3 a3, B0 b0, B1 b1, C0 c0, C1 c1,
+                C2 c2, C3 c3) {
   const auto sum = emulator::warp_multiply(op, two(as<uint32_t>(a0), as<uint32_t>(a1)), two(as<uint32_t>(a2), as<uint32_t>(a3)),
-                                           two(as<uint32_t>(b0), as<uint32_t>(b1)), {{as<float>(c0), as<float>(c1), as<float>(c2), as<float>(c3)}});
+                                           two(as<uint32_t>(b0), as<uint32_t>(b1)),
+                                           {{as<float>(c0), as<float>(c1), as<float>(c2), as<float>(c3)}});
   put(d0, sum.v[0]);
   put(d1, sum.v[1]);
   put(d2, sum.v[2]);
@@ -140,10 +142,11 @@ inline void mma(emulator::TensorOp op, D0& d0, D1& d1, D2& d2, D3& d3, A0 a0, A1
 template <class D0, class D1, class A0, class A1, class A2, class A3, class B0, class B1, class C0, class C1>
 inline void mma_half(emulator::TensorOp op, D0& d0, D1& d1, A0 a0, A1 a1, A2 a2, A3 a3, B0 b0, B1 b1, C0 c0, C1 c1) {
   const uint32_t c[2] = {as<uint32_t>(c0), as<uint32_t>(c1)};
-  const auto sum = emulator::warp_multiply(
-      op, two(as<uint32_t>(a0), as<uint32_t>(a1)), two(as<uint32_t>(a2), as<uint32_t>(a3)), two(as<uint32_t>(b0), as<uint32_t>(b1)),
-      {{from_f16(static_cast<uint16_t>(c[0])), from_f16(static_cast<uint16_t>(c[0] >> 16)), from_f16(static_cast<uint16_t>(c[1])),
-        from_f16(static_cast<uint16_t>(c[1] >> 16))}});
+  const auto sum =
+      emulator::warp_multiply(op, two(as<uint32_t>(a0), as<uint32_t>(a1)), two(as<uint32_t>(a2), as<uint32_t>(a3)),
+                              two(as<uint32_t>(b0), as<uint32_t>(b1)),
+                              {{from_f16(static_cast<uint16_t>(c[0])), from_f16(static_cast<uint16_t>(c[0] >> 16)),
+                                from_f16(static_cast<uint16_t>(c[1])), from_f16(static_cast<uint16_t>(c[1] >> 16))}});
   put(d0, pack_f16(sum.v[0], sum.v[1]));
   put(d1, pack_f16(sum.v[2], sum.v[3]));
 }

@@ -68,7 +68,8 @@ Line& Line::triple(const char* name, unsigned long long x, unsigned long long y,
   return *this;
 }
 Line& Line::code(const char* name, uintptr_t pc) {
-  return put(name, static_cast<unsigned long long>(pc - emulator::library_place.base - 1));  // the call ends before its return address
+  return put(name,
+             static_cast<unsigned long long>(pc - emulator::library_place.base - 1));  // the call ends before its return address
 }
 void Line::write() {
   const std::string text = text_ + "}\n";

@@ -44,7 +44,8 @@ class Call {
   Call(const char* name, const Site& site);
   cudaError_t succeeds() const { return cudaSuccess; }
   cudaError_t misused(const char* code, cudaError_t error, const std::string& message) const;  // always a finding
-  cudaError_t fails(cudaError_t error, const std::string& message) const;  // a finding where the program does not look at the result
+  cudaError_t fails(cudaError_t error,
+                    const std::string& message) const;  // a finding where the program does not look at the result
   const char* name;
   Site site;
   bool looked_at;
@@ -71,7 +72,7 @@ void everything_written();  // after a launch of which not all blocks ran: nobod
 uint32_t stream_number(cudaStream_t stream);  // 0: the default stream
 void note_launch(uint64_t serial, cudaStream_t stream);
 void note_pending_copy(cudaStream_t stream, const void* host, size_t bytes, bool host_is_written, const Site& site);
-void all_done();                       // the host has waited for everything
+void all_done();                        // the host has waited for everything
 void stream_done(cudaStream_t stream);  // for this one
 bool finished(uint64_t launch_number);  // global_tag::launch_number
 struct PendingCopy {

@@ -13,7 +13,7 @@ struct CUstream_st {
 struct CUevent_st {
   bool recorded = false, timed = true;
   std::chrono::steady_clock::time_point when;
-  uint64_t serial = 0;       // launches up to here had been made
+  uint64_t serial = 0;  // launches up to here had been made
   uint32_t stream = 0;
 };
 
@@ -43,7 +43,8 @@ void finish(uint32_t stream, uint64_t up_to) {
 }
 void drop_copies(uint32_t stream) {
   auto& copies = streams().copies;
-  copies.erase(std::remove_if(copies.begin(), copies.end(), [&](const PendingCopy& c) { return c.stream == stream; }), copies.end());
+  copies.erase(std::remove_if(copies.begin(), copies.end(), [&](const PendingCopy& c) { return c.stream == stream; }),
+               copies.end());
 }
 
 }  // namespace
@@ -60,7 +61,8 @@ void note_launch(uint64_t serial, cudaStream_t stream) {
 }
 void note_pending_copy(cudaStream_t stream, const void* host, size_t bytes, bool host_is_written, const Site& site) {
   const auto low = reinterpret_cast<uintptr_t>(host);
-  if (streams().copies.size() < 4096) streams().copies.push_back({low, low + bytes, host_is_written, stream_number(stream), site});
+  if (streams().copies.size() < 4096)
+    streams().copies.push_back({low, low + bytes, host_is_written, stream_number(stream), site});
 }
 void all_done() {
   streams().launches.clear();

@@ -1,6 +1,6 @@
 """The lab's seeded suite: programs with one bug each, whose line is marked `// BUG: code`, and correct programs.
 
-    python tests/lab/suite.py        the score, with every miss and every false alarm
+python tests/lab/suite.py        the score, with every miss and every false alarm
 """
 
 from __future__ import annotations
@@ -74,5 +74,7 @@ if __name__ == "__main__":
     results = examine_all(chosen)
     print(score(results))
     bugs = [o for o in results if o.path.parent.name == "bugs"]
-    print(f"{sum(not o.missed for o in bugs)} of {len(bugs)} bugs found; {len(results) - len(bugs)} correct programs, "
-          f"{sum(bool(o.alarms) or bool(o.refused) for o in results if o not in bugs)} of them with alarms")
+    print(
+        f"{sum(not o.missed for o in bugs)} of {len(bugs)} bugs found; {len(results) - len(bugs)} correct programs, "
+        f"{sum(bool(o.alarms) or bool(o.refused) for o in results if o not in bugs)} of them with alarms"
+    )

@@ -2,8 +2,9 @@
 // (which lanes run together is not promised).
 #pragma once
 
-#include "../grid_sync.h"
 #include "cuda_runtime.h"
+// After it: needs its words.
+#include "../grid_sync.h"
 
 namespace cooperative_groups {
 
@@ -117,11 +118,13 @@ class wl_lanes {
 
 template <unsigned kSize, class Parent = void>
 class thread_block_tile : public wl_lanes {
-  static_assert(kSize >= 1 && kSize <= 32 && (kSize & (kSize - 1)) == 0, "the lab has tiles of up to a warp: 1, 2, 4, 8, 16 or 32 threads");
+  static_assert(kSize >= 1 && kSize <= 32 && (kSize & (kSize - 1)) == 0,
+                "the lab has tiles of up to a warp: 1, 2, 4, 8, 16 or 32 threads");
 
  public:
   thread_block_tile()
-      : wl_lanes((kSize == 32 ? ~0u : (1u << (kSize & 31u)) - 1u) << (static_cast<unsigned>(wl::lane_number()) & ~(kSize - 1u))) {}
+      : wl_lanes((kSize == 32 ? ~0u : (1u << (kSize & 31u)) - 1u) << (static_cast<unsigned>(wl::lane_number()) & ~(kSize - 1u))) {
+  }
   template <class Other>
   thread_block_tile(const thread_block_tile<kSize, Other>& other) : wl_lanes(other.wl_mask()) {}
   static constexpr unsigned size() { return kSize; }
@@ -155,7 +158,9 @@ class thread_group {
     else
       lanes_.sync(site);
   }
-  unsigned long long size() const { return kind_ == kBlock ? thread_block().size() : kind_ == kGrid ? grid_group().size() : lanes_.size(); }
+  unsigned long long size() const {
+    return kind_ == kBlock ? thread_block().size() : kind_ == kGrid ? grid_group().size() : lanes_.size();
+  }
   unsigned long long num_threads() const { return size(); }
   unsigned long long thread_rank() const {
     return kind_ == kBlock ? thread_block().thread_rank() : kind_ == kGrid ? grid_group().thread_rank() : lanes_.thread_rank();

@@ -14,7 +14,8 @@
 inline const char* _cudaGetErrorEnum(cudaError_t error) { return cudaGetErrorName(error); }
 inline void wl_check(cudaError_t result, const char* call, const char* file, int line) {
   if (result == cudaSuccess) return;
-  fprintf(stderr, "CUDA error at %s:%d code=%d(%s) \"%s\"\n", file, line, static_cast<int>(result), cudaGetErrorName(result), call);
+  fprintf(stderr, "CUDA error at %s:%d code=%d(%s) \"%s\"\n", file, line, static_cast<int>(result), cudaGetErrorName(result),
+          call);
   exit(EXIT_FAILURE);
 }
 #define checkCudaErrors(call) wl_check((call), #call, __FILE__, __LINE__)

@@ -5,7 +5,8 @@
 #include <cstring>
 #include <string>
 
-inline const char* wl_option(int argc, const char** argv, const char* name) {  // what follows "name=", "" for the bare option, or null
+inline const char* wl_option(int argc, const char** argv,
+                             const char* name) {  // what follows "name=", "" for the bare option, or null
   const size_t length = std::string(name).size();
   for (int i = 1; i < argc; ++i) {
     const char* text = argv[i];

@@ -29,7 +29,8 @@ struct wl_storage<precision::tf32> {
 
 template <class Use, int M, int N, int K, class T, class Layout = void>
 class fragment {
-  static_assert(M == 16 && N == 16 && (K == 16 || (K == 8 && std::is_same<T, precision::tf32>::value) || (K == 8 && std::is_same<T, float>::value)),
+  static_assert(M == 16 && N == 16 &&
+                    (K == 16 || (K == 8 && std::is_same<T, precision::tf32>::value) || (K == 8 && std::is_same<T, float>::value)),
                 "the lab models wmma of 16 x 16 x 16, and of 16 x 16 x 8 for tf32");
   static_assert(std::is_same<T, half>::value || std::is_same<T, nv_bfloat16>::value || std::is_same<T, float>::value ||
                     std::is_same<T, precision::tf32>::value,
@@ -117,7 +118,9 @@ void mma_sync(D& d, const A& a, const B& b, const C& c, WL_SITE) {
     const e::Accumulators4 sum =
         e::warp_multiply(op, ra[0] | static_cast<uint64_t>(ra[1]) << 32, ra[2] | static_cast<uint64_t>(ra[3]) << 32,
                          rb[0] | static_cast<uint64_t>(rb[1]) << 32,
-                         {{static_cast<float>(c.x[at]), static_cast<float>(c.x[at + 1]), static_cast<float>(c.x[at + 2]), static_cast<float>(c.x[at + 3])}}, site);
+                         {{static_cast<float>(c.x[at]), static_cast<float>(c.x[at + 1]), static_cast<float>(c.x[at + 2]),
+                           static_cast<float>(c.x[at + 3])}},
+                         site);
     for (int i = 0; i < 4; ++i) d.x[at + i] = static_cast<typename D::element_type>(sum.v[i]);
   }
 }

@@ -31,7 +31,7 @@ struct alignas(4) WL_H2 {
   }
 };
 
-#define WL_OPERATOR(op)                                                                                 \
+#define WL_OPERATOR(op)                                                                                    \
   inline WL_H operator op(WL_H a, WL_H b) { return WL_H(static_cast<float>(a) op static_cast<float>(b)); } \
   inline WL_H2 operator op(WL_H2 a, WL_H2 b) { return WL_H2(a.x op b.x, a.y op b.y); }
 WL_OPERATOR(+)
@@ -54,11 +54,11 @@ WL_COMPARE(>)
 WL_COMPARE(>=)
 #undef WL_COMPARE
 
-#define WL_BINARY(name, expression)                                                         \
-  inline WL_H name(WL_H p, WL_H q) {                                                        \
-    const float a = p, b = q;                                                               \
-    return WL_H(static_cast<float>(expression));                                            \
-  }                                                                                         \
+#define WL_BINARY(name, expression)              \
+  inline WL_H name(WL_H p, WL_H q) {             \
+    const float a = p, b = q;                    \
+    return WL_H(static_cast<float>(expression)); \
+  }                                              \
   inline WL_H2 name##2(WL_H2 p, WL_H2 q) { return WL_H2(name(p.x, q.x), name(p.y, q.y)); }
 WL_BINARY(__hadd, a + b)
 WL_BINARY(__hsub, a - b)
@@ -89,11 +89,11 @@ WL_COMPARE(__hge, >=)
 #undef WL_COMPARE
 inline bool __hisnan(WL_H a) { return std::isnan(static_cast<float>(a)); }
 inline int __hisinf(WL_H a) { return std::isinf(static_cast<float>(a)); }
-#define WL_UNARY(name, expression)                               \
-  inline WL_H h##name(WL_H v) {                                  \
-    const float a = v;                                           \
-    return WL_H(static_cast<float>(expression));                 \
-  }                                                              \
+#define WL_UNARY(name, expression)               \
+  inline WL_H h##name(WL_H v) {                  \
+    const float a = v;                           \
+    return WL_H(static_cast<float>(expression)); \
+  }                                              \
   inline WL_H2 h2##name(WL_H2 v) { return WL_H2(h##name(v.x), h##name(v.y)); }
 WL_UNARY(exp, std::exp(a))
 WL_UNARY(exp2, std::exp2(a))

@@ -1,7 +1,7 @@
 """The kernel lab: any CUDA file, without a GPU, on the checked emulated device (docs/lab.md).
 
-    report = warploom.lab.check("mine.cu")
-    assert not report.errors, warploom.lab.as_text(report)
+report = warploom.lab.check("mine.cu")
+assert not report.errors, warploom.lab.as_text(report)
 """
 
 from warploom.lab.build import NoCompiler

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -20,10 +23,22 @@ from warploom.lab.rewriter import rewrite
 _LEFT_OUT = {"runtime.cpp", "counting.cpp", "count_report.cpp", "lockstep.cpp", "flow_graph.cpp", "requests.cpp"}
 _RUNTIME_FLAGS = ["-std=gnu++17", "-O2", "-fPIC", "-fvisibility=hidden", "-DWARPLOOM_EMULATOR_CHECKED", "-DWARPLOOM_LAB"]
 _PROGRAM_FLAGS = [
-    "-std=gnu++17", "-O1", "-g1", "-fPIE", "-fvisibility=hidden", "-fpermissive", "-w", "-ffp-contract=fast", "-fno-ipa-icf",
-    "-fno-strict-aliasing", "-fsanitize=thread,bounds", "-DWARPLOOM_EMULATOR_CHECKED", "-DWARPLOOM_LAB_PROGRAM",
-]  # fmt: skip
-_COMPILE_SECONDS = 300
+    "-std=gnu++17",
+    "-O1",
+    "-g1",
+    "-fPIE",
+    "-fvisibility=hidden",
+    "-fpermissive",
+    "-w",
+    "-ffp-contract=fast",
+    "-fno-ipa-icf",
+    "-fno-strict-aliasing",
+    "-fsanitize=thread,bounds",
+    "-DWARPLOOM_EMULATOR_CHECKED",
+    "-DWARPLOOM_LAB_PROGRAM",
+]
+_COMPILE_SECONDS = 600
+_LOCK = threading.Lock()
 
 
 class NoCompiler(Exception):
@@ -44,7 +59,9 @@ def sources() -> Path:
     for folder in (package / "_src", package.parent.parent):
         if (folder / "kernels/lab/program.h").is_file():
             return folder
-    raise NoCompiler("the sources of the emulated device are not installed with this package; reinstall it, or work in a checkout")
+    raise NoCompiler(
+        "the sources of the emulated device are not installed with this package; reinstall it, or work in a checkout"
+    )
 
 
 @cache
@@ -125,17 +142,43 @@ def runtime(say: Callable[[str], None] = lambda _: None) -> Runtime:
     """
     folder = cache_folder() / "lab" / f"runtime-{_runtime_key()}"
     ready = Runtime(folder / "runtime.a", folder / "include")
-    if ready.archive.is_file():
-        return ready
+    if not ready.archive.is_file():
+        with _alone(folder.parent):
+            if not ready.archive.is_file():  # nobody else was faster
+                _compile_runtime(folder, say)
+    return ready
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One thread of one process at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with _LOCK, (folder / "lock").open("w") as file:
+        with contextlib.suppress(OSError):  # a file system without locks: twice the work at worst
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _compile_runtime(folder: Path, say: Callable[[str], None]) -> None:
     say("compiling the checked emulated device once, for the cache ...")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as name:
         work = Path(name)
         (work / "include").mkdir()
 
         def compile_one(path: Path) -> str:
             flags = [f for f in _machine_flags() if f.startswith("-fcf")]
-            done = _run([compiler(), *_RUNTIME_FLAGS, *flags, f"-I{sources()}", "-c", str(path), "-o", str(work / f"{path.parent.name}_{path.stem}.o")])
+            done = _run(
+                [
+                    compiler(),
+                    *_RUNTIME_FLAGS,
+                    *flags,
+                    f"-I{sources()}",
+                    "-c",
+                    str(path),
+                    "-o",
+                    str(work / f"{path.parent.name}_{path.stem}.o"),
+                ]
+            )
             return done.stderr if done.returncode else ""
 
         def compile_header() -> str:
@@ -157,11 +200,11 @@ def runtime(say: Callable[[str], None] = lambda _: None) -> Runtime:
         for path in work.glob("*.o"):
             path.unlink()
         work.chmod(0o755)
-        try:
-            shutil.copytree(work, folder, dirs_exist_ok=False, copy_function=_place)
-        except FileExistsError:
-            pass  # somebody else was faster
-    return ready
+        shutil.rmtree(folder, ignore_errors=True)  # of a copy that was interrupted
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(work, part)
+        part.rename(folder)
 
 
 def _place(source: str, target: str) -> str:
@@ -225,9 +268,22 @@ def program(path: Path, options: tuple[str, ...] = (), say: Callable[[str], None
         for file, text in texts.items():
             places[file].write_text(rewrite(text, path if file == main else file, places).text)
         command = [
-            compiler(), *_PROGRAM_FLAGS, *_machine_flags(), f"-I{ready.include}", f"-I{sources() / 'kernels/lab/include'}", f"-I{path.resolve().parent}",
-            "-include", "cuda_runtime.h", *options, "-o", str(work / "program"), str(places[main]), str(ready.archive), "-pthread", "-ldl",
-        ]  # fmt: skip
+            compiler(),
+            *_PROGRAM_FLAGS,
+            *_machine_flags(),
+            f"-I{ready.include}",
+            f"-I{sources() / 'kernels/lab/include'}",
+            f"-I{path.resolve().parent}",
+            "-include",
+            "cuda_runtime.h",
+            *options,
+            "-o",
+            str(work / "program"),
+            str(places[main]),
+            str(ready.archive),
+            "-pthread",
+            "-ldl",
+        ]
         result = _run(command)
         if result.returncode:
             raise _compiler_refusal(result.stderr, path)
@@ -247,7 +303,9 @@ def _compiler_refusal(text: str, path: Path) -> Refusal:
         why = undefined.split(": ")[-1] if undefined else text.strip()[-300:] or "the compiler failed"
         parts = [str(path)]
     if "No such file" in why:
-        why = f"includes {why.split(':')[0].strip()}, which is not here; the lab knows single files and the CUDA runtime's own headers"
+        why = (
+            f"includes {why.split(':')[0].strip()}, which is not here: the lab knows single files and the CUDA runtime's headers"
+        )
     return Refusal(parts[0] or str(path), line, f"does not compile: {why.strip()}" if "includes" not in why else why.strip())
 
 

@@ -16,7 +16,9 @@ from warploom.lab.report import Finding, Place, Report, merge, read
 _STOPPED = 97  # kernels/lab/launches.cpp, stop()
 
 
-def _run_once(path: Path, program: build.Program, arguments: Sequence[str], seed: int, limits: dict[str, str], seconds: float, quiet: bool) -> Report:
+def _run_once(
+    path: Path, program: build.Program, arguments: Sequence[str], seed: int, limits: dict[str, str], seconds: float, quiet: bool
+) -> Report:
     with tempfile.TemporaryDirectory(prefix="warploom-lab-") as name:
         log = Path(name) / "report"
         environment = {**os.environ, "WARPLOOM_LAB_REPORT": str(log), "WARPLOOM_EMULATOR_SEED": str(seed), **limits}
@@ -33,12 +35,22 @@ def _run_once(path: Path, program: build.Program, arguments: Sequence[str], seed
     report.exit_code = code
     here = Place(str(path))
     if code == -signal.SIGALRM:
-        report.findings.append(Finding("error", "crash", f"the program did not end within {seconds:g} seconds (--timeout sets the limit)", here, seeds=(seed,)))
+        report.findings.append(
+            Finding(
+                "error",
+                "crash",
+                f"the program did not end within {seconds:g} seconds (--timeout sets the limit)",
+                here,
+                seeds=(seed,),
+            )
+        )
     elif code < 0:
         what = signal.Signals(-code).name
         report.findings.append(Finding("error", "crash", f"the host's code was ended by {what}", here, seeds=(seed,)))
     elif code not in (0, _STOPPED):
-        report.findings.append(Finding("warning", "program-exit", f"the program ended with exit code {code}", here, seeds=(seed,)))
+        report.findings.append(
+            Finding("warning", "program-exit", f"the program ended with exit code {code}", here, seeds=(seed,))
+        )
     return report
 
 
@@ -61,7 +73,7 @@ def check(
         arguments: of the program.
         seed: chooses the order of threads.
         schedules: so many orders, from `seed` on.
-        blocks: at most so many blocks of each launch (0: all, as far as 20 seconds a launch allow); the report then says that it is partial.
+        blocks: at most so many of each launch (0: all that 20 seconds allow); the report then says that it is partial.
         options: more for the compiler, such as "-DN=64".
         timeout: seconds for one run.
         quiet: drop what the program itself prints.

@@ -17,12 +17,20 @@ from warploom.lab.sarif import as_sarif
 
 
 def check_file(
-    file: Annotated[Path, typer.Argument(help="A CUDA source with its main(). What follows -- is given to the program.", exists=False)],
-    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of the program, after --.", metavar="[-- ARGS]")] = None,
+    file: Annotated[
+        Path, typer.Argument(help="A CUDA source with its main(). What follows -- is given to the program.", exists=False)
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Arguments of the program, after --.", metavar="[-- ARGS]")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the order of threads.")] = 0,
     schedules: Annotated[int, typer.Option("--schedules", min=1, max=1000, help="Try so many orders of threads.")] = 1,
-    blocks: Annotated[int, typer.Option("--blocks", min=0, help="Run only so many blocks of each launch; 0: all that 20 s allow.")] = 0,
-    option: Annotated[list[str] | None, typer.Option("--option", "-X", help='For the compiler, such as "-DN=64" (may be repeated).')] = None,
+    blocks: Annotated[
+        int, typer.Option("--blocks", min=0, help="Run only so many blocks of each launch; 0: all that 20 s allow.")
+    ] = 0,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-X", help='For the compiler, such as "-DN=64" (may be repeated).')
+    ] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds for one run of the program.")] = 120.0,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for warnings too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Drop what the program prints.")] = False,
@@ -32,8 +40,8 @@ def check_file(
 ) -> None:
     """Runs a CUDA program on the checked emulated device and reports races, bad accesses, barriers and mistakes of the host.
 
-    No GPU and no CUDA toolkit are needed, only a C++ compiler. Exit code 0: nothing was found, 1: something was, 2: the file cannot be
-    compiled or asks for what the lab does not model.
+    No GPU and no CUDA toolkit are needed, only a C++ compiler. Exit code 0: nothing was found, 1: something was, 2: the file
+    cannot be compiled or asks for what the lab does not model.
     """
     try:
         report = check(

@@ -1,6 +1,7 @@
-"""Inline PTX to C++: `asm volatile("..." : outputs : inputs)` becomes calls of kernels/lab/ptx.h, for the instructions that are modelled.
+"""Inline PTX to C++: `asm volatile("..." : outputs : inputs)` becomes calls of kernels/lab/ptx.h.
 
-Reads the template as PTX does: instructions, `.reg` declarations, predicates, vectors, addresses. What is not modelled is refused by name.
+Reads the template as PTX does: instructions, `.reg` declarations, predicates, vectors, addresses. What is not modelled
+is refused by name.
 """
 
 from __future__ import annotations
@@ -14,30 +15,79 @@ from warploom.lab.refusal import Refusal
 from warploom.lab.tokens import Token, closing, solid, text_of
 
 _TYPES = {
-    "b8": "uint8_t", "u8": "uint8_t", "s8": "int8_t", "b16": "uint16_t", "u16": "uint16_t", "s16": "int16_t", "f16": "uint16_t",
-    "bf16": "uint16_t", "b32": "uint32_t", "u32": "uint32_t", "s32": "int32_t", "f32": "float", "b64": "uint64_t", "u64": "uint64_t",
-    "s64": "int64_t", "f64": "double", "f16x2": "uint32_t", "bf16x2": "uint32_t", "tf32": "uint32_t", "pred": "bool",
-}  # fmt: skip
+    "b8": "uint8_t",
+    "u8": "uint8_t",
+    "s8": "int8_t",
+    "b16": "uint16_t",
+    "u16": "uint16_t",
+    "s16": "int16_t",
+    "f16": "uint16_t",
+    "bf16": "uint16_t",
+    "b32": "uint32_t",
+    "u32": "uint32_t",
+    "s32": "int32_t",
+    "f32": "float",
+    "b64": "uint64_t",
+    "u64": "uint64_t",
+    "s64": "int64_t",
+    "f64": "double",
+    "f16x2": "uint32_t",
+    "bf16x2": "uint32_t",
+    "tf32": "uint32_t",
+    "pred": "bool",
+}
 _SPECIAL = {
     "laneid": "static_cast<unsigned>(::warploom::emulator::lane_number())",
     "warpid": "(::warploom::emulator::own(::warploom::emulator::own(::warploom::emulator::current_identity)->number) >> 5)",
-    "smid": "0u", "nsmid": "132u", "gridid": "0u",
-    "clock": "static_cast<uint32_t>(clock64())", "clock64": "clock64()", "globaltimer": "globaltimer()", "globaltimer_lo": "static_cast<uint32_t>(globaltimer())",
-    "lanemask_lt": "((1u << ::warploom::emulator::lane_number()) - 1u)", "lanemask_eq": "(1u << ::warploom::emulator::lane_number())",
-    "lanemask_le": "((2u << ::warploom::emulator::lane_number()) - 1u)", "lanemask_gt": "~((2u << ::warploom::emulator::lane_number()) - 1u)",
+    "smid": "0u",
+    "nsmid": "132u",
+    "gridid": "0u",
+    "clock": "static_cast<uint32_t>(clock64())",
+    "clock64": "clock64()",
+    "globaltimer": "globaltimer()",
+    "globaltimer_lo": "static_cast<uint32_t>(globaltimer())",
+    "lanemask_lt": "((1u << ::warploom::emulator::lane_number()) - 1u)",
+    "lanemask_eq": "(1u << ::warploom::emulator::lane_number())",
+    "lanemask_le": "((2u << ::warploom::emulator::lane_number()) - 1u)",
+    "lanemask_gt": "~((2u << ::warploom::emulator::lane_number()) - 1u)",
     "lanemask_ge": "~((1u << ::warploom::emulator::lane_number()) - 1u)",
-    **{f"{name}.{axis}": f"({word}.{axis})" for name, word in (("tid", "threadIdx"), ("ctaid", "blockIdx"), ("ntid", "blockDim"), ("nctaid", "gridDim")) for axis in "xyz"},
-}  # fmt: skip
+    **{
+        f"{name}.{axis}": f"({word}.{axis})"
+        for name, word in (("tid", "threadIdx"), ("ctaid", "blockIdx"), ("ntid", "blockDim"), ("nctaid", "gridDim"))
+        for axis in "xyz"
+    },
+}
 _P = "::warploom::lab::ptx::"
 _UNARY = {
-    "not": "~{0}", "neg": "-{0}", "abs": "({0} < 0 ? -{0} : {0})", "popc": "__builtin_popcountll({0})", "brev": "__brev({0})",
-    "clz": "__clz(static_cast<int>({0}))", "ex2": "std::exp2({0})", "lg2": "std::log2({0})", "rcp": "(1 / {0})", "rsqrt": "(1 / std::sqrt({0}))",
-    "sqrt": "std::sqrt({0})", "sin": "std::sin({0})", "cos": "std::cos({0})", "tanh": "std::tanh({0})",
-}  # fmt: skip
+    "not": "~{0}",
+    "neg": "-{0}",
+    "abs": "({0} < 0 ? -{0} : {0})",
+    "popc": "__builtin_popcountll({0})",
+    "brev": "__brev({0})",
+    "clz": "__clz(static_cast<int>({0}))",
+    "ex2": "std::exp2({0})",
+    "lg2": "std::log2({0})",
+    "rcp": "(1 / {0})",
+    "rsqrt": "(1 / std::sqrt({0}))",
+    "sqrt": "std::sqrt({0})",
+    "sin": "std::sin({0})",
+    "cos": "std::cos({0})",
+    "tanh": "std::tanh({0})",
+}
 _BINARY = {
-    "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}", "rem": "{0} % {1}", "min": "({0} < {1} ? {0} : {1})",
-    "max": "({0} > {1} ? {0} : {1})", "and": "{0} & {1}", "or": "{0} | {1}", "xor": "{0} ^ {1}", "shl": "{0} << {1}", "shr": "{0} >> {1}",
-}  # fmt: skip
+    "add": "{0} + {1}",
+    "sub": "{0} - {1}",
+    "mul": "{0} * {1}",
+    "div": "{0} / {1}",
+    "rem": "{0} % {1}",
+    "min": "({0} < {1} ? {0} : {1})",
+    "max": "({0} > {1} ? {0} : {1})",
+    "and": "{0} & {1}",
+    "or": "{0} | {1}",
+    "xor": "{0} ^ {1}",
+    "shl": "{0} << {1}",
+    "shr": "{0} >> {1}",
+}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "lo": "<", "ls": "<=", "hi": ">", "hs": ">="}
 
 
@@ -75,7 +125,7 @@ def _arithmetic(i: _Instruction) -> str:
     if name in _UNARY:
         return _put(i.operands[0], _UNARY[name].format(i.value(1, kind)))
     if name in _BINARY:
-        if name in ("min", "max") or "wide" not in i.parts and "hi" not in i.parts:
+        if name in ("min", "max") or ("wide" not in i.parts and "hi" not in i.parts):
             second = i.value(2, "u32" if name in ("shl", "shr") else kind)
             first = i.value(1, kind)
             if kind == "pred":
@@ -86,7 +136,7 @@ def _arithmetic(i: _Instruction) -> str:
             raise _Unknown
         product = f"static_cast<{wide}>({i.value(1, kind)}) * {i.value(2, kind)}"
         return _put(i.operands[0], product if "wide" in i.parts else f"static_cast<{_TYPES[kind]}>(({product}) >> 32)")
-    if name == "mad" and "lo" in i.parts or name == "fma" or name == "mad" and kind == "f32":
+    if (name == "mad" and "lo" in i.parts) or name == "fma" or (name == "mad" and kind == "f32"):
         a, b, c = (i.value(k, kind) for k in (1, 2, 3))
         if kind in ("f32", "f64"):
             return _put(i.operands[0], f"std::fma({a}, {b}, {c})")
@@ -157,7 +207,15 @@ def _load_store(i: _Instruction) -> str:
 def _atomic(i: _Instruction) -> str:
     p = i.parts
     kind = p[-1]
-    names = {"add": "atomicAdd", "min": "atomicMin", "max": "atomicMax", "and": "atomicAnd", "or": "atomicOr", "xor": "atomicXor", "exch": "atomicExch"}
+    names = {
+        "add": "atomicAdd",
+        "min": "atomicMin",
+        "max": "atomicMax",
+        "and": "atomicAnd",
+        "or": "atomicOr",
+        "xor": "atomicXor",
+        "exch": "atomicExch",
+    }
     types = {"u32": "unsigned", "s32": "int", "b32": "unsigned", "u64": "unsigned long long", "f32": "float", "f64": "double"}
     op = next((x for x in p if x in names or x == "cas"), None)
     if op is None or kind not in types:
@@ -182,11 +240,14 @@ def _ldmatrix(i: _Instruction) -> str:
 def _mma(i: _Instruction) -> str:
     shape = i.parts[3]
     types = tuple(i.parts[-4:])
-    known = {
-        ("m16n8k16", "f32", "f16", "f16", "f32"): "mma_m16n8k16_f16", ("m16n8k16", "f32", "bf16", "bf16", "f32"): "mma_m16n8k16_bf16",
-        ("m16n8k8", "f32", "f16", "f16", "f32"): "mma_m16n8k8_f16", ("m16n8k8", "f32", "tf32", "tf32", "f32"): "mma_m16n8k8_tf32",
-        ("m16n8k16", "f16", "f16", "f16", "f16"): "mma_m16n8k16_f16", ("m16n8k8", "f16", "f16", "f16", "f16"): "mma_m16n8k8_f16",
-    }  # fmt: skip
+    known: dict[tuple[str, ...], str] = {
+        ("m16n8k16", "f32", "f16", "f16", "f32"): "mma_m16n8k16_f16",
+        ("m16n8k16", "f32", "bf16", "bf16", "f32"): "mma_m16n8k16_bf16",
+        ("m16n8k8", "f32", "f16", "f16", "f32"): "mma_m16n8k8_f16",
+        ("m16n8k8", "f32", "tf32", "tf32", "f32"): "mma_m16n8k8_tf32",
+        ("m16n8k16", "f16", "f16", "f16", "f16"): "mma_m16n8k16_f16",
+        ("m16n8k8", "f16", "f16", "f16", "f16"): "mma_m16n8k8_f16",
+    }
     op = known.get((shape, *types))
     if op is None or i.parts[-6:-4] != ["row", "col"]:
         raise _Unknown
@@ -237,7 +298,9 @@ def _cvta(i: _Instruction) -> str:
     if "shared" in i.parts and "to" in i.parts:
         return _put(i.operands[0], f"::warploom::lab::shared_address(reinterpret_cast<const void*>({i.value(1, 'u64')}))")
     if "shared" in i.parts:
-        return _put(i.operands[0], f"reinterpret_cast<uint64_t>(::warploom::lab::shared_pointer(static_cast<uint32_t>({i.operands[1]})))")
+        return _put(
+            i.operands[0], f"reinterpret_cast<uint64_t>(::warploom::lab::shared_pointer(static_cast<uint32_t>({i.operands[1]})))"
+        )
     return _put(i.operands[0], i.value(1, "u64"))
 
 
@@ -247,12 +310,31 @@ def _nothing(_: _Instruction) -> str:
 
 _KNOWN: dict[str, Callable[[_Instruction], str]] = {
     **dict.fromkeys([*_UNARY, *_BINARY, "mad", "fma", "setp", "selp", "lop3", "prmt", "bfe", "bfi"], _arithmetic),
-    "mov": _mov, "cvt": _cvt, "cvta": _cvta, "ld": _load_store, "ldu": _load_store, "st": _load_store, "atom": _atomic, "red": _atomic,
-    "ldmatrix": _ldmatrix, "mma": _mma, "cp": _cp_async, "bar": _barrier, "barrier": _barrier, "shfl": _shuffle, "vote": _vote,
-    "membar": lambda _: "::warploom::emulator::fence();", "fence": lambda i: "" if "proxy" in i.parts else "::warploom::emulator::fence();",
-    "nanosleep": lambda _: "::warploom::emulator::nap();", "trap": lambda _: "__trap();",
-    "prefetch": _nothing, "prefetchu": _nothing, "discard": _nothing, "griddepcontrol": _nothing, "pragma": _nothing,
-}  # fmt: skip
+    "mov": _mov,
+    "cvt": _cvt,
+    "cvta": _cvta,
+    "ld": _load_store,
+    "ldu": _load_store,
+    "st": _load_store,
+    "atom": _atomic,
+    "red": _atomic,
+    "ldmatrix": _ldmatrix,
+    "mma": _mma,
+    "cp": _cp_async,
+    "bar": _barrier,
+    "barrier": _barrier,
+    "shfl": _shuffle,
+    "vote": _vote,
+    "membar": lambda _: "::warploom::emulator::fence();",
+    "fence": lambda i: "" if "proxy" in i.parts else "::warploom::emulator::fence();",
+    "nanosleep": lambda _: "::warploom::emulator::nap();",
+    "trap": lambda _: "__trap();",
+    "prefetch": _nothing,
+    "prefetchu": _nothing,
+    "discard": _nothing,
+    "griddepcontrol": _nothing,
+    "pragma": _nothing,
+}
 
 
 def _split(text: str) -> list[str]:
@@ -269,7 +351,7 @@ def _split(text: str) -> list[str]:
 
 
 def translate(template: str, operands: list[str], names: dict[str, int]) -> str:
-    """C++ statements of a template; KeyError, ValueError and `_Unknown` where it is not modelled (with the instruction's text)."""
+    """C++ statements of a template; LookupError with the instruction's text where it is not modelled."""
     template = re.sub(r"/\*.*?\*/|//[^\n]*", " ", template, flags=re.DOTALL)
     body, registers = "", {}
     placeholder = "\x00{}\x00"
@@ -311,7 +393,9 @@ def translate(template: str, operands: list[str], names: dict[str, int]) -> str:
                 value = re.sub(r"\b0[fF]([0-9a-fA-F]{8})\b", r"::warploom::lab::ptx::as<float>(0x\1u)", value)
                 instruction.operands[k] = value
             for name in registers:
-                condition = re.sub(rf"(?<![\w%$.]){re.escape(name)}(?![\w])", f"wl_r_{re.sub(r'[^a-zA-Z0-9]', '_', name)}", condition)
+                condition = re.sub(
+                    rf"(?<![\w%$.]){re.escape(name)}(?![\w])", f"wl_r_{re.sub(r'[^a-zA-Z0-9]', '_', name)}", condition
+                )
             made = _KNOWN[instruction.parts[0]](instruction)
         except (_Unknown, KeyError, ValueError, IndexError, StopIteration, TypeError) as e:
             raise LookupError(shown) from e
@@ -350,7 +434,9 @@ def rewrite(tokens: list[Token], index: int, path: str) -> None:
         raise Refusal(path, line, "the text of this asm statement is not a plain string")
     template = ""
     for piece in pieces:
-        template += piece.text[piece.text.index("(") + 1 : -2] if piece.text.startswith("R") else str(ast.literal_eval(piece.text))
+        template += (
+            piece.text[piece.text.index("(") + 1 : -2] if piece.text.startswith("R") else str(ast.literal_eval(piece.text))
+        )
     if not re.search(r"\b[a-z]\w*\.[a-z]|\btrap\b|\.reg\b", template):
         return  # not PTX: the host's own
     operands: list[str] = []

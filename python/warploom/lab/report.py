@@ -15,7 +15,7 @@ HELP = {
     "shared-race": "put __syncthreads() between the two accesses (between lanes of one warp, __syncwarp())",
     "device-race": "threads of a block share this place: separate the accesses by __syncthreads(), or use an atomic",
     "block-race": "blocks run in any order: give each block its own place, use an atomic, or split the kernel in two launches",
-    "uninitialised-shared": "shared memory starts with garbage: write it first, and put __syncthreads() between the write and this read",
+    "uninitialised-shared": "shared memory starts with garbage: write it first, with __syncthreads() before this read",
     "uninitialised-device": "write it first (cudaMemcpy, cudaMemset or an earlier kernel): cudaMalloc does not clear memory",
     "out-of-bounds": "check the index against the size before the access, or allocate more",
     "shared-out-of-bounds": "check the index against the array's size, or ask for more dynamic shared memory at the launch",
@@ -48,7 +48,7 @@ HELP = {
     "crash": "the host's part of the program failed",
     "program-exit": "the program itself says that something is wrong",
     "fault": "",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ class Finding:
         where = f"block {_triple(self.other_block)}, " if between else ""
         many = " and others" if self.other_many else ""
         order = "nothing" if between else "no barrier"
-        return f"the other access: a {self.other_access} by {where}thread {_triple(self.other_thread)}{many}; {order} orders the two"
+        return (
+            f"the other access: a {self.other_access} by {where}thread {_triple(self.other_thread)}{many}; {order} orders the two"
+        )
 
 
 @dataclass
@@ -207,11 +209,21 @@ def read(path: Path, log: Path, executable: Path, seed: int) -> Report:
             lines(here.file)
             report.findings.append(
                 Finding(
-                    e["level"], e["code"], _names(e["message"], files), here, e.get("kernel", ""), tuple(e.get("block", ())), tuple(e.get("thread", ())),
-                    at_start(place(e, "other_pc")) if "other_pc" in e else None, e.get("other", ""), tuple(e.get("other_block", ())),
-                    tuple(e.get("other_thread", ())), bool(e.get("other_many", 0)), (seed,),
+                    e["level"],
+                    e["code"],
+                    _names(e["message"], files),
+                    here,
+                    e.get("kernel", ""),
+                    tuple(e.get("block", ())),
+                    tuple(e.get("thread", ())),
+                    at_start(place(e, "other_pc")) if "other_pc" in e else None,
+                    e.get("other", ""),
+                    tuple(e.get("other_block", ())),
+                    tuple(e.get("other_thread", ())),
+                    bool(e.get("other_many", 0)),
+                    (seed,),
                 )
-            )  # fmt: skip
+            )
     return report
 
 
@@ -285,14 +297,16 @@ def verdict(report: Report) -> str:
     found = _counted(len(report.errors), "error") if report.errors else "no errors"
     if warnings:
         found += f", {_counted(warnings, 'warning')}"
-    looked = f"{_counted(len(report.kernels), 'kernel')} in {_counted(report.launches, 'launch').replace('launchs', 'launches')}, "
+    looked = (
+        f"{_counted(len(report.kernels), 'kernel')} in {_counted(report.launches, 'launch').replace('launchs', 'launches')}, "
+    )
     looked += f"{_counted(report.blocks_run, 'block')}, {report.accesses:,} memory accesses checked"
     if report.schedules > 1:
         looked += f" under {report.schedules} orders of threads"
     if report.stopped:
         looked += "; a GPU would have stopped here, so the rest of the program was not run"
     elif not report.complete:
-        looked += f"; partial: {report.blocks_run:,} of {report.blocks:,} blocks were run, so what the program computes is not what a GPU computes"
+        looked += f"; partial: {report.blocks_run:,} of {report.blocks:,} blocks were run, so the program computes something else"
     return f"{report.path}: {found}; {looked}"
 
 
@@ -307,5 +321,7 @@ def as_github(report: Report) -> str:
             text += f". {f.help}"
         text = text.replace("%", "%25").replace("\n", "%0A")
         column = f",col={f.place.column}" if f.place.column else ""
-        out.append(f"::{f.level} file={f.place.file or report.path},line={f.place.line or 1}{column},title=warploom {f.code}::{text}")
+        out.append(
+            f"::{f.level} file={f.place.file or report.path},line={f.place.line or 1}{column},title=warploom {f.code}::{text}"
+        )
     return "\n".join(out)

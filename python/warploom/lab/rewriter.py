@@ -1,7 +1,7 @@
-"""CUDA source to C++ source: launches, `__shared__`, variables of the device, inline PTX. Everything else is C++ already, or a macro.
+"""CUDA source to C++ source: launches, `__shared__`, variables of the device, inline PTX. The rest is C++ already, or a macro.
 
-A rewriter of tokens and not of a syntax tree, because launches and `__shared__` inside a #define must be reached too (docs/lab.md says what
-was tried). Lines stay where they are, so that every report names the user's own.
+A rewriter of tokens and not of a syntax tree, because launches and `__shared__` inside a #define must be reached too (docs/lab.md
+says what was tried). Lines stay where they are, so that every report names the user's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from warploom.lab.refusal import Refusal
 from warploom.lab.tokens import Token, closing, solid, text_of, tokenize
 
 # Libraries that are not modelled; naming them is better than a compiler's "no such file".
-_LIBRARIES = re.compile(r"^(thrust|cub|cutlass|cute|cudnn|curand|cufft|cusparse|cusolver|nvml|npp|nvtx|nccl|cuda/|nppi|GL/|optix|mpi)")
+_LIBRARIES = re.compile(
+    r"^(thrust|cub|cutlass|cute|cudnn|curand|cufft|cusparse|cusolver|nvml|npp|nvtx|nccl|cuda/|nppi|GL/|optix|mpi)"
+)
 _SPECIFIERS = {"static", "extern", "volatile", "const", "inline", "__device__", "__constant__", "__managed__", "__shared__"}
 _WITH_PARENTHESES = {"__align__", "alignas", "__launch_bounds__", "__attribute__", "decltype", "__declspec", "__cluster_dims__"}
 # API calls that know whether the program looks at what they return (kernels/lab/host_errors.cpp).
@@ -48,7 +50,11 @@ class _File:
         return 0 <= index < len(self.tokens) and self.tokens[index].kind == "sign" and self.tokens[index].text == text
 
     def is_word(self, index: int, *texts: str) -> bool:
-        return 0 <= index < len(self.tokens) and self.tokens[index].kind == "word" and (not texts or self.tokens[index].text in texts)
+        return (
+            0 <= index < len(self.tokens)
+            and self.tokens[index].kind == "word"
+            and (not texts or self.tokens[index].text in texts)
+        )
 
     def run_of(self, index: int, sign: str) -> bool:
         return all(self.is_sign(index + k, sign) for k in range(3))
@@ -294,7 +300,9 @@ class _File:
             if token.kind == "sign" and token.text == "{":
                 header = [k.text for k in t[header_from:at] if k.kind in ("word", "sign", "string")]
                 opens_scope = "(" not in header and (
-                    bool({"namespace", "class", "struct", "union", "enum"} & set(header)) or header[-2:-1] == ["extern"] or '"C"' in header
+                    bool({"namespace", "class", "struct", "union", "enum"} & set(header))
+                    or header[-2:-1] == ["extern"]
+                    or '"C"' in header
                 )
                 inside = bool(functions and functions[-1]) or not opens_scope
                 if inside and not (functions and functions[-1]) and {"__global__", "__device__"} & set(header):
@@ -328,7 +336,9 @@ class _File:
         used = {k.text for k in self.tokens[brace : end or len(self.tokens)] if k.kind == "word"}
         for type_text, name in self.dynamic:
             if name in used:
-                self.tokens[brace].text += f" auto* {name} = reinterpret_cast<{type_text}*>(::warploom::emulator::dynamic_shared());"
+                self.tokens[
+                    brace
+                ].text += f" auto* {name} = reinterpret_cast<{type_text}*>(::warploom::emulator::dynamic_shared());"
 
     def includes(self) -> list[tuple[int, str, bool]]:
         """(token, name, in quotes) of every #include."""

@@ -40,7 +40,7 @@ def places(executable: Path, addresses: list[int]) -> dict[int, Symbol]:
         at += 2
         name, _, number = re.sub(r" \(discriminator \d+\)", "", place).rpartition(":")
         own = not _LAB.search(name)
-        if name.startswith("??") or not number.isdigit() or now in found and (not own or not _LAB.search(found[now].file)):
+        if name.startswith("??") or not number.isdigit() or (now in found and (not own or not _LAB.search(found[now].file))):
             continue
         found[now] = Symbol(name, int(number), 0, re.sub(r"\(.*", "", function))
     return found

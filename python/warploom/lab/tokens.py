@@ -1,4 +1,4 @@
-"""A CUDA source as tokens that, joined, are the source again: what a rewriter changes is the text of single tokens, so lines stay."""
+"""A CUDA source as tokens that, joined, are the source again: a rewriter changes the text of single tokens, so lines stay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DEFINE_HEAD = re.compile(r"[ \t]*#[ \t]*define[ \t]+[A-Za-z_]\w*(?:\([^)]*\))?"
 
 @dataclass
 class Token:
-    """`kind`: space, comment, string, char, number, word, sign, directive (a whole one, or the head of a #define), end (of a #define)."""
+    """`kind`: space, comment, string, char, number, word, sign, directive (whole, or a #define's head), end (of a #define)."""
 
     kind: str
     text: str
@@ -79,7 +79,7 @@ OPENING, CLOSING = {"(": ")", "[": "]", "{": "}"}, {")": "(", "]": "[", "}": "{"
 
 
 def solid(tokens: list[Token], index: int, step: int = 1) -> int:
-    """The first index from `index` on, in steps of `step`, that is neither space nor comment; -1 or len(tokens) beyond the end."""
+    """The first index from `index` on, in steps of `step`, that is neither space nor comment; beyond the ends if none is."""
     while 0 <= index < len(tokens) and tokens[index].kind in ("space", "comment"):
         index += step
     return index
