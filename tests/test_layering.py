@@ -197,6 +197,13 @@ def python_imports(path: Path) -> list[tuple[str, str]]:
     return found
 
 
+def test_the_lab_needs_nothing_of_the_engine() -> None:
+    for path in files("python/warploom/lab", "*.py"):
+        for module, name in python_imports(path):
+            own = module.startswith("warploom.lab") or name in ("lab", "__version__")
+            assert own or module.split(".")[0] != "warploom", f"{named(path)} must not import {module}"
+
+
 def test_python_reaches_the_devices_through_core_alone() -> None:
     """No ctypes, no dlopen, no other extension: everything below Python goes through warploom._core."""
     for path in files("python", "*.py"):
