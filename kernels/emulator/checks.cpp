@@ -236,15 +236,17 @@ void global_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
   }
 }
 
-template <Kind kind, auto& memory>
-void global_bytes(CheckState& c, Fiber* f, uintptr_t offset, size_t bytes,
-                  const void* pc) {  // word by word, as far as they reach
+#if defined(WARPLOOM_LAB)
+// Variables of the program: word by word, as far as the access reaches.
+template <Kind kind>
+__attribute__((noinline)) void static_bytes(CheckState& c, Fiber* f, uintptr_t offset, size_t bytes, const void* pc) {
   for (size_t k = 0; k < bytes;) {
     const size_t in_word = (offset + k) & 3, n = bytes - k < 4 - in_word ? bytes - k : 4 - in_word;
-    global_word<kind, memory>(c, f, offset + k, ((1u << n) - 1u) << in_word, bytes, pc);
+    global_word<kind, statics>(c, f, offset + k, ((1u << n) - 1u) << in_word, bytes, pc);
     k += n;
   }
 }
+#endif
 
 // ---- Which memory it is ----
 
@@ -281,7 +283,7 @@ template <Kind kind>
 __attribute__((noinline, cold)) void elsewhere(CheckState& c, Fiber* f, uintptr_t address, size_t bytes, const void* pc) {
   if (address - c.parameters < c.parameter_bytes && kind == Kind::read) return;
 #if defined(WARPLOOM_LAB)
-  if (address - statics.base < statics.size) return global_bytes<kind, statics>(c, f, address - statics.base, bytes, pc);
+  if (address - statics.base < statics.size) return static_bytes<kind>(c, f, address - statics.base, bytes, pc);
   if (kind != Kind::read && address - constants.base < constants.size) found(Fault::constant, address, bytes, kind, pc);
 #endif
   if (in_library(address)) return;  // constant tables, __device__ variables
@@ -338,7 +340,11 @@ inline __attribute__((always_inline)) void access(const void* pointer, size_t by
     } else if (aligned) {
       global_word<kind, arena>(c, f, offset, ((1u << bytes) - 1u) << (offset & 3), bytes, pc);
     } else {
-      global_bytes<kind, arena>(c, f, offset, bytes, pc);
+      for (size_t k = 0; k < bytes;) {
+        const size_t in_word = (offset + k) & 3, n = bytes - k < 4 - in_word ? bytes - k : 4 - in_word;
+        global_word<kind, arena>(c, f, offset + k, ((1u << n) - 1u) << in_word, bytes, pc);
+        k += n;
+      }
     }
     return;
   }

@@ -16,7 +16,7 @@ from warploom.lab.tokens import Token, closing, solid, text_of, tokenize
 
 # Libraries that are not modelled; naming them is better than a compiler's "no such file".
 _LIBRARIES = re.compile(
-    r"^(thrust|cub|cutlass|cute|cudnn|curand|cufft|cusparse|cusolver|nvml|npp|nvtx|nccl|cuda/|nppi|GL/|optix|mpi)"
+    r"^(thrust/|cub/|cutlass|cute/|cudnn|curand|cufft|cusparse|cusolver|nvml|npp|nvtx|nccl|cuda/|nppi|GL/|optix|mpi)"
 )
 _SPECIFIERS = {"static", "extern", "volatile", "const", "inline", "__device__", "__constant__", "__managed__", "__shared__"}
 _WITH_PARENTHESES = {"__align__", "alignas", "__launch_bounds__", "__attribute__", "decltype", "__declspec", "__cluster_dims__"}
