@@ -53,6 +53,7 @@ def test_tokens_are_the_source_and_lines_stay(path: Path) -> None:
         ("table[i]<<<1, 1>>>(x);", "1, 1", "table[i]", "(x)"),
         ("this->k<<<1, 1>>>(x);", "1, 1", "this->k", "(x)"),
         ("(*k)<<<1, 1>>>(x);", "1, 1", "(*k)", "(x)"),
+        ("k << <1, n >> 2 >> >(x);", "1, n >> 2 ", "k", "(x)"),
         ("k<<<1, 1>>>(NULL, 0);", "1, 1", "k", "(nullptr, 0)"),
     ],
 )

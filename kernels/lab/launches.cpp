@@ -113,7 +113,7 @@ cudaError_t occupancy(int* blocks, int threads, size_t shared_bytes) {
   return cudaSuccess;
 }
 
-constexpr uint64_t kMostCooperative = 256;
+constexpr uint64_t kMostCooperative = 512;
 
 cudaError_t launch(const Configuration& c, const LaunchOf& what) {
   if (emulator::current_identity) {

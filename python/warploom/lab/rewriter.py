@@ -56,8 +56,12 @@ class _File:
             and (not texts or self.tokens[index].text in texts)
         )
 
-    def run_of(self, index: int, sign: str) -> bool:
-        return all(self.is_sign(index + k, sign) for k in range(3))
+    def triple(self, index: int, sign: str) -> int | None:
+        """The last token of `<<<`, which some formatters write as `<< <`."""
+        if not (self.is_sign(index, sign) and self.is_sign(index + 1, sign)):
+            return None
+        third = solid(self.tokens, index + 2)
+        return third if self.is_sign(third, sign) else None
 
     # ---- Launches ----
 
@@ -103,39 +107,43 @@ class _File:
             else:
                 return at
 
-    def launch(self, index: int) -> None:
+    def launch(self, index: int, opened: int) -> None:
         t = self.tokens
         end = solid(t, index - 1, -1)
         start = self.kernel_start(end)
         kernel = " ".join(re.sub(r"\\\n", " ", text_of([k for k in t[start : end + 1] if k.kind != "comment"])).split())
-        at, depth = index + 3, 0
+        at, depth, closed = opened + 1, 0, -1
         while at < len(t):
             token = t[at]
             if token.kind == "sign" and token.text in "([{":
                 depth += 1
             elif token.kind == "sign" and token.text in ")]}":
                 depth -= 1
-            elif depth == 0 and self.run_of(at, ">"):
+            elif depth == 0 and (last := self.triple(at, ">")) is not None and self.is_sign(solid(t, last + 1), "("):
+                closed = last
                 break
             if token.kind == "end" or depth < 0:
                 raise self.refuse(index, "`<<<` without its `>>>`")
             at += 1
-        opening = solid(t, at + 3)
-        if at == len(t) or not self.is_sign(opening, "("):
-            raise self.refuse(index, "a launch without its arguments in parentheses")
-        last = closing(t, opening)
-        if last is None:
+        if closed < 0:
+            raise self.refuse(index, "a launch without its `>>>` and its arguments in parentheses")
+        opening = solid(t, closed + 1)
+        end_of_arguments = closing(t, opening)
+        if end_of_arguments is None:
             raise self.refuse(index, "a launch whose parentheses do not end")
-        self.scan(index + 3, at)  # a launch or PTX inside of the configuration
-        configuration = text_of(t[index + 3 : at])
-        for k in range(opening + 1, last):  # NULL would arrive as an integer
+        self.scan(opened + 1, at)  # a launch or PTX inside of the configuration
+        configuration = text_of(t[opened + 1 : at])
+        for k in range(opening + 1, end_of_arguments):  # NULL would arrive as an integer
             if self.is_word(k, "NULL") and t[solid(t, k - 1, -1)].text in "(," and t[solid(t, k + 1)].text in "),":
                 t[k].text = "nullptr"
-        self.scan(opening + 1, last)
+        self.scan(opening + 1, end_of_arguments)
         name = kernel.split("<")[0].split("::")[-1].strip()
         bounded = f".wl_bounded({self.bounds[name]})" if name in self.bounds else ""
-        for k in range(start, at + 3):
-            t[k].blank() if not index + 3 <= k < at else setattr(t[k], "text", "")
+        for k in range(start, closed + 1):
+            if opened < k < at:
+                t[k].text = ""  # in the configuration's text, with its line ends
+            else:
+                t[k].blank()
         t[start].text = (
             f"::wl_configured({configuration}){bounded}.wl_kernel(WL_NAME({kernel}), "
             f'[&](auto&&... wl_a) __attribute__((no_sanitize("thread"))) {{ {kernel}(wl_a...); }})' + t[start].text.strip(" ")
@@ -272,8 +280,8 @@ class _File:
         """What may stand inside of expressions."""
         at = first
         while at < end:
-            if self.run_of(at, "<") and not self.is_sign(at - 1, "<"):
-                self.launch(at)
+            if not self.is_sign(at - 1, "<") and (opened := self.triple(at, "<")) is not None:
+                self.launch(at, opened)
             elif self.is_word(at, "asm", "__asm__", "__asm"):
                 ptx.rewrite(self.tokens, at, str(self.path))
             elif self.is_word(at, "__noinline__"):
