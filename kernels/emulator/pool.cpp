@@ -90,14 +90,15 @@ void work(Worker& w, Launch& launch) {
     const uint64_t end = first + launch.claim < launch.blocks ? first + launch.claim : launch.blocks;
     for (uint64_t block = first; block < end; ++block) {
       if (block > launch.failed_block.load(std::memory_order_relaxed)) return;
-      if (!hooks::block_wanted(w, block)) continue;
-      run_block(w, block);
+      const uint64_t number = hooks::nth_block(block, launch.blocks);
+      if (!hooks::block_wanted(w, number)) continue;
+      run_block(w, number);
       if (!w.failed) continue;
       const std::lock_guard<std::mutex> hold(launch.failure_lock);
       if (block < launch.failed_block) {
         launch.failed_block = block;
         launch.exception = w.exception;
-        launch.failure = w.exception ? "" : where(launch, block) + ", " + w.failure + fault_location(w);
+        launch.failure = w.exception ? "" : where(launch, number) + ", " + w.failure + fault_location(w);
       }
       w.failed = false;
       w.exception = nullptr;

@@ -57,9 +57,11 @@ inline void copy_landed(void*, size_t, const void*) {}
 
 // The lab (kernels/lab): what a block has found, and which blocks run.
 #if defined(WARPLOOM_LAB)
-void block_ends(Worker& w);  // not on a fiber
+void block_ends(Worker& w);                          // not on a fiber
+uint64_t nth_block(uint64_t n, uint64_t of_blocks);  // which one is run as the nth
 #else
 inline void block_ends(Worker&) {}
+inline uint64_t nth_block(uint64_t n, uint64_t) { return n; }
 #endif
 
 #if defined(WARPLOOM_EMULATOR_COUNTING)
