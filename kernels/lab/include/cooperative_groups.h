@@ -141,8 +141,20 @@ thread_block_tile<kSize, Group> tiled_partition(const Group&) {
 class coalesced_group : public wl_lanes {
  public:
   coalesced_group() : wl_lanes(1u << wl::lane_number()) {}
+  explicit coalesced_group(unsigned mask) : wl_lanes(mask) {}
+  unsigned meta_group_rank() const { return 0; }
 };
 inline coalesced_group coalesced_threads() { return {}; }
+
+// The lanes of a group that have the same label.
+template <class Group, class Label>
+coalesced_group labeled_partition(const Group& group, Label label, WL_SITE) {
+  return coalesced_group(__match_any_sync(group.wl_mask(), label, site));
+}
+template <class Group>
+coalesced_group binary_partition(const Group& group, bool predicate, WL_SITE) {
+  return labeled_partition(group, static_cast<int>(predicate), site);
+}
 
 // Any of them.
 class thread_group {
