@@ -20,9 +20,7 @@ def check_file(
     file: Annotated[
         Path, typer.Argument(help="A CUDA source with its main(). What follows -- is given to the program.", exists=False)
     ],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(help="Arguments of the program, after --.", metavar="[-- ARGS]")
-    ] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of the program, after --.", metavar="-- ARGS")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the order of threads.")] = 0,
     schedules: Annotated[int, typer.Option("--schedules", min=1, max=1000, help="Try so many orders of threads.")] = 1,
     blocks: Annotated[

@@ -230,22 +230,19 @@ def read(path: Path, log: Path, executable: Path, seed: int) -> Report:
 def merge(reports: list[Report]) -> Report:
     """Of several runs of one program, under several orders of threads."""
     total = reports[0]
+    found: dict[tuple[str, str, tuple[int, ...]], Finding] = {}
+    for report in reports:
+        for f in report.findings:
+            old = found.setdefault(f.key(), f)
+            found[f.key()] = replace(old, seeds=tuple(sorted({*old.seeds, *f.seeds})))
     for other in reports[1:]:
-        known = {f.key(): i for i, f in enumerate(total.findings)}
-        for f in other.findings:
-            if f.key() in known:
-                old = total.findings[known[f.key()]]
-                total.findings[known[f.key()]] = replace(old, seeds=old.seeds + f.seeds)
-            else:
-                total.findings.append(f)
         total.accesses += other.accesses
         total.stopped = total.stopped or other.stopped
         total.complete = total.complete and other.complete
         total.exit_code = total.exit_code or other.exit_code
         total.seconds += other.seconds
     total.schedules = len(reports)
-    seen: set[tuple[str, str, tuple[int, ...]]] = set()
-    total.findings = [f for f in total.findings if not (f.key() in seen or seen.add(f.key()))]  # type: ignore[func-returns-value]
+    total.findings = list(found.values())
     total.findings.sort(key=lambda f: f.level != "error")
     return total
 
