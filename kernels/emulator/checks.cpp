@@ -1,8 +1,8 @@
 // checks.cpp - what happens at every memory access of a checked kernel: bounds, roles, alignment, written before read, races.
 //
 // The kernels' object files call these functions before each access (GCC's -fsanitize=thread; the sanitizer's own runtime is not
-// linked). An access that is found wrong is never executed: its block is given up. Past 500 lines are avoided by faults.cpp
-// (words) and sync_checks.cpp (barriers and warps).
+// linked). An access that is found wrong is never executed: its block is given up. Long because all that one access may meet is
+// compiled together and inlined; faults.cpp has the words, sync_checks.cpp barriers and warps.
 #if defined(WARPLOOM_EMULATOR_CHECKED)
 #include "checks.h"
 
