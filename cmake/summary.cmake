@@ -21,7 +21,9 @@ configure_file(cmake/build.json.in ${build_json} @ONLY)
 install(FILES ${build_json} DESTINATION warploom/_lib)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/kernels DESTINATION warploom/_src
         FILES_MATCHING PATTERN "*.h" PATTERN "*.cuh" PATTERN "*.cu" PATTERN "*.def" PATTERN "*.cpp" PATTERN "README.md"
-        PATTERN "cpu.cpp" EXCLUDE PATTERN "graph.cpp" EXCLUDE)
+        PATTERN "cpu.cpp" EXCLUDE PATTERN "graph.cpp" EXCLUDE PATTERN "loss.cpp" EXCLUDE PATTERN "optimizer.cpp" EXCLUDE)
+# The lab's headers have the names of CUDA's, with and without an ending.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/kernels/lab DESTINATION warploom/_src/kernels)
 
 list(JOIN cpu ", " cpu_words)
 message(STATUS "")

@@ -1,8 +1,8 @@
 // checks.cpp - what happens at every memory access of a checked kernel: bounds, roles, alignment, written before read, races.
 //
 // The kernels' object files call these functions before each access (GCC's -fsanitize=thread; the sanitizer's own runtime is not
-// linked). An access that is found wrong is never executed: its block is given up. Past 500 lines are avoided by faults.cpp
-// (words) and sync_checks.cpp (barriers and warps).
+// linked). An access that is found wrong is never executed: its block is given up. Long because all that one access may meet is
+// compiled together and inlined; faults.cpp has the words, sync_checks.cpp barriers and warps.
 #if defined(WARPLOOM_EMULATOR_CHECKED)
 #include "checks.h"
 
@@ -37,8 +37,29 @@ inline uint32_t code_offset(const void* pc) {
   raise_fault(f);
 }
 
-[[noreturn]] __attribute__((noinline, cold)) void raced(Fault::Kind kind, uintptr_t address, size_t bytes, Kind access,
-                                                        const void* pc, uint64_t other, bool other_write, uint32_t other_pc) {
+// A program of the lab goes on behind what it reads too early and behind a race, as it would on a GPU: one run finds all of them.
+#if defined(WARPLOOM_LAB)
+#define WL_STOPS
+#define WL_GIVE_UP(fault) keep_finding(fault)
+#else
+#define WL_STOPS [[noreturn]]
+#define WL_GIVE_UP(fault) raise_fault(fault)
+#endif
+
+WL_STOPS __attribute__((noinline, cold)) void found_unwritten(Fault::Kind kind, uintptr_t address, size_t bytes, Kind access,
+                                                              const void* pc) {
+  Fault f;
+  f.kind = kind;
+  f.address = address;
+  f.bytes = bytes;
+  f.write = access != Kind::read;
+  f.atomic = access == Kind::atomic;
+  f.pc = reinterpret_cast<uintptr_t>(pc);
+  WL_GIVE_UP(f);
+}
+
+WL_STOPS __attribute__((noinline, cold)) void raced(Fault::Kind kind, uintptr_t address, size_t bytes, Kind access,
+                                                    const void* pc, uint64_t other, bool other_write, uint32_t other_pc) {
   Fault f;
   f.kind = kind;
   f.address = address;
@@ -54,10 +75,11 @@ inline uint32_t code_offset(const void* pc) {
   } else {
     f.other_block = other >> global_tag::kBlock & global_tag::kBlockMask;
     f.other_thread = static_cast<unsigned>(other >> global_tag::kThread & kThreadMask);
-    f.same_block = f.other_block == (current_worker->block & global_tag::kBlockMask);
+    // Where several blocks have read it, the last of them may have been this one; it raced with the others.
+    f.same_block = f.other_block == (current_worker->block & global_tag::kBlockMask) && !(other & kManyFar);
   }
   f.other_many = (other & (kManyNear | kManyFar)) != 0;
-  raise_fault(f);
+  WL_GIVE_UP(f);
 }
 
 // ---- Shared memory ----
@@ -103,7 +125,7 @@ void shared_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
   const uint32_t written_tag = c.block_serial << 4;
   if (kind != Kind::write) {
     if ((written >> 4) != c.block_serial || (written & mask) != mask)
-      found(Fault::shared_unwritten, c.shared_base + offset, bytes, kind, pc);
+      found_unwritten(Fault::shared_unwritten, c.shared_base + offset, bytes, kind, pc);
   }
   if (__builtin_expect(unordered(c, f, cell.writer, mask), 0))
     raced(Fault::shared_race, c.shared_base + offset, bytes, kind, pc, cell.writer, true, cell.writer_pc);
@@ -123,7 +145,10 @@ void shared_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
           (reader & kManyFar) || (near && (reader & kManyNear) && !(difference >> shared_tag::kClock & shared_tag::kClockMask));
       if (known && (reader & mask) == mask) return;
       const bool mine = !(difference >> shared_tag::kThread);
-      cell.reader = (reader & (kMask | kManyNear | kManyFar)) | tag | (mine ? 0 : near ? kManyNear : kManyFar);
+      // What my warp read before a __syncwarp is over: a write has to be ordered after my own read only.
+      const bool over =
+          near && (difference >> shared_tag::kClock & shared_tag::kClockMask) && !(reader & kManyFar) && ordered(c, f, reader);
+      cell.reader = over ? tag : (reader & (kMask | kManyNear | kManyFar)) | tag | (mine ? 0 : near ? kManyNear : kManyFar);
     }
     cell.reader_pc = code_offset(pc);
   } else if (kind == Kind::write) {
@@ -169,15 +194,15 @@ inline bool conflicting(const CheckState& c, const Fiber* f, uint64_t other, uin
   return (difference >> global_tag::kThread & kThreadMask) >> 5 != 0 || (other & kManyNear);
 }
 
-template <Kind kind>
+template <Kind kind, auto& memory>
 void global_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_t bytes, const void* pc) {
   const uintptr_t word = offset >> 2;
-  Cell& cell = arena.cells[word];
-  if (kind != Kind::write && (__atomic_load_n(&arena.written[word], __ATOMIC_RELAXED) & mask) != mask)
-    found(Fault::unwritten, arena.base + offset, bytes, kind, pc);
+  Cell& cell = memory.cells[word];
+  if (kind != Kind::write && (__atomic_load_n(&memory.written[word], __ATOMIC_RELAXED) & mask) != mask)
+    found_unwritten(Fault::unwritten, memory.base + offset, bytes, kind, pc);
   const uint64_t writer = __atomic_load_n(&cell.writer, __ATOMIC_RELAXED);
   if (__builtin_expect(conflicting(c, f, writer, mask), 0))
-    raced(Fault::conflict, arena.base + offset, bytes, kind, pc, writer, true, cell.writer_pc);
+    raced(Fault::conflict, memory.base + offset, bytes, kind, pc, writer, true, cell.writer_pc);
   if (kind == Kind::atomic) return;
   const uint64_t reader = __atomic_load_n(&cell.reader, __ATOMIC_RELAXED);
   const uint64_t tag = f->global_tag | mask;
@@ -199,17 +224,29 @@ void global_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
     cell.reader_pc = code_offset(pc);
   } else {
     if (__builtin_expect(conflicting(c, f, reader, mask), 0))
-      raced(Fault::conflict, arena.base + offset, bytes, kind, pc, reader, false, cell.reader_pc);
+      raced(Fault::conflict, memory.base + offset, bytes, kind, pc, reader, false, cell.reader_pc);
     const bool mine = !((writer ^ f->global_tag) >> global_tag::kEpoch);
     __atomic_store_n(&cell.writer, mine ? (writer & kMask) | tag : tag, __ATOMIC_RELAXED);
     cell.writer_pc = code_offset(pc);
     if (mask == kMask)
-      __atomic_store_n(&arena.written[word], static_cast<uint8_t>(kMask), __ATOMIC_RELAXED);
+      __atomic_store_n(&memory.written[word], static_cast<uint8_t>(kMask), __ATOMIC_RELAXED);
     else
-      __atomic_fetch_or(&arena.written[word], static_cast<uint8_t>(mask),
+      __atomic_fetch_or(&memory.written[word], static_cast<uint8_t>(mask),
                         __ATOMIC_RELAXED);  // other blocks may write the other bytes
   }
 }
+
+#if defined(WARPLOOM_LAB)
+// Variables of the program: word by word, as far as the access reaches.
+template <Kind kind>
+__attribute__((noinline)) void static_bytes(CheckState& c, Fiber* f, uintptr_t offset, size_t bytes, const void* pc) {
+  for (size_t k = 0; k < bytes;) {
+    const size_t in_word = (offset + k) & 3, n = bytes - k < 4 - in_word ? bytes - k : 4 - in_word;
+    global_word<kind, statics>(c, f, offset + k, ((1u << n) - 1u) << in_word, bytes, pc);
+    k += n;
+  }
+}
+#endif
 
 // ---- Which memory it is ----
 
@@ -223,7 +260,7 @@ __attribute__((noinline, cold)) void out_of_budget(CheckState& c, const void* pc
   clock_gettime(CLOCK_MONOTONIC, &now);
   Fiber* f = current_fiber();
   const int64_t ns = now.tv_sec * 1000000000ll + now.tv_nsec;
-  c.budget = 1u << 20;
+  refill(c);
   if (!f->started_ns) f->started_ns = ns;
   if (static_cast<double>(ns - f->started_ns) > limit * 1e9)
     raise_text(reinterpret_cast<uintptr_t>(pc),
@@ -245,6 +282,10 @@ bool in_library(uintptr_t address);
 template <Kind kind>
 __attribute__((noinline, cold)) void elsewhere(CheckState& c, Fiber* f, uintptr_t address, size_t bytes, const void* pc) {
   if (address - c.parameters < c.parameter_bytes && kind == Kind::read) return;
+#if defined(WARPLOOM_LAB)
+  if (address - statics.base < statics.size) return static_bytes<kind>(c, f, address - statics.base, bytes, pc);
+  if (kind != Kind::read && address - constants.base < constants.size) found(Fault::constant, address, bytes, kind, pc);
+#endif
   if (in_library(address)) return;  // constant tables, __device__ variables
   (void)f;
   found(Fault::host, address, bytes, kind, pc);
@@ -253,8 +294,13 @@ __attribute__((noinline, cold)) void elsewhere(CheckState& c, Fiber* f, uintptr_
 template <Kind kind, bool aligned>
 inline __attribute__((always_inline)) void access(const void* pointer, size_t bytes, const void* pc) {
   Fiber* f = current_fiber();
-  if (!f) return;  // a launcher on the host
   const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
+  if (!f) {  // host code
+#if defined(WARPLOOM_LAB)
+    if (__builtin_expect(address - arena.base < arena.size, 0)) host_access(address, bytes, kind != Kind::read, pc);
+#endif
+    return;
+  }
   CheckState& c = *f->checks;
   if (__builtin_expect(--c.budget == 0, 0)) out_of_budget(c, pc);
   const uintptr_t shared = address - c.shared_base;
@@ -290,13 +336,13 @@ inline __attribute__((always_inline)) void access(const void* pointer, size_t by
       if (kind != Kind::read && !arena.writable[id]) found(Fault::read_only, address, bytes, kind, pc);
     }
     if (aligned && bytes >= 4) {
-      for (size_t k = 0; k < bytes; k += 4) global_word<kind>(c, f, offset + k, kMask, bytes, pc);
+      for (size_t k = 0; k < bytes; k += 4) global_word<kind, arena>(c, f, offset + k, kMask, bytes, pc);
     } else if (aligned) {
-      global_word<kind>(c, f, offset, ((1u << bytes) - 1u) << (offset & 3), bytes, pc);
+      global_word<kind, arena>(c, f, offset, ((1u << bytes) - 1u) << (offset & 3), bytes, pc);
     } else {
       for (size_t k = 0; k < bytes;) {
         const size_t in_word = (offset + k) & 3, n = bytes - k < 4 - in_word ? bytes - k : 4 - in_word;
-        global_word<kind>(c, f, offset + k, ((1u << n) - 1u) << in_word, bytes, pc);
+        global_word<kind, arena>(c, f, offset + k, ((1u << n) - 1u) << in_word, bytes, pc);
         k += n;
       }
     }
@@ -328,7 +374,11 @@ void atomic_access(const void* address, size_t bytes, const void* caller) {
   if (!f) return;
   access<Kind::atomic, true>(address, bytes, caller);
   CheckState& c = *f->checks;
-  if (reinterpret_cast<uintptr_t>(address) - arena.base >= arena.size) return;
+  bool global = reinterpret_cast<uintptr_t>(address) - arena.base < arena.size;
+#if defined(WARPLOOM_LAB)
+  global = global || reinterpret_cast<uintptr_t>(address) - statics.base < statics.size;
+#endif
+  if (!global) return;
   if (c.fenced) {
     uint64_t& time = releases.time[current_worker->block & global_tag::kBlockMask];
     if (time >> 32 != (releases.launch & 0xffffffffu)) {

@@ -53,7 +53,8 @@ struct Fault {
     conflict,
     host,
     stack,
-    index
+    index,
+    constant
   };
   Kind kind = none;
   bool write = false, atomic = false;
@@ -67,6 +68,7 @@ struct Fault {
   Site site{};  // where the source line is known without the pc
   const char* type = nullptr;
   unsigned long index_value = 0;
+  unsigned thread = 0;  // whose access it is; its block is the running one
 };
 
 struct WarpClock {  // counts the warp's __syncwarp, and its arrivals at mbarriers
@@ -86,6 +88,8 @@ struct AsyncOrder {
   uint64_t (*reads)[kMaxThreads / 32];                // by word of the arena and warp: the tag of its last read
 };
 
+constexpr uint32_t kBudget = 1u << 20;
+
 struct CheckState {  // one per worker
   uintptr_t shared_base = 0;
   uint32_t serial = 0, epoch = 0, block_serial = 0;
@@ -98,7 +102,8 @@ struct CheckState {  // one per worker
   size_t parameter_bytes = 0;
   uint32_t acquired = 0;  // see "release" in checks.cpp
   bool fenced = false;
-  uint32_t budget = 0;  // accesses until the clock is looked at
+  uint32_t budget = kBudget;  // accesses until the clock is looked at
+  uint64_t accesses = 0;      // of this worker, without those since the budget was last filled
   uint64_t random = 1;
   Fault fault;
   WarpClock clocks[kMaxThreads / 32];
@@ -107,6 +112,11 @@ struct CheckState {  // one per worker
   // Each thread's last fence.proxy.async: in which block, and at which clock of its warp. What it wrote before, wgmma may read.
   uint32_t fence_block[kMaxThreads] = {}, fence_clock[kMaxThreads] = {};
 };
+
+inline void refill(CheckState& c) {
+  c.accesses += kBudget - c.budget;
+  c.budget = kBudget;
+}
 
 struct Segment {  // a stretch of device memory that kernels may touch
   uintptr_t low = 0, high = 0;
@@ -133,6 +143,27 @@ std::map<uintptr_t, uint32_t>& allocations();  // start -> segment
 std::string operation();                       // of the call that is running
 
 void open_async_order(Worker& w, int barrier);  // sync_checks.cpp: a new mbarrier
+
+// Words for where an address is (faults.cpp). Not on a fiber.
+std::string near_buffer(uintptr_t address);                   // "16 bytes past the end of y (1024 bytes)"
+std::string buffer_at(uintptr_t address);                     // "y + 20 bytes"
+std::string near_shared(const Worker& w, uintptr_t address);  // the same of shared memory
+std::string shared_at(const Worker& w, uintptr_t address);
+
+#if defined(WARPLOOM_LAB)
+// kernels/lab/findings.cpp. A finding that does not keep the kernel from going on: it is written down, and the access is made.
+void keep_finding(const Fault& fault);
+// kernels/lab/statics.cpp: variables of the program, which have no place in the arena.
+struct Statics {
+  uintptr_t base = 0;
+  size_t size = 0;
+  Cell* cells = nullptr;
+  uint8_t* written = nullptr;
+};
+extern Statics statics __attribute__((visibility("hidden")));                   // `__device__` variables
+extern Statics constants __attribute__((visibility("hidden")));                 // `__constant__` ones: base and size only
+void host_access(uintptr_t address, size_t bytes, bool write, const void* pc);  // of device memory, by host code
+#endif
 
 [[noreturn]] void raise_fault(const Fault& fault);
 [[noreturn]] void raise_text(uintptr_t pc, const char* format, ...) __attribute__((format(printf, 2, 3)));

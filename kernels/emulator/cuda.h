@@ -11,7 +11,9 @@
 #include <cstring>
 #include <tuple>
 
+#if !defined(WARPLOOM_LAB_PROGRAM)  // a program of the lab (kernels/lab) knows neither the engine's operations nor its contexts
 #include "../device.h"
+#endif
 #include "vector_types.h"
 
 // Two builds have a function of theirs called before every access: checked (checks.cpp) and counting (counting.cpp).
@@ -104,6 +106,7 @@ struct LaunchRequest {
   dim3 grid, block;
   size_t shared_bytes;
   void* device;
+  bool all_at_once = false;  // every block has a worker of its own, so that blocks may wait for each other
 };
 void run(const LaunchRequest& request);  // returns when every block has finished; throws DeviceError, KernelFault
 
@@ -117,6 +120,7 @@ struct Exactly {
   using type = T;
 };
 
+#if !defined(WARPLOOM_LAB_PROGRAM)
 template <class... Params>
 void launch(const Context& context, const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
             typename Exactly<Params>::type... parameters) {
@@ -134,6 +138,7 @@ void launch(const Context& context, const char* name, void (*kernel)(Params...),
   request.device = context.stream;
   run(request);
 }
+#endif
 
 }  // namespace emulator
 }  // namespace warploom

@@ -12,6 +12,7 @@
 #include <exception>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #define WARPLOOM_EMULATOR_RUNTIME 1
 #include "cuda.h"
@@ -199,6 +200,9 @@ int warpgroup_error(const Worker& w, char* text, size_t size);  // characters wr
 
 // pool.cpp
 int worker_count();
+const std::vector<Worker*>& every_worker();  // that has been made
+uint64_t last_launch();                      // serial of
+uint64_t next_serial();                      // during a launch: what its blocks do from now on counts as another one
 std::string emulator_threads_problem();
 
 #if defined(WARPLOOM_EMULATOR_CHECKED)

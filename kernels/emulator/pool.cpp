@@ -58,6 +58,11 @@ int requested_workers(std::string* problem) {
   return static_cast<int>(n);
 }
 
+std::vector<Worker*>& all_workers() {  // of every pool; they are never destroyed
+  static auto* workers = new std::vector<Worker*>;
+  return *workers;
+}
+
 std::unique_ptr<Worker> make_worker() {
   std::unique_ptr<Worker> w(new Worker);
   w->fibers = new Fiber[kMaxThreads];
@@ -67,6 +72,7 @@ std::unique_ptr<Worker> make_worker() {
   w->shared = static_cast<char*>(arena);
   make_stacks(*w);
   prepare_checks(*w);
+  all_workers().push_back(w.get());
   return w;
 }
 
@@ -84,14 +90,15 @@ void work(Worker& w, Launch& launch) {
     const uint64_t end = first + launch.claim < launch.blocks ? first + launch.claim : launch.blocks;
     for (uint64_t block = first; block < end; ++block) {
       if (block > launch.failed_block.load(std::memory_order_relaxed)) return;
-      if (!hooks::block_wanted(w, block)) continue;
-      run_block(w, block);
+      const uint64_t number = hooks::nth_block(block, launch.blocks);
+      if (!hooks::block_wanted(w, number)) continue;
+      run_block(w, number);
       if (!w.failed) continue;
       const std::lock_guard<std::mutex> hold(launch.failure_lock);
       if (block < launch.failed_block) {
         launch.failed_block = block;
         launch.exception = w.exception;
-        launch.failure = w.exception ? "" : where(launch, block) + ", " + w.failure + fault_location(w);
+        launch.failure = w.exception ? "" : where(launch, number) + ", " + w.failure + fault_location(w);
       }
       w.failed = false;
       w.exception = nullptr;
@@ -161,6 +168,7 @@ class Pool {
 struct Shared {  // one launch at a time
   std::mutex lock;
   Pool* pool = nullptr;
+  Pool* large = nullptr;  // one worker for each block of a grid that waits for itself
   uint64_t serial = 0;
 };
 Shared& shared_state() {
@@ -179,6 +187,10 @@ int worker_count() {
   static const int count = requested_workers(nullptr);
   return count;
 }
+
+const std::vector<Worker*>& every_worker() { return all_workers(); }
+uint64_t last_launch() { return shared_state().serial; }
+uint64_t next_serial() { return ++shared_state().serial; }
 
 std::string emulator_threads_problem() {
   std::string problem;
@@ -204,11 +216,17 @@ void run(const LaunchRequest& request) {
   Shared& shared = shared_state();
   const std::lock_guard<std::mutex> hold(shared.lock);
   if (!shared.pool || !shared.pool->usable()) shared.pool = new Pool(worker_count());
+  Pool* pool = shared.pool;
+  if (request.all_at_once) {
+    if (!shared.large || !shared.large->usable() || static_cast<uint64_t>(shared.large->size()) < launch.blocks)
+      shared.large = new Pool(static_cast<int>(launch.blocks));
+    pool = shared.large;
+  }
   const uint64_t per_worker = launch.blocks / static_cast<uint64_t>(shared.pool->size());
-  launch.claim = per_worker < 64 ? 1 : per_worker / 32 < 64 ? per_worker / 32 : 64;
+  launch.claim = request.all_at_once || per_worker < 64 ? 1 : per_worker / 32 < 64 ? per_worker / 32 : 64;
   launch.serial = ++shared.serial;
   launch_opens(launch);
-  shared.pool->run(launch);
+  pool->run(launch);
   if (launch.exception) std::rethrow_exception(launch.exception);
   if (!launch.failure.empty()) throw KernelFault(launch.failure);
 }

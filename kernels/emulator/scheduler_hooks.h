@@ -55,6 +55,15 @@ inline void failed_at(Worker&, Site) {}
 inline void copy_landed(void*, size_t, const void*) {}
 #endif
 
+// The lab (kernels/lab): what a block has found, and which blocks run.
+#if defined(WARPLOOM_LAB)
+void block_ends(Worker& w);                          // not on a fiber
+uint64_t nth_block(uint64_t n, uint64_t of_blocks);  // which one is run as the nth
+#else
+inline void block_ends(Worker&) {}
+inline uint64_t nth_block(uint64_t n, uint64_t) { return n; }
+#endif
+
 #if defined(WARPLOOM_EMULATOR_COUNTING)
 bool block_wanted(Worker& w, uint64_t block);  // else it is left out
 void launch_begins(Worker& w);
@@ -68,7 +77,11 @@ void warp_completed(Worker& w, Warp& warp, const Rendezvous& r);
 void copy_issued(void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller);
 void bulk_issued(Worker& w, int barrier, void* shared, const void* global, size_t bytes, size_t source_bytes, const void* caller);
 #else
+#if defined(WARPLOOM_LAB)
+bool block_wanted(Worker& w, uint64_t block);
+#else
 inline bool block_wanted(Worker&, uint64_t) { return true; }
+#endif
 inline void launch_ends(Worker&) {}
 inline void thread_ends(Worker&, Fiber*) {}
 #endif

@@ -146,7 +146,7 @@ void block_begins(Worker& w) {
   c.ordered = false;
   c.acquired = 0;
   c.fenced = false;
-  c.budget = 1u << 20;
+  refill(c);
   c.fault.kind = Fault::none;
   c.block_tag = (global_tag::launch_number(w.launch->serial) << global_tag::kSerial) |
                 ((w.block & global_tag::kBlockMask) << global_tag::kBlock);
@@ -179,7 +179,7 @@ void shared_opened(Worker& w, size_t offset, size_t bytes) {
 void thread_begins(Worker& w, Fiber* self) {
   self->started_ns = 0;
   self->site = Site{};
-  w.checks->budget = 1u << 20;
+  refill(*w.checks);
   set_tags(*w.checks, self);
 }
 

@@ -137,6 +137,16 @@ def test_the_emulator_depends_on_nothing_else() -> None:
             check(path, own)
 
 
+def test_the_lab_knows_the_emulator_and_nobody_knows_the_lab() -> None:
+    for path in files("kernels/lab"):
+        check(path, [*CONTRACT, r"kernels/emulator/.*", r"kernels/lab/.*"])
+    for path in files("kernels/lab/include"):  # what programs see: not the runtime's inside
+        assert "kernels/lab/state.h" not in includes(path), f"{named(path)} must not know the runtime's inside"
+    for path in [*files("kernels"), *files("csrc")]:
+        if "lab" not in path.relative_to(ROOT).parts:
+            assert not any(t.startswith("kernels/lab/") for t in includes(path)), f"{named(path)} must not know the lab"
+
+
 def test_kernels_never_include_the_engine() -> None:
     for path in files("kernels"):
         if "ops" in path.parts and (path.name in ("cpu.cpp", *ENGINE_FILES) or path.name.endswith("_cpu.h")):
@@ -173,8 +183,8 @@ def test_the_engine_knows_no_version_by_name() -> None:
 
 def test_cuda_words_stand_only_where_they_may() -> None:
     for path in files("kernels"):
-        if "emulator" in path.parts and "selftest" not in path.parts:
-            continue
+        if {"emulator", "lab"} & set(path.relative_to(ROOT).parts) and "selftest" not in path.parts:
+            continue  # they are CUDA's words, for the host compiler
         text, name = without_comments(path), named(path)
         if name != "kernels/common/launch.cuh":
             assert "<<<" not in text, f"{name} launches a kernel itself; call launch() of kernels/common/launch.cuh"
@@ -186,6 +196,8 @@ def test_cuda_words_stand_only_where_they_may() -> None:
 
 def test_no_vendor_library_computes_anything() -> None:
     for path in [*files("kernels"), *files("csrc"), *files("cmake", "*.cmake"), ROOT / "CMakeLists.txt"]:
+        if named(path).startswith("kernels/lab/include/"):
+            continue  # names that programs of other people include; nothing there computes
         found = re.search(r"\b(cublas|cudnn|cutlass|cusparse|openblas|mkl)\w*", path.read_text(), re.IGNORECASE)
         assert not found or path.suffix == ".md", f"{named(path)} mentions {found[0]}"
 
@@ -235,8 +247,9 @@ FLOORS: dict[str, set[str]] = {
     "data": GROUND,
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
+    "lab": set(),
     "runs": MODEL | {"models", "data"},
-    "cli": MODEL | {"models", "data", "runs", "kernel_tools"},
+    "cli": MODEL | {"models", "data", "runs", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
 

@@ -1,0 +1,4 @@
+// memcpy_async.h - see ../cooperative_groups.h.
+#pragma once
+
+#include "../cooperative_groups.h"

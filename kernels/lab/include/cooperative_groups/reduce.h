@@ -1,0 +1,4 @@
+// reduce.h - see ../cooperative_groups.h.
+#pragma once
+
+#include "../cooperative_groups.h"

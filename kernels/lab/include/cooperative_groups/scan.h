@@ -1,0 +1,4 @@
+// scan.h - see ../cooperative_groups.h.
+#pragma once
+
+#include "../cooperative_groups.h"

@@ -1,0 +1,4 @@
+// cuda.h - see cuda_runtime.h.
+#pragma once
+
+#include "cuda_runtime.h"

@@ -1,0 +1,4 @@
+// driver_types.h - see cuda_runtime.h.
+#pragma once
+
+#include "cuda_runtime.h"

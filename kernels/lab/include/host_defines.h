@@ -1,0 +1,4 @@
+// host_defines.h - see cuda_runtime.h.
+#pragma once
+
+#include "cuda_runtime.h"

@@ -1,0 +1,4 @@
+// vector_functions.h - see cuda_runtime.h.
+#pragma once
+
+#include "cuda_runtime.h"

@@ -1,0 +1,20 @@
+// __syncwarp of half the warp does not order the other half.
+__global__ void exchange(int* out) {
+  __shared__ int s[32];
+  s[threadIdx.x] = threadIdx.x;
+  __syncwarp(threadIdx.x < 16 ? 0x0000ffff : 0xffff0000);
+  out[threadIdx.x] = s[31 - threadIdx.x];  // BUG: shared-race
+}
+int main() {
+  static int host[1];
+  int* a;
+  int* b;
+  for (int i = 0; i < 1; i++) host[i] = i;
+  cudaMalloc(&a, sizeof(host));
+  cudaMalloc(&b, 32 * sizeof(int));
+  cudaMemcpy(a, host, sizeof(host), cudaMemcpyHostToDevice);
+  exchange<<<1, 32>>>(b);
+  cudaDeviceSynchronize();
+  cudaFree(a);
+  cudaFree(b);
+}
