@@ -8,6 +8,20 @@ model.fit(images, epochs=20)            # NCHW, float32 or uint8
 features = model.encode(images)
 """
 
+import os.path
+import sys
+
+if sys.orig_argv[1:3] == ["-m", "warploom"] or os.path.basename(sys.argv[0] if sys.argv else "") == "warploom":
+    # The command: Ctrl-C while the rest is imported ends it with a sentence. Where the package is a library, nothing is touched.
+    # Only modules that the interpreter has loaded already stand above.
+    def _interrupted(kind: type[BaseException], error: BaseException, trace: object) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print("warploom: interrupted", file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
+
+    sys.excepthook = _interrupted
+
 try:
     from warploom import _core
 except ImportError as _error:

@@ -18,6 +18,7 @@ from rich.panel import Panel
 from typer.core import TyperGroup
 
 from warploom import __version__, errors, models
+from warploom.cli.plain import take_any_text, visible
 from warploom.cli.words import FIRST, PANELS, complete_devices, complete_from, complete_models, complete_versions, whole
 from warploom.ground.arrays import LARGEST_SEED
 from warploom.ground.hardware import PRECISIONS
@@ -125,6 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell: `warploom ... >&-`
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    take_any_text()
     try:
         result = app(args=arguments, prog_name="warploom", standalone_mode=False)
         sys.stdout.flush()  # here, where an error of it is still an error
@@ -182,7 +184,7 @@ def _fail(message: str, code: int = 2) -> int:
         sys.stdout.flush()
     except OSError:
         _drop_stdout()
-    text = f"warploom: {'error: ' if code in (1, 2) else ''}{message}"
+    text = f"warploom: {'error: ' if code in (1, 2) else ''}{visible(message)}"
     if sys.stderr.isatty():  # a terminal by itself breaks lines inside words
         text = _wrapped(text)
     print(text, file=sys.stderr, flush=True)
@@ -191,7 +193,7 @@ def _fail(message: str, code: int = 2) -> int:
 
 def shout(note: str) -> None:
     """A line nobody misses, on stderr."""
-    text = f"WARNING: {note}"
+    text = f"WARNING: {visible(note)}"
     if sys.stderr.isatty():
         Console(stderr=True).print(Panel(text, style="bold yellow"), highlight=False)
         return

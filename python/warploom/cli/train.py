@@ -12,6 +12,7 @@ import typer
 
 from warploom import errors, metrics, models, optim
 from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, say, shout
+from warploom.cli.plain import visible
 from warploom.cli.words import TRAIN, complete_from, complete_models, whole
 from warploom.data.tasks import TaskData
 from warploom.ground import hardware
@@ -20,10 +21,11 @@ from warploom.model import Model
 from warploom.models.saving import is_saved
 from warploom.optim.schedules import BY_NAME as SCHEDULES
 from warploom.optim.schedules import Schedule
-from warploom.runs.guards import Best, make_guards
+from warploom.runs.guards import Best, Patience, make_guards
 from warploom.runs.recipe import RunConfig, absolute, named, parse_arguments, parse_size
-from warploom.runs.run import Recorder, RunFolder, finish, prepare
+from warploom.runs.run import Recorder, RunFolder, complete, finish, prepare
 from warploom.runs.scores import Scores
+from warploom.train.loop import Progress
 
 
 def _compile(model: Model, config: RunConfig) -> None:
@@ -214,7 +216,7 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
         if note.startswith(("training on patches instead", "no --data given")):
             shout(note)
         else:
-            say(note)
+            say(visible(note))
     assert config.batch_size is not None
     _compile(model, config)
     with folder.held():
@@ -228,11 +230,15 @@ def _run(
     start = prepare(folder, config, samples, model, schedule, resume=resume)
     say(
         f"{config.title}: {model.count_parameters():,} parameters; {len(samples.train):,} training and {len(samples.test):,} "
-        f"test samples; {hardware.place(model.version, model.device)}; run folder {folder.path}"
+        f"test samples; {hardware.place(model.version, model.device)}; run folder {visible(str(folder.path))}"
     )
+    for note in folder.notes:
+        shout(note)
+    guards = make_guards(folder, config)
+    if start.epoch >= config.epochs or any(isinstance(guard, Patience) and guard.exhausted() for guard in guards):
+        return _finished(folder, model, samples, config, start)
     if start.epoch or start.batch:
         print(f"going on after epoch {start.epoch}" + (f", batch {start.batch}" if start.batch else ""), flush=True)
-    guards = make_guards(folder, config)
     with _Signals(model) as signals:
         try:
             model.fit(
@@ -264,6 +270,17 @@ def _run(
     return 0
 
 
+def _finished(folder: RunFolder, model: Model, samples: TaskData, config: RunConfig, start: Progress) -> int:
+    """Nothing is left to train: what a kill has kept it from writing is written. 0, so that a loop until success ends."""
+    done = f"has finished its {start.epoch} epochs; pass --epochs with a larger number to go on"
+    if start.epoch < (config.epochs or 0):
+        done = f"was stopped early after {start.epoch} epochs, since the test loss no longer fell"
+    if complete(folder, model, samples, config, start):
+        done += " (it had been killed before its last files were written; they are there now)"
+    say(f"{visible(str(folder.path))} {done}")
+    return 0
+
+
 def _closing_words(folder: RunFolder, model: Model) -> None:
     rows = folder.read_metrics()
     if rows:
@@ -275,7 +292,8 @@ def _closing_words(folder: RunFolder, model: Model) -> None:
         say("0 faults: races, barriers, bounds and uninitialised reads were checked in every access of the kernels")
     if model.engine.note:
         print(f"note: this ran with {hardware.place(model.version, model.device)}, as said at the start", file=sys.stderr)
-    say(f"written to {folder.path}: {', '.join(sorted(p.name for p in folder.path.iterdir() if not p.name.startswith('.')))}")
+    files = sorted(p.name for p in folder.path.iterdir() if not p.name.startswith("."))
+    say(f"written to {visible(str(folder.path))}: {', '.join(files)}")
 
 
 class _Signals:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from warploom.data.bombs import checked_zip
 from warploom.data.dataset import Dataset, check_values
 from warploom.errors import DataError
 from warploom.ground.array_types import Array, Shape
@@ -52,8 +53,11 @@ def _arrays(path: Path) -> dict[str, Array]:
     try:
         if path.suffix == ".npy":
             return {"images": np.load(path, mmap_mode="r", allow_pickle=False)}
+        checked_zip(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
+    except DataError:
+        raise
     except Exception as error:  # zipfile, zlib and NumPy each have their own for a damaged file
         reason = "no numbers, or Python objects, which are never loaded" if "pickle" in str(error) else error
         raise DataError(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from warploom.data.bombs import opened_image
 from warploom.data.dataset import Dataset
 from warploom.errors import DataError
 from warploom.ground.array_types import Array, Shape
@@ -169,7 +170,8 @@ def upright(opened: Any) -> Any:
     Pillow's own conversion of grey images with 16 bits cuts off what is above 255."""
     from PIL import Image, ImageOps
 
-    image = ImageOps.exif_transpose(opened)
+    ImageOps.exif_transpose(opened, in_place=True)  # without a copy of all pixels
+    image = opened
     if image.mode.startswith("I;16") or (image.mode == "I" and opened.format == "PNG"):
         return Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
     if image.mode in ("I", "F"):
@@ -189,9 +191,11 @@ def _read(path: Path, shape: Shape) -> tuple[Array, tuple[int, int]]:
     from PIL import Image, ImageOps
 
     channels, height, width = shape
+    mode = "RGB" if channels == 3 else "L"
     try:
-        with Image.open(path) as image:
-            plain = upright(image).convert("RGB" if channels == 3 else "L")
+        with opened_image(path) as image:
+            plain = upright(image)
+            plain = plain if plain.mode == mode else plain.convert(mode)
             fitted = ImageOps.fit(plain, (width, height), Image.Resampling.LANCZOS)
             pixels = np.asarray(fitted, dtype=np.uint8)
     except Exception as error:  # Pillow's decoders raise many kinds

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from warploom.data.bombs import opened_image
 from warploom.data.folder import images_in, listed, no_bad, read_each, unreadable, upright
 from warploom.errors import DataError
 from warploom.ground.array_types import Array
@@ -166,7 +167,7 @@ def _read(path: Path, mode: str, height: int, width: int, classes: int) -> tuple
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as opened:
+        with opened_image(path) as opened:
             size = ImageOps.exif_transpose(opened).size
             if mode == "labels":
                 image = ImageOps.exif_transpose(opened)

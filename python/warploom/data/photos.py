@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from warploom.data.bombs import opened_image
 from warploom.data.folder import images_in, upright
 from warploom.data.patches import photographs
 from warploom.errors import DataError
@@ -35,15 +36,13 @@ class Photographs:
 
     @classmethod
     def load(cls, folder: str | Path | None = None) -> "Photographs":
-        from PIL import Image
-
         paths = photographs() if folder is None else images_in(expanded(folder), "no photographs")
         if not paths:
             raise DataError("no photograph of an installed package was found; give a folder of photographs")
         training, testing = [], []
         for path in paths:
             try:
-                with Image.open(path) as image:
+                with opened_image(path) as image:
                     pixels = np.asarray(upright(image).convert("RGB"))
             except Exception as error:  # Pillow's decoders raise many kinds
                 raise DataError(f"{path} cannot be read as an image ({error}); remove or replace it") from error

@@ -1,11 +1,14 @@
 """The Python layout of CIFAR-10: pickles, read by an unpickler that can build nothing but the few things those files hold.
 
-A pickle may call any function it names. Here every name but the handful in the official files is refused, and those few stand for
-harmless records of what was asked for: no NumPy object is built by the pickle itself.
+A pickle may call any function it names, and ask for any amount of memory. Here only the instructions of the official files are
+carried out, so many of them at most; every name but the handful in those files is refused, and those few stand for harmless
+records of what was asked for: no NumPy object is built by the pickle itself. It is the interpreter's unpickler written in Python,
+whose memo is a dictionary: the one written in C makes room for 2^28 entries where a file of nine bytes says so.
 """
 
 import io
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,14 @@ from warploom.errors import DataError
 from warploom.ground.array_types import Array
 
 _LIMIT = 200_000_000  # bytes; an official file has 31 million
+_MOST_STEPS = 1_000_000  # instructions; an official file has some 50,000
+_WORDS = 200  # characters of a reason that is passed on
+_STEPS = (
+    "PROTO FRAME STOP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING "
+    "SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 EMPTY_LIST LIST APPEND "
+    "APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS MARK POP POP_MARK GET BINGET LONG_BINGET "
+    "PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD"
+)
 
 
 class _DType:
@@ -29,30 +40,58 @@ class _Array:
         _, self.shape, self.dtype, self.fortran, self.raw = state
 
 
-def _reconstruct(*_: Any) -> _Array:
-    return _Array()
+class _Steps(dict[int, Any]):
+    """The instructions that are carried out, by their code; each look-up counts."""
+
+    def __init__(self, known: dict[int, Any]) -> None:
+        codes = [getattr(pickle, name)[0] for name in _STEPS.split()]
+        super().__init__({code: known[code] for code in codes})
+        self.done = 0
+
+    def __getitem__(self, code: int) -> Any:
+        self.done += 1
+        if self.done > _MOST_STEPS:
+            raise pickle.UnpicklingError(f"more than {_MOST_STEPS:,} instructions")
+        if code not in self:
+            raise pickle.UnpicklingError(f"it holds the instruction {bytes([code])!r}, which no CIFAR-10 file has")
+        return super().__getitem__(code)
 
 
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError("an encoding other than latin1")
-    return text.encode("latin1")
+class _Unpickler(pickle._Unpickler):
+    stack: list[Any]
 
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        known = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _Unpickler._build}
+        self.dispatch = _Steps(known)  # type: ignore[misc]  # of this file alone
+        self._room = 2 * len(content)  # bytes that may be encoded: each again and again would be without bound
+        self._allowed: dict[tuple[str, str], Callable[..., Any]] = {
+            ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+            ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+            ("numpy", "ndarray"): lambda *_: _Array(),
+            ("numpy", "dtype"): lambda *given: _DType(*given),
+            ("_codecs", "encode"): self._encode,
+        }
 
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _DType,
-    ("_codecs", "encode"): _encode,
-}
-
-
-class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
+        if (module, name) not in self._allowed:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR-10 file holds")
-        return _ALLOWED[module, name]
+        return self._allowed[module, name]
+
+    def _build(self) -> None:
+        """State for the records only: given to a function it would stay there for the next file."""
+        state = self.stack.pop()
+        if type(self.stack[-1]) not in (_Array, _DType):
+            raise pickle.UnpicklingError("it gives a state to what has none")
+        self.stack[-1].__setstate__(state)
+
+    def _encode(self, text: Any, encoding: Any = "latin1") -> bytes:
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+            raise pickle.UnpicklingError("an encoding other than latin1")
+        self._room -= len(text)
+        if self._room < 0:
+            raise pickle.UnpicklingError("it says more than it holds")
+        return text.encode("latin1")
 
 
 def _key(dictionary: dict[Any, Any], name: str) -> Any:
@@ -64,13 +103,15 @@ def load_batch(content: bytes, what: str) -> tuple[Array, Array]:
     if len(content) > _LIMIT:
         raise DataError(f"{what} has {len(content):,} bytes; a CIFAR-10 batch has about 31 million: it is not one")
     try:
-        batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        batch = _Unpickler(content).load()
         data, labels = _key(batch, "data"), _key(batch, "labels")
-        raw = data.raw.encode("latin1") if isinstance(data.raw, str) else bytes(data.raw)
+        if not isinstance(data.raw, (str, bytes)) or type(labels) is not list or any(type(v) is not int for v in labels):
+            raise ValueError("pixels that are no bytes, or labels that are no numbers")
+        raw = data.raw.encode("latin1") if isinstance(data.raw, str) else data.raw
         rows, columns = data.shape
         if data.dtype.code not in ("u1", "|u1", "uint8"):
             raise ValueError(f"pixels of type {data.dtype.code!r}, expected uint8")
-        if columns != 3072 or len(raw) != rows * columns or len(labels) != rows:
+        if type(rows) is not int or columns != 3072 or len(raw) != rows * columns or len(labels) != rows:
             raise ValueError(
                 f"{len(raw):,} pixel bytes and {len(labels):,} labels for shape {data.shape}, expected rows of 3,072"
             )
@@ -80,7 +121,7 @@ def load_batch(content: bytes, what: str) -> tuple[Array, Array]:
         if rows and not 0 <= values.min() <= values.max() <= 9:
             raise ValueError("labels outside 0 to 9")
     except Exception as error:  # a damaged pickle can fail in any way, but only inside this function
-        reason = str(error) or type(error).__name__
+        reason = (str(error) or type(error).__name__)[:_WORDS]
         raise DataError(
             f"{what} ({len(content):,} bytes) is damaged, cut short or no CIFAR-10 batch ({reason}); "
             "the official file has about 31 million bytes"

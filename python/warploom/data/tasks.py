@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from warploom import data
-from warploom.data import paired, synthetic
+from warploom.data import masks, paired, synthetic
 from warploom.data.dataset import Dataset, fingerprint
 from warploom.data.photos import TEST, TRAIN
 from warploom.data.warp import Warped, face_weights
@@ -126,6 +126,8 @@ def load(
         name = folder.resolve().name
         count = len(next(iter(training.values()))), len(next(iter(testing.values())))
         notes.insert(0, f"{folder}: {count[0]:,} samples for training, {count[1]:,} for testing")
+    if kind == "segmentation":
+        notes += masks.read_as_meant(training, testing, classes, paired.IGNORED)
     if kind == "segmentation" and classes <= paired.IGNORED:
         for arrays in (training, testing):
             arrays["labels"] = np.where(arrays["labels"] == paired.IGNORED, np.int16(-100), arrays["labels"])

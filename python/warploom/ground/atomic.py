@@ -1,12 +1,20 @@
-"""Files written so that a crash never leaves half of one, and .safetensors files with our metadata."""
+"""Files written so that a crash never leaves half of one, and .safetensors files with our metadata and a checksum.
+
+What is promised after a crash, a full disk or a loss of power at any point: the file is the old one or the new one, whole. The
+new bytes go into a hidden file beside the target (".NAME.xxxxxxxx.tmp"), which is synchronised and renamed over the target; then
+the folder is synchronised: a name is an entry of it. A killed process can leave the hidden file: sweep() removes those.
+"""
 
 import contextlib
+import errno
+import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Mapping
+import re
+import secrets
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +22,16 @@ from warploom.errors import DataError
 from warploom.ground.array_types import Array
 
 _KEY = "warploom"  # one entry of metadata holds everything: the order of several would differ from file to file
+_UNSIGNED = ("warploom-model-1", "warploom-checkpoint-1")  # formats from before there was a checksum
+_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4",
+    "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+_CONVERTED = {"F64", "F16", "BF16"}  # never written here: such a file went through another program
+_TRIES = 100  # of a call that a signal interrupts
+_LEFTOVER = re.compile(r"\..+\.(csv|html|json|jsonl|md|png|safetensors|svg|txt)\.[a-z0-9_]{8}(\.tmp)?")
+
+R = TypeVar("R")
 
 
 def expanded(path: str | Path) -> Path:
@@ -24,56 +42,152 @@ def expanded(path: str | Path) -> Path:
         raise DataError(f"{path}: there is no such home folder") from None
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
+def write_atomically(path: str | Path, content: bytes, *, parents: bool = True) -> None:
     """Writes beside the target and renames: readers see the old file or the new one, never a part.
 
-    A link keeps pointing where it points. What is there and no plain file (/dev/stdout, a pipe) is written to, not replaced."""
+    A link keeps pointing where it points. What is there and no plain file (/dev/stdout, a pipe) is written to, not replaced.
+    parents: makes the folder where it is missing."""
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if parents:
+            insist(lambda: path.parent.mkdir(parents=True, exist_ok=True))
         if path.exists() and not path.is_dir() and (not path.is_file() or path.parent == Path("/dev")):
             path.write_bytes(content)
             return
-        path = path.resolve()
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would hide the file from others
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        _replace(path.resolve(), content)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # the umask takes its part
+    try:
+        try:
+            rest = memoryview(content)
+            while rest:
+                written = os.write(descriptor, rest)  # may write less than it was given
+                if not written:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                rest = rest[written:]
+            os.fsync(descriptor)
+        finally:
+            with contextlib.suppress(InterruptedError):  # it is closed all the same
+                os.close(descriptor)
+        insist(lambda: os.replace(temporary, path))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            insist(lambda: os.unlink(temporary))
+        raise
+    sync_folder(path.parent)
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Array], metadata: dict[str, Any]) -> None:
+def insist(call: Callable[[], R]) -> R:
+    """The call's result; one that a signal interrupts is made again, as Python does for reads and writes but not for these."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(InterruptedError):
+            return call()
+    return call()
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the entries of a folder are on the disk; not where the file system or the permissions do not allow it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
+            raise
+    finally:
+        with contextlib.suppress(InterruptedError):
+            os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left of files they were writing. Only for a folder that nobody else writes into now."""
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            if _LEFTOVER.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                os.unlink(entry.path)
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Array], metadata: dict[str, Any], *, parents: bool = True) -> None:
+    """A .safetensors file; its metadata hold ours and a checksum of all."""
     from safetensors.numpy import save
 
-    text = json.dumps(metadata, separators=(",", ":"))
-    write_atomically(path, save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, {_KEY: text}))
+    arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    text = json.dumps({**metadata, "checksum": _checksums(metadata, arrays)}, separators=(",", ":"))
+    write_atomically(path, save(arrays, {_KEY: text}), parents=parents)
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    """(tensors, our metadata: {} in files of others) of a .safetensors file; DataError in one sentence where that fails."""
-    from safetensors import SafetensorError, safe_open
+    """(tensors, our metadata: {} in files of others) of a .safetensors file; DataError in one sentence where that fails.
+
+    bfloat16 comes as float32, which holds the same numbers. In our files the checksum must fit; that of the tensors is not asked
+    where another program has converted them to another type.
+    """
+    from safetensors import SafetensorError, deserialize
 
     path = Path(path)
     if not path.is_file():
         raise DataError(f"there is no file {path}")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {}).get(_KEY, "{}"))
-            return {key: file.get_tensor(key) for key in file.keys()}, metadata if isinstance(metadata, dict) else {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        content = path.read_bytes()
+        tensors, types = {}, set()
+        for name, found in deserialize(content):  # type: ignore[no-untyped-call]
+            types.add(found["dtype"])
+            tensors[name] = _array(name, found)
+        metadata = json.loads(_own_metadata(content))
+        metadata = metadata if isinstance(metadata, dict) else {}
+        given = metadata.pop("checksum", None)
+        if given is None and (metadata.get("format", "warploom-model-1") not in _UNSIGNED):
+            raise ValueError("its checksum is missing")
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} is damaged or no .safetensors file ({error}); restore it from a copy or train again") from error
+    if given is not None:
+        expected = _checksums(metadata, tensors)
+        if types & _CONVERTED and isinstance(given, dict):
+            expected["tensors"] = given.get("tensors", "")
+        if given != expected:
+            raise DataError(
+                f"{path} is damaged: what it holds does not have the checksum that it had when it was written; restore it from a "
+                "copy or train again (where another program has changed it on purpose, take its tensors with "
+                "safetensors.numpy.load_file and model.load_state_dict)"
+            )
+    return tensors, metadata
+
+
+def _own_metadata(content: bytes) -> str:
+    """The text of our entry; the header has been checked."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    return str(header.get("__metadata__", {}).get(_KEY, "{}"))
+
+
+def _array(name: str, found: Mapping[str, Any]) -> Array:
+    shape, data, kind = found["shape"], found["data"], found["dtype"]
+    if kind == "BF16":  # the upper half of a float32
+        wide = np.frombuffer(data, "<u2").astype(np.uint32) << 16
+        floats: Array = wide.view(np.float32).reshape(shape)
+        return floats
+    if kind not in _TYPES:
+        raise DataError(f"tensor {name!r} has the type {kind}, which is not supported; convert it to F32, F16 or BF16 first")
+    array: Array = np.frombuffer(data, np.dtype(_TYPES[kind])).reshape(shape)
+    return array
+
+
+def _checksums(metadata: Mapping[str, Any], tensors: Mapping[str, Array]) -> dict[str, str]:
+    """Of what a file says and of what it holds, in an order that does not depend on the file's."""
+    plain = json.loads(json.dumps(metadata))  # as it is read again: keys are text
+    said = hashlib.blake2b(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode(), digest_size=16)
+    held = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        held.update(f"{name}\0{array.dtype.str}\0{tensors[name].shape}\0".encode())
+        held.update(array.reshape(-1).view(np.uint8).data)
+    return {"metadata": said.hexdigest(), "tensors": held.hexdigest()}

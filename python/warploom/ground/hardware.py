@@ -140,6 +140,17 @@ def versions() -> list[Version]:
     return sorted(rows, key=lambda row: row["name"] == "cpu")
 
 
+def instructions(device: str) -> str:
+    """What the device's kernels were compiled for, such as avx2 or sm_90: two such sets may round differently."""
+    kind = device.split(":")[0] if device.startswith("cuda") else device
+    library = next((library for library in _libraries() if library["kind"] == kind and library["usable"]), None)
+    if library is None:
+        return ""
+    if kind == "cuda":
+        return f"sm_{_capability_of(library['devices'][int(device.partition(':')[2] or 0)])}"
+    return os.path.basename(str(library["path"])).partition(".")[0].removeprefix("cpu_")
+
+
 def layouts(version: str) -> tuple[str, str]:
     """(activation layout, weight layout) of a version."""
     for v in _versions():

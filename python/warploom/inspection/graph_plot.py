@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from warploom.errors import ArgumentError
+from warploom.ground import figures
 from warploom.ground.atomic import write_atomically
 from warploom.inspection.graph_layout import Box, gathered, place, shape_text
 from warploom.network.network import Network
@@ -62,6 +63,7 @@ def _drawn(model: Network, ending: str) -> bytes:
 
 
 def _figure(model: Network, boxes: list[Box]) -> Any:
+    figures.ready()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch, Patch

@@ -8,7 +8,7 @@ from warploom.ground.atomic import read_tensors
 from warploom.model import Model
 from warploom.models.objective import Objective
 from warploom.models.registry import BY_NAME, objective
-from warploom.network.config import FORMAT
+from warploom.network.config import FORMAT, FORMATS
 
 _OF_A_RUN = "model.safetensors"
 
@@ -43,7 +43,12 @@ def load_model(path: str | Path) -> Model:
             raise DataError(f"the folder {path} holds no {_OF_A_RUN}: expected the folder of a run, or a .safetensors file")
         path = path / _OF_A_RUN
     tensors, metadata = read_tensors(path)
-    if metadata.get("format") != FORMAT or "graph" not in metadata:
+    found = metadata.get("format")
+    if isinstance(found, str) and found.startswith("warploom-model-") and found not in FORMATS:
+        raise DataError(
+            f"{path} has the format {found}, written by another version of warploom; this one reads {FORMAT} and older"
+        )
+    if found not in FORMATS or "graph" not in metadata:
         raise DataError(
             f"{path} is a .safetensors file without a warploom network in it; build the model and use "
             "model.load_state_dict(safetensors.numpy.load_file(path))"
@@ -51,7 +56,7 @@ def load_model(path: str | Path) -> Model:
     try:
         model = Model.from_config(metadata["graph"])
         model.load_state_dict(tensors)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, GraphError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError, GraphError) as error:
         detail = str(error) if isinstance(error, (ArgumentError, GraphError)) else f"{type(error).__name__}: {error}"
         raise DataError(f"{path} does not describe a network that can be built: {detail}") from error
     return model

@@ -7,7 +7,8 @@ from typing import Any
 from warploom.errors import DataError
 from warploom.network.graph import Call, Input, Layer, Tensor
 
-FORMAT = "warploom-model-1"  # of the files that hold such a description and the parameters
+FORMAT = "warploom-model-2"  # of the files that hold such a description and the parameters
+FORMATS = (FORMAT, "warploom-model-1")  # that are read: 1 had no checksum
 
 
 @dataclass(frozen=True)

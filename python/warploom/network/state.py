@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from warploom.errors import ArgumentError, DTypeError
+from warploom.errors import ArgumentError, DataError, DTypeError
 from warploom.ground import arrays
-from warploom.ground.array_types import Floats
+from warploom.ground.array_types import Array, Floats
 from warploom.ground.parameters import Parameter
 
 _IGNORED = "num_batches_tracked"  # PyTorch's batch norms count their calls; nothing here depends on it
@@ -15,6 +15,8 @@ _IGNORED = "num_batches_tracked"  # PyTorch's batch norms count their calls; not
 
 def checked(parameters: Mapping[str, Parameter], state: Mapping[str, Any], model: str) -> dict[str, Floats]:
     """The arrays of a state dict as float32, in the model's order; an error where one lacks, is unknown or does not fit."""
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise DTypeError("a state dict must be a dictionary of arrays by their names")
     given = {name for name in state if name.rpartition(".")[2] != _IGNORED}
     missing, extra = sorted(set(parameters) - given), sorted(given - set(parameters))
     if missing or extra:
@@ -22,11 +24,21 @@ def checked(parameters: Mapping[str, Parameter], state: Mapping[str, Any], model
         raise ArgumentError(f"the state dict does not fit model {model!r}: {'; '.join(parts)}")
     values: dict[str, Floats] = {}
     for name, parameter in parameters.items():
-        array = arrays.as_array(state[name], name)
+        value = state[name]
+        if getattr(value, "requires_grad", False) and hasattr(value, "detach"):  # a parameter of PyTorch: its numbers
+            value = value.detach()
+        array = arrays.as_array(value, name)
         if array.dtype.kind != "f":
             raise DTypeError(f"{name} has dtype {array.dtype}; expected floating point numbers")
         if array.shape != parameter.spec.shape:
             raise ArgumentError(f"{name} has shape {array.shape}, but model {model!r} has {parameter.spec.shape}")
         arrays.require_finite(np.atleast_1d(array), name)
-        values[name] = np.array(array, dtype=np.float32, order="C")
+        with np.errstate(over="ignore"):
+            values[name] = np.array(array, dtype=np.float32, order="C")
+        if array.dtype.itemsize > 4 and not np.isfinite(values[name]).all():
+            raise DataError(f"{name} holds {_largest(array):g}, which float32 cannot hold; its largest number is about 3.4e38")
     return values
+
+
+def _largest(array: Array) -> float:
+    return float(array.flat[int(np.abs(array).argmax())])

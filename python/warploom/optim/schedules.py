@@ -50,6 +50,9 @@ class Schedule(Callback):
         return {"base": self._base, "last": self._last}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        for name in ("base", "last"):
+            if state[name] is not None:
+                number(state[name], f"{type(self).__name__}: {name}", 0.0)
         self._base, self._last = state["base"], state["last"]
 
     # Callback
@@ -189,6 +192,9 @@ class LambdaLR(Schedule):
         return base * float(self.function(self.position(epoch, step)))
 
 
+_MOST_CUTS = 1_000_000  # epochs, in a checkpoint: each is a step of a loop
+
+
 class PlateauLR(Schedule):
     """The rate times `factor` when the loss has not fallen below threshold of its best for more than `patience` epochs.
 
@@ -217,7 +223,9 @@ class PlateauLR(Schedule):
     def lr(self, base: float, epoch: int, step: int) -> float:
         rate = base
         for _ in range(self.cuts):
-            rate = max(rate * self.factor, min(self.min_lr, rate))
+            before, rate = rate, max(rate * self.factor, min(self.min_lr, rate))
+            if rate == before:
+                break
         return rate
 
     def observe(self, logs: Logs) -> None:
@@ -241,8 +249,11 @@ class PlateauLR(Schedule):
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self.best = math.inf if state["best"] is None else float(state["best"])
-        self.bad, self.cooling, self.cuts = int(state["bad"]), int(state["cooling"]), int(state["cuts"])
+        self.best = math.inf if state["best"] is None else number(state["best"], "PlateauLR: best")
+        counts = [
+            positive(state[name], f"PlateauLR: {name}", minimum=0, maximum=_MOST_CUTS) for name in ("bad", "cooling", "cuts")
+        ]
+        self.bad, self.cooling, self.cuts = counts
 
 
 class Chain(Schedule):

@@ -38,7 +38,15 @@ class Patience(EarlyStopping):
         self._folder = folder
 
     def on_train_begin(self, logs: Logs) -> None:
-        super().on_train_begin(logs)
+        self._read()
+
+    def exhausted(self) -> bool:
+        """Whether the epochs that the run has had were its last ones: it was stopped after them, and is not to have another."""
+        self._read()
+        return self.wait >= max(1, self.patience)
+
+    def _read(self) -> None:
+        super().on_train_begin({})
         for row in self._folder.read_metrics():
             if row.get("test_loss") is not None:
                 self.observe(row["epoch"] - 1, row["test_loss"])

@@ -14,6 +14,14 @@ from warploom.runs.plots import plot_reconstructions, plot_rows
 _SAMPLES = {"images": 10, "segmentation": 8, "composites": 8, "faces": 6}
 
 
+def names(model: Model, data: TaskData) -> list[str]:
+    """The pictures that belong to a finished run."""
+    if data.kind == "images":
+        same = model.outputs[0].shape == model.inputs[0].shape
+        return ["loss.png", "reconstructions.png"] if same else ["loss.png"]
+    return ["loss.png", "predictions.png"]
+
+
 def draw(folder: Path, model: Model, data: TaskData, title: str) -> None:
     """reconstructions.png, or predictions.png where the target is not the input."""
     count = min(_SAMPLES[data.kind], len(data.test))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from warploom.ground import figures
 from warploom.ground.array_types import Array
 from warploom.ground.atomic import write_atomically
 
@@ -15,6 +16,7 @@ _LOG_RANGE = 10.0  # losses that span more than this are drawn on a logarithmic 
 
 
 def _figure(width: float, height: float) -> Any:
+    figures.ready()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

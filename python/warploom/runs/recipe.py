@@ -37,6 +37,7 @@ class RunConfig:
     device: str = "auto"
     precision: str = "fp32"
     fingerprint: str = ""  # of the training data, once loaded
+    instructions: str = ""  # what the kernels were compiled for, once the run has begun: "same bits" holds within one such set
     limit_test: int | None = None
     skip_bad: bool = False
     patience: int | None = None

@@ -1,6 +1,6 @@
 """A training run in its own folder: what `warploom train` does, and how it goes on after it was stopped.
 
-config.json              what was asked for, and the data's fingerprint
+config.json              what was asked for, the data's fingerprint, and the instruction set of the cpu kernels
 metrics.jsonl            a line per epoch: epoch, train_loss, test_loss, seconds, images_per_second, version, device,
                          and the metrics: test_psnr, test_ssim, … (scores.py)
 model.safetensors        the weights after the last good epoch (or where the run was stopped), for warploom.load()
@@ -15,7 +15,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -23,18 +23,22 @@ from typing import Any, get_args, get_origin
 from warploom import metrics
 from warploom.callbacks import Callback, Logs
 from warploom.data.tasks import TaskData
-from warploom.errors import ArgumentError, DataError
+from warploom.errors import DataError
+from warploom.ground import hardware
 from warploom.ground.array_types import Array
-from warploom.ground.atomic import read_tensors, write_atomically, write_tensors
+from warploom.ground.arrays import LARGEST, positive
+from warploom.ground.arrays import seed as check_seed
+from warploom.ground.atomic import insist, read_tensors, sweep, sync_folder, write_atomically, write_tensors
 from warploom.ground.hardware import place
 from warploom.model import Model
 from warploom.optim.schedules import Schedule
-from warploom.runs.pictures import draw
+from warploom.runs.pictures import draw, names
 from warploom.runs.plots import plot_loss
 from warploom.runs.recipe import RunConfig
 from warploom.train.loop import Progress
 
-_CHECKPOINT_FORMAT = "warploom-checkpoint-1"
+_CHECKPOINT_FORMAT = "warploom-checkpoint-2"
+_CHECKPOINT_FORMATS = (_CHECKPOINT_FORMAT, "warploom-checkpoint-1")  # that are read: 1 had no checksum
 _CHECKPOINT_SECONDS = 300.0  # between checkpoints inside a long epoch
 
 
@@ -44,6 +48,8 @@ class RunFolder:
     def __init__(self, path: str | Path, others: Iterator[Path] | None = None) -> None:
         """others: to be used where `path` is there already."""
         self._others = others
+        self._identity: tuple[int, int] | None = None  # of the folder while it is held
+        self.notes: list[str] = []  # sentences a user should read
         self._place(Path(path))
 
     def _place(self, path: Path) -> None:
@@ -72,10 +78,11 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """Makes the folder, and keeps other processes from training in it; a process that is killed lets go of it."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            insist(lambda: self.path.parent.mkdir(parents=True, exist_ok=True))
             while True:
                 try:
-                    self.path.mkdir()
+                    insist(lambda: self.path.mkdir())
+                    sync_folder(self.path.parent)
                     break
                 except FileExistsError:
                     following = next(self._others, None) if self._others is not None else None
@@ -92,12 +99,47 @@ class RunFolder:
                 raise DataError(f"another process is training in {self.path}: wait until it ends, or stop it") from None
             except OSError:  # a file system without locks
                 pass
+            else:
+                sweep(self.path)
+            about = os.fstat(descriptor)
+            self._identity = about.st_dev, about.st_ino
             yield
         finally:
-            os.close(descriptor)
+            self._identity = None
+            with contextlib.suppress(InterruptedError):
+                os.close(descriptor)
+
+    def require_present(self) -> None:
+        """While it is held: DataError where the folder was deleted, moved or replaced; nothing is written into another one."""
+        if self._identity is None:
+            return
+        try:
+            about = os.stat(self.path)
+        except OSError:
+            about = None
+        if about is None or (about.st_dev, about.st_ino) != self._identity:
+            raise DataError(
+                f"the run folder {self.path} was deleted or moved while training in it: bring it back and --resume it, "
+                "or train anew"
+            )
+
+    def _write(self, path: Path, content: bytes) -> None:
+        self.require_present()
+        write_atomically(path, content, parents=False)
+
+    def stale(self, pictures: Sequence[str]) -> list[str]:
+        """Which pictures are not there, or older than the checkpoint: the run was killed before it drew them."""
+
+        def written(name: str) -> int:
+            try:
+                return (self.path / name).stat().st_mtime_ns
+            except OSError:
+                return 0
+
+        return [name for name in pictures if written(name) < max(1, written(self.checkpoint_path.name))]
 
     def write_config(self, config: RunConfig) -> None:
-        write_atomically(self.config_path, (json.dumps(dataclasses.asdict(config), indent=2) + "\n").encode())
+        self._write(self.config_path, (json.dumps(dataclasses.asdict(config), indent=2) + "\n").encode())
 
     def read_config(self) -> RunConfig:
         if not self.config_path.is_file():
@@ -111,8 +153,9 @@ class RunFolder:
                     raise ValueError(f"{key} is missing")
                 if not _fits(chosen[key], kinds[key]):
                     raise ValueError(f"{key} is {chosen[key]!r}")
+            _require_counts(chosen)
             return RunConfig(**chosen)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{self.config_path} is damaged ({error}); the run cannot be resumed") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -122,15 +165,15 @@ class RunFolder:
             for line in self.metrics_path.read_text(errors="replace").splitlines():
                 try:
                     row = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     break
-                if not isinstance(row, dict) or not isinstance(row.get("epoch"), int):
+                if not _is_row(row):
                     break
                 rows.append(row)
         return rows
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        write_atomically(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        self._write(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def write_checkpoint(self, model: Model, schedule: Schedule | None = None) -> None:
         tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
@@ -138,7 +181,8 @@ class RunFolder:
         metadata: dict[str, Any] = {"format": _CHECKPOINT_FORMAT, "progress": dataclasses.asdict(model.progress)}
         if schedule is not None:
             metadata["schedule"] = schedule.state()
-        write_tensors(self.checkpoint_path, tensors, metadata)
+        self.require_present()
+        write_tensors(self.checkpoint_path, tensors, metadata, parents=False)
 
     def restore(self, model: Model, schedule: Schedule | None = None) -> Progress:
         """Weights, optimizer and schedule state of the checkpoint into a compiled model; where to go on."""
@@ -148,11 +192,13 @@ class RunFolder:
             return Progress()  # stopped before the first one
         tensors, metadata = read_tensors(self.checkpoint_path)
         try:
-            if metadata["format"] != _CHECKPOINT_FORMAT:
+            if metadata["format"] not in _CHECKPOINT_FORMATS:
                 raise ValueError(f"format {metadata['format']!r}, expected {_CHECKPOINT_FORMAT!r}")
             progress = Progress(**metadata["progress"])
             if not all(_fits(getattr(progress, f.name), f.type) for f in dataclasses.fields(progress)):
                 raise ValueError(f"it says {progress}")
+            for name in ("epoch", "batch", "samples"):
+                positive(getattr(progress, name), f"its {name}", minimum=0, maximum=LARGEST)
             parts: dict[str, dict[str, Array]] = {"model": {}, "optimizer": {}}
             for name, value in tensors.items():
                 part, key = name.split("/", 1)
@@ -161,7 +207,7 @@ class RunFolder:
             model.engine.set_optimizer_state(parts["optimizer"])
             if schedule is not None and "schedule" in metadata:
                 schedule.load_state(metadata["schedule"])
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(f"{self.checkpoint_path} does not fit this run ({error}); it cannot be resumed") from error
         return progress
 
@@ -170,6 +216,28 @@ def _fits(value: object, kind: Any) -> bool:
     """Whether a value read from JSON has the type of a field."""
     kinds = [get_origin(k) or k for k in (get_args(kind) if get_origin(kind) is UnionType else (kind,))]
     return type(value) in kinds or (float in kinds and type(value) is int)
+
+
+def _require_counts(config: dict[str, Any]) -> None:
+    """ValueError where a number that counts something counts nothing."""
+    for key in ("epochs", "batch_size", "limit"):
+        if config.get(key) is not None:
+            positive(config[key], key, maximum=LARGEST)
+    check_seed(config.get("seed", 0))
+
+
+_ROW: dict[str, Any] = {
+    "epoch": int, "train_loss": float | None, "test_loss": float | None, "seconds": float, "images_per_second": float,
+    "version": str, "device": str, "test_losses": dict, "lr": float, "test_psnr": float, "test_ssim": float, "test_mae": float,
+}  # fmt: skip
+
+
+def _is_row(row: object) -> bool:
+    """Whether a line of metrics.jsonl has what it should, each of its type."""
+    if not isinstance(row, dict) or not {"epoch", "train_loss", "version", "device"} <= row.keys():
+        return False
+    typed = all(_fits(row[key], kind) for key, kind in _ROW.items() if key in row)
+    return typed and all(_fits(value, float) for value in row.get("test_losses", {}).values())
 
 
 class Recorder(Callback):
@@ -209,7 +277,7 @@ class Recorder(Callback):
         self.rows.append(row)
         # The checkpoint comes last: where it is, the rest is. Killed in between, the epoch is simply done again.
         self.folder.write_metrics(self.rows)
-        self.folder.model_path.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.require_present()
         self.model.save(self.folder.model_path)
         self.folder.write_checkpoint(self.model, self.schedule)
         self.last_checkpoint = time.monotonic()
@@ -235,9 +303,14 @@ def prepare(
     config.fingerprint = fingerprint
     progress = folder.restore(model, schedule) if resume else Progress()
     if progress.epoch >= (config.epochs or 0):
-        raise ArgumentError(
-            f"{folder.path} has finished its {progress.epoch} epochs; pass --epochs with a larger number to go on"
+        return progress  # nothing is left to train; complete() sees to the rest
+    here = hardware.instructions(model.device)
+    if resume and config.instructions not in ("", here):
+        folder.notes.append(
+            f"the run was trained with the instruction set {config.instructions} and goes on with {here}: as good, "
+            "but their last bits may differ from those of an unbroken run"
         )
+    config.instructions = here
     folder.write_config(config)
     if resume:
         folder.write_metrics([row for row in folder.read_metrics() if row["epoch"] <= progress.epoch])
@@ -254,16 +327,32 @@ def finish(
     diverged: bool = False,
 ) -> None:
     """The pictures, and where the run was stopped inside an epoch, its model and checkpoint."""
+    folder.require_present()
     if model.progress.batch and not diverged:
         model.save(folder.model_path)
         folder.write_checkpoint(model, schedule)
+    _draw(folder, model, data, config, model.progress)
+
+
+def complete(folder: RunFolder, model: Model, data: TaskData, config: RunConfig, progress: Progress) -> bool:
+    """What a run lacks that was killed between its last epoch and its end; whether there was something."""
+    lacking = folder.stale(names(model, data))
+    if not folder.model_path.exists():
+        lacking.append(folder.model_path.name)
+        model.save(folder.model_path)
+    if lacking:
+        _draw(folder, model, data, config, progress)
+    return bool(lacking)
+
+
+def _draw(folder: RunFolder, model: Model, data: TaskData, config: RunConfig, progress: Progress) -> None:
     rows = folder.read_metrics()
     if rows:
         title = f"{config.title}, {data.name}, {place(rows[-1]['version'], rows[-1]['device'])}"
         label = {"mse": "mean squared error"}.get("+".join(model.engine.loss_labels), " + ".join(model.engine.loss_labels))
         plot_loss(folder.path / "loss.png", rows, title, label if len(label) <= 40 else "weighted sum")
-    epochs = model.progress.epoch
+    epochs = progress.epoch
     title = f"{config.title}: {data.name} test images, after {epochs} epoch{'s' if epochs != 1 else ''}"
-    if model.progress.batch:
-        title += f" and {model.progress.batch} batches"
+    if progress.batch:
+        title += f" and {progress.batch} batches"
     draw(folder.path, model, data, title)

@@ -14,6 +14,7 @@ from warploom.ground.array_types import Array
 from warploom.ground.hardware import memory_bytes
 from warploom.ground.lazy import Lazy
 from warploom.interop import Array as DeviceArray
+from warploom.train import watch
 from warploom.train.targets import is_lazy, to_host
 
 Order = NDArray[np.int32]
@@ -67,11 +68,16 @@ class StreamFeed:
         self._queue: queue.Queue[tuple[list[Array], list[Array]] | BaseException] = queue.Queue(maxsize=2)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._watch: watch.Watch | None = None
 
     def _batches(self, order: Order) -> Iterator[tuple[list[Array], list[Array]]]:
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
+            if self._watch is not None:
+                self._watch.check()  # before, since reading what a file has lost kills the process
             parts = {id(a): to_host(a[rows]) for a in (*self._inputs, *self._targets)}  # an array may serve twice
+            if self._watch is not None:
+                self._watch.check()  # and after: what was read is what the training began with
             yield [parts[id(a)] for a in self._inputs], [] if self._same else [parts[id(a)] for a in self._targets]
 
     def _work(self, order: Order) -> None:
@@ -98,6 +104,8 @@ class StreamFeed:
                 array.epoch = epoch
         self._stop = threading.Event()
         self._queue = queue.Queue(maxsize=2)
+        self._watch = watch.of([*self._inputs, *self._targets]) if self._watch is None else self._watch
+        self._watch.check_contents()
         self._thread = threading.Thread(target=self._work, args=(order,), name="warploom-feed", daemon=True)
         self._thread.start()
 
@@ -117,7 +125,8 @@ class StreamFeed:
     def close(self) -> None:
         self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            if self._thread.ident is not None:  # None: interrupted before it was started
+                self._thread.join()
             self._thread = None
 
 

@@ -62,6 +62,9 @@ class Job:
         positive(self.progress.epoch, "the epoch to go on after", minimum=0)
         if not 0 <= positive(self.progress.batch, "the batch to go on after", minimum=0) <= self.steps:
             raise ArgumentError(f"cannot go on at batch {self.progress.batch} of an epoch with {self.steps} batches")
+        done = min(self.progress.batch * self.batch_size, self.rows)
+        if self.progress.samples not in (0, done) or (self.progress.batch == self.steps and not self.progress.samples):
+            raise ArgumentError(f"cannot go on after {self.progress.samples} samples: {self.progress.batch} batches have {done}")
 
     def take(self, engine: Engine) -> None:
         """In the middle of an epoch: waits for the device and brings progress up to date, so that it can be saved."""

@@ -29,6 +29,7 @@ class Target:
     reader: str = ""
     classes: int = 0  # labels of so many classes; 0: no labels
     ignored: tuple[int, ...] = ()
+    unit: str = ""  # the loss that takes values in [0, 1] only
 
     def needs(self, shape: Shape, reader: str, classes: int = 0, ignored: int | None = None) -> None:
         if self.shape is not None and (self.shape, self.classes) != (shape, classes):
@@ -56,6 +57,8 @@ def wanted_by(losses: Sequence[Loss], names: Sequence[str], outputs: Sequence[Sh
     for loss in losses:
         shape, reader = outputs[int(loss.output)], f"the loss {loss}"
         targets[int(loss.target)].needs(loss.target_shape(shape), reader, *loss.labels(shape))
+        if loss.kind.startswith("bce"):
+            targets[int(loss.target)].unit = reader
         if loss.mask is not None:
             targets[int(loss.mask)].needs((1, *shape[1:]), f"the mask of the loss {loss}")
     return targets
@@ -104,6 +107,8 @@ def pairs(
             raise ArgumentError(
                 f"y=None reconstructs x, but the inputs are {shapes[0]} and the targets {shapes[1]}: pass y{way_out}"
             )
+        for array, target, tensor in zip(inputs, wanted, network.inputs, strict=False):
+            _require_unit(array, what if len(inputs) == 1 else f"{what}[{tensor.name!r}]", target)
         return inputs, inputs[: len(wanted)]
     names = [t.name for t in wanted]
     targets = []
@@ -132,7 +137,28 @@ def _other_size(network: Network, wanted: Sequence[Target]) -> str:
 def _image(value: Any, name: str, target: Target) -> Array:
     array = arrays.images(value, name, np.shape(value)[1:] if target.shape is None else target.shape, target.reader)
     arrays.require_finite(array, name)
+    _require_unit(array, name, target)
     return array
+
+
+def _require_unit(array: Array, name: str, target: Target) -> None:
+    """DataError where a target that must lie in [0, 1] does not, or is a mask of 0 and 1 that would be scaled as pixels are."""
+    if not target.unit or isinstance(array, (Lazy, DeviceArray)):
+        return
+    low, high = 0.0, 0.0
+    for start in range(0, len(array), _CHUNK):
+        part = array[start : start + _CHUNK]
+        low, high = min(low, float(part.min())), max(high, float(part.max()))
+    if array.dtype == np.uint8 and high == 1.0:
+        raise DataError(
+            f"{name} holds only 0 and 1 as uint8, which are taken for pixels and scaled to 0 and 1/255, for "
+            f"{target.unit}: pass {name}.astype(numpy.float32) for 0 and 1, or 255 * {name}"
+        )
+    if array.dtype != np.uint8 and (low < 0.0 or high > 1.0):
+        raise DataError(
+            f"{name} holds values from {low:g} to {high:g}; {target.unit} takes targets in [0, 1]: "
+            f"{'divide by 255' if low >= 0.0 and high <= 255.0 else 'scale them first'}"
+        )
 
 
 def _labels(value: Any, name: str, target: Target) -> Array:

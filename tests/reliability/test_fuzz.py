@@ -1,0 +1,47 @@
+"""A short fuzzing of every parser with the mutator of fuzz.py, whose own command goes on for as long as it is told."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import fuzz
+import pytest
+
+
+@pytest.mark.parametrize("name", list(fuzz.TARGETS))
+def test_only_documented_errors(name: str, tmp_path: Path) -> None:
+    tried, read, wrong = fuzz.fuzz(name, seconds=2.0, seed=0, keep=tmp_path)
+    assert not wrong, (wrong[:5], sorted(tmp_path.iterdir())[:5])
+    assert tried > 3
+    assert read > 0, "not even the files to begin with were read"
+
+
+def test_what_was_found_once_stays_found() -> None:
+    kept = [path for path in sorted(fuzz.CORPUS.rglob("*")) if path.is_file()]
+    assert kept
+    with fuzz.Places() as places:
+        for path in kept:
+            said, _ = fuzz.attempt(fuzz.TARGETS[path.parent.name], places, path.read_bytes())
+            assert not said, (path, said)
+
+
+@pytest.mark.parametrize("fault", ["another error", "much memory", "no sentence"])
+def test_the_fuzzer_notices(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Any, content: bytes) -> Any:
+        if fault == "another error":
+            raise IndexError("out of range")
+        if fault == "no sentence":
+            raise fuzz.wl.DataError("two\nlines")
+        return bytes(bytearray(b"x") * (fuzz.peak() + 500_000_000))
+
+    monkeypatch.setitem(fuzz.TARGETS, "npy", fuzz.Target(broken, lambda _: [b"seed"]))
+    _, _, wrong = fuzz.fuzz("npy", seconds=0.05, seed=0)
+    assert wrong
+
+
+def test_mutations_differ_and_repeat() -> None:
+    made = [[fuzz.mutate(random.Random(seed), [b"0123456789" * 20]) for seed in range(200)] for _ in range(2)]
+    assert made[0] == made[1]
+    assert len(set(made[0])) > 150

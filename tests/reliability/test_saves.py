@@ -1,0 +1,168 @@
+"""Saving: what a crash, a full disk or a signal leaves is the old file or the new one, and a run goes on to the same bits.
+
+A small part of what fail_saves.py and kill_runs.py try; see docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import stat
+from pathlib import Path
+from typing import Any
+
+import broken_runs
+import numpy as np
+import pytest
+import warploom as wl
+from fail_saves import fail_each
+from kill_runs import kill_some
+from warploom.ground import atomic
+from warploom.ground.atomic import read_tensors, sweep, write_atomically, write_tensors
+
+_EVERY = 17  # of some 90 calls
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = broken_runs.compiled(tmp_path_factory.mktemp("library"))
+    if found is None:
+        pytest.skip("a C compiler and Linux are needed to make file-system calls fail")
+    return found
+
+
+@pytest.mark.parametrize("how", list(broken_runs.HOWS))
+def test_a_failed_call_loses_nothing(how: str, library: Path, tmp_path: Path) -> None:
+    first = 1 + list(broken_runs.HOWS).index(how)  # other calls for each
+    with broken_runs.worker(library) as at:
+        failed, wrong = fail_each(at, tmp_path, "memory", [how], _EVERY, first)
+    assert failed >= 4
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize("kind", ["memory", "mapped", "lazy"])
+def test_killed_runs_end_as_whole_ones(kind: str, tmp_path: Path) -> None:
+    with broken_runs.worker() as at:
+        hit, _, wrong = kill_some(at, tmp_path, kind, 3, seed=1)
+    assert hit >= 3
+    assert not wrong, wrong
+
+
+def test_stopped_by_a_signal(tmp_path: Path) -> None:
+    with broken_runs.worker() as at:
+        _, _, wrong = kill_some(at, tmp_path, "memory", 2, seed=2, number=signal.SIGTERM)
+    assert not wrong, wrong
+
+
+def test_the_order_of_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes and mode are on the disk before the name is, and the name before the call returns."""
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def synchronised(descriptor: int) -> None:
+        about = os.fstat(descriptor)
+        folder = stat.S_ISDIR(about.st_mode)
+        done.append("folder" if folder else f"file of {about.st_size} bytes, {about.st_mode & 0o777:o}")
+        fsync(descriptor)
+
+    def renamed(source: Any, target: Any) -> None:
+        done.append("name")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synchronised)
+    monkeypatch.setattr(os, "replace", renamed)
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "x", b"12345")
+    finally:
+        os.umask(before)
+    assert done == ["file of 5 bytes, 640", "name", "folder"]
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace", "close"])
+def test_an_error_keeps_the_old_file(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x"
+    write_atomically(path, b"old")
+    real = getattr(os, call)
+
+    def failing(first: Any, *rest: Any) -> Any:
+        if call == "close":
+            real(first)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, failing)
+        with pytest.raises(wl.DataError, match=r"cannot write .*Input/output error"):
+            write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["x"]
+
+
+def test_leftovers_are_swept_and_nothing_else(tmp_path: Path) -> None:
+    swept = [".checkpoint.safetensors.abcd_f12", ".checkpoint.safetensors.12ab34cd.tmp", ".loss.png.00000000.tmp"]
+    kept = [".notes.tmp", ".hidden", "checkpoint.safetensors.abcdefgh", ".checkpoint.safetensors", "model.safetensors.tmp"]
+    for name in [*swept, *kept]:
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / ".folder.png.00000000.tmp").mkdir()
+    sweep(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, ".folder.png.00000000.tmp"])
+
+
+def test_a_name_written_by_a_killed_save_is_what_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[str] = []
+    monkeypatch.setattr(os, "replace", lambda source, target: left.append(Path(source).name))
+    for name in ("config.json", "metrics.jsonl", "model.safetensors", "loss.png"):
+        write_atomically(tmp_path / name, b"x")
+    assert len(left) == 4
+    assert sorted(os.listdir(tmp_path)) == sorted(left)
+    sweep(tmp_path)
+    assert not os.listdir(tmp_path)
+
+
+def test_the_checksum_is_of_all(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    write_tensors(
+        path, {"b": np.ones((2, 3), np.float32), "a": np.zeros(0, np.float32)}, {"format": "warploom-model-2", "n": [1]}
+    )
+    tensors, metadata = read_tensors(path)
+    assert (sorted(tensors), metadata) == (["a", "b"], {"format": "warploom-model-2", "n": [1]})
+    from safetensors.numpy import save_file
+
+    def write(tensors: dict[str, Any], changes: dict[str, Any]) -> None:
+        from safetensors import safe_open
+
+        with safe_open(path, "numpy") as file:
+            whole = json.loads(file.metadata()["warploom"])
+        save_file(tensors, tmp_path / "y.safetensors", {"warploom": json.dumps({**whole, **changes})})
+
+    good = {k: np.array(v) for k, v in tensors.items()}
+    write(good, {})
+    assert sorted(read_tensors(tmp_path / "y.safetensors")[0]) == ["a", "b"]
+    for tensors, changes in (
+        (good, {"n": [2]}),
+        (good, {"checksum": None}),
+        (good, {"checksum": "text"}),
+        ({**good, "c": good["a"]}, {}),
+        ({**good, "b": good["b"].reshape(3, 2)}, {}),
+        ({**good, "b": -good["b"]}, {}),
+        ({"a": good["b"], "b": good["a"]}, {}),
+    ):
+        write(tensors, changes)
+        with pytest.raises(wl.DataError, match="damaged"):
+            read_tensors(tmp_path / "y.safetensors")
+
+
+def test_a_signal_that_interrupts_a_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, left = os.replace, [3]
+
+    def interrupted(source: Any, target: Any) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise InterruptedError
+        replace(source, target)
+
+    monkeypatch.setattr(atomic.os, "replace", interrupted)
+    write_atomically(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"new"
