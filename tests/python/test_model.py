@@ -288,8 +288,6 @@ def test_inputs_that_are_refused() -> None:
         for call in (model.predict, model.fit, model.evaluate, model.train_step, model.encode):
             with pytest.raises(kind, match=text):
                 call(value)
-    with pytest.raises(wl.DataError, match="batch size 16 is larger than the data set of 10"):
-        model.fit(IMAGES[:10])
     with pytest.raises(wl.ArgumentError, match="validation_data has shape"):
         model.fit(IMAGES, validation_data=IMAGES[:, :2])
     with pytest.raises(TypeError, match="callbacks must be"):
