@@ -31,14 +31,14 @@ struct AttributeReader {  // fills the attributes of a struct from a dict; done(
   template <class T>
   void attr(const char* name, T& field) {
     const py::object value = find(name);
-    if (value) read(value, field);
+    if (value) read(name, value, field);
   }
   py::object find(const char* name) {  // null where the dict has none
     known.insert(name);
     return dict.contains(name) ? py::object(dict[name]) : py::object();
   }
   template <class T>
-  __attribute__((noinline)) static void read(const py::object& value, T& field) {  // once per type, not per field
+  __attribute__((noinline)) void read(const char* name, const py::object& value, T& field) {  // once per type, not per field
     if constexpr (std::is_enum_v<T>) {
       field = parse<T>(value.cast<std::string>());
     } else if constexpr (std::is_integral_v<T>) {
