@@ -54,7 +54,8 @@ struct AttributeReader {  // fills the attributes of a struct from a dict; done(
     if (!whole) throw py::error_already_set();
     int overflow = 0;
     const long long number = PyLong_AsLongLongAndOverflow(whole.ptr(), &overflow);
-    const bool label = std::string(name) == "ignore_index";  // any number that is no class
+    const std::string field = name;  // of these any number will do: they are no sizes
+    const bool label = field == "ignore_index" || field == "seed" || field == "stream";
     const int64_t most = label ? std::numeric_limits<T>::max() : sizeof(T) == 4 ? kLargestSize : kMostBytes / 8;
     if (overflow || number > most || number < -most)
       throw GraphError(std::string(name) + " must be at most " + std::to_string(most) + ", not " +

@@ -146,7 +146,7 @@ def iou_of(counts: Array) -> float:
 # name in logs and files: (in words, format)
 SHOWN: dict[str, tuple[str, str]] = {
     "psnr": ("PSNR", "{:.2f} dB"),
-    "ssim": ("SSIM", "{:.4f}"),
+    "ssim_index": ("SSIM", "{:.4f}"),  # beside a loss called ssim, which is 1 minus it
     "mae": ("MAE", "{:.4f}"),
     "pixel_accuracy": ("pixel accuracy", "{:.1%}"),
     "mean_iou": ("mIoU", "{:.3f}"),

@@ -47,7 +47,7 @@ def test_a_run(images: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     for part in ("751,875 parameters", "epoch 1/2", "images/s", "test loss", str(out)):
         assert part in text
     keys = {"epoch", "train_loss", "test_loss", "seconds", "images_per_second", "version", "device"}
-    assert [set(row) for row in rows(out)] == [keys | {"test_psnr", "test_ssim", "test_mae"}] * 2
+    assert [set(row) for row in rows(out)] == [keys | {"test_psnr", "test_ssim_index", "test_mae"}] * 2
     assert [row["epoch"] for row in rows(out)] == [1, 2]
     config = json.loads((out / "config.json").read_text())
     assert (config["batch_size"], config["epochs"], config["momentum"]) == (4, 2, 0.5)

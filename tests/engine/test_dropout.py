@@ -119,7 +119,7 @@ def test_a_checkpoint_goes_on_with_the_same_draws(optimizer: wl.optim.Optimizer,
         whole.train_step(x)
     for _ in range(3):
         first.train_step(x)
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(tmp_path)
     folder.write_checkpoint(first)
     for model in (second, other):
         folder.restore(model)

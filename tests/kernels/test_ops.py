@@ -369,7 +369,7 @@ def _good(name: str) -> Any:
         ({"inputs": {"nonsense": np.zeros(3, np.float32)}}, TypeError, "no input 'nonsense'"),
         ({"without": "w"}, TypeError, "needs the input 'w'"),
         ({"attributes": {"nonsense": 1}}, TypeError, "no attribute 'nonsense'"),
-        ({"attributes": {"activation": "gelu"}}, ValueError, "unknown activation 'gelu'"),
+        ({"attributes": {"activation": "softsign"}}, ValueError, "unknown activation 'softsign'"),
         ({"entry": "conv3d"}, KeyError, "unknown operation 'conv3d'"),
         ({"version": "v99"}, "UnsupportedError", "no version 'v99'"),
         ({"device": "tpu"}, "DeviceError", "'tpu'"),

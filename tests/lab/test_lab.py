@@ -196,7 +196,7 @@ def test_what_does_not_compile_is_refused_at_its_line(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from warploom.commands import main
+    from warploom.cli import main
 
     assert main(["check", str(RACE), "--json", "--sarif", str(tmp_path / "out.sarif")]) == 1
     data = json.loads(capsys.readouterr().out)

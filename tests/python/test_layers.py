@@ -101,7 +101,8 @@ def _reach(model: wl.Model, rows: range) -> list[int]:
     return [int((outputs[1:, 0, row, column] != outputs[0, 0, row, column]).sum()) for row in rows]
 
 
-def test_summary_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # room for every digit
     model = wl.models.cifar10_autoencoder()
     summary = model.summary()
     text = capsys.readouterr().out

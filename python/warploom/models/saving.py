@@ -16,7 +16,10 @@ _OF_A_RUN = "model.safetensors"
 def is_saved(name: str | Path) -> bool:
     """Whether it is meant as the file of a model or the folder of a run, and not as a model's name."""
     path = Path(name)
-    return path.suffix == ".safetensors" or path.is_file() or (path / _OF_A_RUN).is_file()
+    try:
+        return path.suffix == ".safetensors" or path.is_file() or (path / _OF_A_RUN).is_file()
+    except OSError:  # no path at all, such as one that is too long
+        return False
 
 
 @lru_cache(maxsize=8)

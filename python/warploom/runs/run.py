@@ -2,7 +2,7 @@
 
 config.json              what was asked for, the data's fingerprint, and the instruction set of the cpu kernels
 metrics.jsonl            a line per epoch: epoch, train_loss, test_loss, seconds, images_per_second, version, device,
-                         and the metrics: test_psnr, test_ssim, … (scores.py)
+                         and the metrics: test_psnr, test_ssim_index, … (scores.py)
 model.safetensors        the weights after the last good epoch (or where the run was stopped), for warploom.load()
 checkpoint.safetensors   weights, optimizer state and position, from which --resume goes on with the same bits
 loss.png, reconstructions.png (predictions.png where the target is not the input)
@@ -228,7 +228,8 @@ def _require_counts(config: dict[str, Any]) -> None:
 
 _ROW: dict[str, Any] = {
     "epoch": int, "train_loss": float | None, "test_loss": float | None, "seconds": float, "images_per_second": float,
-    "version": str, "device": str, "test_losses": dict, "lr": float, "test_psnr": float, "test_ssim": float, "test_mae": float,
+    "version": str, "device": str, "test_losses": dict, "lr": float, "test_psnr": float, "test_ssim_index": float,
+    "test_mae": float,
 }  # fmt: skip
 
 

@@ -25,7 +25,7 @@ _PIXELS = 1 << 20
 def _images(x: list[Array], y: list[Array], outputs: list[Floats], model: Model) -> dict[str, float]:
     if outputs[0].shape != x[0].shape:
         return {}
-    judges: dict[str, Callable[[Array, Array], float]] = {"psnr": metrics.psnr, "ssim": metrics.ssim, "mae": metrics.mae}
+    judges: dict[str, Callable[[Array, Array], float]] = {"psnr": metrics.psnr, "ssim_index": metrics.ssim, "mae": metrics.mae}
     return {name: judge(x[0], outputs[0]) for name, judge in judges.items()}
 
 
