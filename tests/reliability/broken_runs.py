@@ -67,8 +67,10 @@ def worker(library: Path | None = None, threads: int = 1) -> Iterator[Worker]:
         yield Worker(process)
     finally:
         assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.close()
         process.wait(60)
+        process.stdout.close()
 
 
 def make_data(folder: Path, kind: str) -> list[str]:

@@ -170,7 +170,7 @@ def test_graphs(graph: Any, tmp_path: Path) -> None:
 def test_arguments_as_deep_as_json_allows(tmp_path: Path) -> None:
     model = wl.Model(t := wl.Input((3, 8, 8), name="x"), wl.layers.Conv2d(3, 1, name="c")(t), name="m")
     graph = model.config()
-    graph["layers"][0]["config"]["padding"] = json.loads("[" * 950 + "]" * 950)
+    graph["layers"][0]["config"]["padding"] = json.loads("[" * 600 + "]" * 600)
     write_tensors(tmp_path / "x.safetensors", model.state_dict(), {"format": "warploom-model-2", "graph": graph})
     with pytest.raises(wl.DataError):
         wl.load(tmp_path / "x.safetensors")
@@ -290,13 +290,13 @@ def test_a_notebook_that_is_not_here(run: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (run / "loss.png").exists()
     assert (run / "reconstructions.png").exists()
-    assert "had been killed before its last files were written" in done.stdout
+    assert "had been killed before its last files were written" in " ".join(done.stdout.split())
 
 
 def test_a_finished_run_ends_a_loop(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {p.name: p.read_bytes() for p in run.iterdir()}
     assert main(["train", "--resume", str(run)]) == 0
-    assert "has finished its 2 epochs" in capsys.readouterr().out
+    assert "has finished its 2 epochs" in " ".join(capsys.readouterr().out.split())
     assert {p.name: p.read_bytes() for p in run.iterdir()} == before
     (run / "model.safetensors").unlink()
     assert main(["train", "--resume", str(run)]) == 0

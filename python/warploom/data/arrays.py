@@ -59,7 +59,8 @@ def _arrays(path: Path) -> dict[str, Array]:
     except DataError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy each have their own for a damaged file
-        reason = "no numbers, or Python objects, which are never loaded" if "pickle" in str(error) else error
+        text = " ".join(str(error).split())[:200]  # NumPy quotes what it has read, however long
+        reason = "no numbers, or Python objects, which are never loaded" if "pickle" in text else text
         raise DataError(
             f"{path} ({path.stat().st_size:,} bytes) is damaged, cut short or no {path.suffix} file of numbers ({reason})"
         ) from error
