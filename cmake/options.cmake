@@ -19,11 +19,9 @@ else()
   warploom_choice(EMULATORS fast fast all)
 endif()
 
-# Several small sources as one compilation where a build is made once; in a checkout a change compiles one file.
-set(WARPLOOM_UNITY ON)
-if(WARPLOOM_INPLACE)
-  set(WARPLOOM_UNITY OFF)
-endif()
+# Small sources of a library together in one compilation: quicker where a build is made once, but then no two of them may have a
+# helper of one name.
+option(WARPLOOM_UNITY "Compile small sources together" OFF)
 
 set(WARPLOOM_LAUNCHER "${CMAKE_CXX_COMPILER_LAUNCHER}")
 if(WARPLOOM_CCACHE AND NOT WARPLOOM_LAUNCHER)
