@@ -82,7 +82,7 @@ import hashlib, sys
 import harness, shared_ops
 from warploom import _core
 device, version = sys.argv[1:]
-target = next(t for t in harness.targets(_core) if (t.device, t.version) == (device, version))
+target = harness.target(_core, device, version)
 digest = hashlib.sha256()
 class Recording:
     Error, why_not, entries = _core.Error, _core.why_not, _core.entries

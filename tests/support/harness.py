@@ -73,6 +73,14 @@ def targets(core: Any) -> list[Target]:
     return found
 
 
+def target(core: Any, device: str, version: str) -> Target | None:
+    """One of them, in any process: an installation compiles the checked device when it is first asked for."""
+    from warploom.ground import hardware
+
+    hardware.prepare(device)
+    return next((t for t in targets(core) if (t.device, t.version) == (device, version)), None)
+
+
 class Mismatch(AssertionError):
     """A result is wrong; the text says where, and how to run the case again."""
 
@@ -390,17 +398,17 @@ def main(arguments: list[str]) -> int:
     from warploom import _core
 
     device, version, name, *rest = arguments
-    chosen = [t for t in targets(_core) if (t.device, t.version) == (device, version)][:1]
-    if not chosen:
+    chosen = target(_core, device, version)
+    if chosen is None:
         print(f"there is no usable device '{device}' with version '{version}'; there are: {', '.join(map(str, targets(_core)))}")
         return 2
     case, entries, fills = find(name), tuple(rest[:1]), tuple(rest[1:2]) or ("integers", "floats")
     try:
-        ran = check(_core, chosen[0], case, fills, entries)
+        ran = check(_core, chosen, case, fills, entries)
     except Mismatch as e:
         print(e)
         return 1
-    print(f"{chosen[0]} {case.name}: {', '.join(ran) or 'nothing ran (all refused)'}; right for {', '.join(fills)}")
+    print(f"{chosen} {case.name}: {', '.join(ran) or 'nothing ran (all refused)'}; right for {', '.join(fills)}")
     return 0
 
 

@@ -276,19 +276,19 @@ def main(arguments: list[str]) -> int:
     from warploom import _core
 
     device, version, entry, *names = arguments
-    chosen = [t for t in harness.targets(_core) if (t.device, t.version) == (device, version)][:1]
+    chosen = harness.target(_core, device, version)
     cases = [c for c in discover() if c.entry == entry and (not names or c.name in names)]
-    if not chosen or not cases:
-        print(f"no device '{device}' with version '{version}'" if not chosen else f"no case {entry} {' '.join(names)}")
+    if chosen is None or not cases:
+        print(f"no device '{device}' with version '{version}'" if chosen is None else f"no case {entry} {' '.join(names)}")
         return 2
     wrong = 0
     for case in cases:
         try:
             check_gradients(case)
-            check(_core, chosen[0], case)
+            check(_core, chosen, case)
             if not case.refused:
-                check_nan(_core, chosen[0], case)
-            print(f"{chosen[0]} {case}: right")
+                check_nan(_core, chosen, case)
+            print(f"{chosen} {case}: right")
         except Mismatch as e:
             wrong += 1
             print(e)
