@@ -247,7 +247,7 @@ FLOORS: dict[str, set[str]] = {
     "data": GROUND,
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
-    "lab": GROUND,
+    "lab": GROUND | {"kernel_tools"},
     "runs": MODEL | {"models", "data"},
     "cli": MODEL | {"models", "data", "runs", "kernel_tools", "lab"},
     "__main__": {"cli"},
