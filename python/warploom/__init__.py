@@ -30,7 +30,7 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-from warploom import callbacks, data, errors, interop, layers, losses, metrics, models, ops, optim
+from warploom import callbacks, data, errors, interop, lab, layers, losses, metrics, models, ops, optim
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -83,6 +83,7 @@ __all__ = [
     "from_dlpack",
     "interop",
     "kernels",
+    "lab",
     "layers",
     "load",
     "losses",
