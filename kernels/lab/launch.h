@@ -80,7 +80,7 @@ Registered registration(void (*kernel)(P...), const char* name) {
   using Tuple = std::tuple<std::decay_t<P>...>;
   Registered r;
   r.function = reinterpret_cast<const void*>(kernel);
-  r.invoke = [](void (*k)(), const void* parameters) __attribute__((no_sanitize("thread"))) {
+  r.invoke = [](void (*k)(), const void* parameters) {
     std::apply(reinterpret_cast<void (*)(P...)>(k), *static_cast<const Tuple*>(parameters));
   };
   r.pack = [](void* to, void** arguments) {
