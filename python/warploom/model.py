@@ -1,5 +1,6 @@
 """Model: a network that can be compiled, trained and run, and everything that a user asks of it."""
 
+import math
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from warploom.anysize.resizing import Sizes
 from warploom.anysize.running import MEMORY, run_at_any_size, run_in_windows
 from warploom.callbacks import Callback, History
 from warploom.engine import Engine
-from warploom.errors import ArgumentError, DTypeError, FallbackWarning, StateError
+from warploom.errors import ArgumentError, DTypeError, FallbackWarning, GraphError, StateError
 from warploom.ground import arrays, hardware
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.atomic import write_tensors
@@ -73,6 +74,7 @@ class Model(Network):
         self._engine: Engine | None = None
         self._compiled: Compiled | None = None
         self._encoder: Model | None = None
+        self._decoder: Model | None = None
         self._host: Model | None = None  # runs where that one runs
         self._known_sizes: Sizes[Model] | None = None  # made when it is first asked for
         self._fitting = threading.Lock()
@@ -145,6 +147,11 @@ class Model(Network):
         choice = hardware.resolve(version, device, precision=precision)
         self._compiled = None
         self._bind(choice, seed=self.seed, precision=precision)
+
+    @property
+    def bound(self) -> bool:
+        """Whether it has a device yet: by compile(), place() or its first use."""
+        return self._engine is not None
 
     def resized(self, height: int, width: int) -> "Model":
         """The same layers, with the same parameters, on images of that size; it runs where this model runs.
@@ -333,6 +340,20 @@ class Model(Network):
                 results.append(run_in_windows(self._sizes, Model._run_at, group[0], self._size(batch_size)))
         return given.back(results)
 
+    def decode(self, z: Any, *, batch_size: int | None = None) -> Any:
+        """What the network makes of latents z, in the latent's own shape or flat (N, k); one latent gives one output.
+
+        GraphError where the outputs need more than the latent, as in a network with skips."""
+        decoder = self.decoder
+        value: Any = arrays.placed(z, "z")
+        shape = decoder.inputs[0].shape
+        if isinstance(value, np.ndarray) and value.shape[-1:] == (math.prod(shape),) and value.ndim < 3:
+            value = value.reshape(*value.shape[:-1], *shape)
+        one = isinstance(value, np.ndarray) and value.shape == shape
+        results = decoder._run(inputs_of(decoder, value[None] if one else value, "z"), decoder.outputs, batch_size)
+        results = [r[0] for r in results] if one else results
+        return results[0] if len(results) == 1 else results
+
     def _is_own(self, inputs: list[Array]) -> bool:
         return all(a.shape[1:] == t.shape for a, t in zip(inputs, self.inputs, strict=True))
 
@@ -383,6 +404,20 @@ class Model(Network):
             self._encoder.run_with(self)
         self._encoder.batch_size = self.batch_size
         return self._encoder
+
+    @property
+    def decoder(self) -> "Model":
+        """The sub-network from the latent to the outputs; it shares this model's parameters and runs where this model runs.
+
+        GraphError where the outputs need more than the latent, as in a network with skips."""
+        if self._decoder is None:
+            try:
+                self._decoder = Model(self.require_latent(), self.outputs, name=f"{self.name}-decoder")
+            except GraphError as error:
+                raise GraphError(f"model {self.name!r} has no decoder by itself: {error}") from None
+            self._decoder.run_with(self)
+        self._decoder.batch_size = self.batch_size
+        return self._decoder
 
     # What explains the model. Each prints a table and returns it as an object whose rows can be read.
     def summary(self, *, formulas: bool = False) -> Summary:

@@ -289,3 +289,25 @@ def test_training_is_seen_at_other_sizes() -> None:
     fresh = wl.Model.from_config(model.config())
     fresh.load_state_dict(model.state_dict())
     np.testing.assert_allclose(fresh.predict(other), model.predict(other), atol=1e-6)
+
+
+def test_decode_is_the_other_half() -> None:
+    model = small()
+    z = model.encode(IMAGES)
+    outputs = model.predict(IMAGES)
+    for given in (z, z.reshape(3, -1)):
+        np.testing.assert_array_equal(model.decode(given), outputs)
+    for given in (z[0], z[0].ravel()):
+        np.testing.assert_array_equal(model.decode(given), outputs[0])
+    assert model.decoder is model.decoder
+    vectors = dense()
+    np.testing.assert_allclose(
+        vectors.decode(vectors.encode(IMAGES[:, :, :8, :12])), vectors.predict(IMAGES[:, :, :8, :12]), atol=1e-6
+    )
+    with pytest.raises(wl.ArgumentError, match=r"z has shape \(3, 2, 4, 6\), but .* takes \(N, 4, 4, 6\)"):
+        model.decode(z[:, :2])
+    with pytest.raises(wl.GraphError, match="'unet_small' has no decoder by itself: the outputs depend on the input 'image'"):
+        wl.models.unet_small(size=16).decode(z)
+    model.compile("sgd", device="cpu")
+    model.fit(IMAGES, epochs=1, verbose=False)
+    np.testing.assert_array_equal(model.decode(model.encode(IMAGES)), model.predict(IMAGES))

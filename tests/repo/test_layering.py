@@ -251,6 +251,7 @@ FLOORS: dict[str, set[str]] = {
     "lab": set(),
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
+    "sklearn": MODEL | {"models", "inference"},
     "cli": MODEL | {"models", "data", "runs", "inference", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
