@@ -228,7 +228,7 @@ def python_imports(path: Path) -> list[tuple[str, str]]:
 GROUND = {"_core", "errors", "interop", "ground"}
 NETWORK = GROUND | {"network", "layers"}
 TRAINING = NETWORK | {"losses", "metrics", "optim", "callbacks", "engine"}
-MODEL = TRAINING | {"train", "inspection", "model"}
+MODEL = TRAINING | {"train", "inspection", "anysize", "model"}
 FLOORS: dict[str, set[str]] = {
     "errors": {"_core"},
     "interop": GROUND,
@@ -242,6 +242,7 @@ FLOORS: dict[str, set[str]] = {
     "engine": NETWORK | {"losses", "optim"},
     "train": TRAINING,
     "inspection": TRAINING,
+    "anysize": TRAINING | {"inspection"},
     "model": MODEL,
     "models": MODEL,
     "data": GROUND,
@@ -250,6 +251,7 @@ FLOORS: dict[str, set[str]] = {
     "lab": set(),
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
+    "sklearn": MODEL | {"models", "inference"},
     "cli": MODEL | {"models", "data", "runs", "inference", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
