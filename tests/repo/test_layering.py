@@ -245,11 +245,12 @@ FLOORS: dict[str, set[str]] = {
     "model": MODEL,
     "models": MODEL,
     "data": GROUND,
+    "export": MODEL,
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
     "lab": set(),
     "runs": MODEL | {"models", "data"},
-    "cli": MODEL | {"models", "data", "runs", "kernel_tools", "lab"},
+    "cli": MODEL | {"models", "data", "runs", "export", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
 
