@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from warploom import export as formats
+from warploom import models
 from warploom.cli.app import JsonOption, ModelArgument, app, load_network, shout, table
-from warploom.cli.words import USE, complete_from
+from warploom.cli.words import USE, complete_from, complete_models
 from warploom.errors import ArgumentError
 from warploom.export.onnx_file import LAYOUTS
 from warploom.export.part import part_of
@@ -18,6 +19,7 @@ from warploom.ground.halves import DTYPES
 from warploom.ground.tables import Column
 from warploom.model import Model
 from warploom.models.saving import is_saved
+from warploom.runs.recipe import parse_arguments
 
 _TARGETS = ("onnx", "torch", "safetensors")
 
@@ -136,3 +138,45 @@ def _place(model: str, network: Model, to: str, out: Path | None, part: str, dty
     ):
         raise ArgumentError(f"{out} is the file that is exported: choose another name with --out")
     return target
+
+
+@app.command("import", rich_help_panel=USE)
+def import_(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A state dict (.safetensors, .pt, .pth) or an ONNX file that warploom wrote.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="MODEL", autocompletion=complete_models,
+            help="The network whose parameters these are: a model's name, a .safetensors file of warploom or a run's folder.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An argument of the model, such as skips=true; again for more."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The .safetensors file to write; default: NAME-warploom.safetensors."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Make a warploom file of a PyTorch state dict or of an exported ONNX file. No code in the file is run."""
+    if file.suffix.lower() == ".onnx":
+        if model is not None or settings:
+            raise ArgumentError("an ONNX file says itself which network it holds: leave out --model and --set")
+        network = formats.read_onnx(file)
+    else:
+        if model is None:
+            raise ArgumentError("a state dict has no network in it: say with --model whose parameters these are")
+        if is_saved(model) and settings:
+            raise ArgumentError("--set is for a model's name; a saved network is what it is")
+        network = load_network(model) if is_saved(model) else models.get(model, **parse_arguments(settings or []))
+        network.load_state_dict(formats.read_state_dict(file))
+    target = expanded(out or file.with_name(f"{file.stem}-warploom.safetensors"))
+    network.save(target)
+    if as_json:
+        print(json.dumps({"file": str(target), "network": network.name, "parameters": network.count_parameters()}))
+        return
+    print(f"written to {target}: {network.name}, {network.count_parameters():,} parameters")

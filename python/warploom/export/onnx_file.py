@@ -1,5 +1,6 @@
 """Networks as ONNX files."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from warploom.ground.atomic import expanded, write_atomically
 from warploom.model import Model
 
 LAYOUTS = ("nchw", "nhwc")
+PREFIX = "warploom."  # of our entries among a file's metadata
 _LARGEST = 2_000_000_000  # bytes: a message of ONNX holds less than 2^31
 PIXEL = np.float32(1 / 255)  # what the engine multiplies uint8 by
 
@@ -34,13 +36,17 @@ def write_onnx(model: Model, path: str | Path, *, part: str = "whole", skips: bo
     path = expanded(path)
     if path.suffix.lower() != ".onnx":
         raise ArgumentError(f"{path} does not end in .onnx: name it {path.stem or 'model'}.onnx")
-    made = message(part_of(model, part, skips=skips), uint8)
+    chosen = part_of(model, part, skips=skips)
+    kept = model if part == "whole" else model.encoder if part == "encoder" and not skips else None
+    made = message(chosen, uint8, json.dumps(kept.config()) if kept is not None else "")
     write_atomically(path, made.SerializeToString(deterministic=True))
     return path
 
 
-def message(part: Part, uint8: str | None = None) -> Any:
-    """The part as an ONNX model in memory, checked by onnx.checker with all its types and shapes."""
+def message(part: Part, uint8: str | None = None, config: str = "") -> Any:
+    """The part as an ONNX model in memory, checked by onnx.checker with all its types and shapes.
+
+    config: the network as JSON, from which read_onnx() builds it again."""
     onnx = need_onnx()
     size = sum(array.nbytes for array in part.parameters.values())
     if size > _LARGEST:
@@ -65,7 +71,8 @@ def message(part: Part, uint8: str | None = None) -> Any:
     )  # fmt: skip
     said = {"name": part.name, "part": part.kind, "scaling": "pixel / 255", "layout": uint8 or "nchw"}
     said |= {"input_type": "uint8" if uint8 and part.kind != "decoder" else "float32"}
-    onnx.helper.set_model_props(model, {f"warploom.{key}": text for key, text in said.items()})
+    said |= {"graph": config} if config else {}
+    onnx.helper.set_model_props(model, {PREFIX + key: text for key, text in said.items()})
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -17,6 +17,7 @@ def need_onnx() -> Any:
     """The onnx package; StateError with the command that installs it."""
     try:
         import onnx
+        import onnx.external_data_helper
         import onnx.helper
         import onnx.numpy_helper
     except ImportError:

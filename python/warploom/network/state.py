@@ -12,6 +12,8 @@ from warploom.ground.parameters import Parameter
 
 _IGNORED = "num_batches_tracked"  # PyTorch's batch norms count their calls; nothing here depends on it
 
+_SHOWN, _LETTERS = 8, 100
+
 
 def checked(parameters: Mapping[str, Parameter], state: Mapping[str, Any], model: str) -> dict[str, Floats]:
     """The arrays of a state dict as float32, in the model's order; an error where one lacks, is unknown or does not fit.
@@ -24,7 +26,7 @@ def checked(parameters: Mapping[str, Parameter], state: Mapping[str, Any], model
     given = {name.removeprefix(prefix) for name in given}
     missing, extra = sorted(set(parameters) - given), sorted(given - set(parameters))
     if missing or extra:
-        parts = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"it has unknown {', '.join(extra)}"] * bool(extra)
+        parts = [f"it lacks {_some(missing)}"] * bool(missing) + [f"it has unknown {_some(extra)}"] * bool(extra)
         raise ArgumentError(f"the state dict does not fit model {model!r}: {'; '.join(parts)}")
     values: dict[str, Floats] = {}
     for name, parameter in parameters.items():
@@ -53,6 +55,12 @@ def _prefix(wanted: set[str], given: set[str]) -> str:
             if prefix.endswith(".") and {prefix + other for other in wanted} == given:
                 return prefix
     return ""
+
+
+def _some(names: list[str]) -> str:
+    """Names that read well in a sentence: a network has hundreds."""
+    shown = ", ".join(name[:_LETTERS] for name in names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN:,} more"
 
 
 def _largest(array: Array) -> float:
