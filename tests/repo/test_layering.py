@@ -246,13 +246,14 @@ FLOORS: dict[str, set[str]] = {
     "model": MODEL,
     "models": MODEL,
     "data": GROUND,
+    "export": MODEL,
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
     "lab": set(),
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
     "sklearn": MODEL | {"models", "inference"},
-    "cli": MODEL | {"models", "data", "runs", "inference", "kernel_tools", "lab"},
+    "cli": MODEL | {"models", "data", "runs", "inference", "export", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
 
