@@ -249,7 +249,7 @@ FLOORS: dict[str, set[str]] = {
     "export": MODEL,
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
-    "lab": set(),
+    "lab": GROUND,
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
     "sklearn": MODEL | {"models", "inference"},
