@@ -30,7 +30,7 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-from warploom import callbacks, data, errors, interop, layers, losses, metrics, models, ops, optim
+from warploom import callbacks, data, errors, features, interop, layers, losses, metrics, models, ops, optim, recipes
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -80,6 +80,7 @@ __all__ = [
     "data",
     "devices",
     "errors",
+    "features",
     "from_dlpack",
     "interop",
     "kernels",
@@ -90,6 +91,7 @@ __all__ = [
     "models",
     "ops",
     "optim",
+    "recipes",
     "versions",
 ]
 del _core
