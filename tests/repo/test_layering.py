@@ -229,7 +229,7 @@ def python_imports(path: Path) -> list[tuple[str, str]]:
 GROUND = {"_core", "errors", "interop", "ground"}
 NETWORK = GROUND | {"network", "layers"}
 TRAINING = NETWORK | {"losses", "metrics", "optim", "callbacks", "engine"}
-MODEL = TRAINING | {"train", "inspection", "model"}
+MODEL = TRAINING | {"train", "inspection", "anysize", "model"}
 FLOORS: dict[str, set[str]] = {
     "errors": {"_core"},
     "interop": GROUND,
@@ -243,9 +243,11 @@ FLOORS: dict[str, set[str]] = {
     "engine": NETWORK | {"losses", "optim"},
     "train": TRAINING,
     "inspection": TRAINING,
+    "anysize": TRAINING | {"inspection"},
     "model": MODEL,
     "models": MODEL,
     "data": GROUND,
+    "export": MODEL,
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
     "lab": set(),
@@ -253,7 +255,9 @@ FLOORS: dict[str, set[str]] = {
     "recipes": MODEL | {"features"},
     "classify": GROUND,
     "runs": MODEL | {"models", "data"},
-    "cli": MODEL | {"models", "data", "runs", "recipes", "kernel_tools", "lab"},
+    "inference": MODEL | {"models", "data", "runs"},
+    "sklearn": MODEL | {"models", "inference"},
+    "cli": MODEL | {"models", "data", "runs", "recipes", "inference", "export", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
 
