@@ -32,7 +32,11 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
+<<<<<<< HEAD
+from warploom import callbacks, data, errors, features, interop, layers, losses, metrics, models, ops, optim, recipes
+=======
 from warploom import callbacks, data, errors, export, interop, layers, losses, metrics, models, ops, optim
+>>>>>>> main
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -80,7 +84,11 @@ __all__ = [
     "data",
     "devices",
     "errors",
+<<<<<<< HEAD
+    "features",
+=======
     "export",
+>>>>>>> main
     "from_dlpack",
     "interop",
     "kernels",
@@ -91,6 +99,7 @@ __all__ = [
     "models",
     "ops",
     "optim",
+    "recipes",
     "versions",
 ]
 del _core
