@@ -245,12 +245,13 @@ FLOORS: dict[str, set[str]] = {
     "model": MODEL,
     "models": MODEL,
     "data": GROUND,
-    "export": MODEL,
+    "export": MODEL | {"models", "data"},
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
     "lab": set(),
     "runs": MODEL | {"models", "data"},
-    "cli": MODEL | {"models", "data", "runs", "export", "kernel_tools", "lab"},
+    "inference": MODEL | {"models", "data", "runs"},
+    "cli": MODEL | {"models", "data", "runs", "inference", "export", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
 
