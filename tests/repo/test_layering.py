@@ -251,8 +251,9 @@ FLOORS: dict[str, set[str]] = {
     "lab": set(),
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
+    "classify": MODEL | {"inference"},
     "sklearn": MODEL | {"models", "inference"},
-    "cli": MODEL | {"models", "data", "runs", "inference", "kernel_tools", "lab"},
+    "cli": MODEL | {"models", "data", "runs", "inference", "classify", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
 
