@@ -207,7 +207,7 @@ class Model(Network):
     def stop_training(self, stop: bool) -> None:
         self._job.stop = stop
 
-    def settle(self) -> None:
+    def update_progress(self) -> None:
         """Inside fit(), or after it was stopped: brings `progress` up to date, so that it can be saved."""
         self._job.take(self.engine)
 
@@ -466,12 +466,15 @@ class Model(Network):
             _ = self.engine  # draws them
         return super().state_dict()
 
-    def save(self, path: str | Path) -> None:
-        """Writes network and parameters to a .safetensors file that warploom.load() reads without further code."""
+    def save(self, path: str | Path, *, dtype: str = "fp32") -> None:
+        """Writes network and parameters to a .safetensors file that warploom.load() reads without further code.
+
+        dtype: "fp16" or "bf16" rounds the parameters to that type, which halves the file. They are float32 again once loaded;
+        DataError where one is too large for the type."""
         ending = Path(path).suffix.lower()
         if ending in _FOREIGN:
             raise ArgumentError(f"save() writes .safetensors files, not {ending} ({path}): name it {Path(path).stem}.safetensors")
-        write_tensors(path, self.state_dict(), {"format": FORMAT, "graph": self.config()})
+        write_tensors(path, self.state_dict(), {"format": FORMAT, "graph": self.config()}, dtype=dtype)
 
 
 def planned(network: Network, choice: hardware.Choice, batch_size: int, precision: str = "fp32") -> Engine:
