@@ -253,11 +253,11 @@ FLOORS: dict[str, set[str]] = {
     "lab": GROUND,
     "features": GROUND,
     "recipes": MODEL | {"features"},
-    "classify": GROUND,
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
+    "classify": MODEL | {"inference"},
     "sklearn": MODEL | {"models", "inference"},
-    "cli": MODEL | {"models", "data", "runs", "recipes", "inference", "export", "kernel_tools", "lab"},
+    "cli": MODEL | {"models", "data", "runs", "recipes", "inference", "classify", "export", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
 
