@@ -1,0 +1,82 @@
+"""One HTML page of a run: everything inside, nothing from a network; and the file it is written to."""
+
+import base64
+import hashlib
+import time
+from importlib import resources
+from pathlib import Path
+
+from warploom.ground.atomic import write_atomically
+from warploom.ground.tables import bytes_text
+from warploom.report import about, explained, numbers, results, seen
+from warploom.report.evidence import Evidence
+from warploom.report.markup import Content, Markup, el, join
+
+_NAMES = {
+    "training": "Training", "reconstructions": "Images", "latent": "Latent space", "interpolation": "Between images",
+    "classification": "Classes", "detection": "Anomalies", "filters": "Filters", "network": "Network", "plan": "Memory, kernels",
+    "configuration": "Settings", "environment": "Environment",
+}  # fmt: skip
+_SIZE = "@@SIZE@@"  # stands for the size of the page in the page
+
+
+def render(found: Evidence, *, live: str | None = None) -> str:
+    """The page. live: what the live view says in place of the time it was made."""
+    sections = {
+        "training": numbers.training(found),
+        "reconstructions": seen.reconstructions(found),
+        "latent": seen.latent_space(found),
+        "interpolation": seen.interpolation(found),
+        "classification": results.classification(found),
+        "detection": results.detection(found),
+        "filters": explained.filters(found),
+        "network": explained.network(found),
+        "plan": explained.plan(found),
+        "configuration": about.configuration(found),
+        "environment": about.environment(found),
+    }
+    there = {name: made for name, made in sections.items() if made is not None}
+    links = el("nav", [el("a", _NAMES[name], href=f"#{name}") for name in there], aria_label="Sections")
+    main = el("main", numbers.tiles(found), list(there.values()), id="content")
+    made = time.strftime("%Y-%m-%d %H:%M")
+    footer = el("footer", f"Made by warploom report, {made}. One file of {_SIZE}: nothing is loaded from anywhere.")
+    style, script = (resources.files("warploom.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    reached = "'self'" if live else "'none'"
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'; "
+        f"connect-src {reached}; base-uri 'none'; form-action 'none'"
+    )
+    head = el(
+        "head", el("meta", charset="utf-8"), el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", http_equiv="Content-Security-Policy", content=policy), el("meta", name="color-scheme", content="light dark"),
+        el("title", f"{found.title} · warploom"), el("style", Markup(style)), el("style", Markup(seen.thumbnails(found)), id="sheet"),
+    )  # fmt: skip
+    body = el(
+        "body", _header(found, live), links, main, footer, el("div", id="tip", role="status"), el("script", Markup(script))
+    )
+    page = join(Markup("<!doctype html>\n"), el("html", head, body, lang="en", data_live="1" if live else None))
+    text = str(page)
+    return text.replace(_SIZE, bytes_text(len(text.encode())))
+
+
+def _header(found: Evidence, live: str | None) -> Markup:
+    what: list[Content] = [found.model.name]
+    if found.config is not None and found.config.preset:
+        what.append(f"preset {found.config.preset}")
+    if found.looked is not None:
+        what.append(found.looked.title)
+    if found.rows:
+        of = found.config.epochs if found.config is not None else None
+        what.append(f"epoch {found.rows[-1]['epoch']}" + (f" of {of}" if of else ""))
+    told = [[" · ", part] if i else part for i, part in enumerate(what)]
+    state = el("p", el("i", class_="pulse"), el("span", live, id="state"), class_="live") if live else None
+    button = el("button", "◐", type="button", id="theme", title="Light or dark", aria_label="Light or dark")
+    return el("header", el("div", el("h1", found.title), el("p", told)), state, button)
+
+
+def write(found: Evidence, path: str | Path) -> int:
+    """Writes the page; its size in bytes."""
+    content = render(found).encode()
+    write_atomically(path, content)
+    return len(content)
