@@ -127,11 +127,20 @@ class Model(Network):
         """What runs the model: as compiled, else the default device, for inference."""
         if self._host is not None and self._compiled is None:  # an encoder follows its model
             own = self._host.engine
-            if self._engine is None or (self._engine.device, self._engine.version) != (own.device, own.version):
-                self._bind(hardware.Choice(own.device, [own.version], ""), seed=self._host.seed)
+            where = own.device, own.version, own.precision
+            if self._engine is None or (self._engine.device, self._engine.version, self._engine.precision) != where:
+                self._bind(hardware.Choice(own.device, [own.version], ""), seed=self._host.seed, precision=own.precision)
         if self._engine is not None:
             return self._engine
         return self._bind(hardware.resolve(), seed=self.seed)
+
+    def place(self, version: str = "auto", device: str = "auto", precision: str = "fp32") -> None:
+        """Binds the model to a device and a kernel version for inference only; compile() binds it for training."""
+        if self._fitting.locked():
+            raise StateError("place() was called while fit() runs: call it before or after")
+        choice = hardware.resolve(version, device, precision=precision)
+        self._compiled = None
+        self._bind(choice, seed=self.seed, precision=precision)
 
     def run_with(self, host: "Model") -> None:
         """Until it is compiled itself, this model runs on the other one's device, with its version."""

@@ -262,7 +262,7 @@ TARGETS: dict[str, Target] = {
     "npy": Target(lambda places, content: arrays.load(places.file("x.npy", content), _SHAPE), _npy),
     "npz": Target(lambda places, content: arrays.load(places.file("x.npz", content), _SHAPE), _npz, _npy, _zipped),
     "images": Target(
-        lambda places, content: folder.read_image(places.file("x.png", content), (3, 8, 8)),
+        lambda places, content: folder.read_image(places.file("x.png", content), 3, (8, 8)),
         lambda _: [_picture(mode, kind) for mode, kind in _PICTURES],
     ),
     "labels": Target(

@@ -249,7 +249,8 @@ FLOORS: dict[str, set[str]] = {
     "kernel_tools": TRAINING | {"inspection"},
     "lab": set(),
     "runs": MODEL | {"models", "data"},
-    "cli": MODEL | {"models", "data", "runs", "kernel_tools", "lab"},
+    "inference": MODEL | {"models", "data", "runs"},
+    "cli": MODEL | {"models", "data", "runs", "inference", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
 
