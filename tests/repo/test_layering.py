@@ -250,7 +250,8 @@ FLOORS: dict[str, set[str]] = {
     "lab": set(),
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
-    "cli": MODEL | {"models", "data", "runs", "inference", "kernel_tools", "lab"},
+    "report": MODEL | {"models", "data", "runs", "inference"},
+    "cli": MODEL | {"models", "data", "runs", "inference", "report", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
 

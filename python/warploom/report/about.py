@@ -14,7 +14,7 @@ import warploom
 from warploom.ground import hardware
 from warploom.report.evidence import Evidence
 from warploom.report.markup import Content, Markup, el, facts
-from warploom.report.numbers import note, section
+from warploom.report.numbers import note, section, short_paths
 
 _LIBRARIES = ("numpy", "Pillow", "matplotlib", "scikit-learn")
 _PLACES = ("data", "data_dir", "model")  # settings that may be paths: only their last part is for other people's eyes
@@ -23,7 +23,9 @@ _PLACES = ("data", "data_dir", "model")  # settings that may be paths: only thei
 def configuration(found: Evidence) -> Markup:
     """What the run was asked for, defaults included. Of paths the last part only: pages are passed on."""
     if found.config is None:
-        return section("configuration", "Configuration", note("A model's file tells nothing of how it was trained."))
+        told = found.trained.notes if found.trained is not None else []
+        why = [f"{n[0].upper()}{n[1:]}." for n in told] or ["A model's file tells nothing of how it was trained."]
+        return section("configuration", "Configuration", [note(short_paths(n)) for n in why])
     values = dataclasses.asdict(found.config)
     shown = [(key, _setting(key, value)) for key, value in values.items() if value not in (None, {}, "", False)]
     return section("configuration", "Configuration", facts(shown))
@@ -47,7 +49,9 @@ def environment(found: Evidence) -> Markup:
             trained.append(("speed", f"{last['images_per_second']:,.1f} images/s in the last epoch"))
     if found.config is not None and found.config.instructions:
         trained.append(("instruction set", found.config.instructions))
-    here = next((d for d in hardware.devices() if d["usable"] and d["name"] == found.model.device), None) if found.trained else None
+    here = (
+        next((d for d in hardware.devices() if d["usable"] and d["name"] == found.model.device), None) if found.trained else None
+    )
     made: list[tuple[str, Content]] = [("warploom", f"{warploom.__version__}{_commit()}"), ("Python", platform.python_version())]
     made += [(name, version) for name in _LIBRARIES if (version := _version(name))]
     made += [("system", f"{platform.system()} {platform.machine()}"), ("processor", _processor())]

@@ -30,8 +30,7 @@ class Axis:
         self.start, self.end, self.log = start, end, log
         low, high = (math.log10(min(values)), math.log10(max(values))) if log else (min(values), max(values))
         if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):  # one value only
-            pad = abs(low) * 0.1 or 1.0
-            low, high = low - pad, high + pad
+            low, high = (low - abs(low) * 0.1, high + abs(high) * 0.1) if low else (0.0, 1.0)
         spare = (high - low) * margin
         self.low, self.high = low - spare, high + spare
 

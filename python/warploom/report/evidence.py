@@ -124,7 +124,7 @@ def _opened(path: Path, version: str, device: str) -> Evidence:
 
 def _look(found: Evidence, trained: Trained, data: str | None, skip_bad: bool) -> None:
     if trained.kind != "images" and data is None:
-        _predict(found, trained.data())
+        _predict(found, trained, trained.data())
         return
     if not trained.reconstructs and trained.model.latent is None:
         raise ArgumentError(f"{found.title} neither reconstructs images nor has a latent")
@@ -149,7 +149,7 @@ def _source(trained: Trained, data: str | None, skip_bad: bool) -> Images | Task
             return trained.images(data, skip_bad=skip_bad)
     config = trained.config
     if config is None:
-        raise DataError(f"what {trained.path.name} was trained on stands in no file beside it")
+        raise DataError("; ".join(trained.notes) or f"what {trained.path.name} was trained on stands in no file beside it")
     if config.data == "auto" and trained.shape != (3, 32, 32):
         return trained.data()  # crops of photographs, made anew
     return open_images(
@@ -182,7 +182,13 @@ def _taken(source: TaskData, trained: Trained) -> Looked:
     return Looked(source.name, images, [f"{source.name} {i}" for i in places], None, [], notes=source.notes)
 
 
-def _predict(found: Evidence, data: TaskData) -> None:
+def _predict(found: Evidence, trained: Trained, data: TaskData) -> None:
+    """Of data whose target is not the input."""
     found.predictions = rows_of(found.model, data)
     if not found.rows:
         found.scores = judge(found.model, data)
+    if found.model.latent is not None and len(found.model.inputs) == 1:
+        places = _spread(len(data.test), _count(trained))
+        inputs: Array = np.asarray(data.test.x[0][places])
+        names = [f"{data.name} {i}" for i in places]
+        found.looked = Looked(data.name, trained.pixels(floats(inputs)), names, None, [], latents=found.model.encode(inputs))

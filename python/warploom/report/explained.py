@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from warploom import losses
 from warploom.engine import Engine
-from warploom.errors import DeviceError, FallbackWarning, UnsupportedError
+from warploom.errors import DataError, DeviceError, FallbackWarning, UnsupportedError
 from warploom.ground import hardware
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.tables import bytes_text, size
@@ -25,7 +26,17 @@ from warploom.report.pixels import coloured, mosaic, picture, scale_bar, shrunk,
 
 FILTERS = 64  # of the first layer, those with the largest weights
 MAPS = 16  # of a layer, those that vary most
-_EACH = ("weights", "weight_gradients", "optimizer_state", "activations", "saved", "gradients", "workspace", "data", "fragmentation")
+_EACH = (
+    "weights",
+    "weight_gradients",
+    "optimizer_state",
+    "activations",
+    "saved",
+    "gradients",
+    "workspace",
+    "data",
+    "fragmentation",
+)
 
 
 def filters(found: Evidence) -> Markup | None:
@@ -51,11 +62,14 @@ def _filters(found: Evidence) -> list[Content]:
     else:
         tiles = [coloured(weights[i, 0], -largest, largest, "RdBu_r") for i in order]
         how = el("span", "their first input channel: ", scale_bar(number(-largest), number(largest), "RdBu_r"))
-    columns = min(16, math.ceil(math.sqrt(2 * len(tiles))))
+    columns = min(16, max(min(8, len(tiles)), math.ceil(math.sqrt(2 * len(tiles)))))
     alt = f"{len(tiles)} filters of {first.name}"
     of = f"{len(tiles)} of {len(weights)}" if len(tiles) < len(weights) else f"all {len(tiles)}"
     shape = size(weights.shape[1:])
-    return [el("h3", "First layer", el("small", f" {first.name}, {of} filters of {shape}, ", how)), mosaic(tiles, columns, alt)]
+    return [
+        el("h3", "First layer", el("small", f" {first.name}, {of} filters of {shape}, ", how)),
+        mosaic(tiles, columns, alt, widest=64),
+    ]
 
 
 def _maps(found: Evidence) -> list[Content]:
@@ -101,7 +115,9 @@ def network(found: Evidence) -> Markup:
     body = el("details", el("summary", f"All {len(summary.rows)} layers"), layers) if many else layers
     totals = f"{summary.total_parameters:,} parameters, {summary.total_macs:,} multiply-adds for one image."
     alt = f"The graph of {found.model.name}: " + ", ".join(found.model.node_names[:40])
-    return section("network", "Network", el("div", vector(drawing, alt), class_="scroll paper", tabindex=0), el("p", totals), body)
+    return section(
+        "network", "Network", el("div", vector(drawing, alt), class_="scroll paper", tabindex=0), el("p", totals), body
+    )
 
 
 def plan(found: Evidence) -> Markup:
@@ -128,7 +144,7 @@ def plan(found: Evidence) -> Markup:
     refused = el("details", el("summary", f"{len(refusals)} fusions were refused"), el("ul", [el("li", r) for r in refusals]))
     return section(
         "plan", "Memory and kernels", el("p", lead, reuse), parts_bar(parts),
-        el("h3", "Kernel calls", el("small", f" {len(steps)} in a step; {fused} activations, pools and upsamplings are folded into others")),
+        el("h3", "Kernel calls", el("small", f" {len(steps)} in a step, {fused} activations, pools and upsamplings in them")),
         table(["entry", "algorithm", "calls", "touches", "of"], rows, right=2), refused if refusals else None,
     )  # fmt: skip
 
@@ -142,22 +158,17 @@ def _layers(group: list[dict[str, Any]]) -> str:
 
 
 def _planned(found: Evidence) -> tuple[Engine, int]:
-    """The step of the run's own recipe; nothing is allocated."""
+    """The step of the run's own recipe, where its device is here and its recipe is known; nothing is allocated."""
     config = found.config
-    if config is None or config.batch_size is None:
-        batch = found.model.batch_size
-        return planned(found.model, hardware.resolve(), batch), batch
-    with contextlib.suppress(DeviceError, UnsupportedError):  # its device may be another machine's
-        choice = hardware.resolve(config.version, config.device, precision=config.precision)
-        return _engine(found, choice, config.precision), config.batch_size
-    return _engine(found, hardware.resolve(), "fp32"), config.batch_size
-
-
-def _engine(found: Evidence, choice: hardware.Choice, precision: str) -> Engine:
-    config = found.config
-    assert config is not None
-    assert config.batch_size is not None
-    return Engine(
-        found.model.lowered(), choice, losses=config.make_losses(), optimizer=config.make_optimizer(),
-        batch_size=config.batch_size, precision=precision, plan_only=True,
-    )  # fmt: skip
+    if config is not None and config.batch_size is not None:
+        for version, device, precision in ((config.version, config.device, config.precision), ("auto", "auto", "fp32")):
+            with contextlib.suppress(DeviceError, UnsupportedError, DataError):  # another machine's, a file that is gone
+                choice = hardware.resolve(version, device, precision=precision)
+                objective, _ = losses.resolve(config.make_losses(), found.model.output_names)
+                engine = Engine(
+                    found.model.lowered(), choice, losses=objective, optimizer=config.make_optimizer(),
+                    batch_size=config.batch_size, precision=precision, plan_only=True,
+                )  # fmt: skip
+                return engine, config.batch_size
+    batch = found.model.batch_size
+    return planned(found.model, hardware.resolve(), batch), batch

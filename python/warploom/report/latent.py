@@ -41,20 +41,20 @@ def pca(vectors: Floats, count: int = 2) -> tuple[NDArray[np.float64], NDArray[n
 def tsne(vectors: Floats) -> NDArray[np.float64] | str:
     """[N, 2] by t-SNE (van der Maaten and Hinton 2008) on the first 50 principal components, or a sentence on why not."""
     if len(vectors) < _ENOUGH:
-        return f"t-SNE needs at least {_ENOUGH} images"
+        return f"For t-SNE at least {_ENOUGH} images are needed."
     try:
         from sklearn.manifold import TSNE
         from threadpoolctl import threadpool_limits
     except ImportError:
-        return "with scikit-learn installed (pip install scikit-learn) t-SNE stands here too"
+        return "With scikit-learn installed (pip install scikit-learn) t-SNE stands here too."
     reduced, _ = pca(vectors, min(50, len(vectors) - 1))
     if not reduced.any():
-        return "all images have the same latent"
+        return "All images have the same latent: there is no t-SNE of them."
     made: Any = TSNE(perplexity=min(30.0, (len(vectors) - 1) / 3), init="pca", random_state=0)
     with warnings.catch_warnings(), threadpool_limits(1):  # several threads cost more than they bring for so few points
         warnings.simplefilter("ignore")  # of its numerics; the picture shows what came of it
         placed: NDArray[np.float64] = np.asarray(made.fit_transform(reduced), np.float64)
-    return placed if np.isfinite(placed).all() else "t-SNE found no finite places for these latents"
+    return placed if np.isfinite(placed).all() else "No finite places were found for these latents by t-SNE."
 
 
 def pairs_to_join(count: int, labels: NDArray[np.int64] | None, wanted: int = 3) -> list[tuple[int, int]]:

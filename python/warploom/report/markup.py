@@ -15,7 +15,7 @@ class Markup(str):
     """Text that is HTML already. Only el(), join() and the page's own style and script make it."""
 
 
-Content: TypeAlias = "str | int | None | Iterable[Content]"
+Content: TypeAlias = "str | int | Iterable[Content] | None"
 
 
 def text(content: Content) -> str:

@@ -1,18 +1,19 @@
 """The sections of a page that hold numbers: what was reached, and the curves of the training."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 from warploom import metrics
 from warploom.report.charts import Line, line_chart, number
 from warploom.report.evidence import Evidence
-from warploom.report.markup import Content, Markup, el
+from warploom.report.markup import Content, Markup, el, facts
 from warploom.train.progress import duration
 
 _NAMES = {
-    "psnr": "PSNR (dB)", "ssim_index": "SSIM", "mae": "Mean absolute error", "pixel_accuracy": "Pixel accuracy", "mean_iou": "Mean IoU",
-    "depth_mae": "Depth, mean absolute error", "mask_iou": "Mask IoU", "lr": "Learning rate",
+    "psnr": "PSNR (dB)", "ssim_index": "SSIM", "mae": "Mean absolute error", "pixel_accuracy": "Pixel accuracy",
+    "mean_iou": "Mean IoU", "depth_mae": "Depth, mean absolute error", "mask_iou": "Mask IoU", "lr": "Learning rate",
 }  # fmt: skip
 _OTHER = ("test_loss", "test_losses", "test_ssim")  # no metrics; the last is how SSIM was called at first
 _HEADLINES = ("psnr", "ssim_index", "mean_iou", "pixel_accuracy", "mask_iou", "depth_mae")
@@ -24,6 +25,11 @@ def section(name: str, title: str, *content: Content) -> Markup:
 
 def note(sentence: str) -> Markup:
     return el("p", sentence, class_="note")
+
+
+def short_paths(sentence: str) -> str:
+    """Paths by their last part: pages are passed on."""
+    return re.sub(r"/(?:[^\s/:]+/)+", "…/", sentence)
 
 
 def _name(key: str) -> str:
@@ -89,10 +95,26 @@ def training(found: Evidence) -> Markup:
     parts = [p for i, label in enumerate(labels) for p in line(label, lambda r, n=label: r.get("test_losses", {}).get(n), i % 10)]  # type: ignore[misc]
     if parts:
         charts.append(line_chart(parts, "epoch", "Parts of the test loss"))
-    measured = dict.fromkeys(k for row in rows for k in row if k.startswith("test_") and k not in _OTHER)
-    for key in [*measured, "lr"]:
+    measured = {k for row in rows for k in row if k.startswith("test_") and k not in _OTHER}
+    for key in [*sorted(measured, key=_order), "lr"]:
         made = line(key, lambda r, k=key: r.get(k), 2 if key == "lr" else 1)  # type: ignore[misc]
-        if made:
+        if made and len(made[0].x) > 1:
             charts.append(line_chart(made, "epoch", _name(key.removeprefix("test_"))))
-    one = note("One epoch so far: each chart has one point.") if len(rows) == 1 else None
-    return section("training", "Training", one, el("div", charts, class_="charts"))
+    if len(rows) == 1:
+        values = [
+            ("loss, training", rows[0]["train_loss"]),
+            ("loss, test", rows[0].get("test_loss")),
+            *rows[0].get("test_losses", {}).items(),
+        ]
+        values += [
+            (_name(key.removeprefix("test_")), rows[0][key]) for key in [*sorted(measured, key=_order), "lr"] if key in rows[0]
+        ]
+        told = [(name, number(value)) for name, value in values if _known(value)]
+        return section("training", "Training", note("One epoch so far: curves begin with the second."), facts(told))
+    return section("training", "Training", el("div", charts, class_="charts"))
+
+
+def _order(key: str) -> tuple[int, str]:
+    """Known metrics in the order of their names above, then others."""
+    name = key.removeprefix("test_")
+    return (list(_NAMES).index(name) if name in _NAMES else len(_NAMES)), name

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import time
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -17,24 +18,37 @@ _NAMES = {
     "classification": "Classes", "detection": "Anomalies", "filters": "Filters", "network": "Network", "plan": "Memory, kernels",
     "configuration": "Settings", "environment": "Environment",
 }  # fmt: skip
+_LOOKING = 0.4  # the share of the time that running the network takes, about
 _SIZE = "@@SIZE@@"  # stands for the size of the page in the page
 
 
-def render(found: Evidence, *, live: str | None = None) -> str:
-    """The page. live: what the live view says in place of the time it was made."""
-    sections = {
-        "training": numbers.training(found),
-        "reconstructions": seen.reconstructions(found),
-        "latent": seen.latent_space(found),
-        "interpolation": seen.interpolation(found),
-        "classification": results.classification(found),
-        "detection": results.detection(found),
-        "filters": explained.filters(found),
-        "network": explained.network(found),
-        "plan": explained.plan(found),
-        "configuration": about.configuration(found),
-        "environment": about.environment(found),
+def _silent(what: str, share: float) -> None:
+    pass
+
+
+def render(found: Evidence, *, live: str | None = None, quick: bool = False, tell: Callable[[str, float], None] = _silent) -> str:
+    """The page.
+
+    live: what the live view says of the run. quick: without t-SNE, which takes seconds. tell: is told what is being done, and
+    the share of all work that is behind it.
+    """
+    makers: dict[str, Callable[[], Markup | None]] = {
+        "training": lambda: numbers.training(found),
+        "reconstructions": lambda: seen.reconstructions(found),
+        "latent": lambda: seen.latent_space(found, quick=quick),
+        "interpolation": lambda: seen.interpolation(found),
+        "classification": lambda: results.classification(found),
+        "detection": lambda: results.detection(found),
+        "filters": lambda: explained.filters(found),
+        "network": lambda: explained.network(found),
+        "plan": lambda: explained.plan(found),
+        "configuration": lambda: about.configuration(found),
+        "environment": lambda: about.environment(found),
     }
+    sections: dict[str, Markup | None] = {}
+    for i, (name, make) in enumerate(makers.items()):
+        tell(_NAMES[name].lower(), _LOOKING + (1.0 - _LOOKING) * i / len(makers))
+        sections[name] = make()
     there = {name: made for name, made in sections.items() if made is not None}
     links = el("nav", [el("a", _NAMES[name], href=f"#{name}") for name in there], aria_label="Sections")
     main = el("main", numbers.tiles(found), list(there.values()), id="content")
@@ -50,11 +64,10 @@ def render(found: Evidence, *, live: str | None = None) -> str:
     head = el(
         "head", el("meta", charset="utf-8"), el("meta", name="viewport", content="width=device-width, initial-scale=1"),
         el("meta", http_equiv="Content-Security-Policy", content=policy), el("meta", name="color-scheme", content="light dark"),
-        el("title", f"{found.title} · warploom"), el("style", Markup(style)), el("style", Markup(seen.thumbnails(found)), id="sheet"),
+        el("title", f"{found.title} · warploom"), el("style", Markup(style)),
+        el("style", Markup(seen.thumbnails(found)), id="sheet"),
     )  # fmt: skip
-    body = el(
-        "body", _header(found, live), links, main, footer, el("div", id="tip", role="status"), el("script", Markup(script))
-    )
+    body = el("body", _header(found, live), links, main, footer, el("div", id="tip", role="status"), el("script", Markup(script)))
     page = join(Markup("<!doctype html>\n"), el("html", head, body, lang="en", data_live="1" if live else None))
     text = str(page)
     return text.replace(_SIZE, bytes_text(len(text.encode())))
@@ -75,8 +88,8 @@ def _header(found: Evidence, live: str | None) -> Markup:
     return el("header", el("div", el("h1", found.title), el("p", told)), state, button)
 
 
-def write(found: Evidence, path: str | Path) -> int:
-    """Writes the page; its size in bytes."""
-    content = render(found).encode()
+def write(found: Evidence, path: str | Path, *, tell: Callable[[str, float], None] = _silent) -> int:
+    """Writes the page; its size in bytes. tell: as render() takes it."""
+    content = render(found, tell=tell).encode()
     write_atomically(path, content)
     return len(content)

@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+import re
 from functools import cache
 
 import numpy as np
@@ -41,18 +42,18 @@ def shrunk(pixels: Array) -> Array:
     return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), Image.Resampling.BOX))
 
 
-def img(pixels: Array, alt: str, *, exact: bool = False, **attributes: str) -> Markup:
+def img(pixels: Array, alt: str, *, exact: bool = False, class_: str = "") -> Markup:
     """uint8 pixels as an image; small and exact ones keep every bit and are enlarged without smoothing."""
     height, width = pixels.shape[:2]
     exact = exact or max(height, width) <= _SMALL
     source = uri(pixels) if exact else uri(shrunk(pixels), _QUALITY)
-    kinds = " ".join(filter(None, ("pixelated" if exact else "", attributes.pop("class_", ""))))
-    return el("img", src=source, alt=alt, width=width, height=height, class_=kinds or None, **attributes)
+    kinds = " ".join(filter(None, ("pixelated" if exact else "", class_)))
+    return el("img", src=source, alt=alt, width=width, height=height, class_=kinds or None)
 
 
-def picture(image: Array, alt: str, **attributes: str) -> Markup:
+def picture(image: Array, alt: str, class_: str = "") -> Markup:
     """[C, H, W], uint8 or float in [0, 1]."""
-    return img(to_pixels(image), alt, **attributes)
+    return img(to_pixels(image), alt, class_=class_)
 
 
 @cache
@@ -83,7 +84,8 @@ def scale_bar(low: str, high: str, name: str = "magma") -> Markup:
 def floats(images: Array) -> Floats:
     """uint8 by 1/255, anything else as float32."""
     if images.dtype == np.uint8:
-        return images.astype(np.float32) / np.float32(255.0)
+        scaled: Floats = images.astype(np.float32) / np.float32(255.0)
+        return scaled
     result: Floats = np.asarray(images, np.float32)
     return result
 
@@ -94,10 +96,11 @@ def strip(images: Array, alt: str) -> Markup:
     return mosaic(parts, len(parts), alt)
 
 
-def mosaic(tiles: list[Array], columns: int, alt: str) -> Markup:
-    """Pictures of one size, uint8 [H, W, 3] or [H, W], in rows as one image as wide as there is room for; nothing is between them.
+def mosaic(tiles: list[Array], columns: int, alt: str, *, widest: int | None = None) -> Markup:
+    """Pictures of one size, uint8 [H, W, 3] or [H, W], in rows as one image as wide as there is room for.
 
-    Small ones keep every bit, and the ground of the page shows between them; of large ones a JPEG is made."""
+    Small ones keep every bit, and the ground of the page shows between them; of large ones a JPEG is made. widest: of one, in
+    pixels of the screen."""
     times = max(1, 24 // max(tiles[0].shape[:2]))  # so that the space between is narrow
     height, width = (n * times for n in tiles[0].shape[:2])
     exact = max(height, width) <= _SMALL
@@ -111,12 +114,12 @@ def mosaic(tiles: list[Array], columns: int, alt: str) -> Markup:
         whole[top : top + height, left : left + width, 3:] = 255
     return el(
         "img", src=uri(whole, None if exact else _QUALITY), alt=alt, class_=f"wide{' pixelated' * exact}",
-        width=whole.shape[1], height=whole.shape[0],
+        width=whole.shape[1], height=whole.shape[0], style=None if widest is None else f"max-width:{columns * widest}px",
     )  # fmt: skip
 
 
 def sheet(images: Array, side: int = 32) -> tuple[str, int, int]:
-    """[N, C, H, W] as thumbnails on one sheet, row by row: (data: URI, columns, side). Proportions are kept, the rest is black."""
+    """[N, C, H, W] as thumbnails on one sheet, row by row: (data: URI, columns, side). Proportions are kept on black."""
     from PIL import Image
 
     columns = max(1, math.ceil(math.sqrt(len(images))))
@@ -134,6 +137,9 @@ def sheet(images: Array, side: int = 32) -> tuple[str, int, int]:
 
 
 def vector(svg: str, alt: str) -> Markup:
-    """An SVG document as an image: nothing in it can reach the page."""
+    """An SVG document as an image: nothing in it can reach the page. It shrinks with the screen, to two thirds of its size."""
     coded = base64.b64encode(svg.encode()).decode()
-    return el("img", src=f"data:image/svg+xml;base64,{coded}", alt=alt, class_="drawing")
+    found = re.search(r'<svg[^>]*\bwidth="([\d.]+)pt"', svg)
+    width = float(found[1]) * 4 / 3 if found else 640.0  # points to pixels
+    style = f"min-width:{width * 0.62:.0f}px;max-width:{width:.0f}px"
+    return el("img", src=f"data:image/svg+xml;base64,{coded}", alt=alt, class_="drawing", style=style)

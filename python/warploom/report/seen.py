@@ -1,7 +1,6 @@
 """The sections of a page that show images: reconstructions, predictions, the latent space, the way between two images."""
 
 import math
-import re
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from warploom.report import latent
 from warploom.report.charts import bars, scatter
 from warploom.report.evidence import Evidence, Looked
 from warploom.report.markup import Content, Markup, el
-from warploom.report.numbers import note, section
+from warploom.report.numbers import note, section, short_paths
 from warploom.report.pixels import coloured, floats, img, picture, scale_bar, sheet, strip
 
 SHOWN = 12  # reconstructions without choice; then as many of the hardest and the easiest together
@@ -38,7 +37,7 @@ def reconstructions(found: Evidence) -> Markup | None:
 
     parts: list[Content] = [
         el(
-            "p", f"{len(plain)} of the {looked.title} images, evenly spread. From top to bottom: ", el("b", "input"), ", ",
+            "p", f"{len(plain)} images of {looked.title}, evenly spread. From top to bottom: ", el("b", "input"), ", ",
             el("b", "reconstruction"), ", ", el("b", "error"), "; below them the PSNR.",
         ),
         el("p", "Error, the mean difference of the channels: ", scale_bar("0", f"{high:.2g} or more"), class_="scaled"),
@@ -46,25 +45,23 @@ def reconstructions(found: Evidence) -> Markup | None:
     ]  # fmt: skip
     if half:
         of = f" of {len(errors)} images"
-        ends = [el("div", el("h3", title, el("small", of)), grid(places)) for title, places in (("The hardest", hardest), ("The easiest", easiest))]
+        ends = [
+            el("div", el("h3", title, el("small", of)), grid(places))
+            for title, places in (("The hardest", hardest), ("The easiest", easiest))
+        ]
         parts.append(el("div", ends, class_="halves"))
     if len(errors) >= 40 and np.isfinite(errors).all():
         decibels = -10.0 * np.log10(np.maximum(errors, _LOWEST))
         counts, edges = np.histogram(decibels, bins=min(30, len(errors) // 10 + 4))
         chart = bars([int(c) for c in counts], [float(e) for e in edges], "PSNR in dB", f"{len(errors)} images")
         parts.append(el("div", chart, class_="charts"))
-    return section("reconstructions", "Reconstructions", parts, [note(_short(n)) for n in looked.notes])
-
-
-def _short(sentence: str) -> str:
-    """Paths by their last part: pages are passed on."""
-    return re.sub(r"/(?:[^\s/:]+/)+", "…/", sentence)
+    return section("reconstructions", "Reconstructions", parts, [note(short_paths(n)) for n in looked.notes])
 
 
 def _triplet(looked: Looked, i: int, difference: Floats, error: float, high: float) -> Markup:
     assert looked.outputs is not None
     said = looked.said(i)
-    score = f"{-10 * math.log10(max(error, _LOWEST)):.1f} dB" if math.isfinite(error) else "not finite"
+    score = f"{round(-10 * math.log10(max(error, _LOWEST)), 1) + 0.0:.1f} dB" if math.isfinite(error) else "not finite"
     return el(
         "figure", picture(looked.images[i], f"input {said}"),
         picture(np.nan_to_num(looked.outputs[i]), f"reconstruction of {said}"),
@@ -76,7 +73,7 @@ def _triplet(looked: Looked, i: int, difference: Floats, error: float, high: flo
 def _predictions(found: Evidence) -> Markup | None:
     if not found.predictions:
         missing = found.missing.get("images")
-        return section("reconstructions", "Images", note(missing)) if missing else None
+        return section("reconstructions", "Images", note(short_paths(missing))) if missing else None
     rows = [
         el("tr", el("th", label), [el("td", picture(image, f"{label} {i + 1}")) for i, image in enumerate(images)])
         for label, images in found.predictions
@@ -85,12 +82,14 @@ def _predictions(found: Evidence) -> Markup | None:
     return section("reconstructions", "Predictions", el("p", "The first test samples, a column each."), grid)
 
 
-def latent_space(found: Evidence) -> Markup | None:
-    """Every image as a point, by principal components and by t-SNE, with its thumbnail where the pointer is."""
+def latent_space(found: Evidence, *, quick: bool = False) -> Markup | None:
+    """Every image as a point, by principal components and (not if quick) by t-SNE, with its thumbnail where the pointer is."""
     looked = found.looked
     if looked is None or looked.latents is None:
         if found.model.latent is None and found.trained is not None:
-            return section("latent", "Latent space", note("This network marks no latent (warploom.layers.Latent): none is drawn."))
+            return section(
+                "latent", "Latent space", note("This network marks no latent (warploom.layers.Latent): none is drawn.")
+            )
         return None
     vectors = latent.flat(looked.latents)
     if len(vectors) < 3:
@@ -99,12 +98,14 @@ def latent_space(found: Evidence) -> Markup | None:
     texts = [looked.said(i) for i in range(len(vectors))]
     placed, shares = latent.pca(vectors)
     about = f"the first two principal components hold {100 * shares[0]:.1f} and {100 * shares[1]:.1f} % of the variance"
-    drawn = [("PCA", about, scatter(placed.tolist(), groups, texts, f"{len(texts)} images by principal components of the latent"))]
-    other = latent.tsne(vectors)
+    drawn = [
+        ("PCA", about, scatter(placed.tolist(), groups, texts, f"{len(texts)} images by principal components of the latent"))
+    ]
+    other = "The page that is written when the live view ends has t-SNE too." if quick else latent.tsne(vectors)
     if not isinstance(other, str):
         drawing = scatter(other.tolist(), groups, texts, f"{len(texts)} images by t-SNE of the latent")
         drawn.append(("t-SNE", "neighbours stay neighbours; distances between groups say little", drawing))
-    lead = f"{len(texts)} {looked.title} images, each a point: its latent, {vectors.shape[1]:,} numbers, in two dimensions. "
+    lead = f"{len(texts)} images of {looked.title}, each a point: its latent, {vectors.shape[1]:,} numbers, in two dimensions. "
     return section(
         "latent", "Latent space", el("p", lead, "Point at one to see it."), _tabs([name for name, _, _ in drawn]),
         el(
@@ -113,7 +114,7 @@ def latent_space(found: Evidence) -> Markup | None:
                 for i, (name, said, drawing) in enumerate(drawn)
             ], _groups(looked, groups), class_="beside",
         ),
-        note(f"{other[0].upper()}{other[1:]}.") if isinstance(other, str) else None,
+        note(other) if isinstance(other, str) else None,
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def draw(folder: Path, model: Model, data: TaskData, title: str) -> None:
 
 
 def rows_of(model: Model, data: TaskData) -> Rows:
-    """Of data whose target is not the input: labelled rows of the first test samples, what they should become and what they do."""
+    """Of data whose target is not the input: labelled rows of the first test samples, as they are, should be and become."""
     count = min(_SAMPLES[data.kind], len(data.test))
     x, y = [a[:count] for a in data.test.x], [a[:count] for a in data.test.y or []]
     outputs = model.predict(x)
