@@ -71,6 +71,7 @@ def report(
         if not place.is_dir():
             raise ArgumentError(f"--live follows the folder of a run, and {run} is none")
         live_view.serve(place, look, port=port, say=lambda text: print(text, flush=True))
+        print("ended; writing the page", flush=True)
     with _Told(quiet=as_json) as told:
         told("looking at images", 0.0)
         found = look()

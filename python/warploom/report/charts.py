@@ -49,7 +49,7 @@ class Axis:
             return found
         raw = (self.high - self.low) / count
         size = 10.0 ** math.floor(math.log10(raw))
-        step = next(m * size for m in (1, 2, 5, 10) if m * size >= raw)
+        step = min((m * size for m in (1, 2, 5, 10)), key=lambda s: abs(math.log(s / raw)))
         step = max(1.0, round(step)) if whole else step
         first = math.ceil(self.low / step - 1e-9)
         return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]

@@ -135,8 +135,10 @@ def _look(found: Evidence, trained: Trained, data: str | None, skip_bad: bool) -
     if trained.model.latent is not None:
         looked.latents = trained.model.encode(inputs)
     if trained.reconstructs:
-        made = decoder.predict(looked.latents) if decoder is not None else trained.model.predict(inputs)
-        looked.outputs = trained.pixels(made)
+        made = None
+        if decoder is not None and looked.latents is not None and np.isfinite(looked.latents).all():
+            made = decoder.predict(looked.latents)
+        looked.outputs = trained.pixels(trained.model.predict(inputs) if made is None else made)
     found.looked = looked
 
 

@@ -137,7 +137,7 @@ def plan(found: Evidence) -> Markup:
         grouped[str(step["entry"]), str(step["algorithm"])].append(step)
     fused = sum(1 for step in steps for key, plain in _FUSIONS.items() if step.get("fusion", {}).get(key, plain) != plain)
     rows: list[list[Content]] = [
-        [entry, algorithm, str(len(group)), bytes_text(sum(s["bytes"] for s in group)), _layers(group)]
+        [entry, algorithm, _layers(group), str(len(group)), bytes_text(sum(s["bytes"] for s in group))]
         for (entry, algorithm), group in sorted(grouped.items(), key=lambda kv: -sum(s["bytes"] for s in kv[1]))
     ]
     refusals = engine.refusals(batch)
@@ -145,7 +145,7 @@ def plan(found: Evidence) -> Markup:
     return section(
         "plan", "Memory and kernels", el("p", lead, reuse), parts_bar(parts),
         el("h3", "Kernel calls", el("small", f" {len(steps)} in a step, {fused} activations, pools and upsamplings in them")),
-        table(["entry", "algorithm", "calls", "touches", "of"], rows, right=2), refused if refusals else None,
+        table(["entry", "algorithm", "layers", "calls", "touches"], rows, right=3), refused if refusals else None,
     )  # fmt: skip
 
 
@@ -154,7 +154,7 @@ _FUSIONS: dict[str, Any] = {"activation": "none", "pool": 1, "upsample": 1}
 
 def _layers(group: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(str(step["node"]) for step in group if step["node"]))
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _planned(found: Evidence) -> tuple[Engine, int]:

@@ -64,20 +64,7 @@ class View:
             return f"not training now, after epoch {done}{of}"
         if not rows:
             return "training, first epoch"
-        left = ""
-        if config is not None and config.epochs and config.epochs > done:
-            left = f", about {_about((config.epochs - done) * float(rows[-1].get('seconds', 0.0)))} left"
-        return f"training, {done}{of} epochs done{left}"
-
-
-def _about(seconds: float) -> str:
-    return (
-        f"{max(1, round(seconds))} s"
-        if seconds < 90
-        else f"{round(seconds / 60)} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+        return f"training, {done}{of} epochs done"
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+
 from warploom.ground.atomic import write_atomically
 from warploom.ground.tables import bytes_text
 from warploom.report import about, explained, numbers, results, seen
@@ -26,6 +28,7 @@ def _silent(what: str, share: float) -> None:
     pass
 
 
+@np.errstate(all="ignore")  # of a run that went wrong, large numbers are drawn too
 def render(found: Evidence, *, live: str | None = None, quick: bool = False, tell: Callable[[str, float], None] = _silent) -> str:
     """The page.
 

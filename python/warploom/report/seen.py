@@ -14,6 +14,7 @@ from warploom.report.pixels import coloured, floats, img, picture, scale_bar, sh
 
 SHOWN = 12  # reconstructions without choice; then as many of the hardest and the easiest together
 STEPS = 8  # from one image to the other
+_POINTS = 6  # fewer make no picture of a latent space
 _LOWEST = 1e-10  # mean squared error: 100 dB
 
 
@@ -92,8 +93,8 @@ def latent_space(found: Evidence, *, quick: bool = False) -> Markup | None:
             )
         return None
     vectors = latent.flat(looked.latents)
-    if len(vectors) < 3:
-        return section("latent", "Latent space", note("A picture of the latent space needs at least three images."))
+    if len(vectors) < _POINTS:
+        return section("latent", "Latent space", note(f"A picture of the latent space needs at least {_POINTS} images."))
     groups = None if looked.labels is None else [int(v) for v in looked.labels]
     texts = [looked.said(i) for i in range(len(vectors))]
     placed, shares = latent.pca(vectors)
@@ -155,6 +156,10 @@ def interpolation(found: Evidence) -> Markup | None:
     if decoder is None:
         why = "Skips lead past this network's latent, so a latent alone cannot be decoded."
         return section("interpolation", "Between two images", note(why))
+    if not np.isfinite(looked.latents).all():
+        return section(
+            "interpolation", "Between two images", note("Latents of this network are not finite: nothing lies between them.")
+        )
     pairs = latent.pairs_to_join(len(looked.images), looked.labels)
     made = found.trained.pixels(latent.between(decoder, looked.latents, pairs, STEPS)) if pairs else ()
     shares = np.linspace(0.0, 1.0, STEPS, dtype=np.float32)[:, None, None, None]
