@@ -194,6 +194,33 @@ def test_what_cannot_be_reported(kind: str, runs: Path, tmp_path: Path, capsys: 
     assert len(error.splitlines()) == 1
 
 
+def test_results_beside_the_run_are_shown(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "run", tmp_path / "run")
+    scores = {"accuracy": 0.9, "interval_95": [0.85, 0.95], "confusion": [[40, 2], [8, 50]], "tested_on": "test"}
+    named = [{"name": "cats", "recall": 0.95}, {"name": EVIL, "recall": 0.86}]
+    results = [{"features": "latent", "method": "linear", **scores, "classes": named}]
+    results.append({"features": "raw pixels", "method": "linear", **scores, "accuracy": 0.6})
+    (tmp_path / "run/classify").mkdir()
+    (tmp_path / "run/classify/results.json").write_text(json.dumps({"results": results}))
+    roc = {"auroc": 0.87, "threshold": 1.5, "roc": {"false_positive_rate": [0, 0.2, 1], "true_positive_rate": [0, 0.8, 1]}}
+    (tmp_path / "run/detect.json").write_text(json.dumps(roc))
+    for name, text in (
+        ("half.json", '{"accuracy": 0.'),
+        ("odd.json", '{"accuracy": "x", "confusion": [[1, 2], [3]], "fpr": [1]}'),
+    ):
+        (tmp_path / "run" / name).write_text(text)
+    (tmp_path / "run/odder.json").write_text('[{"accuracy": 1, "confusion": [["<b>"]], "fpr": [NaN], "tpr": [0]}]')
+    assert main(["report", str(tmp_path / "run")]) == 0
+    text = (tmp_path / "run/report.html").read_text()
+    assert sections(text) == [*ALL[:4], "classification", "detection", *ALL[4:]]
+    tips = [a.get("data-tip") for _, a in Tags(text).found]
+    assert f"{EVIL} taken for cats: 8 of 58" in tips
+    words = " ".join(Tags(text).words)
+    assert "85.00 % to 95.00 %" in words
+    assert "raw pixels, linear" in words
+    assert "0.87" in words
+
+
 def test_other_kinds_of_data(tmp_path: Path) -> None:
     command = ["train", "--model", "unet_small", "--size", "32", "--limit", "40", "--epochs", "1", "--device", "cpu"]
     assert main([*command, "--out", str(tmp_path / "unet")]) == 0

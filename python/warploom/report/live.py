@@ -14,11 +14,11 @@ from typing import Any
 from warploom.errors import ArgumentError, DataError
 from warploom.report.evidence import Evidence
 from warploom.report.page import render
+from warploom.report.results import result_files
 
 PORT = 8765  # tried first where none is asked for
 _SECONDS = 1.0  # between looks at the folder
 _WATCHED = ("config.json", "metrics.jsonl", "model.safetensors", "checkpoint.safetensors")
-_RESULTS = ("classification.json", "detection.json")
 
 
 class View:
@@ -32,7 +32,7 @@ class View:
 
     def refresh(self) -> bool:
         """Makes the page anew if a file of the run has changed; whether it did. Where that fails the old one stays."""
-        now = [_stamp(self.folder / name) for name in (*_WATCHED, *_RESULTS)]
+        now = [_stamp(path) for path in (*(self.folder / name for name in _WATCHED), *result_files(self.folder))]
         if now == self._seen:
             return False
         try:
