@@ -11,6 +11,8 @@ features = model.encode(images)
 import os.path
 import sys
 
+__version__ = "0.1.0"
+
 if sys.orig_argv[1:3] == ["-m", "warploom"] or os.path.basename(sys.argv[0] if sys.argv else "") == "warploom":
     # The command: Ctrl-C while the rest is imported ends it with a sentence. Where the package is a library, nothing is touched.
     # Only modules that the interpreter has loaded already stand above.
@@ -30,7 +32,11 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-from warploom import callbacks, data, errors, interop, layers, losses, metrics, models, ops, optim
+<<<<<<< HEAD
+from warploom import callbacks, data, errors, features, interop, layers, losses, metrics, models, ops, optim, recipes
+=======
+from warploom import callbacks, data, errors, export, interop, layers, losses, metrics, models, ops, optim
+>>>>>>> main
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -52,8 +58,6 @@ from warploom.kernel_tools import kernels
 from warploom.model import Model
 from warploom.models.saving import load_model as load
 from warploom.network.graph import Input, Tensor
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",
@@ -80,6 +84,11 @@ __all__ = [
     "data",
     "devices",
     "errors",
+<<<<<<< HEAD
+    "features",
+=======
+    "export",
+>>>>>>> main
     "from_dlpack",
     "interop",
     "kernels",
@@ -90,6 +99,7 @@ __all__ = [
     "models",
     "ops",
     "optim",
+    "recipes",
     "versions",
 ]
 del _core
