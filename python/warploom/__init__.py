@@ -32,11 +32,21 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-<<<<<<< HEAD
-from warploom import callbacks, data, errors, features, interop, layers, losses, metrics, models, ops, optim, recipes
-=======
-from warploom import callbacks, data, errors, export, interop, layers, losses, metrics, models, ops, optim
->>>>>>> main
+from warploom import (
+    callbacks,
+    data,
+    errors,
+    export,
+    features,
+    interop,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    optim,
+    recipes,
+)
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -84,11 +94,8 @@ __all__ = [
     "data",
     "devices",
     "errors",
-<<<<<<< HEAD
-    "features",
-=======
     "export",
->>>>>>> main
+    "features",
     "from_dlpack",
     "interop",
     "kernels",

@@ -247,7 +247,7 @@ FLOORS: dict[str, set[str]] = {
     "model": MODEL,
     "models": MODEL,
     "data": GROUND,
-    "export": MODEL,
+    "export": MODEL | {"models", "data"},
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
     "lab": GROUND,

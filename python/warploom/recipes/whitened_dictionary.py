@@ -37,7 +37,7 @@ def whitened_dictionary(
     patches: int = 400_000,
     iterations: int = 10,
     eps: float = 0.1,
-    threshold: float = 0.0,
+    threshold: float = 0.2,
     root: bool = True,
     seed: int = 0,
     progress: Progress = lambda what, share: None,
