@@ -257,7 +257,8 @@ FLOORS: dict[str, set[str]] = {
     "inference": MODEL | {"models", "data", "runs"},
     "classify": MODEL | {"inference"},
     "sklearn": MODEL | {"models", "inference"},
-    "cli": MODEL | {"models", "data", "runs", "recipes", "inference", "classify", "export", "kernel_tools", "lab"},
+    "report": MODEL | {"models", "data", "runs", "inference"},
+    "cli": MODEL | {"classify", "data", "export", "inference", "kernel_tools", "lab", "models", "recipes", "report", "runs"},
     "__main__": {"cli"},
 }
 
