@@ -250,7 +250,7 @@ FLOORS: dict[str, set[str]] = {
     "export": MODEL | {"models", "data"},
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
-    "lab": GROUND,
+    "lab": GROUND | {"kernel_tools"},
     "features": GROUND,
     "recipes": MODEL | {"features"},
     "runs": MODEL | {"models", "data"},
