@@ -13,6 +13,7 @@ from warploom.data.bombs import opened_image
 from warploom.data.dataset import Dataset
 from warploom.errors import DataError
 from warploom.ground.array_types import Array, Shape
+from warploom.ground.pictures import eight_bits
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _TEST_EVERY = 10
@@ -166,20 +167,11 @@ def read_all(
 
 
 def upright(opened: Any) -> Any:
-    """An image that Pillow has opened, turned by its EXIF tag, in a mode of 8 bits a channel.
-
-    Pillow's own conversion of grey images with 16 bits cuts off what is above 255."""
-    from PIL import Image, ImageOps
+    """An image that Pillow has opened, turned by its EXIF tag, in a mode of 8 bits a channel."""
+    from PIL import ImageOps
 
     ImageOps.exif_transpose(opened, in_place=True)  # without a copy of all pixels
-    image = opened
-    if image.mode.startswith("I;16") or (image.mode == "I" and opened.format == "PNG"):
-        return Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"32 bits a pixel, mode {image.mode}, have no known range: save it with 8 or 16")
-    if image.mode == "P" and "transparency" in image.info:
-        return image.convert("RGBA")
-    return image
+    return eight_bits(opened)
 
 
 def fitted(image: Any, size: tuple[int, int], *, stretch: bool = False) -> Any:
