@@ -32,7 +32,7 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-from warploom import callbacks, data, errors, export, interop, layers, losses, metrics, models, ops, optim
+from warploom import callbacks, data, detect, errors, export, interop, layers, losses, metrics, models, ops, optim
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -78,6 +78,7 @@ __all__ = [
     "asarray",
     "callbacks",
     "data",
+    "detect",
     "devices",
     "errors",
     "export",

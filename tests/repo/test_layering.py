@@ -252,8 +252,9 @@ FLOORS: dict[str, set[str]] = {
     "lab": set(),
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
-    "sklearn": MODEL | {"models", "inference"},
-    "cli": MODEL | {"models", "data", "runs", "inference", "export", "kernel_tools", "lab"},
+    "detect": MODEL | {"data", "runs", "inference"},
+    "sklearn": MODEL | {"models", "inference", "detect"},
+    "cli": MODEL | {"models", "data", "runs", "inference", "detect", "export", "kernel_tools", "lab"},
     "__main__": {"cli"},
 }
 
