@@ -121,7 +121,8 @@ struct CountTable {
 };
 
 struct KernelTotals {
-  uint64_t blocks_counted = 0, barriers = 0, shuffles = 0, votes = 0, warp_syncs = 0, matrix_loads = 0, warpgroup_multiplies = 0;
+  uint64_t blocks_counted = 0, barriers = 0, shuffles = 0, votes = 0, warp_syncs = 0, matrix_loads = 0, warpgroup_multiplies = 0,
+           warpgroup_flops = 0;
   uint64_t matrix_multiplies[4] = {};  // by TensorOp
   uint64_t static_shared = 0;
 };
@@ -168,6 +169,11 @@ inline bool block_counted(uint64_t block, uint64_t blocks) {
   place ^= place >> 29;
   return block == first + place % (end - first);
 }
+#if defined(WARPLOOM_LAB)  // lab/counted.cpp
+bool is_device_variable(uintptr_t address);
+void keep_request(uint64_t key, unsigned mask, uint32_t bytes, const uint64_t (&address)[32]);  // one to show
+std::string kept_request(uint64_t key);  // as a JSON object; empty where there is none
+#endif
 void add_counts(Worker& w);  // the worker's part of a launch to the whole; not on a fiber
 
 }  // namespace emulator

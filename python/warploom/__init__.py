@@ -32,7 +32,22 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-from warploom import callbacks, data, detect, errors, export, interop, layers, losses, metrics, models, ops, optim
+from warploom import (
+    callbacks,
+    data,
+    detect,
+    errors,
+    export,
+    features,
+    interop,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    optim,
+    recipes,
+)
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -82,6 +97,7 @@ __all__ = [
     "devices",
     "errors",
     "export",
+    "features",
     "from_dlpack",
     "interop",
     "kernels",
@@ -92,6 +108,7 @@ __all__ = [
     "models",
     "ops",
     "optim",
+    "recipes",
     "versions",
 ]
 del _core

@@ -54,8 +54,12 @@ class Curve:
         """(threshold, F1): scores above the threshold are called abnormal. It lies halfway to the next lower score."""
         f1 = 2 * self.true_positives / np.maximum(self.true_positives + self.false_positives + self.positives, 1)
         best = int(np.argmax(f1))  # the first: the highest threshold
-        below = float(self.thresholds[best + 1]) if best + 1 < len(self.thresholds) else 0.0
-        return (float(self.thresholds[best]) + below) / 2, float(f1[best])
+        score = float(self.thresholds[best])
+        if best + 1 < len(self.thresholds):
+            below = float(self.thresholds[best + 1])
+        else:
+            below = 0.0 if score > 0 else score - 1.0
+        return (score + below) / 2, float(f1[best])
 
 
 def curve(labels: Array, scores: Array) -> Curve:

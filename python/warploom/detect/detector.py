@@ -199,8 +199,9 @@ class Detector:
             return self
         more, more_peaks = self._scores_and_peaks(others, None, "abnormal images", say)
         labels = np.repeat([0, 1], [len(scores), len(more)])
-        self.threshold_, f1 = curve(labels, np.concatenate([scores, more])).best_f1()
-        self.pixel_threshold_ = curve(labels, np.concatenate([peaks, more_peaks])).best_f1()[0]
+        found, f1 = curve(labels, np.concatenate([scores, more])).best_f1()
+        self.threshold_ = max(found, 0.0)
+        self.pixel_threshold_ = max(curve(labels, np.concatenate([peaks, more_peaks])).best_f1()[0], 0.0)
         self.how = f"the best F1 ({f1:.3f}) between {len(scores):,} normal and {len(more):,} abnormal images"
         return self
 

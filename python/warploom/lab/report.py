@@ -43,6 +43,7 @@ HELP = {
     "unchecked-error": "look at the result of every call, for example with a macro that prints cudaGetErrorString()",
     "missing-synchronisation": "kernels and asynchronous copies run beside the host: wait for them first",
     "host-access": "device memory cannot be reached from the host: copy it, or use cudaMallocManaged",
+    "tensor-map": "give cuTensorMapEncodeTiled a map that the copy engine can follow, and look at its result",
     "leak": "release it with cudaFree() (cudaFreeHost() for pinned memory)",
     "unsupported": "the emulated device cannot run this",
     "crash": "the host's part of the program failed",
@@ -150,6 +151,17 @@ def _names(text: str, files: dict[str, list[str]]) -> str:
         return f"`{found.group(1)}` (allocated at line {line})" if found else f"the allocation of line {line}"
 
     return re.sub("\x01(.*?):(\\d+)\x02", name, text)
+
+
+def variable_names(text: str) -> str:
+    """Of a sentence of the runtime's: the variables in place of the lines where they were allocated."""
+    files = {}
+    for name in re.findall("\x01(.*?):\\d+\x02", text):
+        try:
+            files[name] = Path(name).read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+    return _names(text, files)
 
 
 def read(path: Path, log: Path, executable: Path, seed: int) -> Report:
