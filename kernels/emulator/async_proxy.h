@@ -9,10 +9,11 @@
 
 namespace warploom {
 
-struct TensorMap {  // what a CUtensorMap of four dimensions holds, the innermost first; no swizzle, zeros outside
+struct TensorMap {  // what a CUtensorMap of four dimensions holds, the innermost first; zeros outside
   const char* base;
   uint32_t size[4], box[4], element_bytes;
-  uint64_t stride[4];  // bytes; [0] is element_bytes
+  uint64_t stride[4];          // bytes; [0] is element_bytes
+  uint32_t swizzle_bytes = 0;  // 0: none; 128, 64 or 32: of a row as long, 16-byte chunks exchanged by bits 7 to 9 of the address
 };
 
 namespace emulator {
@@ -38,6 +39,8 @@ void warpgroup_multiply(OperandType type, bool across, int n, float* d, uint64_t
 void warpgroup_commit();
 void warpgroup_wait(int groups_left, WL_SITE);
 uint32_t descriptor_address(const void* shared);  // counted from where dynamic shared memory starts
+// This lane's registers of A, 64 x 32 bytes along k, where A lies in shared memory as B does. Taken when the wgmma starts.
+void warpgroup_fragment(uint64_t a, uint32_t (&registers)[4], WL_SITE);
 
 }  // namespace emulator
 }  // namespace warploom

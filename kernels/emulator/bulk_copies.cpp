@@ -1,7 +1,7 @@
 // bulk_copies.cpp - cp.async.bulk: copies of whole pieces from device into shared memory, which an mbarrier counts.
 //
-// PTX ISA, "Data movement: cp.async.bulk, cp.async.bulk.tensor" (tiled mode, four dimensions, no swizzle). One thread starts a copy;
-// the destination is NaN until the copy lands, which it does when a thread waits for the barrier.
+// PTX ISA, "Data movement: cp.async.bulk, cp.async.bulk.tensor" (tiled mode, four dimensions; swizzles of rows as long as their span).
+// One thread starts a copy; the destination is NaN until the copy lands, which it does when a thread waits for the barrier.
 #include <cstdlib>
 
 #include "async_proxy_state.h"
@@ -53,6 +53,22 @@ void for_each_row(const TensorMap& m, const int (&at)[4], char* to, Row row) {
   }
 }
 
+// A row as it lies in shared memory: its 16-byte chunks change places, by where the row is.
+void land_row(uint32_t swizzle_bytes, char* to, const char* from, uint32_t bytes, uint32_t inside) {
+  if (!swizzle_bytes) {
+    __builtin_memcpy(to, from, inside);
+    __builtin_memset(to + inside, 0, bytes - inside);
+    return;
+  }
+  const size_t by = reinterpret_cast<uintptr_t>(to) >> 7 & (swizzle_bytes / 16 - 1);
+  for (uint32_t chunk = 0; chunk < bytes / 16; ++chunk) {
+    char* const place = reinterpret_cast<char*>(reinterpret_cast<uintptr_t>(to + 16 * chunk) ^ by << 4);
+    const uint32_t there = inside < 16 * chunk ? 0 : inside - 16 * chunk < 16 ? inside - 16 * chunk : 16;
+    __builtin_memcpy(place, from + 16 * chunk, there);
+    __builtin_memset(place + there, 0, 16 - there);
+  }
+}
+
 }  // namespace
 
 __attribute__((noinline)) void bulk_copy(void* shared, const void* global, uint32_t bytes, void* barrier, Site site) {
@@ -77,6 +93,9 @@ __attribute__((noinline)) void bulk_copy_tensor(void* shared, const TensorMap* m
   const void* caller = __builtin_return_address(0);
   const TensorMap& m = *map;
   if (at0 < 0) fail("starts a tensor copy at %d of the innermost dimension, before it begins: not modelled", at0);
+  if (m.swizzle_bytes && reinterpret_cast<uintptr_t>(shared) % (8 * m.swizzle_bytes))
+    fail("starts a tensor copy with a %u-byte swizzle to a shared address that is not a multiple of %u", m.swizzle_bytes,
+         8 * m.swizzle_bytes);
   BulkCopy& c = start(b, shared, m.box[0] * m.box[1] * m.box[2] * m.box[3] * m.element_bytes, "cp.async.bulk.tensor");
   c.tensor = true;
   c.map = m;
@@ -96,9 +115,9 @@ bool land_copies(Worker& w, AsyncBarrierState& b) {
   while (BulkCopy* c = b.first) {
     b.first = c->next;
     if (c->tensor) {
-      for_each_row(c->map, c->at, c->to, [](char* to, const char* from, uint32_t bytes, uint32_t inside) {
-        __builtin_memcpy(to, from, inside);
-        __builtin_memset(to + inside, 0, bytes - inside);
+      const uint32_t swizzle = c->map.swizzle_bytes;
+      for_each_row(c->map, c->at, c->to, [swizzle](char* to, const char* from, uint32_t bytes, uint32_t inside) {
+        land_row(swizzle, to, from, bytes, inside);
       });
     } else {
       __builtin_memcpy(c->to, c->from, c->bytes);

@@ -158,6 +158,7 @@ class Json {
   }
   void number(const char* name, uint64_t v) { key(name), value(std::to_string(v)); }
   void string(const char* name, const std::string& v) { key(name), value(quoted(v)); }
+  void raw(const char* name, const std::string& json) { key(name), value(json); }
   void shape(const char* name, const Shape& s) {
     key(name);
     value("[" + std::to_string(s.x) + ", " + std::to_string(s.y) + ", " + std::to_string(s.z) + "]");
@@ -281,12 +282,19 @@ void put(Json& j, const KernelKey& key, const Kernel& k, const Lines& lines) {
 
   std::map<LineKey, SiteCounts> by_line;
   std::map<std::pair<bool, Action>, SiteCounts> sums;
+#if defined(WARPLOOM_LAB)
+  std::map<LineKey, std::string> shown;
+#endif
   for (const auto& s : k.sites) {
     const bool shared = s.first >> 44 & 1;
     const Action action = static_cast<Action>(s.first >> 41 & 7);
     const SourceLine& line = lines[static_cast<uint32_t>(s.first)];
     const std::string file = line.file.empty() ? line.instead : line.file;
-    add(by_line[LineKey{file, line.line, line.function, shared, action, static_cast<uint32_t>(s.first >> 32 & 0x1ff)}], s.second);
+    const LineKey at{file, line.line, line.function, shared, action, static_cast<uint32_t>(s.first >> 32 & 0x1ff)};
+    add(by_line[at], s.second);
+#if defined(WARPLOOM_LAB)
+    if (shown[at].empty()) shown[at] = kept_request(s.first);
+#endif
     add(sums[{shared, action}], s.second);
   }
   for (const bool shared : {false, true}) {
@@ -329,6 +337,9 @@ void put(Json& j, const KernelKey& key, const Kernel& k, const Lines& lines) {
     j.string("action", action_name(l.first.action));
     j.number("access_bytes", l.first.bytes);
     put(j, l.second, l.first.shared);
+#if defined(WARPLOOM_LAB)
+    if (!shown[l.first].empty()) j.raw("request", shown[l.first]);
+#endif
     j.close('}');
   }
   j.close(']');

@@ -77,6 +77,9 @@ inline void swap(Grown<T>& a, Grown<T>& b) {
 }
 
 inline bool left_out(const CountState& c, uintptr_t address) {
+#if defined(WARPLOOM_LAB)
+  if (is_device_variable(address)) return false;
+#endif
   return address - c.stacks_low < c.stacks_bytes || address - library_place.low < library_place.high - library_place.low ||
          address - c.parameters < c.parameter_bytes;
 }
@@ -125,6 +128,9 @@ namespace hooks {
 bool block_wanted(Worker& w, uint64_t block) {
   CountState& c = *w.counts;
   c.counting = w.launch->counted && block_counted(block, w.launch->blocks);
+#if defined(WARPLOOM_LAB)
+  return block_affordable(block) || c.counting;
+#endif
   return c.counting || !count_orders.on || !count_orders.skip_rest;
 }
 

@@ -168,6 +168,11 @@ inline bool block_counted(uint64_t block, uint64_t blocks) {
   place ^= place >> 29;
   return block == first + place % (end - first);
 }
+#if defined(WARPLOOM_LAB)  // lab/counted.cpp
+bool is_device_variable(uintptr_t address);
+void keep_request(uint64_t key, unsigned mask, uint32_t bytes, const uint64_t (&address)[32]);  // one to show
+std::string kept_request(uint64_t key);  // as a JSON object; empty where there is none
+#endif
 void add_counts(Worker& w);  // the worker's part of a launch to the whole; not on a fiber
 
 }  // namespace emulator

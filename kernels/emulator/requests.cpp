@@ -87,6 +87,9 @@ void count_part(CountState& c, uint32_t code, const Part& p, Action action, bool
                           static_cast<uint64_t>(shared) << 44 | uint64_t(1) << 45);
   const uint64_t lanes = static_cast<uint64_t>(__builtin_popcount(p.mask));
   ++s.requests;
+#if defined(WARPLOOM_LAB)
+  if ((s.requests & (s.requests - 1)) == 0) keep_request(s.key, p.mask, p.bytes, p.address);
+#endif
   s.lanes += lanes;
   s.bytes += lanes * p.bytes;
   if (shared && p.bytes > 16) {

@@ -59,6 +59,7 @@ inline void copy_landed(void*, size_t, const void*) {}
 #if defined(WARPLOOM_LAB)
 void block_ends(Worker& w);                          // not on a fiber
 uint64_t nth_block(uint64_t n, uint64_t of_blocks);  // which one is run as the nth
+bool block_affordable(uint64_t block);               // within what the user wants to wait for
 #else
 inline void block_ends(Worker&) {}
 inline uint64_t nth_block(uint64_t n, uint64_t) { return n; }

@@ -1,5 +1,5 @@
-// warpgroup.cpp - wgmma.mma_async with A in registers: four warps, 64 rows, B described to the tensor cores where it lies in shared
-// memory.
+// warpgroup.cpp - wgmma.mma_async: four warps, 64 rows of A in registers (or fetched there), B described to the tensor cores where it lies
+// in shared memory.
 //
 // PTX ISA, "Asynchronous warpgroup level matrix instructions". Of the 64 rows warp w of a warpgroup holds 16w .. 16w + 15, as the A and C
 // fragments of mma.sync (tensor_cores.cpp); C goes on to the right, eight columns after eight. B lies in rows of 128 bytes in the 128-byte
@@ -53,6 +53,20 @@ uint32_t descriptor_address(const void* shared) {
   const size_t at = static_cast<size_t>(static_cast<const char*>(shared) - (w.shared + kDynamicOffset));
   if (at >= w.launch->request->shared_bytes) fail("describes a matrix to wgmma that is not in dynamic shared memory");
   return static_cast<uint32_t>(at);
+}
+
+// A is 64 rows along k; a lane of the w-th warp has rows 16 w + lane / 4 and the one 8 below, words lane % 4 of both chunks.
+__attribute__((noinline)) void warpgroup_fragment(uint64_t a, uint32_t (&registers)[4], Site site) {
+  const Worker& w = *current_worker;
+  Fiber* self = current_fiber();
+  self->site = site;
+  const int row = static_cast<int>(self->number / 32 % 4) * 16 + static_cast<int>(self->lane) / 4;
+  for (int i = 0; i < 4; ++i) {
+    const char* chunk = chunk_of(w, a, row + i % 2 * 8, i / 2);
+    hooks::matrix_read(chunk, 16, __builtin_return_address(0));
+    __builtin_memcpy(&registers[i], chunk + self->lane % 4 * 4, 4);
+  }
+  self->site = Site{};
 }
 
 void warpgroup_fence() { work_of(current_fiber()).fenced = true; }

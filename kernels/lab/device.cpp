@@ -18,7 +18,15 @@ bool is_shared(const void* data) {
   return emulator::current_identity &&
          static_cast<size_t>(static_cast<const char*>(data) - emulator::current_worker->shared) < emulator::kSharedArena;
 }
-bool is_global(const void* data) { return reinterpret_cast<uintptr_t>(data) - emulator::arena.base < emulator::arena.size; }
+bool is_global(const void* data) { return allocation_at(data) || symbol_kind(data); }
+
+namespace ptx {
+uint64_t from_dynamic(uint64_t descriptor) {
+  const uint64_t start = (descriptor & 0x3fffu) << 4, dynamic = emulator::kDynamicOffset & 0x3ffffu;
+  return (descriptor & ~uint64_t(0x3fff)) | ((start - dynamic) >> 4 & 0x3fffu);
+}
+void wgmma_refused(const char* why) { emulator::fail("%s", why); }
+}  // namespace ptx
 
 void failed_assertion(const char* expression, const char* file, int line, const char* function) {
   if (!emulator::current_identity) __assert_fail(expression, file, static_cast<unsigned>(line), function);

@@ -2,6 +2,7 @@
 //
 // Reading what nobody wrote, and races, do not stop a kernel: one run finds all of them, each pair of lines once. What a GPU would stop
 // at stops the launch here too.
+#if defined(WARPLOOM_EMULATOR_CHECKED)
 #include <mutex>
 #include <set>
 #include <tuple>
@@ -211,3 +212,4 @@ void block_ends(Worker& w) {
 }  // namespace hooks
 }  // namespace emulator
 }  // namespace warploom
+#endif

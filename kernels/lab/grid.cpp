@@ -87,9 +87,11 @@ void grid_barrier(Site site) {
       current_worker->failure[0] = 0;
       abandon(*current_worker);
     }
+#if defined(WARPLOOM_EMULATOR_CHECKED)
     CheckState& c = *current_worker->checks;
     c.block_tag = (global_tag::launch_number(barrier().serial) << global_tag::kSerial) |
                   ((current_worker->block & global_tag::kBlockMask) << global_tag::kBlock);
+#endif
   }
   block_barrier(BlockVote::none, 0, site);
 }

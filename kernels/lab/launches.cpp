@@ -54,6 +54,7 @@ void summary() {
   if (written) return;
   written = true;
   if (!ending_early) report_leaks();
+  report_counts();
   std::string names;
   for (const std::string& name : kernel_names) names += (names.empty() ? "" : "\n") + name;
   Line("summary")
@@ -83,8 +84,10 @@ void stop() {
 
 unsigned long long all_accesses() {
   unsigned long long sum = 0;
+#if defined(WARPLOOM_EMULATOR_CHECKED)
   for (const emulator::Worker* w : emulator::every_worker())
     if (w->checks) sum += w->checks->accesses + (emulator::kBudget - w->checks->budget);
+#endif
   return sum;
 }
 
@@ -185,8 +188,10 @@ cudaError_t launch(const Configuration& c, const LaunchOf& what) {
   bool stopped = false;
   try {
     run(request);
-  } catch (const KernelFault&) {
+#if defined(WARPLOOM_EMULATOR_CHECKED)
+  } catch (const KernelFault&) {  // written down by the block
     stopped = true;
+#endif
   } catch (const std::exception& e) {
     report("error", "fault", c.site, name + ": " + e.what());
     stopped = true;
@@ -243,7 +248,11 @@ uint64_t nth_block(uint64_t n, uint64_t blocks) {
   return 1 + static_cast<uint64_t>(static_cast<unsigned __int128>(n - 2) * lab::sample.stride % (blocks - 2));
 }
 
-bool block_wanted(Worker&, uint64_t block) {
+#if defined(WARPLOOM_EMULATOR_CHECKED)
+bool block_wanted(Worker&, uint64_t block) { return block_affordable(block); }
+#endif
+
+bool block_affordable(uint64_t block) {
   lab::Sample& s = lab::sample;
   if (s.wanted && s.wanted < s.blocks) {
     // Block i of the sample is floor(i * blocks / wanted).

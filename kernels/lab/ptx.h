@@ -1,7 +1,7 @@
 // ptx.h - what the lab makes of inline PTX (warploom.lab.ptx writes the calls). Values are bits: an "f" operand may hold an integer.
 #pragma once
 
-#include "../emulator/tensor_cores.h"
+#include "../emulator/async_proxy.h"
 
 namespace warploom {
 namespace lab {
@@ -149,6 +149,49 @@ inline void mma_half(emulator::TensorOp op, D0& d0, D1& d1, A0 a0, A1 a1, A2 a2,
                                 from_f16(static_cast<uint16_t>(c[1])), from_f16(static_cast<uint16_t>(c[1] >> 16))}});
   put(d0, pack_f16(sum.v[0], sum.v[1]));
   put(d1, pack_f16(sum.v[2], sum.v[3]));
+}
+
+// ---- Bulk copies and wgmma. Descriptors hold addresses of the arena; the emulator counts from where dynamic shared memory starts. ----
+uint64_t from_dynamic(uint64_t descriptor);  // device.cpp
+[[noreturn]] void wgmma_refused(const char* why);
+// d: N / 2 registers that lie side by side, as those of an array do.
+template <class First, class... Rest>
+inline float* accumulators(First& first, Rest&... rest) {
+  static_assert(std::is_same<First, float>::value, "wgmma with accumulators that are not float is not modelled");
+  float* const d = &first;
+  int i = 0;
+  if (!((reinterpret_cast<const void*>(&rest) == d + ++i) && ...))
+    wgmma_refused("gives wgmma accumulators that are not one array in order: the emulated device models arrays");
+  return d;
+}
+template <bool kA>
+struct WgmmaA;
+template <>
+struct WgmmaA<true> {  // in registers
+  template <class A0, class A1, class A2, class A3>
+  static void get(uint32_t (&a)[4], emulator::Site, A0 a0, A1 a1, A2 a2, A3 a3) {
+    a[0] = as<uint32_t>(a0), a[1] = as<uint32_t>(a1), a[2] = as<uint32_t>(a2), a[3] = as<uint32_t>(a3);
+  }
+};
+template <>
+struct WgmmaA<false> {  // described
+  template <class A>
+  static void get(uint32_t (&a)[4], emulator::Site site, A descriptor) {
+    emulator::warpgroup_fragment(from_dynamic(as<uint64_t>(descriptor)), a, site);
+  }
+};
+template <bool kRegisters, class B, class... A>
+inline void wgmma(emulator::OperandType type, bool across, int n, bool add, float* d, emulator::Site site, B b, A... a) {
+  if (!add) {
+    uint32_t first;
+    __builtin_memcpy(&first, d, 4);
+    if (first == 0xffffffffu) wgmma_refused("starts a wgmma that does not add while others on its accumulators are under way");
+    for (int i = 0; i < n / 2; ++i) d[i] = 0;
+  }
+  uint32_t registers[4];
+  WgmmaA<kRegisters>::get(registers, site, a...);
+  emulator::warpgroup_multiply(type, across, n, d, two(registers[0], registers[1]), two(registers[2], registers[3]),
+                               from_dynamic(as<uint64_t>(b)), site);
 }
 
 }  // namespace ptx

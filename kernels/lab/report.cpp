@@ -57,6 +57,11 @@ Line& Line::put(const char* name, unsigned long long value) {
   text_ += std::to_string(value);
   return *this;
 }
+Line& Line::raw(const char* name, const std::string& json) {
+  key(name);
+  text_ += json;
+  return *this;
+}
 Line& Line::put(const char* name, const Site& site) {
   key(name);
   text_ += "{\"file\": " + quoted(site.file ? site.file : "") + ", \"line\": " + std::to_string(site.line) + "}";

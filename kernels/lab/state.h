@@ -6,8 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "../emulator/checks.h"
 #include "../emulator/memory.h"
+#if defined(WARPLOOM_EMULATOR_CHECKED)
+#include "../emulator/checks.h"
+#else
+#include "unchecked.h"
+#endif
 #include "host_api.h"
 #include "launch.h"
 
@@ -23,6 +27,7 @@ class Line {
   Line& put(const char* key, const std::string& value);
   Line& put(const char* key, const char* value) { return put(key, std::string(value)); }
   Line& put(const char* key, unsigned long long value);
+  Line& raw(const char* key, const std::string& json);
   Line& put(const char* key, const Site& site);  // as {"file": ..., "line": ...}
   Line& triple(const char* key, unsigned long long x, unsigned long long y, unsigned long long z);
   Line& code(const char* key, uintptr_t pc);  // where in the program's code, counted as addr2line does
@@ -94,6 +99,9 @@ unsigned long long all_accesses();
 // ---- grid.cpp ----
 void open_grid(uint64_t blocks, bool cooperative);
 void block_of_grid_ends(bool failed);
+
+// ---- counted.cpp: of the counting build ----
+void report_counts();
 
 // ---- statics.cpp ----
 void open_statics();  // once, before the first launch

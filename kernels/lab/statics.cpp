@@ -24,6 +24,12 @@ void open_statics() {
     constants.base = reinterpret_cast<uintptr_t>(__start_wl_constant);
     constants.size = static_cast<size_t>(__stop_wl_constant - __start_wl_constant);
   }
+#if !defined(WARPLOOM_EMULATOR_CHECKED)
+  if (__start_wl_device) {
+    statics.base = reinterpret_cast<uintptr_t>(__start_wl_device);
+    statics.size = static_cast<size_t>(__stop_wl_device - __start_wl_device);
+  }
+#else
   if (!__start_wl_device || statics.cells) return;
   const uintptr_t base = reinterpret_cast<uintptr_t>(__start_wl_device) & ~uintptr_t(15);
   const size_t size = reinterpret_cast<uintptr_t>(__stop_wl_device) - base, words = size / 4 + 4;
@@ -35,6 +41,7 @@ void open_statics() {
   statics.written = static_cast<uint8_t*>(written);
   statics.base = base;
   statics.size = size;
+#endif
 }
 
 const char* symbol_kind(const void* data) {

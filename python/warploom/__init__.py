@@ -32,7 +32,21 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-from warploom import callbacks, data, errors, export, features, interop, layers, losses, metrics, models, ops, optim, recipes
+from warploom import (
+    callbacks,
+    data,
+    errors,
+    export,
+    features,
+    interop,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    optim,
+    recipes,
+)
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ import numpy as np
 import pytest
 import warploom as wl
 from warploom import models
+from warploom.data import tasks
+from warploom.data.scaling import Scaling
+from warploom.data.tasks import intake
 from warploom.export import onnx_ops, torch_ops
 from warploom.export.onnx_file import message
 from warploom.export.part import part_of
+from warploom.ground.lazy import Normalized
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 ort = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -139,9 +144,11 @@ def test_encoder_and_decoder_make_the_whole(name: str, uint8: str | None, tmp_pa
     wl.export.onnx(model, tmp_path / "e.onnx", part="encoder", skips=True, uint8=uint8)
     wl.export.onnx(model, tmp_path / "d.onnx", part="decoder", skips=True, uint8=uint8)
     pixels = [np.random.default_rng(i).integers(0, 256, (2, *t.shape), np.uint8) for i, t in enumerate(model.inputs)]
-    x = pixels if uint8 else cases.given(model, 2)
+    kind = models.objective(name).data
+    x = [intake(kind, i).forward(p) for i, p in enumerate(pixels)] if uint8 else cases.given(model, 2)
+    fed = [p.transpose(0, 2, 3, 1) for p in pixels] if uint8 else x
     names = [str(t.name) for t in model.inputs]
-    between = run(tmp_path / "e.onnx", {n: a.transpose(0, 2, 3, 1) if uint8 else a for n, a in zip(names, x, strict=True)})
+    between = run(tmp_path / "e.onnx", dict(zip(names, fed, strict=True)))
     assert next(iter(between)) == "latent"
     assert cases.far(between["latent"], model.encode(x)) < FLOAT32
     wanted = [v.name for v in onnx.load(tmp_path / "d.onnx").graph.input]
@@ -195,6 +202,38 @@ def test_uint8_images_are_scaled_in_the_graph(layout: str, tmp_path: Path) -> No
     assert compared.largest_difference < FLOAT32 * compared.largest_value
 
 
+@pytest.mark.parametrize("kind", ["images", "segmentation", "composites", "faces", "own"])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_images_are_scaled_as_in_training(kind: str, layout: str, tmp_path: Path) -> None:
+    """The bits that the data of a training have: mean and deviation of every input, channels in its order."""
+    inputs = [wl.Input((3, 5, 4), name=name) for name in "ab"]
+    model = wl.Model(inputs, [wl.layers.Identity(name=f"same_{t.name}")(t) for t in inputs], name="same")
+    own = Scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    scaling = own if kind == "own" else kind
+    path = wl.export.onnx(model, tmp_path / "s.onnx", uint8=layout, scaling=scaling)
+    pixels = [np.random.default_rng(i).integers(0, 256, (2, 3, 5, 4), np.uint8) for i in (0, 1)]
+    fed = pixels if layout == "nchw" else [p.transpose(0, 2, 3, 1) for p in pixels]
+    found = run(path, dict(zip("ab", fed, strict=True)))
+    statistics = list(tasks._STATISTICS.values())
+    for number, (got, p) in enumerate(zip(found.values(), pixels, strict=True)):
+        if kind in ("images", "faces"):
+            right = (p[:, ::-1] if kind == "faces" else p) * np.float32(1 / 255)
+        else:
+            half = ((128 / 255,), (128 / 255,))
+            numbers = {"segmentation": half, "own": (own.mean, own.deviation)}.get(kind, statistics[number])
+            right = Normalized(p, *numbers).rows(np.arange(2))
+        np.testing.assert_array_equal(got, right)
+    assert {d.largest_difference for d in wl.export.compare(model, path, uint8=layout, scaling=scaling)} == {0.0}
+
+
+def test_scalings_that_are_refused(tmp_path: Path) -> None:
+    model = cases.network("gray_autoencoder", cases.NETWORKS["gray_autoencoder"][0])
+    with pytest.raises(wl.ArgumentError, match="unknown scaling 'picture'; expected one of images, segmentation"):
+        wl.export.onnx(model, tmp_path / "x.onnx", scaling="picture")
+    with pytest.raises(wl.ArgumentError, match="3 means do not fit the input 'image' of 1 channels"):
+        wl.export.onnx(model, tmp_path / "x.onnx", scaling=Scaling((0.1, 0.2, 0.3), (1.0, 1.0, 1.0)))
+
+
 def test_what_the_file_says_of_itself(tmp_path: Path) -> None:
     model = cases.network("unet_small", {"size": 16, "in_channels": 2})
     file = onnx.load(wl.export.onnx(model, tmp_path / "a.onnx", uint8="nhwc"))
@@ -203,10 +242,14 @@ def test_what_the_file_says_of_itself(tmp_path: Path) -> None:
     said = {entry.key: entry.value for entry in file.metadata_props}
     said.pop("warploom.graph")
     assert said == {
-        "warploom.name": "unet_small", "warploom.part": "whole", "warploom.scaling": "pixel / 255",
-        "warploom.layout": "nhwc", "warploom.input_type": "uint8",
+        "warploom.name": "unet_small", "warploom.part": "whole", "warploom.layout": "nhwc", "warploom.scaled": "inside",
+        "warploom.scaling": json.dumps({"image": {"mean": [128 / 255], "deviation": [128 / 255], "channels": "RGB"}}),
     }  # fmt: skip
-    assert "image 2x16x16 -> conv 32x16x16" in file.doc_string
+    count = sum(value.size for value in model.state_dict().values())
+    assert file.doc_string == f"unet_small: image 2x16x16 -> conv 32x16x16; {count:,} numbers in parameters. Takes uint8 NHWC."
+    file = onnx.load(wl.export.onnx(model, tmp_path / "b.onnx"))
+    assert file.doc_string.endswith("image is (pixels / 255 - 0.501961) / 0.501961.")
+    assert file.graph.input[0].doc_string == "float32: (pixels / 255 - 0.501961) / 0.501961"
     assert file.graph.doc_string == file.doc_string
     assert file.graph.name == "unet_small"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from warploom import lab
+from warploom.errors import DeviceError
 
 HERE = Path(__file__).resolve().parent
 BUGS, CORRECT = sorted((HERE / "bugs").glob("*.cu")), sorted((HERE / "correct").glob("*.cu"))
@@ -39,7 +40,7 @@ def examine(path: Path) -> Outcome:
     wanted = marks(path)
     try:
         report = lab.check(path)
-    except (lab.Refusal, lab.NoCompiler) as e:
+    except (lab.Refusal, DeviceError) as e:
         return Outcome(path, missed=bool(wanted), refused=str(e))
     outcome = Outcome(path, missed=bool(wanted), text=lab.as_text(report))
     for f in report.findings:

@@ -191,7 +191,7 @@ def _fail(message: str, code: int = 2) -> int:
     return code
 
 
-def shout(note: str) -> None:
+def warn_loudly(note: str) -> None:
     """A line nobody misses, on stderr."""
     text = f"WARNING: {visible(note)}"
     if sys.stderr.isatty():

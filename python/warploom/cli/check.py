@@ -12,6 +12,7 @@ import typer
 from warploom import __version__
 from warploom.cli.app import app
 from warploom.cli.words import KERNELS
+from warploom.errors import DeviceError
 from warploom.lab import build
 from warploom.lab.check import check
 from warploom.lab.refusal import Refusal
@@ -48,9 +49,9 @@ def check_file(
     try:
         report = check(
             file, arguments or [], seed=seed, schedules=schedules, blocks=blocks, options=option or [], timeout=timeout,
-            quiet=quiet or as_json or schedules > 1, say=lambda text: print(f"warploom check: {text}", file=sys.stderr),
+            quiet=quiet or as_json or schedules > 1,
         )  # fmt: skip
-    except (Refusal, build.NoCompiler) as e:
+    except (Refusal, DeviceError) as e:
         print(f"warploom check: {e}", file=sys.stderr)
         if github and isinstance(e, Refusal):
             print(f"::error file={e.path},line={max(e.line, 1)},title=warploom check::{e.why}")

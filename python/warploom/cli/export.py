@@ -1,6 +1,7 @@
 """The commands that lead to other programs and back: export, import."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 
 from warploom import export as formats
 from warploom import models
-from warploom.cli.app import JsonOption, ModelArgument, app, load_network, shout, table
+from warploom.cli.app import JsonOption, ModelArgument, app, load_network, table, warn_loudly
 from warploom.cli.words import USE, complete_from, complete_models
 from warploom.errors import ArgumentError
 from warploom.export.onnx_file import LAYOUTS
@@ -17,6 +18,7 @@ from warploom.export.torch_file import module_name
 from warploom.ground.atomic import expanded
 from warploom.ground.halves import DTYPES
 from warploom.ground.tables import Column
+from warploom.inference.trained import open_trained
 from warploom.model import Model
 from warploom.models.saving import is_saved
 from warploom.runs.recipe import parse_arguments
@@ -82,17 +84,15 @@ def export(
     ):
         if given and to not in takes:
             raise ArgumentError(f"{option} is for --to {' and '.join(takes)}, not for {to}: leave it out")
-    network = load_network(model)
-    if not is_saved(model):
-        shout(f"{model} is a network that was not trained: its weights are random")
+    network, kind = _opened(model)
     path = _place(model, network, to, out, part, dtype)
     differences = []
     if to == "onnx":
-        files = [formats.onnx(network, path, part=part, skips=skips, uint8=uint8)]
+        files = [formats.onnx(network, path, part=part, skips=skips, uint8=uint8, scaling=kind)]
         if verify:
-            differences = formats.compare(network, path, part=part, skips=skips, uint8=uint8)
+            differences = formats.compare(network, path, part=part, skips=skips, uint8=uint8, scaling=kind)
     elif to == "torch":
-        files = list(formats.torch(network, path, part=part, skips=skips, dtype=dtype))
+        files = list(formats.torch(network, path, part=part, skips=skips, dtype=dtype, scaling=kind))
     else:
         _half(network, part).save(path, dtype=dtype)
         files = [path]
@@ -115,6 +115,18 @@ def export(
         )
 
 
+def _opened(model: str) -> tuple[Model, str | None]:
+    """The network, and the kind of its data where its run says it."""
+    if is_saved(model) or expanded(model).is_dir():
+        trained = open_trained(model)
+        for note in trained.notes:
+            print(f"warploom: {note}", file=sys.stderr)
+        return trained.model, trained.kind
+    network = models.get(model)
+    warn_loudly(f"{model} is a network that was not trained: its weights are random")
+    return network, None
+
+
 def _half(network: Model, part: str) -> Model:
     """The network, or its encoder; a decoder is no network of its own."""
     if part not in ("whole", "encoder"):
@@ -124,7 +136,7 @@ def _half(network: Model, part: str) -> Model:
 
 def _place(model: str, network: Model, to: str, out: Path | None, part: str, dtype: str) -> Path:
     """Where to write; never over what is read."""
-    source = expanded(model) if is_saved(model) else None
+    source = expanded(model) if is_saved(model) or expanded(model).is_dir() else None
     if out is None:
         folder = Path() if source is None else source if source.is_dir() else source.parent
         name = module_name(network.name if part == "whole" else f"{network.name}-{part}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from warploom import data, errors, recipes
-from warploom.cli.app import JsonOption, app, say, shout, table
+from warploom.cli.app import JsonOption, app, say, table, warn_loudly
 from warploom.cli.plain import visible
 from warploom.cli.words import TRAIN
 from warploom.data.dataset import Dataset
@@ -63,7 +63,7 @@ def learn(name: str, config: RunConfig, out: str | None, given: list[str]) -> in
         config.data, data_dir=config.data_dir, size=size, seed=config.seed, skip_bad=config.skip_bad, sizing="--size for another"
     ).limited(config.limit)
     for note in samples.notes:
-        (shout if note.startswith("training on patches instead") else say)(visible(note))
+        (warn_loudly if note.startswith("training on patches instead") else say)(visible(note))
     with folder.held():
         say(f"{name}: {len(samples.train):,} images; run folder {visible(str(folder.path))}")
         said = _Said()

@@ -16,7 +16,7 @@ from warploom import data
 from warploom.data import masks, paired, synthetic
 from warploom.data.dataset import Dataset, fingerprint
 from warploom.data.photos import TEST, TRAIN
-from warploom.data.scaling import Scaling
+from warploom.data.scaling import Intake, Scaling
 from warploom.data.warp import Warped, face_weights
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Shape
@@ -32,6 +32,13 @@ _STATISTICS = {  # of the specifications' data: mean and deviation per channel
     "bg": ((0.40086, 0.46599, 0.53281), (0.25451, 0.24249, 0.23615)),
     "fg_bg": ((0.41221, 0.47368, 0.53431), (0.25699, 0.24577, 0.24217)),
 }
+
+
+def intake(kind: str, number: int = 0) -> Intake:
+    """What input `number` of a network takes of images, by the kind of its data."""
+    if kind == "composites":
+        return Intake(Scaling(*list(_STATISTICS.values())[number % len(_STATISTICS)]))
+    return Intake(SCALINGS.get(kind), bgr=kind == "faces")
 
 
 @dataclass

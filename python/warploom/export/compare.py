@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from warploom.data.scaling import Intake, Scaling
 from warploom.errors import DataError, StateError
+from warploom.export.onnx_file import PIXEL
 from warploom.export.part import part_of
 from warploom.ground.array_types import Array
 from warploom.model import Model
@@ -21,8 +23,8 @@ class Difference:
 
 
 def compare(
-    model: Model, path: str | Path, *, part: str = "whole", skips: bool = False, uint8: str | None = None, samples: int = 2,
-    seed: int = 0,
+    model: Model, path: str | Path, *, part: str = "whole", skips: bool = False, uint8: str | None = None,
+    scaling: str | Scaling | None = None, samples: int = 2, seed: int = 0,
 ) -> list[Difference]:  # fmt: skip
     """Runs a file that was exported with these arguments in ONNX Runtime, on random images, and tells how far each output is from
     the network's own, on the device that the model runs on.
@@ -34,14 +36,17 @@ def compare(
     except ImportError:
         raise StateError("a comparison needs the package onnxruntime: pip install onnxruntime") from None
 
-    chosen = part_of(model, part, skips=skips)
+    chosen = part_of(model, part, skips=skips, scaling=scaling)
     pixels = uint8 is not None and part != "decoder"
     rng = np.random.default_rng(seed)
     shapes = [(samples, *t.shape) for t in model.inputs]
-    given: list[Array] = [rng.integers(0, 256, s, np.uint8) if pixels else rng.random(s, np.float32) for s in shapes]
+    fed: list[Array] = [rng.integers(0, 256, s, np.uint8) if pixels else rng.random(s, np.float32) for s in shapes]
+    names = [str(t.name) for t in model.inputs]
+    intakes = chosen.intakes if pixels else {}
+    given = [np.ascontiguousarray(intakes.get(n, Intake()).forward(a)) for n, a in zip(names, fed, strict=True)]
     numbers = model.lowered().values
     tensors = {numbers[id(t)]: t for call in model.calls for t in call.outputs}
-    values: dict[int, Array] = {numbers[id(t)]: array for t, array in zip(model.inputs, given, strict=True)}
+    values: dict[int, Array] = {numbers[id(t)]: array for t, array in zip(model.inputs, fed, strict=True)}
     wanted = [v.number for v in dict.fromkeys([*chosen.inputs, *chosen.outputs]) if v.number not in values]
     values |= zip(wanted, model.engine.predict(given, [tensors[number] for number in wanted]), strict=True)
     try:
@@ -51,6 +56,8 @@ def compare(
         found = session.run(None, feed)
     except Exception as error:  # its own errors have no common base
         raise DataError(f"ONNX Runtime does not run {path}: {str(error).splitlines()[0]}") from error
+    for t, array in zip(model.inputs, given, strict=True):  # an output may be an input, as the network takes it
+        values[numbers[id(t)]] = array * PIXEL if array.dtype == np.uint8 else array
     return [
         Difference(value.name, float(np.abs(made - values[value.number]).max()), float(np.abs(values[value.number]).max()))
         for value, made in zip(chosen.outputs, found, strict=True)

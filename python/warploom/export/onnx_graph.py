@@ -76,7 +76,11 @@ class Graph:
         self.node(op, inputs, step.output.name, step.name, **attributes)
 
     def constant(self, step: Step, part: str, array: Array) -> str:
-        name = self.take(f"{step.name}/{part}")
+        return self.held(f"{step.name}/{part}", array)
+
+    def held(self, name: str, array: Array) -> str:
+        """A constant under that name, or a longer one."""
+        name = self.take(name)
         self.constants[name] = array
         return name
 

@@ -3,26 +3,33 @@
 from pathlib import Path
 
 from warploom import interop
+from warploom.data.scaling import Scaling
 from warploom.errors import ArgumentError
 from warploom.export.part import Part, part_of
-from warploom.export.torch_ops import translate
+from warploom.export.torch_ops import FOLDED, translate
 from warploom.export.torch_source import Source, class_name
 from warploom.ground import halves
 from warploom.ground.atomic import expanded, write_atomically, write_tensors
 from warploom.model import Model
 
 ENDINGS = (".safetensors", ".pt", ".pth")
-_FOLDED = ("activation", "batch_norm", "group_norm")  # written around what they follow, in lines of at most so many characters
-_LINE = 90
+_LINE = 90  # characters, at most, of a line that holds more than one step
 
 
 def write_torch(
-    model: Model, path: str | Path, *, part: str = "whole", skips: bool = False, dtype: str = "fp32"
+    model: Model,
+    path: str | Path,
+    *,
+    part: str = "whole",
+    skips: bool = False,
+    dtype: str = "fp32",
+    scaling: str | Scaling | None = None,
 ) -> tuple[Path, Path]:
     """Writes a state dict (.safetensors, .pt or .pth) and beside it a PyTorch module (.py); returns both paths.
 
     The module's parameters have the network's names: its load_state_dict takes the file strictly, and it computes what the
-    network does, in training too. part, skips: as in warploom.export.onnx. dtype: "fp32", "fp16" or "bf16", of the state dict.
+    network does, in training too. part, skips, scaling: as in warploom.export.onnx; the scaling stands
+    in the module's docstring. dtype: "fp32", "fp16" or "bf16", of the state dict.
 
     StateError for a .pt file without PyTorch; DataError where a value is too large for fp16; UnsupportedError where a layer of
     your own uses an operation that has no translation.
@@ -30,7 +37,7 @@ def write_torch(
     path = expanded(path)
     if path.suffix not in ENDINGS:
         raise ArgumentError(f"{path} does not end in one of {', '.join(ENDINGS)}")
-    chosen = part_of(model, part, skips=skips)
+    chosen = part_of(model, part, skips=skips, scaling=scaling)
     code = path.with_name(f"{module_name(path.stem)}.py")
     text = source(chosen, code.stem, path.name)
     if path.suffix == ".safetensors":
@@ -57,12 +64,14 @@ def source(part: Part, module: str, file: str) -> str:
     load = f"torch.load({file!r}, weights_only=True)"
     if file.endswith(".safetensors"):
         load = f"safetensors.torch.load_file({file!r})"
-    takes, gives = ([f"        {v.name} [N, {', '.join(map(str, v.shape))}]" for v in vs] for vs in (part.inputs, part.outputs))
+    sizes = [[f"        {v.name} [N, {', '.join(map(str, v.shape))}]" for v in vs] for vs in (part.inputs, part.outputs)]
+    told = [f": {part.intakes[v.name].told()}" if v.name in part.intakes else "" for v in part.inputs]
+    takes = [size + text for size, text in zip(sizes[0], told, strict=True)]
     lines = [
         f'"""{part.name}, written by warploom.', "", f"    from {module} import {name}", "", f"    net = {name}().eval()",
         f"    net.load_state_dict({load})", '"""', "", "import torch", "from torch import nn",
         "from torch.nn import functional as F", "", "", f"class {name}(nn.Module):",
-        '    """float32 in and out; images are pixels / 255.', "", "    takes", *takes, "    returns", *gives, '    """', "",
+        '    """float32 in and out.', "", "    takes", *takes, "    returns", *sizes[1], '    """', "",
         "    def __init__(self):", "        super().__init__()", *(f"        {line}" for line in made.assignments()), "",
         f"    def forward(self, {', '.join(arguments)}):", *(f"        {line}" for line in body), "",
     ]  # fmt: skip
@@ -82,7 +91,7 @@ def _forward(part: Part, made: Source) -> list[str]:
     for number, step in enumerate(part.steps):
         inputs = [made.held(value) for value in step.inputs]
         expression = translate(made, step, inputs)
-        if last and inputs == ["h"] and step.op in _FOLDED:
+        if last and inputs == ["h"] and step.op in FOLDED:
             folded = translate(made, step, [last])
             if len(folded) <= _LINE:
                 expression = folded

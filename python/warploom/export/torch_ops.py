@@ -12,6 +12,7 @@ from warploom.export.torch_source import Source
 
 Translator = Callable[[Source, Step, list[str]], str]
 OPS: dict[str, Translator] = {}
+FOLDED = ("activation", "batch_norm", "group_norm")  # what is written around what it follows
 _NORMS = {1: "BatchNorm1d", 2: "BatchNorm1d", 3: "BatchNorm2d", 4: "BatchNorm3d"}  # by the axes of a sample
 
 

@@ -136,7 +136,8 @@ def _key(words: tuple[str, ...]) -> str:
     root = source_root()
     seen = hashlib.sha256(f"{_identity(words)}\n{_has_v3()}\n".encode())
     for path in sorted((root / "kernels").rglob("*")):
-        if path.suffix in (".h", ".cuh", ".cu", ".cpp", ".def") and path.is_file():
+        named = path.suffix in (".h", ".cuh", ".cu", ".cpp", ".def") or "include" in path.parts  # there are headers without one
+        if named and path.is_file():
             seen.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return seen.hexdigest()[:24]
 
@@ -147,7 +148,8 @@ def cache_root() -> Path:
     return Path(os.environ.get("WARPLOOM_CACHE") or Path(system) / "warploom") / "emulated"
 
 
-def _folder() -> Path:
+def cache_folder() -> Path:
+    """In cache_root(), what these sources and this compiler make."""
     return cache_root() / _key(tuple(compiler()))
 
 
@@ -159,7 +161,7 @@ def find(name: str) -> Path | None:
     if not cache_root().is_dir():  # the usual case costs nothing
         return None
     try:
-        compiled = _folder() / f"{name}.so"
+        compiled = cache_folder() / f"{name}.so"
     except DeviceError:
         return None
     return compiled if compiled.exists() else None
@@ -176,10 +178,11 @@ def why_not(name: str) -> str:
 
 def _estimate(name: str) -> float:
     build, sources = LIBRARIES[name]
-    return _SECONDS[build] * (1.0 if sources == "kernels" else 0.2) / _cores()
+    return _SECONDS[build] * (1.0 if sources == "kernels" else 0.2) / cores()
 
 
-def _cores() -> int:
+def cores() -> int:
+    """That this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -194,7 +197,7 @@ def ensure(name: str) -> Path:
             os.utime(found.parent)  # still used: see _remove_unused
         return found
     build, sources = LIBRARIES[name]
-    folder = _folder()
+    folder = cache_folder()
     library = folder / f"{name}.so"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -207,7 +210,7 @@ def ensure(name: str) -> Path:
                     + _steps(folder, "kernels", build, sources)
                 )
                 what = f"the device library '{name}', once ({folder})"
-                compiling.compile_all(steps, what, _cores(), _estimate(name))
+                compiling.compile_all(steps, what, cores(), _estimate(name))
                 link = [*compiler(), "-shared", *(str(step.target) for step in steps), *flags("link", build), "-lpthread", "-ldl"]
                 compiling.run(link, library)
                 for step in steps:
@@ -224,10 +227,10 @@ def ensure(name: str) -> Path:
 
 def runtime_objects(build: str) -> list[Path]:
     """The objects of the emulator itself, to link kernels of one's own with, compiled if need be."""
-    folder = _folder()
+    folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     steps = _steps(folder, "runtime", build)
-    compiling.compile_all(steps, f"the emulator's runtime ({build}), once", _cores(), 20 / _cores())
+    compiling.compile_all(steps, f"the emulator's runtime ({build}), once", cores(), 20 / cores())
     return [step.target for step in steps]
 
 

@@ -4,9 +4,8 @@ report = warploom.lab.check("mine.cu")
 assert not report.errors, warploom.lab.as_text(report)
 """
 
-from warploom.lab.build import NoCompiler
 from warploom.lab.check import check
 from warploom.lab.refusal import Refusal
 from warploom.lab.report import Finding, Place, Report, as_text
 
-__all__ = ["Finding", "NoCompiler", "Place", "Refusal", "Report", "as_text", "check"]
+__all__ = ["Finding", "Place", "Refusal", "Report", "as_text", "check"]

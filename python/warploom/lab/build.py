@@ -1,219 +1,86 @@
-"""Compiling for the lab: the runtime once per version and compiler, programs once per content, both kept in the user's cache."""
+"""Compiling for the lab: the runtime once per version and compiler, programs once per content, both kept in the user's cache.
+
+The flags of both are in kernels/emulator/flags.def: "runtime" and "program". A build is "checked" or "counting".
+"""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
+from warploom.errors import DeviceError
+from warploom.ground import compiling, emulated_builds
 from warploom.lab.refusal import Refusal
 from warploom.lab.rewriter import rewrite
 
-# Not for the lab: the engine's own device interface, and the counting build.
-_LEFT_OUT = {"runtime.cpp", "counting.cpp", "count_report.cpp", "lockstep.cpp", "flow_graph.cpp", "requests.cpp"}
-_RUNTIME_FLAGS = ["-std=gnu++17", "-O2", "-fPIC", "-fvisibility=hidden", "-DWARPLOOM_EMULATOR_CHECKED", "-DWARPLOOM_LAB"]
-_PROGRAM_FLAGS = [
-    "-std=gnu++17",
-    "-O1",
-    "-g1",
-    "-fPIE",
-    "-fvisibility=hidden",
-    "-fpermissive",
-    "-w",
-    "-ffp-contract=fast",
-    "-fno-ipa-icf",
-    "-fno-strict-aliasing",
-    "-fsanitize=thread,bounds",
-    "-DWARPLOOM_EMULATOR_CHECKED",
-    "-DWARPLOOM_LAB_PROGRAM",
-]
 _COMPILE_SECONDS = 600
-_LOCK = threading.Lock()
-_FORM = "2"  # raise when programs are put together otherwise
+_RUNTIME_SECONDS = 45  # CPU-seconds for a runtime, on one core of an AMD EPYC with g++ 12: only for the estimate
+_FORM = "3"  # raise when programs are put together otherwise
 
 
-class NoCompiler(Exception):
-    """There is no C++ compiler, or it cannot compile the runtime."""
-
-
-def cache_folder() -> Path:
-    """Where compiled things are kept: $WARPLOOM_CACHE, or the user's cache folder."""
-    if named := os.environ.get("WARPLOOM_CACHE"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "warploom"
-
-
-@cache
-def sources() -> Path:
-    """The folder that holds `kernels/`: of an installed package `_src` inside it, else the checkout's root."""
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "_src", package.parent.parent):
-        if (folder / "kernels/lab/program.h").is_file():
-            return folder
-    raise NoCompiler(
-        "the sources of the emulated device are not installed with this package; reinstall it, or work in a checkout"
-    )
-
-
-@cache
-def compiler() -> str:
-    """$CXX, g++ or clang++, whichever is there first."""
-    for name in (os.environ.get("CXX", ""), "g++", "clang++"):
-        if name and (path := shutil.which(name)):
-            return path
-    raise NoCompiler("no C++ compiler was found; install g++ or clang++, or name one in CXX")
-
-
-def _run(command: list[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=_COMPILE_SECONDS, check=False)
-
-
-@cache
-def _identity() -> str:
-    version = _run([compiler(), "--version"]).stdout.splitlines()
-    return f"{compiler()} {version[0] if version else ''}"
-
-
-@cache
-def _machine_flags() -> tuple[str, ...]:
-    flags = []
-    try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        words = set()
-    if {"avx2", "fma", "bmi2"} <= words and os.uname().machine == "x86_64":
-        flags.append("-march=x86-64-v3")
-    if os.uname().machine == "x86_64":
-        flags.append("-fcf-protection=none")  # a shadow stack knows nothing of the switch between fibers
-    if "clang" not in _identity():
-        flags.append("--param=tsan-distinguish-volatile=1")
-    else:
-        flags.remove("-march=x86-64-v3") if "-march=x86-64-v3" in flags and "Apple" in _identity() else None
-    return tuple(flags)
-
-
-def _runtime_sources() -> list[Path]:
-    root = sources() / "kernels"
-    return [p for folder in ("emulator", "lab") for p in sorted((root / folder).glob("*.cpp")) if p.name not in _LEFT_OUT]
-
-
-@cache
-def _runtime_key() -> str:
-    digest = hashlib.sha256(" ".join([_identity(), *_RUNTIME_FLAGS, *_PROGRAM_FLAGS, *_machine_flags()]).encode())
-    root = sources() / "kernels"
-    headers = [p for folder in ("emulator", "lab") for p in sorted((root / folder).glob("*.h"))]
-    for path in [*_runtime_sources(), *headers]:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:20]
-
-
-@cache
-def _headers_key() -> str:
-    """Of what only programs include."""
-    digest = hashlib.sha256()
-    for path in sorted((sources() / "kernels/lab/include").rglob("*")):
-        if path.is_file():
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:20]
+def _headers() -> Path:
+    return emulated_builds.source_root() / "kernels" / "lab" / "include"
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """`archive`: the checked emulator. `include`: a folder with the precompiled header, before the lab's own."""
+    """`objects`: the emulator and the lab's host side. `include`: a folder with the precompiled header, before the lab's own."""
 
-    archive: Path
+    objects: tuple[Path, ...]
     include: Path
 
 
-def runtime(say: Callable[[str], None] = lambda _: None) -> Runtime:
-    """The compiled runtime, from the cache or compiled now (about half a minute of two cores; `say` hears of it).
+def runtime(build: str) -> Runtime:
+    """The compiled runtime of a build, from the cache or compiled now (half a minute of two cores).
 
     Raises:
-        NoCompiler: where there is none, or it fails.
+        DeviceError: where there is no compiler, or it fails.
     """
-    folder = cache_folder() / "lab" / f"runtime-{_runtime_key()}"
-    ready = Runtime(folder / "runtime.a", folder / "include")
-    if not ready.archive.is_file():
-        with _alone(folder.parent):
-            if not ready.archive.is_file():  # nobody else was faster
-                _compile_runtime(folder, say)
+    folder = emulated_builds.cache_folder() / f"lab-{build}"
+    root = emulated_builds.source_root()
+    sources = [p for part in ("emulator", "lab") for p in sorted((root / "kernels" / part).glob("*.cpp"))]
+    sources = [p for p in sources if p.name != "runtime.cpp"]  # the engine's own device interface
+    objects = [folder / f"{p.parent.name}-{p.stem}.o" for p in sources]
+    header = folder / "include" / "cuda_runtime.h.gch"
+    ready = Runtime(tuple(objects), header.parent)
+    if (folder / "ready").exists():
+        return ready
+    try:
+        header.parent.mkdir(parents=True, exist_ok=True)
+        with compiling.alone(folder / "lock", "another process compiles the lab's runtime; waiting for it"):
+            steps = [
+                compiling.Step(
+                    "runtime", f"kernels/{p.parent.name}/{p.name}", o,
+                    [*emulated_builds.command(p, Path("{target}"), "runtime", build), "-DWARPLOOM_LAB"], p.stat().st_size,
+                )
+                for p, o in zip(sources, objects, strict=True)
+            ]  # fmt: skip
+            words = [*emulated_builds.compiler(), *emulated_builds.flags("program", build), "-x", "c++-header"]
+            words += [str(_headers() / "cuda_runtime.h"), "-o", "{target}"]
+            steps.append(compiling.Step("header", "kernels/lab/program.h", header, words, 100_000))
+            cores = emulated_builds.cores()
+            compiling.compile_all(steps, f"the lab's emulated device ({build}), once", cores, _RUNTIME_SECONDS / cores)
+            # Beside the precompiled header the name that it stands for: used where the compiler does not take the former.
+            (header.parent / "cuda_runtime.h").write_text(f'#include "{_headers() / "cuda_runtime.h"}"\n')
+            (folder / "ready").touch()
+    except OSError as e:
+        raise DeviceError(
+            f"the lab's emulated device cannot be compiled into {folder}: {e.strerror or e}; set WARPLOOM_CACHE to a folder that "
+            "can be written to"
+        ) from None
     return ready
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One thread of one process at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with _LOCK, (folder / "lock").open("w") as file:
-        with contextlib.suppress(OSError):  # a file system without locks: twice the work at worst
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _compile_runtime(folder: Path, say: Callable[[str], None]) -> None:
-    say("compiling the checked emulated device once, for the cache ...")
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as name:
-        work = Path(name)
-        (work / "include").mkdir()
-
-        def compile_one(path: Path) -> str:
-            flags = [f for f in _machine_flags() if f.startswith("-fcf")]
-            done = _run(
-                [
-                    compiler(),
-                    *_RUNTIME_FLAGS,
-                    *flags,
-                    f"-I{sources()}",
-                    "-c",
-                    str(path),
-                    "-o",
-                    str(work / f"{path.parent.name}_{path.stem}.o"),
-                ]
-            )
-            return done.stderr if done.returncode else ""
-
-        def compile_header() -> str:
-            header = sources() / "kernels/lab/include/cuda_runtime.h"
-            target = work / "include/cuda_runtime.h.gch"
-            done = _run([compiler(), *_PROGRAM_FLAGS, *_machine_flags(), "-x", "c++-header", str(header), "-o", str(target)])
-            return done.stderr if done.returncode else ""
-
-        with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-            jobs = [pool.submit(compile_header)] + [pool.submit(compile_one, p) for p in _runtime_sources()]
-            problems = [text for job in jobs if (text := job.result())]
-        if problems:
-            raise NoCompiler(f"{compiler()} cannot compile the emulated device:\n{problems[0].strip()[:2000]}")
-        # Beside the precompiled header the name that it stands for: used where the compiler does not take the former.
-        (work / "include/cuda_runtime.h").write_text(f'#include "{sources() / "kernels/lab/include/cuda_runtime.h"}"\n')
-        done = _run(["ar", "rcs", "runtime.a", *sorted(p.name for p in work.glob("*.o"))], work)
-        if done.returncode:
-            raise NoCompiler(f"ar cannot make the runtime's archive: {done.stderr.strip()}")
-        for path in work.glob("*.o"):
-            path.unlink()
-        work.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)  # of a copy that was interrupted
-        part = folder.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(work, part)
-        part.rename(folder)
-
-
-def _place(source: str, target: str) -> str:
+def _place(source: str, target: str) -> None:
     """Copies so that a file is there whole or not at all."""
     part = f"{target}.part"
     shutil.copy2(source, part)
     os.replace(part, target)
-    return target
 
 
 @dataclass(frozen=True)
@@ -242,50 +109,62 @@ def _gather(path: Path) -> dict[Path, str]:
     return order
 
 
-def program(path: Path, options: tuple[str, ...] = (), say: Callable[[str], None] = lambda _: None) -> Program:
+def program(path: Path, options: tuple[str, ...] = (), build: str = "checked", extra: str = "") -> Program:
     """Compiles a CUDA file with its main(), or finds it in the cache.
 
-    `options`: more for the compiler (-D..., -I...).
+    Args:
+        path: the file.
+        options: more for the compiler (-D..., -I...).
+        build: "checked" or "counting".
+        extra: C++ behind the file's own text. The result is then a library, not an executable.
 
     Raises:
         Refusal: for what the lab does not model, and for what the compiler does not take.
-        NoCompiler: where there is none.
+        DeviceError: where there is no compiler, or it cannot compile the runtime.
     """
     texts = _gather(path)
-    ready = runtime(say)
-    digest = hashlib.sha256(" ".join([_FORM, _runtime_key(), _headers_key(), *options, str(path)]).encode())
+    words = [_FORM, emulated_builds.cache_folder().name, build, extra, *options, str(path)]
+    digest = hashlib.sha256("\0".join(words).encode())
     for file, text in texts.items():
         digest.update(str(file).encode() + b"\0" + text.encode() + b"\0")
-    folder = cache_folder() / "lab" / "programs" / digest.hexdigest()[:24]
+    folder = _programs() / digest.hexdigest()[:24]
     done = Program(folder / "program", tuple(texts))
     if done.executable.is_file():
         os.utime(folder)
         return done
+    ready = runtime(build)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as name:
         work = Path(name)
         main = path.resolve()
         places = {file: work / f"{n}_{file.stem}.cpp" for n, file in enumerate(texts)}
         for file, text in texts.items():
-            places[file].write_text(rewrite(text, path if file == main else file, places).text)
-        headers = [ready.include, sources() / "kernels/lab/include", path.resolve().parent]
+            made = rewrite(text, path if file == main else file, places).text
+            places[file].write_text(made + extra if file == main else made)
         compiled = str(work / "program.o")
-        flags = [
-            *_PROGRAM_FLAGS,
-            *_machine_flags(),
-            *(f"-I{folder}" for folder in headers),
-            "-include",
-            "cuda_runtime.h",
-            *options,
-        ]
-        result = _run([compiler(), *flags, "-c", "-o", compiled, str(places[main])])
+        compiler = emulated_builds.compiler()
+        command = [*compiler, *emulated_builds.flags("program", build), "-x", "c++"]
+        command += [f"-I{folder}" for folder in (ready.include, _headers(), path.resolve().parent)]
+        if extra:
+            command.append("-fPIC")
+        result = _run([*command, "-include", "cuda_runtime.h", *options, "-c", "-o", compiled, str(places[main])])
         if not result.returncode:  # linked without -fsanitize: the callbacks are the emulator's, not the sanitizer's
-            result = _run([compiler(), "-pie", "-o", str(work / "program"), compiled, str(ready.archive), "-pthread", "-ldl"])
+            kind = ["-shared", "-Wl,--no-undefined"] if extra else ["-pie"]
+            objects = [str(o) for o in ready.objects]
+            result = _run([*compiler, *kind, "-o", str(work / "program"), compiled, *objects, "-pthread", "-ldl"])
         if result.returncode:
             raise _compiler_refusal(result.stderr, path)
         folder.mkdir(exist_ok=True)
         _place(str(work / "program"), str(done.executable))
     return done
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_SECONDS, check=False)
+
+
+def _programs() -> Path:
+    return emulated_builds.cache_root().parent / "lab" / "programs"
 
 
 def _compiler_refusal(text: str, path: Path) -> Refusal:
@@ -307,7 +186,7 @@ def _compiler_refusal(text: str, path: Path) -> Refusal:
 
 def trim(keep: int = 200) -> None:
     """Keeps the programs that were used last."""
-    folder = cache_folder() / "lab" / "programs"
+    folder = _programs()
     if folder.is_dir():
         found = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
         for old in found[keep:]:

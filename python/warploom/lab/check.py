@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from warploom.lab import build
@@ -68,7 +68,6 @@ def check(
     options: Sequence[str] = (),
     timeout: float = 120.0,
     quiet: bool = True,
-    say: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Compiles a CUDA file with its main(), runs it on the checked emulated device, and tells what it found.
 
@@ -81,13 +80,12 @@ def check(
         options: more for the compiler, such as "-DN=64".
         timeout: seconds for one run.
         quiet: drop what the program itself prints.
-        say: hears what takes long.
 
     Raises:
         Refusal: where the file cannot be compiled, or asks for what the lab does not model.
-        NoCompiler: where there is no compiler.
+        DeviceError: where there is no compiler.
     """
     file = Path(path)
-    program = build.program(file, tuple(options), say)
+    program = build.program(file, tuple(options))
     limits = {"WARPLOOM_LAB_BLOCKS": str(blocks)} if blocks else {}
     return merge([_run_once(file, program, arguments, seed + k, limits, timeout, quiet) for k in range(schedules)])

@@ -258,9 +258,75 @@ def _mma(i: _Instruction) -> str:
     return f"{_P}mma{half}(::warploom::emulator::TensorOp::{op}, {', '.join([*d, *a, *b, *c])});"
 
 
+def _shared(i: _Instruction, index: int) -> str:
+    return f"{_P}shared_pointer<char, 1>({i.address(index)})"
+
+
+def _mbarrier(i: _Instruction) -> str:
+    """Of the states that arriving gives only the sink `_` is modelled: waiting goes by parity."""
+    p = i.parts
+    if "init" in p:
+        return f"::warploom::emulator::barrier_init({_shared(i, 0)}, {i.value(1, 'u32')});"
+    if "inval" in p:
+        return ""
+    if "arrive" in p and i.operands[0] == "_" and "noComplete" not in p and "shared::cluster" not in p:
+        expected = i.value(2, "u32") if "expect_tx" in p else "0u"
+        if "expect_tx" not in p and len(i.operands) > 2:  # several arrivals at once
+            raise _Unknown
+        return f"::warploom::emulator::barrier_arrive({_shared(i, 1)}, {expected});"
+    if ("try_wait" in p or "test_wait" in p) and "parity" in p:  # waits until it can say yes
+        return f"::warploom::emulator::barrier_wait({_shared(i, 1)}, {i.value(2, 'u32')}); " + _put(i.operands[0], "true")
+    raise _Unknown
+
+
+def _bulk(i: _Instruction) -> str:
+    p = i.parts
+    if "global" not in p or "mbarrier::complete_tx::bytes" not in p or {"multicast::cluster", "im2col", "reduce"} & set(p):
+        raise _Unknown
+    if "tensor" not in p:
+        of = f"{_P}global_pointer<char, 1>({i.address(1)})"
+        return f"::warploom::emulator::bulk_copy({_shared(i, 0)}, {of}, {i.value(2, 'u32')}, {_shared(i, 3)});"
+    m = re.fullmatch(r"\[\s*(.*?)\s*,\s*\{(.*)\}\s*\]", i.operands[1])
+    rank = {"1d": 1, "2d": 2, "3d": 3, "4d": 4}[next(x for x in p if re.fullmatch(r"[1-5]d", x))]
+    if m is None or len(at := _split(m.group(2))) != rank:
+        raise _Unknown
+    at = [f"{_P}as<int>({x})" for x in at] + ["0"] * (4 - rank)
+    tensor = f"reinterpret_cast<const ::warploom::TensorMap*>({_P}as<uint64_t>({m.group(1)}))"
+    return f"::warploom::emulator::bulk_copy_tensor({_shared(i, 0)}, {tensor}, {', '.join(at)}, {_shared(i, 2)});"
+
+
+def _wgmma(i: _Instruction) -> str:
+    p = i.parts
+    if p[1] == "fence":
+        return "::warploom::emulator::warpgroup_fence();"
+    if p[1] == "commit_group":
+        return "::warploom::emulator::warpgroup_commit();"
+    if p[1] == "wait_group":
+        return f"::warploom::emulator::warpgroup_wait({i.operands[0]});"
+    shape, (sum_type, a_type, b_type) = re.fullmatch(r"m64n(\d+)k(8|16)", p[4]), p[5:8]
+    if p[1] != "mma_async" or shape is None or sum_type != "f32" or a_type != b_type or len(p) != 8:
+        raise _Unknown
+    types = {("f16", "16"): "f16", ("bf16", "16"): "bf16", ("tf32", "8"): "tf32"}
+    kind = f"::warploom::emulator::OperandType::{types[a_type, shape.group(2)]}"
+    d, a, b, add = i.vector(0), i.operands[1], i.operands[2], i.operands[3]
+    across = i.operands[-1] if a_type != "tf32" else "0"
+    in_registers = a.startswith("{")
+    # the signs of both; then, of 16-bit types, which way A (where it is described) and B lie
+    rest = i.operands[4 : len(i.operands) - (0 if a_type == "tf32" else 1)]
+    if len(d) != int(shape.group(1)) // 2 or rest[:2] != ["1", "1"] or (len(rest) > 2 and rest[2] != "0"):
+        raise _Unknown
+    return (
+        f"{_P}wgmma<{'true' if in_registers else 'false'}>({kind}, {across}, {shape.group(1)}, static_cast<bool>({add}), "
+        f"{_P}accumulators({', '.join(d)}), ::warploom::emulator::Site{{__builtin_FILE(), __builtin_LINE()}}, {b}, "
+        f"{', '.join(i.vector(1)) if in_registers else a});"
+    )
+
+
 def _cp_async(i: _Instruction) -> str:
     p = i.parts
-    if "bulk" in p or "mbarrier" in p:
+    if "bulk" in p:
+        return _bulk(i)
+    if "mbarrier" in p:
         raise _Unknown
     if "commit_group" in p:
         return "::warploom::emulator::async_commit();"
@@ -308,6 +374,12 @@ def _nothing(_: _Instruction) -> str:
     return ""
 
 
+def _fence(i: _Instruction) -> str:
+    if "proxy" in i.parts or "mbarrier_init" in i.parts:
+        return "::warploom::emulator::fence_async_proxy();" if {"async", "mbarrier_init"} & set(i.parts) else ""
+    return "::warploom::emulator::fence();"
+
+
 _KNOWN: dict[str, Callable[[_Instruction], str]] = {
     **dict.fromkeys([*_UNARY, *_BINARY, "mad", "fma", "setp", "selp", "lop3", "prmt", "bfe", "bfi"], _arithmetic),
     "mov": _mov,
@@ -326,7 +398,11 @@ _KNOWN: dict[str, Callable[[_Instruction], str]] = {
     "shfl": _shuffle,
     "vote": _vote,
     "membar": lambda _: "::warploom::emulator::fence();",
-    "fence": lambda i: "" if "proxy" in i.parts else "::warploom::emulator::fence();",
+    "fence": _fence,
+    "mbarrier": _mbarrier,
+    "wgmma": _wgmma,
+    "setmaxnreg": _nothing,
+    "bra": lambda i: f"goto wl_l_{i.operands[0]};",
     "nanosleep": lambda _: "::warploom::emulator::nap();",
     "trap": lambda _: "__trap();",
     "prefetch": _nothing,
@@ -353,7 +429,8 @@ def _split(text: str) -> list[str]:
 def translate(template: str, operands: list[str], names: dict[str, int]) -> str:
     """C++ statements of a template; LookupError with the instruction's text where it is not modelled."""
     template = re.sub(r"/\*.*?\*/|//[^\n]*", " ", template, flags=re.DOTALL)
-    body, registers = "", {}
+    body, declared, labels = "", "", list[str]()
+    registers: dict[str, str] = {}
     placeholder = "\x00{}\x00"
 
     def operand(m: re.Match[str]) -> str:
@@ -368,6 +445,11 @@ def translate(template: str, operands: list[str], names: dict[str, int]) -> str:
         if text[0] in "{}" and not re.match(r"\{[^;]*\}\s*,", text):
             text = text[1:]
             continue
+        if label := re.match(r"([A-Za-z_$][\w$]*)\s*:(?!:)", text):
+            labels.append(label.group(1))
+            body += f"wl_l_{label.group(1)}:; "
+            text = text[label.end() :]
+            continue
         statement, _, text = text.partition(";")
         statement = " ".join(statement.split())
         if not statement:
@@ -377,7 +459,7 @@ def translate(template: str, operands: list[str], names: dict[str, int]) -> str:
             if m := re.match(r"\.reg\s+\.(\w+)\s+(.*)", statement):
                 for name in _split(m.group(2)):
                     registers[name] = _TYPES[m.group(1)]
-                    body += f"{_TYPES[m.group(1)]} wl_r_{re.sub(r'[^a-zA-Z0-9]', '_', name)}{{}}; "
+                    declared += f"{_TYPES[m.group(1)]} wl_r_{re.sub(r'[^a-zA-Z0-9]', '_', name)}{{}}; "
                 continue
             guard = re.match(r"@(!?)(\S+)\s+(.*)", statement)
             condition = ""
@@ -400,7 +482,8 @@ def translate(template: str, operands: list[str], names: dict[str, int]) -> str:
         except (_Unknown, KeyError, ValueError, IndexError, StopIteration, TypeError) as e:
             raise LookupError(shown) from e
         body += (condition + "{ " + made + " } ") if condition else made + " "
-    return re.sub(r"\x00(\d+)\x00", lambda m: f"({operands[int(m.group(1))]})", body)
+    own = f"__label__ {', '.join('wl_l_' + x for x in labels)}; " if labels else ""
+    return re.sub(r"\x00(\d+)\x00", lambda m: f"({operands[int(m.group(1))]})", own + declared + body)
 
 
 def rewrite(tokens: list[Token], index: int, path: str) -> None:

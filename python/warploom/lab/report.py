@@ -43,6 +43,7 @@ HELP = {
     "unchecked-error": "look at the result of every call, for example with a macro that prints cudaGetErrorString()",
     "missing-synchronisation": "kernels and asynchronous copies run beside the host: wait for them first",
     "host-access": "device memory cannot be reached from the host: copy it, or use cudaMallocManaged",
+    "tensor-map": "give cuTensorMapEncodeTiled a map that the copy engine can follow, and look at its result",
     "leak": "release it with cudaFree() (cudaFreeHost() for pinned memory)",
     "unsupported": "the emulated device cannot run this",
     "crash": "the host's part of the program failed",
