@@ -250,14 +250,15 @@ FLOORS: dict[str, set[str]] = {
     "export": MODEL | {"models", "data"},
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
-    "lab": GROUND,
+    "lab": GROUND | {"kernel_tools"},
     "features": GROUND,
     "recipes": MODEL | {"features"},
-    "classify": GROUND,
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
+    "classify": MODEL | {"inference"},
     "sklearn": MODEL | {"models", "inference"},
-    "cli": MODEL | {"models", "data", "runs", "recipes", "inference", "export", "kernel_tools", "lab"},
+    "report": MODEL | {"models", "data", "runs", "inference"},
+    "cli": MODEL | {"classify", "data", "export", "inference", "kernel_tools", "lab", "models", "recipes", "report", "runs"},
     "__main__": {"cli"},
 }
 
