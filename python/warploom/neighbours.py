@@ -18,7 +18,7 @@ from warploom.ground.arrays import positive
 from warploom.inference.images import Images
 from warploom.inference.trained import Trained
 
-Progress = Callable[[int, int], None]  # images done, of how many
+Progress = Callable[[float], None]  # told the share that is done
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Gallery:
             found.append(codes.reshape(len(codes), -1))
             places.append(batch.indices)
             if progress is not None:
-                progress(int(batch.indices[-1]) + 1, len(images))
+                progress((int(batch.indices[-1]) + 1) / len(images))
         if sum(map(len, found)) < 2:
             raise DataError(f"{images.title} holds {sum(map(len, found))} images that can be read; at least two are needed")
         rows = np.concatenate(found)

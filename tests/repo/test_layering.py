@@ -257,8 +257,10 @@ FLOORS: dict[str, set[str]] = {
     "inference": MODEL | {"models", "data", "runs"},
     "classify": MODEL | {"inference"},
     "sklearn": MODEL | {"models", "inference"},
+    "neighbours": MODEL | {"features", "inference"},
     "report": MODEL | {"models", "data", "runs", "inference"},
-    "cli": MODEL | {"classify", "data", "export", "inference", "kernel_tools", "lab", "models", "recipes", "report", "runs"},
+    "cli": MODEL
+    | {"classify", "data", "export", "inference", "kernel_tools", "lab", "models", "neighbours", "recipes", "report", "runs"},
     "__main__": {"cli"},
 }
 

@@ -94,7 +94,7 @@ class _Problem:
         matrix[np.diag_indices_from(matrix)] += matrix.dtype.type(strength)
         return matrix
 
-    def linear(self, weight: Floats, bias: Floats, strength: float, loss: str) -> Linear:
+    def linear(self, weight: Array, bias: Array, strength: float, loss: str) -> Linear:
         return Linear(
             self.mean.astype(np.float32), self.scale.astype(np.float32), weight.astype(np.float32), bias.astype(np.float32),
             strength, loss,

@@ -11,6 +11,7 @@ from warploom.cli import (
     profile,
     report,
     reports,
+    search,
     train,
 )
 from warploom.cli.app import main, run
@@ -28,5 +29,6 @@ __all__ = [
     "report",
     "reports",
     "run",
+    "search",
     "train",
 ]

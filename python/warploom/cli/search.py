@@ -12,6 +12,7 @@ import typer
 
 from warploom.cli.app import SEED, DeviceOption, JsonOption, VersionOption, app, say, table
 from warploom.cli.plain import visible
+from warploom.cli.told import Told
 from warploom.cli.words import USE, whole
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.atomic import expanded, write_atomically
@@ -20,11 +21,12 @@ from warploom.inference.images import Images
 from warploom.inference.trained import Trained, open_trained
 from warploom.neighbours import Clusters, Gallery
 from warploom.runs.plots import plot_rows
-from warploom.train.progress import Steps
 
 _SHOWN = 10  # images of a cluster in the picture
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run, or a .safetensors file; it needs a latent.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="The folder of a run, or a .safetensors file; it needs a latent.")
+]
 InOption = Annotated[
     str, typer.Option("--in", metavar="IMAGES", help="Where the images are: a folder, cifar10, patches, a .npy or .npz file.")
 ]
@@ -43,8 +45,8 @@ def _gallery(
     images = trained.images(source, data_dir=data_dir, skip_bad=skip_bad, limit=limit)
     for note in [*trained.notes, *images.notes]:
         print(visible(note), file=sys.stderr)
-    with Steps("features", len(images)) as steps:
-        gallery = Gallery.of(trained, images, lambda done, _: steps.at(done))
+    with Told(plain=True) as told:
+        gallery = Gallery.of(trained, images, lambda share: told("features", share))
     if gallery.skipped:
         print(f"left out: {visible(', '.join(gallery.skipped))}", file=sys.stderr)
     return gallery
@@ -81,7 +83,7 @@ def search(
         [(int(p), float(v)) for p, v in zip(row, values, strict=True) if not _same(gallery.images, int(p), asked, i)][:count]
         for i, (row, values) in enumerate(zip(places, likeness, strict=True))
     ]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"image": asked.names[i], "nearest": [{"name": gallery.images.names[p], "likeness": round(v, 4)} for p, v in each]}
         for i, each in enumerate(found)
     ]
@@ -93,10 +95,10 @@ def search(
             table(f"most alike to {visible(row['image'])}", ["image", Column("likeness")], cells, right=1)
     if to is not None:
         shown = min(map(len, found))
-        pictures = [
-            (Path(asked.names[i]).name, np.concatenate([queries[i : i + 1], _pixels(gallery.trained, gallery.images, [p for p, _ in each[:shown]])]))
-            for i, each in enumerate(found)
-        ]
+        pictures = []
+        for i, each in enumerate(found):
+            near = _pixels(gallery.trained, gallery.images, [place for place, _ in each[:shown]])
+            pictures.append((Path(asked.names[i]).name, np.concatenate([queries[i : i + 1], near])))
         plot_rows(to, pictures, f"{gallery.trained.title}: an image, and what is most alike")
         print(f"drawn in {visible(str(to))}", file=sys.stderr)
     return 0
@@ -125,7 +127,8 @@ def cluster(
         str, typer.Option("--clusters", "-k", metavar="K", help="How many; 5-12 tries each and takes the best silhouette.")
     ] = "10",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="A .csv file of the clusters; a .png picture comes with it.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="A .csv file of the clusters; a .png picture comes with it."),
     ] = None,
     data_dir: DataDirOption = None,
     limit: LimitOption = None,
@@ -141,13 +144,13 @@ def cluster(
         raise ArgumentError(f"--out {out} is no .csv file: the clusters are written as .csv, their picture beside it")
     gallery = _gallery(run, source, data_dir, limit, skip_bad, device, version)
     tried: list[tuple[int, Clusters]] = []
-    with Steps("clusters", high - low + 1) as steps:
+    with Told(plain=True) as told:
         for count in range(low, high + 1):
             tried.append((count, gallery.clusters(count, seed=seed)))
-            steps.at(count - low + 1)
+            told("clusters", (count - low + 1) / (high - low + 1))
     best = max((found for _, found in tried), key=lambda found: found.silhouette)
     names, purity = gallery.images.names, best.purity()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"cluster": i, "images": len(best.members(k)), "typical": [names[gallery.places[m]] for m in best.members(k)[:3]]}
         for i, k in enumerate(best.by_size(), 1)
     ]
@@ -166,7 +169,9 @@ def cluster(
 def _span(text: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
     if not first.isdecimal() or (dash and not last.isdecimal()) or not 2 <= int(first) <= int(last or first):
-        raise ArgumentError(f"--clusters {text!r} is no number of clusters: expected 2 or more such as 10, or a span such as 5-12")
+        raise ArgumentError(
+            f"--clusters {text!r} is no number of clusters: expected 2 or more such as 10, or a span such as 5-12"
+        )
     return int(first), int(last or first)
 
 
