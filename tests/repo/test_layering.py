@@ -259,8 +259,8 @@ FLOORS: dict[str, set[str]] = {
     "detect": MODEL | {"data", "runs", "inference"},
     "sklearn": MODEL | {"models", "inference", "detect"},
     "report": MODEL | {"models", "data", "runs", "inference"},
-    "cli": MODEL
-    | {"classify", "data", "detect", "export", "inference", "kernel_tools", "lab", "models", "recipes", "report", "runs"},
+    "cli": MODEL | {},
+    "neighbours": MODEL | {"features", "inference"},
     "__main__": {"cli"},
 }
 
