@@ -259,8 +259,10 @@ FLOORS: dict[str, set[str]] = {
     "detect": MODEL | {"data", "runs", "inference"},
     "sklearn": MODEL | {"models", "inference", "detect"},
     "report": MODEL | {"models", "data", "runs", "inference"},
-    "cli": MODEL | {},
     "neighbours": MODEL | {"features", "inference"},
+    "cli": MODEL
+    | {"classify", "data", "detect", "export", "features", "inference", "kernel_tools", "lab"}
+    | {"models", "neighbours", "recipes", "report", "runs"},
     "__main__": {"cli"},
 }
 
