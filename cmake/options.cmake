@@ -10,13 +10,13 @@ endfunction()
 warploom_choice(CUDA AUTO AUTO ON OFF)
 if(WARPLOOM_RELEASE)
   warploom_choice(CPU all native all)
-  warploom_choice(EMULATORS all fast all)
+  warploom_choice(EMULATORS all none fast all)
 elseif(WARPLOOM_INPLACE) # a checkout recompiles single files; what is compiled on demand is compiled whole
   warploom_choice(CPU native native all)
-  warploom_choice(EMULATORS all fast all)
+  warploom_choice(EMULATORS all none fast all)
 else()
   warploom_choice(CPU native native all)
-  warploom_choice(EMULATORS fast fast all)
+  warploom_choice(EMULATORS none none fast all) # no part of the way to the first epoch
 endif()
 
 # Small sources of a library together in one compilation: quicker where a build is made once, but then no two of them may have a

@@ -13,7 +13,20 @@ enum class DType : int { f32, f64, u8, i32, bf16, f16 };
 enum class Layout : int { nchw, nhwc };
 // oihw: [C_out, C_in/groups, KH, KW] (PyTorch's). ohwi: [C_out, KH, KW, C_in/groups]. hwio: [KH, KW, C_in/groups, C_out].
 enum class WeightLayout : int { oihw, ohwi, hwio };
-enum class Activation : int { none, relu, leaky_relu, sigmoid, tanh, elu, silu, gelu, gelu_tanh };  // see ops/activation
+enum class Activation : int {  // see ops/activation
+  none,
+  relu,
+  leaky_relu,
+  sigmoid,
+  tanh,
+  elu,
+  exp,
+  signed_sqrt,
+  silu,
+  gelu,
+  gelu_tanh,
+  rsqrt
+};
 // fp32 may use algorithms with fewer multiplications and a little more rounding (Winograd); fp32_exact only sums of products.
 enum class Precision : int { fp32, fp32_exact, tf32, bf16, fp16 };
 enum class UpsampleMode : int { nearest, bilinear };

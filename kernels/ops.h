@@ -15,6 +15,7 @@
 #include "ops/bias_activation/args.h"
 #include "ops/concat/args.h"
 #include "ops/conv2d/args.h"
+#include "ops/conv2d_mean/args.h"
 #include "ops/cross_entropy_loss/args.h"
 #include "ops/depth_to_space/args.h"
 #include "ops/dice_loss/args.h"

@@ -6,13 +6,15 @@ The committed sources are laid out in two folders, each is built there with WARP
 instruction set, every emulated device, and CUDA where there is an nvcc), repaired by auditwheel to the lowest platform tag
 that this machine allows, and both files are compared byte for byte. Then the wheel is installed into a fresh environment, and
 the time from `pip install` to the first epoch's line of a training run is taken. Prints the size, the tag and that time; exit
-status 1 where bytes differ or the wheel is 60 MB or more. Needs pip install ".[wheel]".
+status 1 where bytes differ or the wheel is 60 MB or more. Beside the wheel lies a bill of materials (CycloneDX): what stands in
+the fresh environment, and what is compiled into the wheel. Needs pip install ".[wheel]".
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -119,13 +121,29 @@ def trial(wheel: Path, folder: Path, options: argparse.Namespace) -> float:
     devices = subprocess.run(
         [str(python), "-m", "warploom", "devices", "--json"], env=environment, capture_output=True, text=True, check=True
     )
-    for kind in (
-        ("emulated",) if options.quick else ("emulated", "emulated:checked", "emulated:counting")
-    ):  # no compiler on the PATH
+    kinds = ["cpu"] if options.quick else ["cpu", "emulated", "emulated:checked", "emulated:counting"]
+    for kind in kinds:  # no compiler is on the PATH
         if not re.search(rf'"name": "{kind}",\s*"kind": "{kind}",\s*"usable": true', devices.stdout):
             raise SystemExit(f"the installed wheel has no usable device {kind}:\n{devices.stdout}")
     print(f"  pip install {installed:.0f} s, first epoch's line after {first:.0f} s")
     return first
+
+
+def bill_of_materials(wheel: Path, folder: Path, into: Path) -> None:
+    """What an installation of the wheel brings, as CycloneDX lists it, and the code of others inside the wheel."""
+    tool = [sys.executable, "-m", "cyclonedx_py", "environment", str(folder / "trial" / "bin" / "python"), "--of", "JSON"]
+    bill = json.loads(subprocess.run(tool, check=True, capture_output=True, text=True).stdout)
+    with zipfile.ZipFile(wheel) as archive:
+        built = json.loads(archive.read("warploom/_lib/build.json"))
+    for name, version, licence in (
+        ("pybind11", built["pybind11"], {"license": {"id": "BSD-3-Clause"}}),
+        ("cudart_static", built["cudart"], {"license": {"name": "NVIDIA CUDA Toolkit EULA"}}),
+    ):
+        if version:
+            of = {"type": "library", "name": name, "version": version, "licenses": [licence]}
+            bill["components"].append(of | {"bom-ref": f"{name}=={version}", "scope": "required"})
+    into.write_text(json.dumps(bill, indent=1) + "\n")
+    print(f"  {len(bill['components'])} components in {into}")
 
 
 def main() -> None:
@@ -173,6 +191,8 @@ def main() -> None:
         if not options.no_trial:
             trial(wheel, Path(temporary), options)
         options.out.mkdir(parents=True, exist_ok=True)
+        if not options.no_trial:
+            bill_of_materials(wheel, Path(temporary), options.out / f"{wheel.stem}.cdx.json")
         print(f"kept as {shutil.copy(wheel, options.out)}")
 
 

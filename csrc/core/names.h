@@ -31,8 +31,8 @@ struct Names<WeightLayout> {
 template <>
 struct Names<Activation> {
   static constexpr const char* what = "activation";
-  static constexpr std::array<const char*, 9> list = {"none", "relu", "leaky_relu", "sigmoid",  "tanh",
-                                                      "elu",  "silu", "gelu",       "gelu_tanh"};
+  static constexpr std::array<const char*, 12> list = {"none", "relu",        "leaky_relu", "sigmoid", "tanh",      "elu",
+                                                       "exp",  "signed_sqrt", "silu",       "gelu",    "gelu_tanh", "rsqrt"};
 };
 template <>
 struct Names<UpsampleMode> {

@@ -27,6 +27,12 @@ WL_INLINE vf smooth_activation(vf x, Activation kind, float slope) {
       return tanh(x);
     case Activation::elu:
       return x > 0.0f ? x : slope * expm1(x);
+    case Activation::exp:
+      return exp(slope * (x - 1.0f));
+    case Activation::signed_sqrt:
+      return x < 0.0f ? -root(-x) : root(x);
+    case Activation::rsqrt:
+      return 1.0f / root((x < 0.0f ? vf{} : x) + slope);
     case Activation::silu:
       return x * logistic(x);
     case Activation::gelu:
@@ -37,13 +43,21 @@ WL_INLINE vf smooth_activation(vf x, Activation kind, float slope) {
       return x;
   }
 }
-// dy times the derivative: at the output of tanh and elu, else at the input (gradient_needs_input()).
+// dy times the derivative: at the input where gradient_needs_input(), else at the output.
 WL_INLINE vf smooth_activation_backward(vf dy, vf at, Activation kind, float slope) {
   switch (kind) {
     case Activation::tanh:
       return dy * (1.0f - at * at);
     case Activation::elu:
       return at > 0.0f ? dy : dy * (at + slope);
+    case Activation::exp:
+      return dy * (slope * at);
+    case Activation::signed_sqrt:
+      return at == 0.0f ? vf{} : dy * (0.5f / (at < 0.0f ? -at : at));
+    case Activation::rsqrt: {
+      const vf y = 1.0f / root(at + slope);
+      return at <= 0.0f ? vf{} : dy * (-0.5f * y * y * y);
+    }
     case Activation::silu: {
       const vf s = logistic(at);
       return dy * (s * (1.0f + at * (1.0f - s)));

@@ -27,9 +27,10 @@ std::string shape_error(const Conv& c) {
     return "the cpu kernel set computes in float32 only; use precision fp32 or fp32-exact";
   if (gradient_needs_input(c.f.activation)) {
     if (c.want_dx || c.want_dw || c.want_db)
-      return "the gradient of a SiLU or GELU needs the convolution's sums, which are not kept; run it as an operation of its own";
+      return "the gradient of a SiLU, GELU or rsqrt needs the convolution's sums, which are not kept; run it as an operation of "
+             "its own";
     if (c.f.pool > 1)
-      return "the maximum of a window is taken before the activation, and a SiLU or GELU falls as well as rises; run it as an "
+      return "the maximum of a window is taken before the activation, and a SiLU, GELU or rsqrt also falls; run it as an "
              "operation of its own";
   }
   if (c.f.upsample < 1 || c.f.pool < 1) return "upsample and pool of a fusion must be at least 1";

@@ -102,16 +102,4 @@ inline double whole_power(double base, int exponent) {
   return result;
 }
 
-WL_INLINE vf root(vf x) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<vf>(_mm512_maskz_sqrt_ps(static_cast<__mmask16>(0xffff), reinterpret_cast<__m512>(x)));
-#elif defined(__AVX2__)
-  return reinterpret_cast<vf>(_mm256_sqrt_ps(reinterpret_cast<__m256>(x)));
-#else
-  vf y{};
-  for (int i = 0; i < kWidth; ++i) y[i] = __builtin_sqrtf(x[i]);
-  return y;
-#endif
-}
-
 }  // namespace warploom::cpu

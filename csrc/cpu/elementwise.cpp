@@ -36,9 +36,12 @@ void with_any_activation(Activation kind, F&& f) {
     WL_CASE(sigmoid);
     WL_CASE(tanh);
     WL_CASE(elu);
+    WL_CASE(exp);
+    WL_CASE(signed_sqrt);
     WL_CASE(silu);
     WL_CASE(gelu);
     WL_CASE(gelu_tanh);
+    WL_CASE(rsqrt);
 #undef WL_CASE
   }
 }

@@ -30,6 +30,8 @@ int64_t conv2d_backward_bias_workspace(const Conv2dBackwardBias&);
 std::string conv2d_backward_why_not(const Conv2dBackward&);
 const char* conv2d_backward_algorithm(const Conv2dBackward&);
 int64_t conv2d_backward_workspace(const Conv2dBackward&);
+std::string conv2d_mean_forward_why_not(const Conv2dMeanForward&);
+int64_t conv2d_mean_forward_workspace(const Conv2dMeanForward&);
 int64_t mse_loss_workspace(const MseLoss&);
 
 Device* open_host_device(int index);

@@ -76,6 +76,8 @@ const OpTable& table() {
     t.conv2d_backward.why_not = conv2d_backward_why_not;
     t.conv2d_backward.algorithm = conv2d_backward_algorithm;
     t.conv2d_backward.workspace_bytes = conv2d_backward_workspace;
+    t.conv2d_mean_forward.why_not = conv2d_mean_forward_why_not;
+    t.conv2d_mean_forward.workspace_bytes = conv2d_mean_forward_workspace;
     t.mse_loss.workspace_bytes = mse_loss_workspace;
     t.max_pool2d_forward.why_not = pool2d_shape<MaxPool2dForward>;
     t.max_pool2d_backward.why_not = pool2d_shape<MaxPool2dBackward>;

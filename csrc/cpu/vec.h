@@ -105,6 +105,18 @@ WL_INLINE vf permute(vf table, vi at) {
 }
 WL_INLINE vf relu(vf x) { return x < 0.0f ? vf{} : x; }  // keeps NaN
 
+WL_INLINE vf root(vf x) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<vf>(_mm512_maskz_sqrt_ps(static_cast<__mmask16>(0xffff), reinterpret_cast<__m512>(x)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<vf>(_mm256_sqrt_ps(reinterpret_cast<__m256>(x)));
+#else
+  vf y{};
+  for (int i = 0; i < kWidth; ++i) y[i] = __builtin_sqrtf(x[i]);
+  return y;
+#endif
+}
+
 WL_INLINE float sum(vf v) {  // pairwise, the same order at every call
   float t[kWidth];
   store(t, v);

@@ -50,9 +50,13 @@ Conv2dShape conv2d_shape(const Graph& graph, const Node& node, int batch) {
 namespace {
 
 template <class Args>
-std::string ask(const OpTable& table, const Entry<Args>& e, const Conv2dShape& s, const Fusion& f) {
+std::string ask(const OpTable& table, const Entry<Args>& e, const Args& args) {
   if (!e.run) return std::string("version ") + table.version + " has no such entry";
-  return e.why_not ? e.why_not(with_shape<Args>(s, f)) : "";
+  return e.why_not ? e.why_not(args) : "";
+}
+template <class Args>
+std::string ask(const OpTable& table, const Entry<Args>& e, const Conv2dShape& s, const Fusion& f) {
+  return ask(table, e, with_shape<Args>(s, f));
 }
 
 }  // namespace
@@ -78,6 +82,20 @@ BackwardChoice choose_backward(const OpTable& table, const Conv2dShape& s, const
     if (first.empty()) first = why;
   }
   return {false, false, fusion, first};
+}
+
+Conv2dMeanForward conv2d_mean(const Graph& graph, const Node& node, int batch) {
+  auto a = with_shape<Conv2dMeanForward>(conv2d_shape(graph, node, batch), conv2d_fusion(node));
+  const Ints kernel = node.attributes.sizes("mean_kernel", 2, 1), stride = node.attributes.sizes("mean_stride", 2, 1);
+  a.MKH = narrow(kernel[0]), a.MKW = narrow(kernel[1]);
+  a.mean_stride_h = narrow(stride[0]), a.mean_stride_w = narrow(stride[1]);
+  a.MH = (a.s.OH - a.MKH) / a.mean_stride_h + 1, a.MW = (a.s.OW - a.MKW) / a.mean_stride_w + 1;
+  return a;
+}
+
+std::string conv2d_mean_refusal(const OpTable& table, const Graph& graph, const Node& node, int batch) {
+  const Conv2dMeanForward a = conv2d_mean(graph, node, batch);
+  return ask(table, table.conv2d_mean_forward, a);
 }
 
 std::string conv2d_refusal(const OpTable& table, const Graph& graph, const Node& node, int batch, bool training) {

@@ -31,6 +31,11 @@ Args with_shape(const Conv2dShape& s, const Fusion& f) {
 
 BackwardChoice choose_backward(const OpTable& table, const Conv2dShape& s, const Fusion& fusion);
 
+// What the node asks of conv2d_mean_forward; its pool is mean_kernel and mean_stride.
+Conv2dMeanForward conv2d_mean(const Graph& graph, const Node& node, int batch);
+// "" if the table can run it.
+std::string conv2d_mean_refusal(const OpTable& table, const Graph& graph, const Node& node, int batch);
+
 // "" if the table can run the node, forward and (training) backward, with its fused attributes; else the first reason.
 std::string conv2d_refusal(const OpTable& table, const Graph& graph, const Node& node, int batch, bool training);
 

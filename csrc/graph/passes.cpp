@@ -198,6 +198,29 @@ Graph fold_batch_norm(const Graph& graph) {
   return r.done();
 }
 
+Graph fold_avg_pools(const Graph& graph, const Offer& offer, std::vector<std::string>* refusals) {
+  Rewriter r(graph);
+  for (size_t i = 0; i < r.size(); i++) {
+    if (!r.alive(i)) continue;
+    const Node n = r.g.nodes[i];
+    if (!is_op(n, "conv2d") || n.attributes.has("batch_norm_eps")) continue;
+    const int next = r.sole_consumer(n.outputs[0]);
+    if (next < 0 || !is_op(r.g.nodes[static_cast<size_t>(next)], "avg_pool2d")) continue;
+    const Node pool = r.g.nodes[static_cast<size_t>(next)];
+    Attributes extra;
+    extra.values["mean_kernel"] = pool.attributes.list("kernel", 2, 2);
+    extra.values["mean_stride"] = pool.attributes.list("stride", 2, 2);
+    Node folded = with(n, n.inputs, pool.outputs, extra);
+    folded.op = find_op("conv2d_mean");
+    const std::string why = offer(r.g, folded);
+    if (why.empty())
+      r.merge(static_cast<size_t>(next), i, folded);
+    else if (refusals)
+      refusals->push_back(pool.name + " is not folded into " + n.name + ": " + why);
+  }
+  return r.done();
+}
+
 Graph fold_upsamples(const Graph& graph) {
   Rewriter r(graph);
   for (size_t i = 0; i < r.size(); i++) {

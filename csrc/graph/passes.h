@@ -28,6 +28,10 @@ Graph fuse_activations(const Graph& graph);
 // upsample_conv2d: four 2x2 convolutions of the small map, 16 instead of 36 products for each of its pixels, by exact algebra.
 Graph fold_upsamples(const Graph& graph);
 
+// Inference only: an average pool into the convolution (with what is folded into it) before it, where the offer is accepted; the node
+// becomes a conv2d_mean with the pool's window and step as mean_kernel and mean_stride.
+Graph fold_avg_pools(const Graph& graph, const Offer& offer, std::vector<std::string>* refusals);
+
 // Inference only: a batch norm into the convolution (plain or transposed) before it. The node gets the norm's parameters after its own
 // and the attribute batch_norm_eps; its weights are folded at every run.
 Graph fold_batch_norm(const Graph& graph);

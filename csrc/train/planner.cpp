@@ -67,6 +67,10 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
       fuse_activations(pruned),
       [&](const Graph& g, const Node& n) { return conv2d_refusal(table, g, n, request.batch, request.training); },
       &plan->refusals);
+  if (!request.training)
+    plan->graph = fold_avg_pools(
+        plan->graph, [&](const Graph& g, const Node& n) { return conv2d_mean_refusal(table, g, n, request.batch); },
+        &plan->refusals);
   if (request.precision != Precision::fp32_exact) plan->graph = fold_upsamples(plan->graph);
   const Graph& g = plan->graph;
 

@@ -55,6 +55,12 @@ __device__ __forceinline__ float smooth(float x, float slope) {
     return tanhf(x);
   else if constexpr (kKind == Activation::elu)
     return x > 0.0f ? x : slope * expm1f(x);
+  else if constexpr (kKind == Activation::exp)
+    return expf(slope * (x - 1.0f));
+  else if constexpr (kKind == Activation::signed_sqrt)
+    return x < 0.0f ? -sqrtf(-x) : sqrtf(x);
+  else if constexpr (kKind == Activation::rsqrt)
+    return 1.0f / sqrtf((x < 0.0f ? 0.0f : x) + slope);
   else if constexpr (kKind == Activation::silu)
     return x / (1.0f + expf(-x));
   else if constexpr (kKind == Activation::gelu)
@@ -63,13 +69,20 @@ __device__ __forceinline__ float smooth(float x, float slope) {
     return 0.5f * x * (1.0f + tanhf(kGeluSlope * (x + kGeluCubic * x * x * x)));
 }
 
-// d loss / d x from d loss / d y, at the output of tanh and elu, else at the input (gradient_needs_input()).
+// d loss / d x from d loss / d y, at the input where gradient_needs_input(), else at the output.
 template <Activation kKind>
 __device__ __forceinline__ float smooth_gradient(float dy, float at, float slope) {
   if constexpr (kKind == Activation::tanh) {
     return dy * (1.0f - at * at);
   } else if constexpr (kKind == Activation::elu) {
     return at > 0.0f ? dy : dy * (at + slope);
+  } else if constexpr (kKind == Activation::exp) {
+    return dy * (slope * at);
+  } else if constexpr (kKind == Activation::signed_sqrt) {
+    return at == 0.0f ? 0.0f : dy * (0.5f / (at < 0.0f ? -at : at));
+  } else if constexpr (kKind == Activation::rsqrt) {
+    const float y = 1.0f / sqrtf(at + slope);
+    return at <= 0.0f ? 0.0f : dy * (-0.5f * y * y * y);
   } else if constexpr (kKind == Activation::silu) {
     const float s = 1.0f / (1.0f + expf(-at));
     return dy * (s * (1.0f + at * (1.0f - s)));
@@ -93,6 +106,12 @@ void with_smooth(Activation kind, F f) {
       return f(SmoothKind<Activation::tanh>());
     case Activation::elu:
       return f(SmoothKind<Activation::elu>());
+    case Activation::exp:
+      return f(SmoothKind<Activation::exp>());
+    case Activation::signed_sqrt:
+      return f(SmoothKind<Activation::signed_sqrt>());
+    case Activation::rsqrt:
+      return f(SmoothKind<Activation::rsqrt>());
     case Activation::silu:
       return f(SmoothKind<Activation::silu>());
     case Activation::gelu:

@@ -11,6 +11,8 @@ features = model.encode(images)
 import os.path
 import sys
 
+__version__ = "0.1.0"
+
 if sys.orig_argv[1:3] == ["-m", "warploom"] or os.path.basename(sys.argv[0] if sys.argv else "") == "warploom":
     # The command: Ctrl-C while the rest is imported ends it with a sentence. Where the package is a library, nothing is touched.
     # Only modules that the interpreter has loaded already stand above.
@@ -30,7 +32,23 @@ except ImportError as _error:
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
     ) from None
 
-from warploom import callbacks, data, errors, interop, lab, layers, losses, metrics, models, ops, optim
+from warploom import (
+    callbacks,
+    data,
+    detect,
+    errors,
+    export,
+    features,
+    interop,
+    lab,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    optim,
+    recipes,
+)
 from warploom.callbacks import Callback, History
 from warploom.errors import (
     ArgumentError,
@@ -52,8 +70,6 @@ from warploom.kernel_tools import kernels
 from warploom.model import Model
 from warploom.models.saving import load_model as load
 from warploom.network.graph import Input, Tensor
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",
@@ -78,8 +94,11 @@ __all__ = [
     "asarray",
     "callbacks",
     "data",
+    "detect",
     "devices",
     "errors",
+    "export",
+    "features",
     "from_dlpack",
     "interop",
     "kernels",
@@ -91,6 +110,7 @@ __all__ = [
     "models",
     "ops",
     "optim",
+    "recipes",
     "versions",
 ]
 del _core

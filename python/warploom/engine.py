@@ -46,7 +46,7 @@ class Engine:
         self.optimizer = optimizer
         self.training = bool(losses)
         self.loss_labels: list[str] = []  # by the model, which knows its outputs' names
-        self.note = choice.note
+        self.note, self.precision = choice.note, precision
         loss_configs = [loss.config() for loss in losses] or None
         refusals = []
         for version in choice.versions:

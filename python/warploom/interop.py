@@ -8,6 +8,7 @@ An Array is dense and in C order. Its memory is complete when Python holds it: w
 has queued on a stream is waited for when the array comes in; who goes on writing to memory that is shared synchronises first.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -167,6 +168,17 @@ def to_torch(state: Mapping[str, Any]) -> dict[str, Any]:
     except ImportError:
         raise StateError("to_torch() needs PyTorch: pip install torch") from None
     return {name: torch.from_numpy(np.array(value)) for name, value in state.items()}
+
+
+def torch_file(state: Mapping[str, Any], dtype: str = "fp32") -> bytes:
+    """What torch.save writes of a state dict. dtype: "fp32", "fp16" or "bf16"."""
+    tensors = to_torch(state)
+    import torch
+
+    content = io.BytesIO()
+    kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    torch.save({name: tensor.to(kinds[dtype]) for name, tensor in tensors.items()}, content)
+    return content.getvalue()
 
 
 def common_device(arrays: Sequence[tuple[str, Array]]) -> str:

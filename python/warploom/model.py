@@ -1,5 +1,6 @@
 """Model: a network that can be compiled, trained and run, and everything that a user asks of it."""
 
+import math
 import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from warploom import _core, losses, optim
+from warploom.anysize.resizing import Sizes
+from warploom.anysize.running import MEMORY, run_at_any_size, run_in_windows
 from warploom.callbacks import Callback, History
 from warploom.engine import Engine
-from warploom.errors import ArgumentError, DTypeError, FallbackWarning, StateError
+from warploom.errors import ArgumentError, DTypeError, FallbackWarning, GraphError, StateError
 from warploom.ground import arrays, hardware
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.atomic import write_tensors
@@ -31,6 +34,7 @@ from warploom.train.targets import (
     Arrays,
     Target,
     batch,
+    images_of,
     inputs_of,
     pairs,
     split_off,
@@ -70,7 +74,9 @@ class Model(Network):
         self._engine: Engine | None = None
         self._compiled: Compiled | None = None
         self._encoder: Model | None = None
+        self._decoder: Model | None = None
         self._host: Model | None = None  # runs where that one runs
+        self._known_sizes: Sizes[Model] | None = None  # made when it is first asked for
         self._fitting = threading.Lock()
         self._job = loop.Job(([], []), 0, 0)
         self.batch_size, self.seed = 64, 0
@@ -127,11 +133,34 @@ class Model(Network):
         """What runs the model: as compiled, else the default device, for inference."""
         if self._host is not None and self._compiled is None:  # an encoder follows its model
             own = self._host.engine
-            if self._engine is None or (self._engine.device, self._engine.version) != (own.device, own.version):
-                self._bind(hardware.Choice(own.device, [own.version], ""), seed=self._host.seed)
+            where = own.device, own.version, own.precision
+            if self._engine is None or (self._engine.device, self._engine.version, self._engine.precision) != where:
+                self._bind(hardware.Choice(own.device, [own.version], ""), seed=self._host.seed, precision=own.precision)
         if self._engine is not None:
             return self._engine
         return self._bind(hardware.resolve(), seed=self.seed)
+
+    def place(self, version: str = "auto", device: str = "auto", precision: str = "fp32") -> None:
+        """Binds the model to a device and a kernel version for inference only; compile() binds it for training."""
+        if self._fitting.locked():
+            raise StateError("place() was called while fit() runs: call it before or after")
+        choice = hardware.resolve(version, device, precision=precision)
+        self._compiled = None
+        self._bind(choice, seed=self.seed, precision=precision)
+
+    @property
+    def bound(self) -> bool:
+        """Whether it has a device yet: by compile(), place() or its first use."""
+        return self._engine is not None
+
+    def resized(self, height: int, width: int) -> "Model":
+        """The same layers, with the same parameters, on images of that size; it runs where this model runs.
+
+        ArgumentError or GraphError names the layer that cannot take it."""
+        made = super().resized(height, width)
+        made.run_with(self)
+        made.batch_size = self.batch_size
+        return made
 
     def run_with(self, host: "Model") -> None:
         """Until it is compiled itself, this model runs on the other one's device, with its version."""
@@ -178,7 +207,7 @@ class Model(Network):
     def stop_training(self, stop: bool) -> None:
         self._job.stop = stop
 
-    def settle(self) -> None:
+    def update_progress(self) -> None:
         """Inside fit(), or after it was stopped: brings `progress` up to date, so that it can be saved."""
         self._job.take(self.engine)
 
@@ -263,17 +292,86 @@ class Model(Network):
         return loop.evaluate(self.engine, pairs(self, targets, x, y), self._size(batch_size))
 
     # Inference
-    def predict(self, x: Arrays, *, batch_size: int | None = None) -> Any:
+    def predict(self, x: Arrays, *, batch_size: int | None = None, memory: int = MEMORY) -> Any:
         """The outputs for x: an array, or a list of arrays if the model has several outputs.
+
+        x: images as NCHW, NHWC or NHW, or one image (CHW, HWC, HW, or of Pillow); outputs come in the same layout. A list of
+        images, which may differ in size, gives a list. float32, or uint8 scaled by 1/255; float64, float16 and bool become
+        float32. A network of convolutions takes any size: images are padded inside, outputs cropped; what would need more than
+        `memory` bytes of activations is computed in tiles.
 
         For arrays on a GPU (PyTorch, CuPy, warploom.Array) the outputs are warploom.Arrays there; nothing is copied to the host.
         """
-        results = self._run(inputs_of(self, x, "x"), self.outputs, batch_size)
+        given, groups = images_of(self, x, "x")
+        results = [self._at_any_size(self, group, batch_size, memory) for group in groups]
+        outputs = [given.back([r[i] for r in results]) for i in range(len(self.outputs))]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def encode(self, x: Arrays, *, batch_size: int | None = None) -> Any:
+        """The latent of x, in the latent's own shape; `.reshape(len(x), -1)` gives feature vectors. x: as predict() takes it; one
+        image gives one latent. Images of another size give a latent of another size."""
+        latent = self.require_latent()
+        given, groups = images_of(self, x, "x")
+        results = []
+        for group in groups:
+            if self._is_own(group):
+                results.append(self._run(group, [latent], batch_size)[0])
+            else:
+                needed = {id(t) for t in self.encoder.inputs}
+                used = [a for a, t in zip(group, self.inputs, strict=True) if id(t) in needed]
+                results.append(self._at_any_size(self.encoder, used, batch_size, MEMORY)[0])
+        return given.unbatched(results)
+
+    def reconstruct(self, x: Arrays, *, batch_size: int | None = None, memory: int = MEMORY) -> Any:
+        """x as the network gives it back, in x's own layout and size whatever they are. x: as predict() takes it.
+
+        A network of a fixed size (with a Linear layer, say) goes over larger images in overlapping windows, which are blended.
+        ArgumentError where the network does not give an image of its input's shape.
+        """
+        if len(self.inputs) != 1 or len(self.outputs) != 1 or self.inputs[0].shape != self.outputs[0].shape:
+            shapes = [t.shape for t in self.inputs], [t.shape for t in self.outputs]
+            raise ArgumentError(f"model {self.name!r} does not reconstruct its input: {shapes[0]} becomes {shapes[1]}")
+        given, groups = images_of(self, x, "x")
+        results = []
+        for group in groups:
+            if self._is_own(group) or len(self.inputs[0].shape) != 3 or self._sizes.steps is not None:
+                results.append(self._at_any_size(self, group, batch_size, memory)[0])
+            else:
+                results.append(run_in_windows(self._sizes, Model._run_at, group[0], self._size(batch_size)))
+        return given.back(results)
+
+    def decode(self, z: Any, *, batch_size: int | None = None) -> Any:
+        """What the network makes of latents z, in the latent's own shape or flat (N, k); one latent gives one output.
+
+        GraphError where the outputs need more than the latent, as in a network with skips."""
+        decoder = self.decoder
+        value: Any = arrays.placed(z, "z")
+        shape = decoder.inputs[0].shape
+        if isinstance(value, np.ndarray) and value.shape[-1:] == (math.prod(shape),) and value.ndim < 3:
+            value = value.reshape(*value.shape[:-1], *shape)
+        one = isinstance(value, np.ndarray) and value.shape == shape
+        results = decoder._run(inputs_of(decoder, value[None] if one else value, "z"), decoder.outputs, batch_size)
+        results = [r[0] for r in results] if one else results
         return results[0] if len(results) == 1 else results
 
-    def encode(self, x: Arrays, *, batch_size: int | None = None) -> Floats:
-        """The latent of x, in the latent's own shape; `.reshape(len(x), -1)` gives feature vectors."""
-        return self._run(inputs_of(self, x, "x"), [self.require_latent()], batch_size)[0]
+    def _is_own(self, inputs: list[Array]) -> bool:
+        return all(a.shape[1:] == t.shape for a, t in zip(inputs, self.inputs, strict=True))
+
+    def _at_any_size(self, network: "Model", inputs: list[Array], batch_size: int | None, memory: int) -> list[Floats]:
+        """The outputs of this model or of its encoder."""
+        if network._is_own(inputs):
+            return network._run(inputs, network.outputs, batch_size)
+        memory = arrays.positive(memory, "memory", maximum=1 << 62)
+        return run_at_any_size(network._sizes, Model._run_at, network.engine, inputs, self._size(batch_size), memory)
+
+    @property
+    def _sizes(self) -> "Sizes[Model]":
+        if self._known_sizes is None:
+            self._known_sizes = Sizes(self)
+        return self._known_sizes
+
+    def _run_at(self, inputs: list[Array], batch_size: int) -> list[Floats]:
+        return self._run(inputs, self.outputs, batch_size)
 
     def _size(self, batch_size: int | None) -> int:
         return self.batch_size if batch_size is None else arrays.positive(batch_size, "batch_size")
@@ -306,6 +404,20 @@ class Model(Network):
             self._encoder.run_with(self)
         self._encoder.batch_size = self.batch_size
         return self._encoder
+
+    @property
+    def decoder(self) -> "Model":
+        """The sub-network from the latent to the outputs; it shares this model's parameters and runs where this model runs.
+
+        GraphError where the outputs need more than the latent, as in a network with skips."""
+        if self._decoder is None:
+            try:
+                self._decoder = Model(self.require_latent(), self.outputs, name=f"{self.name}-decoder")
+            except GraphError as error:
+                raise GraphError(f"model {self.name!r} has no decoder by itself: {error}") from None
+            self._decoder.run_with(self)
+        self._decoder.batch_size = self.batch_size
+        return self._decoder
 
     # What explains the model. Each prints a table and returns it as an object whose rows can be read.
     def summary(self, *, formulas: bool = False) -> Summary:
@@ -354,12 +466,15 @@ class Model(Network):
             _ = self.engine  # draws them
         return super().state_dict()
 
-    def save(self, path: str | Path) -> None:
-        """Writes network and parameters to a .safetensors file that warploom.load() reads without further code."""
+    def save(self, path: str | Path, *, dtype: str = "fp32") -> None:
+        """Writes network and parameters to a .safetensors file that warploom.load() reads without further code.
+
+        dtype: "fp16" or "bf16" rounds the parameters to that type, which halves the file. They are float32 again once loaded;
+        DataError where one is too large for the type."""
         ending = Path(path).suffix.lower()
         if ending in _FOREIGN:
             raise ArgumentError(f"save() writes .safetensors files, not {ending} ({path}): name it {Path(path).stem}.safetensors")
-        write_tensors(path, self.state_dict(), {"format": FORMAT, "graph": self.config()})
+        write_tensors(path, self.state_dict(), {"format": FORMAT, "graph": self.config()}, dtype=dtype)
 
 
 def planned(network: Network, choice: hardware.Choice, batch_size: int, precision: str = "fp32") -> Engine:

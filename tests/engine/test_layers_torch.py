@@ -20,6 +20,18 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 nn = torch.nn
 L = wl.layers
 
+
+class Formula(nn.Module):  # type: ignore[misc]
+    """What PyTorch has no layer for."""
+
+    def __init__(self, formula: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.formula = formula
+
+    def forward(self, x: Any) -> Any:
+        return self.formula(x)
+
+
 EACH = [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in kernel_targets()]
 LAYERS: dict[str, tuple[Callable[[], L.Layer], Callable[[], Any]]] = {
     "tanh": (L.Tanh, nn.Tanh),
@@ -27,6 +39,9 @@ LAYERS: dict[str, tuple[Callable[[], L.Layer], Callable[[], Any]]] = {
     "elu": (lambda: L.ELU(0.7), lambda: nn.ELU(0.7)),
     "gelu": (L.GELU, nn.GELU),
     "gelu_tanh": (lambda: L.GELU("tanh"), lambda: nn.GELU(approximate="tanh")),
+    "exp_kernel": (lambda: L.ExpKernel(1.5), lambda: Formula(lambda x: torch.exp((x - 1) / 2.25))),
+    "signed_sqrt": (L.SignedSqrt, lambda: Formula(lambda x: torch.sign(x) * torch.sqrt(torch.abs(x)))),
+    "inverse_sqrt": (lambda: L.InverseSqrt(0.2), lambda: Formula(lambda x: torch.rsqrt(torch.clamp(x, min=0) + 0.2))),
     "group_norm": (lambda: L.GroupNorm(3, eps=1e-3), lambda: nn.GroupNorm(3, 6, eps=1e-3)),
     "group_norm_plain": (lambda: L.GroupNorm(2, affine=False), lambda: nn.GroupNorm(2, 6, affine=False)),
     "layer_norm": (lambda: L.LayerNorm(1e-4), lambda: nn.GroupNorm(1, 6, eps=1e-4)),
@@ -133,6 +148,8 @@ def test_saved_loaded_copied_and_pickled(name: str, tmp_path: Path) -> None:
     ("make", "text"),
     [
         (lambda: L.ELU(-1.0), "ELU: alpha must be finite and at least 0"),
+        (lambda: L.ExpKernel(0.0), "ExpKernel: sigma must be finite and at least 0.001"),
+        (lambda: L.InverseSqrt(0.0), "InverseSqrt: eps must"),
         (lambda: L.GELU("erf"), "GELU: unknown approximate 'erf'; expected none or tanh"),
         (lambda: L.Dropout(1.5), "Dropout: p must"),
         (lambda: L.Dropout2d(-0.1), "Dropout2d: p must"),

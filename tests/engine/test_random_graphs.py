@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 TARGETS: list[Target] = kernel_targets()
 SMOOTH = [
     ("leaky_relu", 0.3), ("sigmoid", 0.0), ("leaky_relu", 0.6), ("tanh", 0.0), ("elu", 0.7), ("silu", 0.0), ("gelu", 0.0),
-    ("gelu_tanh", 0.0),
+    ("gelu_tanh", 0.0), ("exp", 0.05), ("rsqrt", 0.5),
 ]  # fmt: skip
 # Kinks at 0 alone, where a rounding error cannot matter.
 

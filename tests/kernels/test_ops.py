@@ -35,7 +35,8 @@ from conftest import _core, device_mark, kernel_targets
 from harness import Target, check, expect, from_version, make_inputs, refusal, to_version
 
 TARGETS: list[Target] = kernel_targets()
-ENTRIES_EVERY_VERSION_MAY_LACK = {"conv2d_backward"}  # all gradients in one call: for kernel sets that share work between them
+# All gradients in one call: for kernel sets that share work between them. A folded average pool: only the host has it.
+ENTRIES_EVERY_VERSION_MAY_LACK = {"conv2d_backward", "conv2d_mean_forward"}
 
 
 def cases_for(target: Target) -> list[tuple[Case, tuple[str, ...]]]:
@@ -263,11 +264,13 @@ def test_nan_wins_in_max_pool(core: Any, target: Target) -> None:
     assert (y == -np.inf).all(), "the maximum of nothing but -infinity is -infinity"
 
 
-@pytest.mark.parametrize("kind", ["relu", "leaky_relu", "sigmoid", "tanh", "elu", "silu", "gelu", "gelu_tanh"])
+@pytest.mark.parametrize(
+    "kind", ["relu", "leaky_relu", "sigmoid", "tanh", "elu", "silu", "gelu", "gelu_tanh", "exp", "signed_sqrt", "rsqrt"]
+)
 @pytest.mark.parametrize("target", by_target())
 def test_activation_of_extremes(core: Any, target: Target, kind: str) -> None:
     x = np.array([-np.inf, -100.0, -0.0, 0.0, 1e-40, 100.0, np.inf, np.nan], np.float32)
-    case = activation(len(x), kind, 0.25 if kind in ("leaky_relu", "elu") else 0.0)
+    case = activation(len(x), kind, 0.25 if kind in ("leaky_relu", "elu", "exp", "rsqrt") else 0.0)
     y = _call(core, target, case, "activation_forward", {"x": x}, "y", x.shape)
     expected = {
         "relu": [0, 0, 0, 0, 1e-40, 100, np.inf, np.nan],
@@ -279,6 +282,9 @@ def test_activation_of_extremes(core: Any, target: Target, kind: str) -> None:
         "silu": [np.nan, 0, 0, 0, 0, 100, np.inf, np.nan],
         "gelu": [np.nan, 0, 0, 0, 0, 100, np.inf, np.nan],
         "gelu_tanh": [np.nan, 0, 0, 0, 0, 100, np.inf, np.nan],
+        "exp": [0, np.exp(-25.25), np.exp(-0.25), np.exp(-0.25), np.exp(-0.25), np.exp(24.75), np.inf, np.nan],
+        "signed_sqrt": [-np.inf, -10, 0, 0, 1e-20, 10, np.inf, np.nan],
+        "rsqrt": [2, 2, 2, 2, 2, 1 / np.sqrt(100.25), 0, np.nan],
     }[kind]
     np.testing.assert_allclose(y, np.array(expected, np.float32), rtol=1e-6, atol=1e-38)
 

@@ -39,8 +39,20 @@ def made(channels: int = 3, sides: tuple[int, int] = (8, 8)) -> wl.Model:
         (3, lambda: IMAGES[0], "for one sample use x[None]"),
         (1, lambda: IMAGES[:, 0], "for grey images use x[:, None]"),
         (1, lambda: Image.new("L", (8, 8)), "for one grey image use numpy.asarray(x)[None, None]"),
-        (1, lambda: IMAGES, "the network takes 1 channel, these have 3"),
         (3, lambda: list(IMAGES), "model 'model' takes 1 input array(s) (image), not 5"),
+    ],
+)
+def test_what_training_does_not_take_is_explained(channels: int, value: Callable[[], Any], said: str) -> None:
+    with pytest.raises(wl.ArgumentError) as caught:
+        made(channels).fit(value(), epochs=1)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("channels", "value", "said"),
+    [
+        (1, lambda: IMAGES, "the network takes 1 channel, these have 3"),
         (3, lambda: "photos/", "str: load the images first"),
         (3, lambda: Path("photos"), "load the images first"),
         (3, lambda: (batch for batch in IMAGES), "generator: collect its batches"),

@@ -25,7 +25,7 @@ def saved(pixels: Any, path: Path, **options: Any) -> Path:
 @pytest.mark.parametrize("ending", ["png", "tif"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grey_with_16_bits(ending: str, channels: int, tmp_path: Path) -> None:
-    read = read_image(saved(RAMP, tmp_path / f"a.{ending}"), (channels, 64, 64))
+    read = read_image(saved(RAMP, tmp_path / f"a.{ending}"), channels, (64, 64))[0]
     assert np.array_equal(read, np.stack([BYTES] * channels))
 
 
@@ -33,7 +33,7 @@ def test_grey_with_16_bits(ending: str, channels: int, tmp_path: Path) -> None:
 def test_pixels_without_a_known_range_are_refused(kind: Any, tmp_path: Path) -> None:
     path = saved(RAMP.astype(kind), tmp_path / "a.tif")
     with pytest.raises(wl.DataError, match=r"a.tif .* no known range: save it with 8 or 16"):
-        read_image(path, (1, 64, 64))
+        read_image(path, 1, (64, 64))[0]
 
 
 def test_palettes_transparency_and_cmyk(tmp_path: Path) -> None:
@@ -42,12 +42,12 @@ def test_palettes_transparency_and_cmyk(tmp_path: Path) -> None:
     wanted = np.asarray(flat.convert("RGB")).transpose(2, 0, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert np.array_equal(read_image(saved(flat, tmp_path / "p.png"), (3, 64, 64)), wanted)
+        assert np.array_equal(read_image(saved(flat, tmp_path / "p.png"), 3, (64, 64))[0], wanted)
         clear = saved(flat, tmp_path / "t.png", transparency=bytes([0] * 10 + [255] * 54))
-        assert np.array_equal(read_image(clear, (3, 64, 64)), wanted)  # what is transparent keeps its color
+        assert np.array_equal(read_image(clear, 3, (64, 64))[0], wanted)  # what is transparent keeps its color
         alpha = np.dstack([color, np.full_like(BYTES, 7)])
-        assert np.array_equal(read_image(saved(alpha, tmp_path / "a.png"), (3, 64, 64)), color.transpose(2, 0, 1))
-        cmyk = read_image(saved(Image.fromarray(color).convert("CMYK"), tmp_path / "c.tif"), (3, 64, 64))
+        assert np.array_equal(read_image(saved(alpha, tmp_path / "a.png"), 3, (64, 64))[0], color.transpose(2, 0, 1))
+        cmyk = read_image(saved(Image.fromarray(color).convert("CMYK"), tmp_path / "c.tif"), 3, (64, 64))[0]
         assert np.array_equal(cmyk, color.transpose(2, 0, 1))
 
 

@@ -12,6 +12,7 @@ seconds or more than ten times its size and 200 MB is written to --keep (fuzz-fo
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import gzip
 import io
@@ -26,6 +27,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -36,6 +38,10 @@ from PIL import Image
 from warploom.data import arrays, cifar, folder, paired
 from warploom.data.pickles import load_batch
 from warploom.errors import USER_ERRORS
+from warploom.export.onnx_file import message
+from warploom.export.onnx_reader import read_onnx
+from warploom.export.part import part_of
+from warploom.export.state_files import read_state_dict
 from warploom.ground.atomic import read_tensors, write_tensors
 from warploom.optim.schedules import PlateauLR
 from warploom.runs.run import RunFolder
@@ -230,6 +236,34 @@ def _npz(_: Places) -> list[bytes]:
     return [_saved(lambda f: np.savez(f, train=made, test=made)), _saved(lambda f: np.savez_compressed(f, images=made))]
 
 
+def _pickles(_: Places) -> list[bytes]:
+    """Of the state dicts that PyTorch wrote into the corpus."""
+    found = []
+    for path in sorted((CORPUS / "state_dict").glob("*.pt")):
+        with zipfile.ZipFile(path) as archive:
+            found += [archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")]
+    return found
+
+
+def _as_torch_saves(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, member in (("data.pkl", content), ("byteorder", b"little"), ("data/0", bytes(400)), ("data/1", bytes(400))):
+            archive.writestr(f"archive/{name}", member)
+    return buffer.getvalue()
+
+
+@functools.cache
+def _whole() -> Places:
+    return Places()
+
+
+def _onnx_file(places: Places, graph: str | None = None) -> bytes:
+    chosen = part_of(places.model)
+    content: bytes = message(chosen, config=json.dumps(places.model.config()) if graph is None else graph).SerializeToString()
+    return content
+
+
 _PICTURES = [("RGB", "PNG"), ("P", "PNG"), ("RGB", "JPEG"), ("L", "BMP"), ("RGB", "GIF"), ("RGB", "TIFF"), ("RGB", "WEBP")]
 
 TARGETS: dict[str, Target] = {
@@ -262,14 +296,25 @@ TARGETS: dict[str, Target] = {
     "npy": Target(lambda places, content: arrays.load(places.file("x.npy", content), _SHAPE), _npy),
     "npz": Target(lambda places, content: arrays.load(places.file("x.npz", content), _SHAPE), _npz, _npy, _zipped),
     "images": Target(
-        lambda places, content: folder.read_image(places.file("x.png", content), (3, 8, 8)),
+        lambda places, content: folder.read_image(places.file("x.png", content), 3, (8, 8)),
         lambda _: [_picture(mode, kind) for mode, kind in _PICTURES],
     ),
     "labels": Target(
         lambda places, content: paired._read(places.file("x.png", content), "labels", 8, 8, 3),
         lambda _: [_picture("L", "PNG"), _picture("P", "PNG"), _picture("1", "PNG"), _picture("L", "TIFF")],
     ),
+    "state_dict": Target(
+        lambda places, content: places.model.load_state_dict(read_state_dict(places.file("x.pt", content))),
+        lambda _: [_as_torch_saves(content) for content in _pickles(_)], _pickles, _as_torch_saves,
+    ),
 }  # fmt: skip
+if find_spec("onnx"):
+    TARGETS["onnx"] = Target(
+        lambda places, content: read_onnx(places.file("x.onnx", content)),
+        lambda places: [_onnx_file(places)],
+        lambda places: [json.dumps(places.model.config()).encode()],
+        lambda content: _onnx_file(_whole(), content.decode("utf-8", "replace")),
+    )
 
 
 def mutate(rng: random.Random, seeds: list[bytes]) -> bytes:

@@ -145,7 +145,7 @@ def test_images(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(_png(13_000, 13_000))
     size = path.stat().st_size
-    expect_refusal(lambda: folder.read_image(path, (3, 32, 32)), size)
+    expect_refusal(lambda: folder.read_image(path, 3, (32, 32)), size)
     for mode in ("rgb", "grey", "labels"):
         expect_refusal(lambda mode=mode: paired._read(path, mode, 32, 32, 3), size)  # type: ignore[misc]
 
@@ -154,7 +154,7 @@ def test_photographs_of_48_megapixels_are_read(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (378, 504, 3), dtype=np.uint8)).resize((8064, 6048)).save(path, quality=90)
-    assert folder.read_image(path, (3, 32, 32)).shape == (3, 32, 32)
+    assert folder.read_image(path, 3, (32, 32))[0].shape == (3, 32, 32)
 
 
 def test_npz(tmp_path: Path) -> None:

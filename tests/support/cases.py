@@ -16,6 +16,7 @@ import zoo
 
 CONV_ENTRIES = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "conv2d_backward_bias", "conv2d_backward")
 Sizes = tuple[int, ...]
+KERNEL_NETWORK = (("exp", 0.3), ("signed_sqrt", 0.0), ("rsqrt", 0.5))  # activations and their number
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def _small_fusions() -> Iterator[Case]:
         yield fused(case, activation="sigmoid")
         yield fused(case, activation="relu", pool=2)
         yield fused(case, pool=2)
-    for kind, slope in (("tanh", 0.0), ("elu", 0.5), ("silu", 0.0), ("gelu", 0.0), ("gelu_tanh", 0.0)):
+    for kind, slope in (("tanh", 0.0), ("elu", 0.5), ("silu", 0.0), ("gelu", 0.0), ("gelu_tanh", 0.0), *KERNEL_NETWORK):
         yield fused(conv((2, 3, 6, 8), 5, 3, pad=1), activation=kind, slope=slope)
         yield fused(conv((1, 24, 7, 9), 18, 1), activation=kind, slope=slope)
         yield fused(conv((1, 16, 12, 12), 8, 3, pad=1), activation=kind, slope=slope, pool=2)
@@ -396,7 +397,15 @@ def _small_others() -> Iterator[Case]:
             if count in (257, 4099) or kind == "relu":
                 case = activation(count, kind, slope)
                 yield replace(case, name=f"{case.name}_{slope:g}") if kind == "leaky_relu" else case
-        for kind, slope in (("tanh", 0.0), ("elu", 1.0), ("elu", 0.3), ("silu", 0.0), ("gelu", 0.0), ("gelu_tanh", 0.0)):
+        for kind, slope in (
+            ("tanh", 0.0),
+            ("elu", 1.0),
+            ("elu", 0.3),
+            ("silu", 0.0),
+            ("gelu", 0.0),
+            ("gelu_tanh", 0.0),
+            *KERNEL_NETWORK,
+        ):
             if count in (31, 4099):
                 case = activation(count, kind, slope)
                 yield replace(case, name=f"{case.name}_{slope:g}") if kind == "elu" else case

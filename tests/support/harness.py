@@ -194,7 +194,8 @@ def variants(case: Case, entry: str) -> tuple[tuple[str, str], ...]:
 
 # ---- What is right, and how far a result may be off ----
 
-ROUNDED = ("sigmoid", "tanh", "elu", "silu", "gelu", "gelu_tanh")  # activations that make no whole numbers of whole numbers
+ROUNDED = ("sigmoid", "tanh", "elu", "exp", "signed_sqrt", "silu", "gelu", "gelu_tanh", "rsqrt")
+# activations that make no whole numbers of whole numbers
 
 
 def is_exact(case: Case, fill: str) -> bool:

@@ -144,6 +144,13 @@ def activation(x: Array, kind: str, slope: float = 0.0) -> Array:
             return np.tanh(x)
         if kind == "elu":
             return np.where(x > 0, x, slope * np.expm1(np.minimum(x, 0.0)))
+        if kind == "exp":
+            return np.exp(slope * (x - 1.0))
+        if kind == "signed_sqrt":
+            return np.sign(x) * np.sqrt(np.abs(x))
+        if kind == "rsqrt":
+            with np.errstate(divide="ignore"):
+                return 1.0 / np.sqrt(np.where(x < 0, 0.0, x) + slope)
         if kind == "silu":
             return x * _sigmoid(x)
         if kind == "gelu":
@@ -154,7 +161,7 @@ def activation(x: Array, kind: str, slope: float = 0.0) -> Array:
         return _sigmoid(x)
 
 
-NEEDS_INPUT = ("silu", "gelu", "gelu_tanh")  # for the gradient; the output is enough for the others
+NEEDS_INPUT = ("silu", "gelu", "gelu_tanh", "rsqrt")  # for the gradient; the output is enough for the others
 
 
 def _sigmoid(x: Array) -> Array:
@@ -181,7 +188,13 @@ def activation_backward(dy: Array, y: Array, kind: str, slope: float = 0.0) -> A
         return dy * (1.0 - y * y)
     if kind == "elu":
         return np.where(y > 0, dy, dy * (y + slope))
+    if kind == "exp":
+        return dy * slope * y
+    if kind == "signed_sqrt":
+        return np.divide(dy * 0.5, np.abs(y), out=np.zeros_like(dy * 1.0), where=y != 0)
     x = y
+    if kind == "rsqrt":
+        return np.where(x <= 0, 0.0, -0.5 * dy * activation(x, kind, slope) ** 3)
     if kind == "silu":
         sigmoid = _sigmoid(x)
         return dy * sigmoid * (1.0 + x * (1.0 - sigmoid))

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from warploom import errors, metrics, models, optim
-from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, say, shout
+from warploom import errors, metrics, models, optim, recipes
+from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, say, warn_loudly
+from warploom.cli.learn import learn
 from warploom.cli.plain import visible
 from warploom.cli.words import TRAIN, complete_from, complete_models, whole
 from warploom.data.tasks import TaskData
@@ -31,13 +32,13 @@ from warploom.train.loop import Progress
 def _compile(model: Model, config: RunConfig) -> None:
     assert config.batch_size is not None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.FallbackWarning)  # said by shout() instead
+        warnings.simplefilter("ignore", errors.FallbackWarning)  # said by warn_loudly() instead
         model.compile(
             config.make_optimizer(), config.make_losses(), config.version, config.device, config.batch_size, config.seed,
             config.precision,
         )  # fmt: skip
     if model.engine.note:
-        shout(model.engine.note)
+        warn_loudly(model.engine.note)
 
 
 _MODEL, _DATA, _OPTIMISATION, _RUN = "Model", "Data", "Optimisation", "Run"  # panels of --help
@@ -74,6 +75,17 @@ def train(
             autocompletion=complete_from(dict.fromkeys(preset for name in models.NAMES for preset in models.presets(name))),
             help="Another recipe than the specification's (optimizer, schedule, batch, epochs, start of the weights): sharp for "
             "cifar10_autoencoder, quick for the others. What is given beside it goes before it.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        _option(
+            _MODEL,
+            "--recipe",
+            metavar="NAME",
+            autocompletion=complete_from(recipes.BY_NAME),
+            help="Learn a network of features without gradients and labels instead (see `warploom recipes`).",
             show_default=False,
         ),
     ] = None,
@@ -171,6 +183,8 @@ def train(
     )  # fmt: skip
     if config.data not in ("auto", "cifar10", "patches"):
         config.data = absolute(config.data, "--data")
+    if recipe is not None:
+        return learn(recipe, config, None if out is None else named(out, "--out"), _given(context))
     if resume is not None:
         if out is not None:
             raise errors.ArgumentError("--out and --resume exclude each other: a resumed run stays in its folder")
@@ -179,6 +193,12 @@ def train(
     else:
         folder = RunFolder.fresh(out if out is None else named(out, "--out"), config.title)
     return _train(config, folder, resume=resume is not None)
+
+
+def _given(context: typer.Context) -> list[str]:
+    """The options on the command line, by their arguments' names."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
 _MAY_CHANGE = {"epochs", "device", "version", "data_dir", "patience", "keep_best"}  # when a run goes on
@@ -214,7 +234,7 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
     samples = config.load_data(model)  # before anything is allocated
     for note in samples.notes:
         if note.startswith(("training on patches instead", "no --data given")):
-            shout(note)
+            warn_loudly(note)
         else:
             say(visible(note))
     assert config.batch_size is not None
@@ -233,7 +253,7 @@ def _run(
         f"test samples; {hardware.place(model.version, model.device)}; run folder {visible(str(folder.path))}"
     )
     for note in folder.notes:
-        shout(note)
+        warn_loudly(note)
     guards = make_guards(folder, config)
     if start.epoch >= config.epochs or any(isinstance(guard, Patience) and guard.exhausted() for guard in guards):
         return _finished(folder, model, samples, config, start)
@@ -255,7 +275,7 @@ def _run(
                 finish(folder, model, samples, config, schedule, diverged=True)
             raise
         if signals.received:
-            model.settle()
+            model.update_progress()
         finish(folder, model, samples, config, schedule)
     _closing_words(folder, model)
     for guard in guards:

@@ -19,7 +19,7 @@ def load(path: Path, shape: Shape, *, split: float | None = None) -> Dataset:
     .npz: "train" (or "x_train", "images") and, if it has one, "test" (or "x_test"); an archive of one array is that array. Where
     there is no test part, the last tenth (or the share `split`) is kept for it; split=0 keeps all together.
     """
-    arrays = _arrays(path)
+    arrays = read_arrays(path)
     train: Array | None
     test: Array | None
     if path.suffix == ".npy" or len(arrays) == 1:
@@ -47,7 +47,8 @@ def load(path: Path, shape: Shape, *, split: float | None = None) -> Dataset:
     return Dataset(path.stem, images[:-kept], images[-kept:], notes=[note])
 
 
-def _arrays(path: Path) -> dict[str, Array]:
+def read_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of a .npz file by their names; of a .npy file the one that it is, mapped, as "images"."""
     if not path.is_file():
         raise DataError(f"there is no file {path}")
     try:

@@ -129,7 +129,7 @@ def _read(place: str, suffix: str, read: Read) -> Dataset:
         notes[0] += (
             f": a subset of {len(images):,} training and {len(test_images):,} test images, not the official 50,000 and 10,000"
         )
-    return Dataset("cifar10", images, test_images, labels, test_labels, notes)
+    return Dataset("cifar10", images, test_images, labels, test_labels, notes, classes=list(CLASSES))
 
 
 def _parse_binary(content: bytes, what: str) -> tuple[Array, Array]:

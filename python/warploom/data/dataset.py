@@ -79,8 +79,8 @@ def fingerprint(arrays: Sequence[Array]) -> str:
     return f"{shape}-{arrays[0].dtype}-{crc:08x}"
 
 
-def check_values(images: Array, what: str) -> Array:
-    """uint8 as it is; float32 must lie in [0, 1] and be free of NaN."""
+def check_values(images: Array, what: str, first: int = 0) -> Array:
+    """uint8 as it is; float32 must lie in [0, 1] and be free of NaN. first: the number of the first image, for errors."""
     if images.dtype == np.uint8:
         return images
     if images.dtype != np.float32:
@@ -91,7 +91,7 @@ def check_values(images: Array, what: str) -> Array:
         if not (np.isfinite(low) and np.isfinite(high)):  # NaN is the lowest and the highest value
             row = int(np.argwhere(~np.isfinite(part))[0][0])
             kind = "NaN" if np.isnan(part[row]).any() else "infinity"
-            raise DataError(f"{what} holds {kind} in image {start + row}; clean the data first")
+            raise DataError(f"{what} holds {kind} in image {first + start + row}; clean the data first")
         if low < 0.0 or high > 1.0:
             raise DataError(f"{what} holds values from {low:g} to {high:g}; expected float32 in [0, 1] or uint8: scale it first")
     return images

@@ -13,6 +13,7 @@ from warploom.data.bombs import opened_image
 from warploom.data.dataset import Dataset
 from warploom.errors import DataError
 from warploom.ground.array_types import Array, Shape
+from warploom.ground.pictures import eight_bits
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _TEST_EVERY = 10
@@ -89,12 +90,12 @@ def listed(names: Sequence[str], shown: int = 8) -> str:
 
 
 def shrinking(sizes: Sequence[tuple[int, int]], shape: Shape, sizing: str) -> str:
-    """A sentence where most images lose pixels; "" where they do not. sizes: (width, height) of the files."""
+    """A sentence where most images lose pixels; "" where they do not. sizes: (height, width) of the files."""
     height, width = shape[1:]
-    larger = [s for s in sizes if s[0] > width and s[1] > height]
+    larger = [s for s in sizes if s[0] > height and s[1] > width]
     if 2 * len(larger) <= len(sizes):
         return ""
-    w, h = sorted(larger)[len(larger) // 2]
+    h, w = sorted(larger, key=lambda size: size[::-1])[len(larger) // 2]
     return f"the images ({w}x{h} and the like) are shrunk to {width}x{height} pixels{'; ' if sizing else ''}{sizing}"
 
 
@@ -152,10 +153,11 @@ def no_bad(errors: Sequence[DataError], *, skippable: bool = True) -> None:
 def read_all(
     paths: list[Path], shape: Shape, skip_bad: bool = False
 ) -> tuple[list[Array], list[Path], list[tuple[int, int]], list[str]]:
-    """(pixels [C, H, W], their files, the files' sizes as (width, height), the names of files that cannot be read)."""
+    """(pixels [C, H, W], their files, the files' sizes as (height, width), the names of files that cannot be read)."""
     if shape[0] not in (1, 3):
         raise DataError(f"a folder of images gives 1 or 3 channels, but the model takes {shape[0]}; use a .npy file")
-    found = read_each(paths, lambda path: _read(path, shape))
+    channels, height, width = shape
+    found = read_each(paths, lambda path: read_image(path, channels, (height, width)))
     errors = [e for e in found if isinstance(e, DataError)]
     if not skip_bad or len(errors) == len(found):
         no_bad(errors, skippable=len(errors) < len(found))
@@ -165,45 +167,44 @@ def read_all(
 
 
 def upright(opened: Any) -> Any:
-    """An image that Pillow has opened, turned by its EXIF tag, in a mode of 8 bits a channel.
-
-    Pillow's own conversion of grey images with 16 bits cuts off what is above 255."""
-    from PIL import Image, ImageOps
+    """An image that Pillow has opened, turned by its EXIF tag, in a mode of 8 bits a channel."""
+    from PIL import ImageOps
 
     ImageOps.exif_transpose(opened, in_place=True)  # without a copy of all pixels
-    image = opened
-    if image.mode.startswith("I;16") or (image.mode == "I" and opened.format == "PNG"):
-        return Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"32 bits a pixel, mode {image.mode}, have no known range: save it with 8 or 16")
-    if image.mode == "P" and "transparency" in image.info:
-        return image.convert("RGBA")
-    return image
+    return eight_bits(opened)
 
 
-def read_image(path: Path, shape: Shape) -> Array:
-    """One image as uint8 [C, H, W]."""
-    return _read(path, shape)[0]
-
-
-def _read(path: Path, shape: Shape) -> tuple[Array, tuple[int, int]]:
-    """One image as uint8 [C, H, W], and the (width, height) it has in the file."""
+def fitted(image: Any, size: tuple[int, int], *, stretch: bool = False) -> Any:
+    """A Pillow image at that (height, width): its middle part with these proportions, resized; stretch: all of it, resized."""
     from PIL import Image, ImageOps
 
-    channels, height, width = shape
+    sides = (size[1], size[0])
+    if stretch:
+        return image.resize(sides, Image.Resampling.LANCZOS)
+    return ImageOps.fit(image, sides, Image.Resampling.LANCZOS)
+
+
+def read_image(
+    path: Path, channels: int, size: tuple[int, int] | None = None, *, stretch: bool = False
+) -> tuple[Array, tuple[int, int]]:
+    """One image as uint8 [C, H, W] of that (height, width), and the one it has in the file. No size: as it is."""
     mode = "RGB" if channels == 3 else "L"
     try:
         with opened_image(path) as image:
             plain = upright(image)
             plain = plain if plain.mode == mode else plain.convert(mode)
-            fitted = ImageOps.fit(plain, (width, height), Image.Resampling.LANCZOS)
-            pixels = np.asarray(fitted, dtype=np.uint8)
+            pixels = np.asarray(plain if size is None else fitted(plain, size, stretch=stretch), dtype=np.uint8)
     except Exception as error:  # Pillow's decoders raise many kinds
         raise DataError(unreadable(path, error)) from error
-    return (pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))), plain.size
+    width, height = plain.size
+    return (pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))), (height, width)
 
 
 def unreadable(path: Path, error: Exception) -> str:
     """The sentence for a file that Pillow refuses; Pillow's own repeats the path."""
     reason = str(error).replace(f" '{path}'", "").replace(f" {str(path)!r}", "")
-    return f"{path} ({path.stat().st_size:,} bytes) cannot be read as an image ({reason}); remove or replace it"
+    try:
+        size = f"{path} ({path.stat().st_size:,} bytes)"
+    except OSError:  # gone since the folder was listed
+        size = str(path)
+    return f"{size} cannot be read as an image ({reason}); remove or replace it"

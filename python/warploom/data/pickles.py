@@ -1,9 +1,7 @@
 """The Python layout of CIFAR-10: pickles, read by an unpickler that can build nothing but the few things those files hold.
 
-A pickle may call any function it names, and ask for any amount of memory. Here only the instructions of the official files are
-carried out, so many of them at most; every name but the handful in those files is refused, and those few stand for harmless
-records of what was asked for: no NumPy object is built by the pickle itself. It is the interpreter's unpickler written in Python,
-whose memo is a dictionary: the one written in C makes room for 2^28 entries where a file of nine bytes says so.
+Only the instructions of the official files are carried out; every name but the handful in those files is refused, and those few
+stand for harmless records of what was asked for: no NumPy object is built by the pickle itself.
 """
 
 import io
@@ -15,9 +13,9 @@ import numpy as np
 
 from warploom.errors import DataError
 from warploom.ground.array_types import Array
+from warploom.ground.unpickling import Restricted
 
 _LIMIT = 200_000_000  # bytes; an official file has 31 million
-_MOST_STEPS = 1_000_000  # instructions; an official file has some 50,000
 _WORDS = 200  # characters of a reason that is passed on
 _STEPS = (
     "PROTO FRAME STOP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING "
@@ -40,50 +38,20 @@ class _Array:
         _, self.shape, self.dtype, self.fortran, self.raw = state
 
 
-class _Steps(dict[int, Any]):
-    """The instructions that are carried out, by their code; each look-up counts."""
-
-    def __init__(self, known: dict[int, Any]) -> None:
-        codes = [getattr(pickle, name)[0] for name in _STEPS.split()]
-        super().__init__({code: known[code] for code in codes})
-        self.done = 0
-
-    def __getitem__(self, code: int) -> Any:
-        self.done += 1
-        if self.done > _MOST_STEPS:
-            raise pickle.UnpicklingError(f"more than {_MOST_STEPS:,} instructions")
-        if code not in self:
-            raise pickle.UnpicklingError(f"it holds the instruction {bytes([code])!r}, which no CIFAR-10 file has")
-        return super().__getitem__(code)
-
-
-class _Unpickler(pickle._Unpickler):
-    stack: list[Any]
+class _Unpickler(Restricted):
+    file = "CIFAR-10 file"
+    steps = _STEPS
 
     def __init__(self, content: bytes) -> None:
-        super().__init__(io.BytesIO(content), encoding="bytes")
-        known = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: _Unpickler._build}
-        self.dispatch = _Steps(known)  # type: ignore[misc]  # of this file alone
         self._room = 2 * len(content)  # bytes that may be encoded: each again and again would be without bound
-        self._allowed: dict[tuple[str, str], Callable[..., Any]] = {
+        allowed: dict[tuple[str, str], Callable[..., Any]] = {
             ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
             ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
             ("numpy", "ndarray"): lambda *_: _Array(),
             ("numpy", "dtype"): lambda *given: _DType(*given),
             ("_codecs", "encode"): self._encode,
         }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR-10 file holds")
-        return self._allowed[module, name]
-
-    def _build(self) -> None:
-        """State for the records only: given to a function it would stay there for the next file."""
-        state = self.stack.pop()
-        if type(self.stack[-1]) not in (_Array, _DType):
-            raise pickle.UnpicklingError("it gives a state to what has none")
-        self.stack[-1].__setstate__(state)
+        super().__init__(io.BytesIO(content), allowed, (_Array, _DType))
 
     def _encode(self, text: Any, encoding: Any = "latin1") -> bytes:
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):

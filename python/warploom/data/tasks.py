@@ -16,6 +16,7 @@ from warploom import data
 from warploom.data import masks, paired, synthetic
 from warploom.data.dataset import Dataset, fingerprint
 from warploom.data.photos import TEST, TRAIN
+from warploom.data.scaling import Intake, Scaling
 from warploom.data.warp import Warped, face_weights
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Shape
@@ -26,10 +27,18 @@ KINDS = ("images", *paired.LAYOUTS)
 SYNTHETIC = 400  # training samples made where no data are given
 _SIZING = "--size trains at another size, such as --size 128"
 _HALF = (128 / 255,)  # mean and deviation that take [0, 255] to [-1, 1)
+SCALINGS = {"segmentation": Scaling(_HALF, _HALF)}  # what networks with one input take of pixels, by kind; else those in [0, 1]
 _STATISTICS = {  # of the specifications' data: mean and deviation per channel
     "bg": ((0.40086, 0.46599, 0.53281), (0.25451, 0.24249, 0.23615)),
     "fg_bg": ((0.41221, 0.47368, 0.53431), (0.25699, 0.24577, 0.24217)),
 }
+
+
+def intake(kind: str, number: int = 0) -> Intake:
+    """What input `number` of a network takes of images, by the kind of its data."""
+    if kind == "composites":
+        return Intake(Scaling(*list(_STATISTICS.values())[number % len(_STATISTICS)]))
+    return Intake(SCALINGS.get(kind), bgr=kind == "faces")
 
 
 @dataclass

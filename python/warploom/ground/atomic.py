@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from warploom.errors import DataError
+from warploom.ground import halves
 from warploom.ground.array_types import Array
 
 _KEY = "warploom"  # one entry of metadata holds everything: the order of several would differ from file to file
@@ -27,9 +28,9 @@ _TYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4",
     "U16": "<u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
-_CONVERTED = {"F64", "F16", "BF16"}  # never written here: such a file went through another program
+_FLOATS = {"F64", "F32", "F16", "BF16"}
 _TRIES = 100  # of a call that a signal interrupts
-_LEFTOVER = re.compile(r"\..+\.(csv|html|json|jsonl|md|png|safetensors|svg|txt)\.[a-z0-9_]{8}(\.tmp)?")
+_LEFTOVER = re.compile(r"\..+\.(csv|html|json|jsonl|md|onnx|png|pth?|py|safetensors|svg|txt)\.[a-z0-9_]{8}(\.tmp)?")
 
 R = TypeVar("R")
 
@@ -114,13 +115,34 @@ def sweep(folder: Path) -> None:
                 os.unlink(entry.path)
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Array], metadata: dict[str, Any], *, parents: bool = True) -> None:
-    """A .safetensors file; its metadata hold ours and a checksum of all."""
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Array], metadata: dict[str, Any], *, parents: bool = True, dtype: str = "fp32"
+) -> None:
+    """A .safetensors file; its metadata hold ours and a checksum of all.
+
+    dtype: "fp16" and "bf16" round float32 tensors to that type; DataError where it cannot hold one of their numbers."""
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    text = json.dumps({**metadata, "checksum": _checksums(metadata, arrays)}, separators=(",", ":"))
-    write_atomically(path, save(arrays, {_KEY: text}), parents=parents)
+    floats = {name for name, array in arrays.items() if array.dtype == np.float32}
+    if halves.check_dtype(dtype) != "fp32":
+        metadata = {**metadata, "dtype": dtype}
+        arrays |= {name: halves.narrowed(arrays[name], dtype, name) for name in floats}
+    read = {name: halves.widened(a) if dtype == "bf16" and name in floats else a for name, a in arrays.items()}
+    text = json.dumps({**metadata, "checksum": _checksums(metadata, read)}, separators=(",", ":"))
+    content = save(arrays, {_KEY: text})
+    write_atomically(path, _called_bfloat16(content, floats) if dtype == "bf16" else content, parents=parents)
+
+
+def _called_bfloat16(content: bytes, names: set[str]) -> bytes:
+    """A .safetensors file in which those tensors, written as their bits, have their true type: NumPy has none for it."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    for name in names:
+        header[name]["dtype"] = "BF16"
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -151,7 +173,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
         raise DataError(f"{path} is damaged or no .safetensors file ({error}); restore it from a copy or train again") from error
     if given is not None:
         expected = _checksums(metadata, tensors)
-        if types & _CONVERTED and isinstance(given, dict):
+        own = halves.STORED.get(str(metadata.get("dtype")), "F32")
+        if isinstance(given, dict) and types & _FLOATS - {own}:  # another program has converted them
             expected["tensors"] = given.get("tensors", "")
         if given != expected:
             raise DataError(
@@ -172,8 +195,7 @@ def _own_metadata(content: bytes) -> str:
 def _array(name: str, found: Mapping[str, Any]) -> Array:
     shape, data, kind = found["shape"], found["data"], found["dtype"]
     if kind == "BF16":  # the upper half of a float32
-        wide = np.frombuffer(data, "<u2").astype(np.uint32) << 16
-        floats: Array = wide.view(np.float32).reshape(shape)
+        floats: Array = halves.widened(np.frombuffer(data, "<u2")).reshape(shape)
         return floats
     if kind not in _TYPES:
         raise DataError(f"tensor {name!r} has the type {kind}, which is not supported; convert it to F32, F16 or BF16 first")

@@ -30,6 +30,7 @@ LIBRARIES = {"emulated": ("fast", "kernels"), "checked": ("checked", "kernels"),
 DEVICES = {"emulated": "emulated", "emulated:checked": "checked", "emulated:counting": "counting"}
 # CPU-seconds of all kernels, on one core of an AMD EPYC with g++ 12: only for the estimate.
 _SECONDS = {"fast": 190, "checked": 250, "counting": 330}
+NOT_YET = "not compiled yet"
 _UNUSED_DAYS = 30  # after which what other sources or compilers left in the cache is removed
 
 
@@ -172,7 +173,7 @@ def why_not(name: str) -> str:
         source_root(), compiler()
     except DeviceError as error:
         return str(error)
-    return f"not compiled yet: its first use does that, once, in about {_duration(_estimate(name))} here"
+    return f"{NOT_YET}: its first use does that, once, in about {_duration(_estimate(name))} here"
 
 
 def _estimate(name: str) -> float:

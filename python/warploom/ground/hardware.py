@@ -133,11 +133,18 @@ def versions() -> list[Version]:
     rows: list[Version] = []
     for v in _versions():
         usable = [d["name"] for d in here if d["usable"] and v["name"] in d["versions"]]
-        why = "" if usable else "none of its devices (" + ", ".join(v["kinds"]) + ") is usable here"
+        why = "" if usable else _why_no_version(v["kinds"], here)
         rows.append(
             Version(name=v["name"], summary=v["summary"], layout=v["layout"], devices=usable, usable=bool(usable), why=why)
         )
     return sorted(rows, key=lambda row: row["name"] == "cpu")
+
+
+def _why_no_version(kinds: list[str], here: list[Device]) -> str:
+    emulated = next((d["why"] for d in here if d["name"] == "emulated"), "")
+    if "emulated" in kinds and emulated.startswith(emulated_builds.NOT_YET):
+        return f"emulated, {emulated}"
+    return "none of its devices (" + ", ".join(kinds) + ") is usable here"
 
 
 def instructions(device: str) -> str:

@@ -1,6 +1,6 @@
 """Layers: made once, called on tensors, as in Keras; argument and parameter names are PyTorch's."""
 
-from warploom.layers.activations import ELU, GELU, SiLU, Tanh
+from warploom.layers.activations import ELU, GELU, ExpKernel, InverseSqrt, SignedSqrt, SiLU, Tanh
 from warploom.layers.basic import AvgPool2d, Identity, Latent, LeakyReLU, MaxPool2d, ReLU, Sigmoid, Upsample
 from warploom.layers.convolution import Conv2d, ConvTranspose2d, Linear
 from warploom.layers.dropout import Dropout, Dropout2d
@@ -21,9 +21,11 @@ __all__ = [
     "DepthToSpace",
     "Dropout",
     "Dropout2d",
+    "ExpKernel",
     "Flatten",
     "GroupNorm",
     "Identity",
+    "InverseSqrt",
     "Latent",
     "Layer",
     "LayerNorm",
@@ -36,6 +38,7 @@ __all__ = [
     "Reshape",
     "SiLU",
     "Sigmoid",
+    "SignedSqrt",
     "Tanh",
     "Upsample",
 ]

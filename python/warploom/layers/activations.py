@@ -58,3 +58,41 @@ class GELU(_Activation):
 
     def attributes(self) -> dict[str, Any]:
         return {"kind": "gelu" if self.approximate == "none" else "gelu_tanh"}
+
+
+class ExpKernel(_Activation):
+    """exp((x - 1) / sigma²): the Gaussian kernel of two unit vectors whose product is x, sigma its width; 1 where they are equal.
+
+    Source: Mairal, End-to-end kernel learning with supervised convolutional kernel networks, https://arxiv.org/abs/1605.06265.
+    """
+
+    kind = "exp"
+    stem = "exp_kernel"
+
+    def __init__(self, sigma: float = 0.6, *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.sigma = number(sigma, "ExpKernel: sigma", 1e-3)
+
+    def attributes(self) -> dict[str, Any]:
+        return {"kind": "exp", "negative_slope": 1.0 / self.sigma**2}
+
+
+class SignedSqrt(_Activation):
+    """sign(x) * sqrt(|x|): makes the few large values of pooled codes smaller. Its gradient at 0 is taken as 0."""
+
+    kind = "signed_sqrt"
+    stem = "signed_sqrt"
+
+
+class InverseSqrt(_Activation):
+    """1 / sqrt(max(x, 0) + eps): of a sum of squares, what its vector is multiplied by to have length one."""
+
+    kind = "rsqrt"
+    stem = "inverse_sqrt"
+
+    def __init__(self, eps: float = 1e-6, *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.eps = number(eps, "InverseSqrt: eps", 1e-30)
+
+    def attributes(self) -> dict[str, Any]:
+        return {"kind": "rsqrt", "negative_slope": self.eps}

@@ -8,7 +8,7 @@ from warploom.errors import ArgumentError, GraphError, StateError
 from warploom.ground.array_types import Floats
 from warploom.ground.parameters import Parameter
 from warploom.network import config, state
-from warploom.network.graph import Layer, Tensor, check_name
+from warploom.network.graph import Input, Layer, Tensor, check_name
 from warploom.network.lowering import Lowered, lower
 from warploom.network.structure import calls_between, calls_to, given_tensors, name_everything
 
@@ -81,6 +81,15 @@ class Network:
             values[id(call.outputs[0])] = made
         results: list[Tensor] = [values[id(t)] for t in self.outputs]
         return results[0] if len(results) == 1 else results
+
+    def resized(self: _N, height: int, width: int) -> _N:
+        """The same layers on images of that size. ArgumentError or GraphError names the layer that cannot take it."""
+        inputs = [Input((t.shape[0], height, width), name=t.name) for t in self.inputs]
+        values: dict[int, Any] = {id(own): new for own, new in zip(self.inputs, inputs, strict=True)}
+        for call in self.calls:
+            values[id(call.outputs[0])] = call.layer([values[id(t)] for t in call.inputs])
+        latent = None if self.latent is None else values.get(id(self.latent))
+        return type(self)(inputs, [values[id(t)] for t in self.outputs], name=self.name, latent=latent)
 
     def __repr__(self) -> str:
         kind = type(self).__name__

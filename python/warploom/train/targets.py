@@ -11,6 +11,7 @@ from warploom.errors import ArgumentError, DataError, DTypeError
 from warploom.ground import arrays
 from warploom.ground.array_types import Array, Shape
 from warploom.ground.lazy import Head, Lazy
+from warploom.ground.pictures import Given, given_images, is_list_of_images
 from warploom.interop import Array as DeviceArray
 from warploom.losses import Loss
 from warploom.network.network import Network
@@ -89,6 +90,40 @@ def inputs_of(network: Network, x: Arrays, what: str) -> list[Array]:
         arrays.require_finite(array, name)
         found.append(array)
     _same_length(found, what)
+    return found
+
+
+def images_of(network: Network, x: Arrays, what: str) -> tuple[Given, list[list[Array]]]:
+    """What predict() takes: as inputs_of(), and images of any one size in any layout, single ones, Pillow's, and lists of them.
+
+    Returns what was passed, and the network's inputs [N, C, H, W] for each size; whether it can take that size is not asked here.
+    """
+    names, shapes = [str(t.name) for t in network.inputs], [t.shape for t in network.inputs]
+    whose, owners = f"model {network.name!r}", [f"input {n!r} of model {network.name!r}" for n in names]
+    if all(len(shape) == 3 for shape in shapes):
+        if len(shapes) == 1:
+            alone = isinstance(x, Mapping) or (isinstance(x, (list, tuple)) and not is_list_of_images(x))
+            value = _in_order(x, names, what, whose, "takes {} input array(s)")[0] if alone else x
+            placed = arrays.placed(value, what)
+            given = None if isinstance(placed, (Lazy, DeviceArray)) else given_images(placed, shapes[0][0], what)
+            if given is not None:
+                given.arrays = [_checked(a, what, owners[0]) for a in given.arrays]
+                return given, [[a] for a in given.arrays]
+        else:
+            values = [arrays.placed(v, what) for v in _in_order(x, names, what, whose, "takes {} input array(s)")]
+            seen = [np.shape(v) for v in values if isinstance(v, np.ndarray) and not isinstance(v, Lazy)]
+            fits = len(seen) == len(values) and all(len(s) == 4 and s[1] == own[0] for s, own in zip(seen, shapes, strict=True))
+            if fits and len({(s[0], *s[2:]) for s in seen}) == 1:
+                group = [_checked(v, f"{what}[{n!r}]", o) for v, n, o in zip(values, names, owners, strict=True)]
+                return Given(group[:1], ["NCHW"], False), [group]
+    found = inputs_of(network, x, what)
+    return Given(found[:1], ["NCHW"], False), [found]
+
+
+def _checked(array: Any, name: str, whose: str) -> Array:
+    """float32 or uint8 [N, C, H, W] without NaN."""
+    found = arrays.images(array, name, array.shape[1:], whose)
+    arrays.require_finite(found, name)
     return found
 
 

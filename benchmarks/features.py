@@ -1,0 +1,169 @@
+"""What a recipe's features are worth: from images without labels to the test accuracy, timed, one row of the table in
+docs/features.md.
+
+    python benchmarks/features.py whitened_dictionary --data-dir CIFAR [--set centres=800] [--seed 0] [--limit N]
+        [--control random] [--validate] [--scratch FOLDER] [--out benchmarks/results/features.jsonl]
+
+Filters are learnt from the training images; features of training and test images are streamed through the engine; the classifier
+(ridge or squared hinge, its penalty chosen on a tenth of the training images) sees the test images once. --validate: the
+last fifth of the training images stands in for the test images, which are not read: for choosing a recipe's numbers.
+--control random: the same network with the patches' own statistics but random filters; --control pixels: the images as
+they are. Every step is kept in the scratch folder, so that a run that was stopped goes on; the times of its steps add up.
+benchmarks/feature_tables.py makes the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "benchmarks")]
+
+
+def clock() -> tuple[float, float]:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return time.monotonic(), used.ru_utime + used.ru_stime
+
+
+class Steps:
+    """Wall and CPU seconds of every step; what was there already costs what it cost then."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "steps.json"
+        self.done: dict[str, list[float]] = json.loads(self.file.read_text()) if self.file.is_file() else {}
+
+    def __call__(self, name: str, before: tuple[float, float]) -> None:
+        now = clock()
+        self.done[name] = [now[0] - before[0], now[1] - before[1], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]
+        temporary = self.file.with_suffix(".new")
+        temporary.write_text(json.dumps(self.done))
+        temporary.replace(self.file)
+        print(f"{name}: {self.done[name][0]:.0f} s, {self.done[name][1]:.0f} CPU-s", flush=True)
+
+
+def randomised(model: Any, seed: int) -> None:
+    """The last learnt filters become random ones of the same lengths: the control."""
+    rng = np.random.default_rng(seed)
+    state = model.state_dict()
+    for name in ("dictionary.weight", *(n for n in state if n.endswith(".filters.weight"))):
+        if name in state:
+            weight = state[name]
+            rows = weight.reshape(len(weight), -1)
+            drawn = rng.standard_normal(rows.shape).astype(np.float32)
+            if name == "dictionary.weight":  # its last column belongs to the lengths
+                drawn[:, -1] = 0.0
+            drawn *= np.linalg.norm(rows, axis=1, keepdims=True) / np.linalg.norm(drawn, axis=1, keepdims=True)
+            state[name] = drawn.reshape(weight.shape)
+    model.load_state_dict(state)
+
+
+def streamed(model: Any, images: Any, file: Path, steps: Steps, name: str) -> Any:
+    """Features of the images in a file, 1,000 images at a time; goes on where it was stopped."""
+    shape = (len(images), int(np.prod(model.outputs[0].shape)))
+    mark = file.with_suffix(".rows")
+    there = int(mark.read_text()) if mark.is_file() else 0
+    features = np.lib.format.open_memmap(file, mode="r+" if there else "w+", dtype=np.float32, shape=shape)
+    for start in range(there, len(images), 1000):
+        before = clock()
+        part = model.predict(images[start : start + 1000])
+        features[start : start + len(part)] = part.reshape(len(part), -1)
+        mark.write_text(str(start + len(part)))
+        earlier = steps.done.get(name, [0.0, 0.0, 0.0])
+        steps(name, (before[0] - earlier[0], before[1] - earlier[1]))
+    features.flush()
+    return np.load(file)  # in memory: the classifier reads it many times
+
+
+def command(options: argparse.Namespace) -> str:
+    """What a reader types; where the images lie is his."""
+    words = [options.recipe, *(f"--set {s}" for s in options.set), f"--seed {options.seed}"]
+    words += [f"--limit {options.limit}"] * bool(options.limit) + [f"--control {options.control}"] * bool(options.control)
+    return " ".join(["python benchmarks/features.py", *words, *["--validate"] * options.validate])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("--data-dir")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="training images, a fifth as many for testing")
+    parser.add_argument("--control", choices=("random", "pixels"))
+    parser.add_argument("--validate", action="store_true")
+    parser.add_argument("--scratch", default="")
+    parser.add_argument("--note", default="")
+    parser.add_argument("--out", default=str(ROOT / "benchmarks/results/features.jsonl"))
+    options = parser.parse_args()
+    import machine
+    import warploom as wl
+    from warploom.classify.squared_hinge import fit_linear
+    from warploom.ground import hardware
+    from warploom.runs.recipe import parse_arguments
+
+    arguments = parse_arguments(options.set)
+    label = "-".join([options.recipe, *options.set, str(options.seed), options.control or "", str(options.limit or "")])
+    folder = Path(options.scratch or ROOT / "runs/features") / (label + ("-validate" if options.validate else ""))
+    folder.mkdir(parents=True, exist_ok=True)
+    steps = Steps(folder)
+    data = wl.data.load("cifar10", data_dir=options.data_dir)
+    assert data.train_labels is not None
+    assert data.test_labels is not None
+    train, labels, test, answers = data.train, np.asarray(data.train_labels), data.test, np.asarray(data.test_labels)
+    if options.validate:
+        cut = len(train) * 4 // 5
+        train, labels, test, answers = train[:cut], labels[:cut], train[cut:], labels[cut:]
+    if options.limit:
+        train, labels, test, answers = (a[: options.limit // k] for a, k in ((train, 1), (labels, 1), (test, 5), (answers, 5)))
+
+    before = clock()
+    if options.control == "pixels":
+        rows, judged = (a.reshape(len(a), -1).astype(np.float32) / 255 for a in (train, test))
+    else:
+        file = folder / "model.safetensors"
+        if not file.is_file():
+            model = wl.recipes.learn(options.recipe, train, seed=options.seed, **arguments)
+            if options.control == "random":
+                randomised(model, options.seed)
+            model.save(file)
+            steps("filters", before)
+        model = wl.load(file)
+        model.batch_size = 16
+        rows = streamed(model, train, folder / "train.npy", steps, "training features")
+        judged = streamed(model, test, folder / "test.npy", steps, "test features")
+    before = clock()
+    found = fit_linear(rows, labels, seed=options.seed)
+    accuracy = found.classifier.accuracy(judged, answers)
+    steps("classifier", before)
+    total = [sum(values[k] for values in steps.done.values()) for k in (0, 1)]
+    record = {
+        "benchmark": "features", "recipe": options.recipe, "arguments": arguments, "seed": options.seed,
+        "control": options.control, "images": [len(train), len(test)], "features": rows.shape[1],
+        "on": "validation" if options.validate else "test", "accuracy": accuracy,
+        "interval": 1.96 * float(np.sqrt(accuracy * (1 - accuracy) / len(answers))),
+        "classifier": found.classifier.loss, "strength": found.classifier.strength, "tried": found.tried,
+        "steps": {name: [round(v, 2) for v in values] for name, values in steps.done.items()},
+        "seconds": round(total[0], 1), "cpu_seconds": round(total[1], 1),
+        "memory_gib": round(max(values[2] for values in steps.done.values()), 2),
+        "cpu": machine.cpu_name(), "threads": len(os.sched_getaffinity(0)),
+        "instructions": hardware.instructions("cpu"), "load": os.getloadavg()[1],
+        "note": options.note, "command": command(options), "commit": machine.about_run(ROOT)["commit"],
+        "when": time.strftime("%Y-%m-%d"),
+    }  # fmt: skip
+    with open(options.out, "a") as out:
+        out.write(json.dumps(record) + "\n")
+    print(f"{accuracy:.4f} on {record['on']} images, {total[0]:.0f} s, {total[1]:.0f} CPU-s; {found.tried}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

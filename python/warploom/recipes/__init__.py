@@ -1,0 +1,10 @@
+"""Recipes: networks of this engine whose filters are learnt from images without a label, and how.
+
+model = wl.recipes.learn("whitened_dictionary", images)   # a Model; encode() gives the features
+"""
+
+from warploom.recipes import kernel_network as kernel_network
+from warploom.recipes import whitened_dictionary as whitened_dictionary
+from warploom.recipes.registry import BY_NAME, DEFAULT, Progress, Recipe, get, learn
+
+__all__ = ["BY_NAME", "DEFAULT", "Progress", "Recipe", "get", "learn"]

@@ -1,0 +1,111 @@
+"""Convolutional kernel network: each layer compares patches with filters by a Gaussian kernel; filters by spherical k-means.
+
+A layer takes patches p of its input, with the length |p|, and gives
+
+    |p| K^-1/2 [k(z_1 p / |p|), ..., k(z_n p / |p|)],   k(u) = exp((u - 1) / sigma²),   K = k(Z Z^T),
+
+the projection of the patch in the kernel's feature space onto its filters z, and then Gaussian pooling. Images are
+whitened first: the 3x3 patches of a whitened image are patches of the image seen through one filter.
+Sources: Mairal 2016, https://arxiv.org/abs/1605.06265; Mairal, Koniusz, Harchaoui and Schmid 2014,
+https://arxiv.org/abs/1406.3332.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from warploom.errors import ArgumentError
+from warploom.features.clusters import spherical_kmeans
+from warploom.features.patches import sample_patches
+from warploom.features.whitening import fit_whitening
+from warploom.ground.array_types import Array, Floats
+from warploom.ground.arrays import positive
+from warploom.layers import Conv2d, ExpKernel, Latent, Multiply
+from warploom.model import Model
+from warploom.network.graph import Input, Tensor
+from warploom.recipes import parts
+from warploom.recipes.registry import Progress, recipe
+
+_PATCHES_OF_AN_IMAGE = 20  # at most: neighbouring ones say the same
+
+
+@recipe("patches compared with filters by a Gaussian kernel, layer upon layer; no gradient is computed", "Mairal 2016")
+def kernel_network(
+    images: Array,
+    *,
+    filters: Sequence[int] = (64, 256),
+    pools: Sequence[int] = (2, 6),
+    window: int = 3,
+    sigma: float = 0.6,
+    patches: int = 200_000,
+    iterations: int = 10,
+    whitening: int = 7,
+    eps: float = 0.01,
+    seed: int = 0,
+    progress: Progress = lambda what, share: None,
+) -> Model:
+    """filters, pools: of each layer; window: side of its patches, odd; sigma: width of the kernel; patches: how many the
+    filters are learnt from; whitening: side of the window in which images are whitened, odd; eps: what is added to its
+    variances."""
+    if len(filters) != len(pools) or not filters:
+        raise ArgumentError(f"filters {filters} and pools {pools} must be lists of equal length, one number for each layer")
+    for side, what in ((window, "window"), (whitening, "whitening")):
+        if positive(side, what) % 2 == 0:
+            raise ArgumentError(f"{what} must be odd, so that a window has a middle; got {side}")
+    weights: parts.Weights = {}
+    x = Input(images.shape[1:], name="image")
+    h = _whitened(x, images, whitening, eps, seed, weights, progress)
+    for number, (count, pool) in enumerate(zip(filters, pools, strict=True), 1):
+        name = f"layer{number}"
+        progress(f"filters of layer {number}", 0.0)
+        rows = _maps(Model(x, h), weights, images, window, patches, seed + number)
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-8)
+        found = spherical_kmeans(
+            rows, count, iterations=iterations, seed=seed + number,
+            progress=lambda share, n=number: progress(f"filters of layer {n}", share),  # type: ignore[misc]
+        )  # fmt: skip
+        h = _layer(h, found, window, sigma, pool, name, weights)
+    return parts.filled(Model(x, Latent(name="features")(h), name="kernel_network"), weights)
+
+
+def _whitened(x: Tensor, images: Array, side: int, eps: float, seed: int, weights: parts.Weights, progress: Progress) -> Tensor:
+    """The image through the middle rows of the ZCA matrix of its side x side patches, each pixel's mean of its window
+    taken away."""
+    progress("whitening", 0.0)
+    rows = sample_patches(images, min(side, *images.shape[2:]), 100_000, seed)
+    rows -= rows.mean(axis=1, keepdims=True)
+    channels, area = x.shape[0], side * side
+    matrix = fit_whitening(rows, eps, mirror=(channels, side, side)).matrix
+    centre = np.eye(channels * area) - 1.0 / (channels * area)
+    middle = np.arange(channels) * area + area // 2
+    weights["whitening.weight"] = (centre @ matrix)[:, middle].T.reshape(channels, channels, side, side).astype(np.float32)
+    return Conv2d(channels, side, padding=side // 2, bias=False, name="whitening")(x)
+
+
+def _layer(x: Tensor, filters: Floats, window: int, sigma: float, pool: int, name: str, weights: parts.Weights) -> Tensor:
+    count = len(filters)
+    squares, inverse = parts.inverse_norm(x, window, 1e-6, f"{name}.norm", weights)
+    h = Conv2d(count, window, padding=window // 2, bias=False, name=f"{name}.filters")(x)
+    weights[f"{name}.filters.weight"] = filters.reshape(count, x.shape[0], window, window)
+    h = ExpKernel(sigma, name=f"{name}.kernel")(Multiply(name=f"{name}.cosine")(h, inverse))
+    gram = np.exp((filters.astype(np.float64) @ filters.T - 1.0) / sigma**2)
+    h = Conv2d(count, 1, bias=False, name=f"{name}.projection")(h)
+    weights[f"{name}.projection.weight"] = parts.inverse_root(gram.astype(np.float32), 1e-3)[:, :, None, None]
+    length = Multiply(name=f"{name}.length")(squares, inverse)  # |p|² / |p|
+    h = Multiply(name=f"{name}.code")(h, length)
+    return parts.gaussian_pool(h, pool, f"{name}.pool", weights)
+
+
+def _maps(model: Model, weights: parts.Weights, images: Array, window: int, count: int, seed: int) -> Floats:
+    """Patches of what the model makes of images, drawn at random; only as many images as are needed are run."""
+    model.load_state_dict({name: value for name, value in weights.items() if name in model.named_parameters()})
+    rng = np.random.default_rng(seed)
+    needed = min(len(images), -(-count // _PATCHES_OF_AN_IMAGE))
+    chosen = np.sort(rng.choice(len(images), needed, replace=False))
+    found = []
+    for start in range(0, needed, 500):
+        some = chosen[start : start + 500]
+        maps = model.predict(images[some], batch_size=50)
+        share = count * (start + len(some)) // needed - count * start // needed
+        found.append(sample_patches(maps, window, share, int(rng.integers(2**31))))
+    return np.concatenate(found)

@@ -1,0 +1,191 @@
+"""Recipes: their networks against the definitions in float64, and what they are for: classes without labels in the learning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import warploom as wl
+from conftest import device_mark, kernel_targets
+from warploom import features as F
+from warploom.recipes import kernel_network, parts, whitened_dictionary
+
+SMALL: dict[str, dict[str, Any]] = {
+    "whitened_dictionary": {"centres": 16, "patches": 2000, "iterations": 3},
+    "kernel_network": {"filters": (8, 12), "pools": (2, 3), "patches": 2000, "iterations": 3, "whitening": 5},
+}
+EACH = [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in kernel_targets()]
+
+
+def pictures(count: int = 40, size: int = 16, seed: int = 0) -> Any:
+    """Smooth noise of three colours, uint8."""
+    rng = np.random.default_rng(seed)
+    rough = rng.standard_normal((count, 3, size // 4, size // 4)).repeat(4, 2).repeat(4, 3) + 0.5 * rng.standard_normal(
+        (count, 3, size, size)
+    )
+    return np.clip(128 + 50 * rough, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.2])
+def test_dictionary_by_its_definition(threshold: float) -> None:
+    images = pictures()
+    rows = F.contrast_normalised(F.sample_patches(images, 6, 2000, 1))
+    whitening = F.fit_whitening(rows, 0.1, mirror=(3, 6, 6))
+    centres = F.kmeans(whitening(rows), 16, iterations=3, seed=1, mirror=(3, 6, 6))
+    model = whitened_dictionary.network((3, 16, 16), whitening, centres, 6, threshold, True)
+    model.compile(device="cpu", batch_size=3)
+    got = model.predict(images[:3])
+    windows = np.lib.stride_tricks.sliding_window_view(images[:3] / 255.0, (6, 6), axis=(2, 3))
+    patches = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, 108)
+    p = patches - patches.mean(1, keepdims=True)
+    p /= np.sqrt((p**2).mean(1, keepdims=True) + 10 / 255**2)
+    u = (p - whitening.mean) @ whitening.matrix.astype(float)
+    z2 = ((u[:, None] - centres) ** 2).sum(2)
+    mean = z2.mean(1, keepdims=True)
+    code = np.maximum((mean - z2) / (2 * np.sqrt(mean)) - threshold, 0).reshape(3, 11, 11, 8, 2)
+    first, second = slice(0, 6), slice(5, 11)  # the middle row and column belong to both
+    quarters = np.sqrt([[code[:, a, b].mean((1, 2)) for b in (first, second)] for a in (first, second)])  # [2, 2, N, 8, 2]
+    both = (quarters[..., 0] + quarters[:, ::-1, ..., 1]) / 2  # [2, 2, N, 8]
+    np.testing.assert_allclose(got[..., 0].reshape(3, 8, 2, 2), both.transpose(2, 3, 1, 0), rtol=2e-3, atol=2e-3)
+
+
+def test_the_triangle_is_nearly_that_of_distances() -> None:
+    """What the network computes in place of max(0, mean z - z): the same codes but for a few per cent."""
+    rows = F.contrast_normalised(F.sample_patches(pictures(), 6, 3000, 1))
+    whitening = F.fit_whitening(rows, 0.1)
+    u = whitening(rows)
+    centres = F.kmeans(u, 32, iterations=5, seed=1)
+    z = np.linalg.norm(u[:500, None] - centres, axis=2)
+    true = np.maximum(z.mean(1, keepdims=True) - z, 0)
+    mean = (z**2).mean(1, keepdims=True)
+    ours = np.maximum((mean - z**2) / (2 * np.sqrt(mean)), 0)
+    assert np.corrcoef(true.ravel(), ours.ravel())[0, 1] > 0.98
+
+
+def test_kernel_network_by_its_definition() -> None:
+    images = pictures(30, 12)
+    x = wl.Input((3, 12, 12))
+    weights: parts.Weights = {}
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((8, 27)).astype(np.float32)
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    model = parts.filled(wl.Model(x, kernel_network._layer(x, z, 3, 0.6, 2, "layer1", weights)), weights)
+    model.compile(device="cpu", batch_size=4)
+    pixels = images[:4] / 255.0
+    padded = np.pad(pixels, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3)).transpose(0, 2, 3, 1, 4, 5).reshape(-1, 27)
+    length = np.linalg.norm(patches, axis=1, keepdims=True)
+    kernel = np.exp((patches @ z.T / length - 1) / 0.36)
+    values, vectors = np.linalg.eigh(np.exp((z.astype(float) @ z.T - 1) / 0.36) + 1e-3 * np.eye(8))
+    maps = (length * (kernel @ (vectors / np.sqrt(values)) @ vectors.T)).reshape(4, 12, 12, 8)
+    bell = np.exp(-(np.arange(-2, 3) ** 2) / 4.0)
+    bell /= bell.sum()
+    maps = np.pad(maps, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    right = np.stack(
+        [
+            np.stack([np.einsum("nhwc,h,w->nc", maps[:, i : i + 5, j : j + 5], bell, bell) for j in range(0, 12, 2)], -1)
+            for i in range(0, 12, 2)
+        ],
+        -2,
+    )
+    np.testing.assert_allclose(model.predict(images[:4]), right, rtol=2e-3, atol=2e-3)
+
+
+def glyphs(count: int, seed: int) -> tuple[Any, Any]:
+    """Noise with marks of one of four kinds, turned any way, light or dark: no pixel and no colour tells the kind."""
+    rng = np.random.default_rng(seed)
+    kinds = np.zeros((4, 5, 5))
+    kinds[0, 2, :] = kinds[0, :, 2] = kinds[1][np.eye(5) > 0] = kinds[1][np.eye(5)[::-1] > 0] = 1  # plus, cross
+    kinds[2, 0, :] = kinds[2, :, 0] = kinds[3, 0, :] = kinds[3, :, 2] = 1  # corner, T
+    labels = rng.integers(0, 4, count)
+    images = 0.5 + 0.1 * rng.standard_normal((count, 3, 16, 16))
+    for image, label in zip(images, labels, strict=True):
+        for _ in range(6):
+            top, left = rng.integers(0, 12, 2)
+            mark = np.rot90(kinds[label], rng.integers(4)) * rng.choice([-0.25, 0.25])
+            image[:, top : top + 5, left : left + 5] += mark * rng.uniform(0.5, 1, (3, 1, 1))
+    return np.clip(255 * images, 0, 255).astype(np.uint8), labels
+
+
+def test_learnt_filters_tell_classes_that_random_ones_and_pixels_do_not() -> None:
+    """From images to test accuracy: the filters, the features, and a classifier that chooses its own penalty."""
+    images, labels = glyphs(1100, 0)
+    train, test = slice(0, 500), slice(500, 1100)
+
+    def accuracy(features: Any) -> float:
+        rows = features.reshape(len(features), -1).astype(np.float32)
+        return fit_linear(rows[train], labels[train]).classifier.accuracy(rows[test], labels[test])
+
+    model = wl.recipes.learn("whitened_dictionary", images[train], centres=32, patches=10000, iterations=8)
+    learnt = accuracy(model.encode(images))
+    weights = model.state_dict()
+    dictionary = weights["dictionary.weight"][:, :, 0, 0]
+    drawn = np.random.default_rng(0).standard_normal(dictionary.shape).astype(np.float32)
+    drawn[:, -1] = 0.0
+    drawn *= np.linalg.norm(dictionary, axis=1, keepdims=True) / np.linalg.norm(drawn, axis=1, keepdims=True)
+    model.load_state_dict(weights | {"dictionary.weight": drawn[:, :, None, None]})
+    random, pixels = accuracy(model.encode(images)), accuracy(images / 255.0)
+    assert learnt > 0.57
+    assert max(random, pixels) < 0.52
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_recipe_is_repeatable_saved_and_asks_for_no_labels(name: str, tmp_path: Any) -> None:
+    images = pictures()
+    said: list[tuple[str, float]] = []
+    model = wl.recipes.learn(name, images, seed=3, progress=lambda what, share: said.append((what, share)), **SMALL[name])
+    features = model.encode(images[:9])
+    assert np.isfinite(features).all()
+    assert features.reshape(9, -1).std(0).min() > 0, "every feature says something"
+    again = wl.recipes.learn(name, images, seed=3, **SMALL[name])
+    assert np.array_equal(again.encode(images[:9]), features)
+    other = wl.recipes.learn(name, images, seed=4, **SMALL[name])
+    assert not np.array_equal(other.encode(images[:9]), features)
+    model.save(tmp_path / "model.safetensors")
+    loaded = wl.load(tmp_path / "model.safetensors")
+    assert np.array_equal(loaded.encode(images[:9], batch_size=16), features)
+    assert any(what in ("k-means", "filters of layer 2") and share == 1.0 for what, share in said)
+
+
+@pytest.mark.parametrize("target", EACH)
+@pytest.mark.parametrize("name", SMALL)
+def test_every_version_computes_them(target: Any, name: str) -> None:
+    images = pictures()
+    model = wl.recipes.learn(name, images, seed=3, **SMALL[name])
+    right = model.encode(images[:2])
+    model.compile(version=target.version, device=target.device, batch_size=2)
+    np.testing.assert_allclose(model.encode(images[:2]), right, rtol=5e-3, atol=5e-3 * np.abs(right).max())
+
+
+def test_mirror_images_have_the_same_features() -> None:
+    images = pictures()
+    model = wl.recipes.learn("whitened_dictionary", images, **SMALL["whitened_dictionary"])
+    as_they_are, mirrored = model.encode(images[:6]), model.encode(np.ascontiguousarray(images[:6, :, :, ::-1]))
+    np.testing.assert_allclose(mirrored, as_they_are, atol=1e-3 * as_they_are.max())
+    upside_down = model.encode(np.ascontiguousarray(images[:6, :, ::-1]))
+    assert np.abs(upside_down - as_they_are).max() > 0.05 * as_they_are.max()
+
+
+def test_other_sizes_and_channels() -> None:
+    grey = pictures(30, 20)[:, :1, :, :16]
+    for name, arguments in SMALL.items():
+        model = wl.recipes.learn(name, grey, **arguments)
+        assert model.inputs[0].shape == (1, 20, 16)
+        assert np.isfinite(model.encode(grey[:2])).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "text"),
+    [
+        ("whitened", {}, "unknown recipe 'whitened'; expected one of"),
+        ("whitened_dictionary", {"centers": 10}, "has no argument 'centers'; it has centres"),
+        ("whitened_dictionary", {"centres": 15}, "must be even, not 15"),
+        ("whitened_dictionary", {"patch": 16}, "too small for patches of 16x16"),
+        ("kernel_network", {"filters": (8,), "pools": (2, 2)}, "lists of equal length"),
+        ("kernel_network", {"window": 4}, "window must be odd"),
+    ],
+)
+def test_what_is_refused(name: str, arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(wl.ArgumentError, match=text):
+        wl.recipes.learn(name, pictures(), **arguments)
