@@ -260,6 +260,9 @@ __attribute__((noinline, cold)) void out_of_budget(CheckState& c, const void* pc
   clock_gettime(CLOCK_MONOTONIC, &now);
   Fiber* f = current_fiber();
   const int64_t ns = now.tv_sec * 1000000000ll + now.tv_nsec;
+#if defined(WARPLOOM_LAB)
+  compare_written();
+#endif
   refill(c);
   if (!f->started_ns) f->started_ns = ns;
   if (static_cast<double>(ns - f->started_ns) > limit * 1e9)

@@ -68,7 +68,8 @@ struct Fault {
   Site site{};  // where the source line is known without the pc
   const char* type = nullptr;
   unsigned long index_value = 0;
-  unsigned thread = 0;  // whose access it is; its block is the running one
+  unsigned thread = 0;      // whose access it is; its block is the running one
+  bool same_value = false;  // of two writes: both wrote the same
 };
 
 struct WarpClock {  // counts the warp's __syncwarp, and its arrivals at mbarriers
@@ -102,8 +103,9 @@ struct CheckState {  // one per worker
   size_t parameter_bytes = 0;
   uint32_t acquired = 0;  // see "release" in checks.cpp
   bool fenced = false;
-  uint32_t budget = kBudget;  // accesses until the clock is looked at
-  uint64_t accesses = 0;      // of this worker, without those since the budget was last filled
+  uint32_t budget = kBudget;         // accesses until the clock is looked at
+  uint32_t budget_filled = kBudget;  // what it was last set to
+  uint64_t accesses = 0;             // of this worker, without those since the budget was last filled
   uint64_t random = 1;
   Fault fault;
   WarpClock clocks[kMaxThreads / 32];
@@ -114,8 +116,8 @@ struct CheckState {  // one per worker
 };
 
 inline void refill(CheckState& c) {
-  c.accesses += kBudget - c.budget;
-  c.budget = kBudget;
+  c.accesses += c.budget_filled - c.budget;
+  c.budget = c.budget_filled = kBudget;
 }
 
 struct Segment {  // a stretch of device memory that kernels may touch
@@ -153,6 +155,7 @@ std::string shared_at(const Worker& w, uintptr_t address);
 #if defined(WARPLOOM_LAB)
 // kernels/lab/findings.cpp. A finding that does not keep the kernel from going on: it is written down, and the access is made.
 void keep_finding(const Fault& fault);
+void compare_written();  // at the access after a race of two writes: did both write the same?
 // kernels/lab/statics.cpp: variables of the program, which have no place in the arena.
 struct Statics {
   uintptr_t base = 0;

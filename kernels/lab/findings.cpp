@@ -16,9 +16,18 @@ namespace emulator {
 namespace {
 // One buffer per worker, filled on fibers: no allocation, no templates of the standard library.
 constexpr int kMost = 64;
+// Checks come before an access. To know what a racing write wrote, the next access of the worker compares: until then nothing else runs.
+struct Written {
+  int fault;
+  uintptr_t address;
+  uint32_t bytes, before;
+  uint64_t access;  // how many the worker has made: the words of one access are compared together
+};
 struct Kept {
   Fault faults[kMost];
   int count = 0;
+  Written written[4];
+  int pending = 0;
   uint64_t block = ~0ull;
 };
 __thread Kept* kept_here __attribute__((tls_model("initial-exec"))) = nullptr;
@@ -26,14 +35,54 @@ __thread Kept* kept_here __attribute__((tls_model("initial-exec"))) = nullptr;
 bool same_place(const Fault& a, const Fault& b) { return a.kind == b.kind && a.pc == b.pc && a.other_pc == b.other_pc; }
 }  // namespace
 
+namespace {
+
+// Of the word that raced, the bytes that are written.
+void await_value(Kept& k, int index, const Fault& fault) {
+  Fault& f = k.faults[index];
+  if (!f.same_value) return;
+  CheckState& c = *current_worker->checks;
+  c.accesses += c.budget_filled - c.budget;
+  c.budget = c.budget_filled = 1;
+  if (k.pending && k.written[0].access != c.accesses) compare_written();
+  if (k.pending == 4 || !fault.write || fault.atomic || !fault.other_write) {
+    f.same_value = false;
+    return;
+  }
+  const uint32_t room = 4 - static_cast<uint32_t>(fault.address & 3);
+  Written& w = k.written[k.pending++];
+  w.fault = index, w.address = fault.address, w.before = 0, w.access = c.accesses;
+  w.bytes = fault.bytes < room ? static_cast<uint32_t>(fault.bytes) : room;
+  __builtin_memcpy(&w.before, reinterpret_cast<const void*>(fault.address), w.bytes);
+}
+
+}  // namespace
+
+void compare_written() {
+  Kept* k = kept_here;
+  if (!k) return;
+  for (int i = 0; i < k->pending; ++i) {
+    uint32_t now = 0;
+    __builtin_memcpy(&now, reinterpret_cast<const void*>(k->written[i].address), k->written[i].bytes);
+    if (now != k->written[i].before) k->faults[k->written[i].fault].same_value = false;
+  }
+  k->pending = 0;
+}
+
 void keep_finding(const Fault& fault) {
   if (!kept_here) kept_here = static_cast<Kept*>(calloc(1, sizeof(Kept)));
   Kept& k = *kept_here;
-  for (int i = 0; i < k.count; ++i)
-    if (same_place(k.faults[i], fault)) return;
-  if (k.count == kMost) return;
-  k.faults[k.count] = fault;
-  k.faults[k.count++].thread = current_fiber()->number;
+  int at = 0;
+  while (at < k.count && !same_place(k.faults[at], fault)) ++at;
+  if (at == kMost) return;
+  if (at == k.count) {
+    k.faults[at] = fault;
+    k.faults[at].thread = current_fiber()->number;
+    // Between blocks nobody knows whether the other write has happened yet.
+    k.faults[at].same_value = fault.kind == Fault::shared_race || (fault.kind == Fault::conflict && fault.same_block);
+    ++k.count;
+  }
+  await_value(k, at, fault);
 }
 
 namespace {
@@ -134,10 +183,10 @@ void put_place(lab::Line& line, const Site& site, uintptr_t pc) {
 
 void write_fault(Worker& w, const Fault& f) {
   lab::Line line("finding");
-  line.put("level", "error").put("code", code_of(f)).put("kernel", w.launch->request->name);
+  line.put("level", f.same_value ? "warning" : "error").put("code", code_of(f)).put("kernel", w.launch->request->name);
   put_block(line, "block", w, w.block);
   put_thread(line, "thread", w, f.thread);
-  line.put("message", words_of(w, f));
+  line.put("message", words_of(w, f) + (f.same_value ? ", the value that the other one wrote too" : ""));
   put_place(line, f.site, f.pc);
   if (f.kind == Fault::shared_race || f.kind == Fault::conflict) {
     line.put("other", f.other_write ? "write" : "read").code("other_pc", f.other_pc + library_place.base);
@@ -161,15 +210,15 @@ void write_sentence(Worker& w, const Fault& f) {
     line.triple("thread", x, y, z);
   }
   auto has = [&](const char* words) { return text.find(words) != std::string::npos; };
-  const char* code = has("assertion")                                                     ? "assert"
-                     : has("grid.sync()")                                                 ? "grid-sync"
-                     : has("__syncthreads") || has("barrier_sync")                        ? "barrier"
-                     : has("deadlock") || has("without an end") || has("waits in a loop") ? "deadlock"
-                     : has("mask") || has("warp operation") || has("lanes")               ? "warp"
-                     : has("mbarrier") || has("bulk copy") || has("cp.async") || has("wgmma")             ? "async"
-                     : has("dynamic parallelism")                                         ? "unsupported"
-                     : has("__trap")                                                      ? "trap"
-                                                                                          : "fault";
+  const char* code = has("assertion")                                                         ? "assert"
+                     : has("grid.sync()")                                                     ? "grid-sync"
+                     : has("__syncthreads") || has("barrier_sync")                            ? "barrier"
+                     : has("deadlock") || has("without an end") || has("waits in a loop")     ? "deadlock"
+                     : has("mask") || has("warp operation") || has("lanes")                   ? "warp"
+                     : has("mbarrier") || has("bulk copy") || has("cp.async") || has("wgmma") ? "async"
+                     : has("dynamic parallelism")                                             ? "unsupported"
+                     : has("__trap")                                                          ? "trap"
+                                                                                              : "fault";
   line.put("code", code).put("message", text);
   if (f.kind == Fault::text) put_place(line, f.site, f.pc);
   line.write();
@@ -180,8 +229,9 @@ void write_sentence(Worker& w, const Fault& f) {
 namespace hooks {
 
 void block_ends(Worker& w) {
-  using Place = std::tuple<std::string, int, uintptr_t, uint32_t>;
+  using Place = std::tuple<std::string, int, uintptr_t, uint32_t, bool>;
   static std::set<Place>* seen = new std::set<Place>;
+  compare_written();
   Kept* k = kept_here;
   const Fault failing = w.checks->fault;
   if (k && k->count) {
@@ -196,7 +246,7 @@ void block_ends(Worker& w) {
               told_by_race || (!r.other_write && r.other_pc == static_cast<uint32_t>(f.pc - library_place.base)) || r.pc == f.pc;
       }
       if (told_by_race || seen->size() > 500) continue;
-      if (seen->insert(Place(w.launch->request->name, f.kind, f.pc, f.other_pc)).second) write_fault(w, f);
+      if (seen->insert(Place(w.launch->request->name, f.kind, f.pc, f.other_pc, f.same_value)).second) write_fault(w, f);
     }
     k->count = 0;
   }

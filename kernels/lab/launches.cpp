@@ -3,8 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <numeric>
+#include <thread>
 
 #include "state.h"
 
@@ -67,9 +69,28 @@ void summary() {
       .write();
 }
 
+constexpr int kTimedOut = 96;
+
 struct AtExit {
-  AtExit() { atexit(summary); }
+  AtExit() {
+    atexit(summary);
+    const double seconds = number_from("WARPLOOM_LAB_TIMEOUT", 0);
+    if (seconds <= 0) return;
+    std::thread([seconds] {  // what was found until then is a verdict too
+      std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+      ending_early = true;
+      Line("timeout").write();
+      summary();
+      _exit(kTimedOut);
+    })
+        .detach();
+  }
 } at_exit;
+
+std::map<std::string, double>& spent() {  // seconds, by kernel
+  static std::map<std::string, double>* s = new std::map<std::string, double>;
+  return *s;
+}
 
 }  // namespace
 
@@ -86,7 +107,7 @@ unsigned long long all_accesses() {
   unsigned long long sum = 0;
 #if defined(WARPLOOM_EMULATOR_CHECKED)
   for (const emulator::Worker* w : emulator::every_worker())
-    if (w->checks) sum += w->checks->accesses + (emulator::kBudget - w->checks->budget);
+    if (w->checks) sum += w->checks->accesses + (w->checks->budget_filled - w->checks->budget);
 #endif
   return sum;
 }
@@ -171,8 +192,9 @@ cudaError_t launch(const Configuration& c, const LaunchOf& what) {
     sample.stride = static_cast<uint64_t>(0.618 * static_cast<double>(sample.blocks - 2)) + 1;
     while (std::gcd(sample.stride, sample.blocks - 2) != 1) ++sample.stride;
   }
-  const double seconds = number_from("WARPLOOM_LAB_SECONDS", 20);
-  sample.deadline = seconds > 0 ? now() + seconds : 0;
+  // All launches of a kernel together have so much time; each runs a few blocks in any case.
+  const double seconds = number_from("WARPLOOM_LAB_SECONDS", 20), begun = now();
+  sample.deadline = seconds > 0 ? begun + std::max(0.0, seconds - spent()[name]) : 0;
   request.all_at_once = c.cooperative;
   if (c.cooperative && sample.blocks > kMostCooperative)
     return beyond(cudaErrorCooperativeLaunchTooLarge, "a cooperative launch of " + std::to_string(sample.blocks) +
@@ -200,6 +222,7 @@ cudaError_t launch(const Configuration& c, const LaunchOf& what) {
     stopped = true;
   }
   for (uint64_t serial = before + 1; serial <= emulator::last_launch(); ++serial) note_launch(serial, c.stream);
+  spent()[name] += now() - begun;
   totals.blocks_run += sample.run;
   totals.threads += sample.run * threads;
   if (stopped) stop();

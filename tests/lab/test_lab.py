@@ -176,6 +176,60 @@ def test_a_sample_of_blocks_says_that_it_is_partial() -> None:
 
 
 @needs_compiler
+@pytest.mark.parametrize(
+    ("kernel", "level"),
+    [
+        ("__shared__ int s; s = 7; __syncthreads(); out[threadIdx.x] = s;", "warning"),
+        ("__shared__ int s; s = 7 + (threadIdx.x == 40); __syncthreads(); out[threadIdx.x] = s;", "error"),
+        ("__shared__ short s[2]; s[1] = 7; __syncthreads(); out[threadIdx.x] = s[1];", "warning"),
+        ("out[0] = 3;", "warning"),
+        ("out[0] = 3 + (threadIdx.x == 40);", "error"),
+        ("__shared__ int s; if (threadIdx.x < 32) s = 7; out[threadIdx.x] = s;", "error"),
+    ],
+)
+def test_writes_of_the_same_value_are_warnings(kernel: str, level: str, tmp_path: Path) -> None:
+    file = tmp_path / "same.cu"
+    file.write_text(
+        f"__global__ void k(int* out) {{ {kernel} }}\n"
+        "int main() { int* p; cudaMalloc(&p, 256); k<<<1, 64>>>(p); cudaDeviceSynchronize(); cudaFree(p); }\n"
+    )
+    found = [f for f in lab.check(file).findings if f.code.endswith("-race")]
+    assert {f.level for f in found} == {level}
+    assert level == "error" or all("the value that the other one wrote too" in f.message for f in found)
+
+
+@needs_compiler
+def test_too_long_a_program_has_a_partial_verdict(tmp_path: Path) -> None:
+    file = tmp_path / "long.cu"
+    file.write_text(
+        "__global__ void k(int* out) { out[0] = blockIdx.x; }\n"
+        "int main() { int* p; cudaMalloc(&p, 256); k<<<8, 1>>>(p); volatile int wait = 1; while (wait) {} }\n"
+    )
+    report = lab.check(file, timeout=2)
+    assert not report.complete
+    assert {f.code for f in report.errors} == {"block-race"}
+    assert {f.code for f in report.findings} == {"block-race", "timeout"}
+    assert report.kernels == ["k"]
+
+
+@needs_compiler
+def test_the_time_of_a_kernel_is_that_of_all_its_launches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARPLOOM_LAB_SECONDS", "0.2")
+    file = tmp_path / "many.cu"
+    file.write_text(
+        "__global__ void k(float* x) { for (int i = 0; i < 2000; ++i) x[blockIdx.x * 64 + threadIdx.x] += 1; }\n"
+        "int main() { float* p; cudaMalloc(&p, 4096 * 256); cudaMemset(p, 0, 4096 * 256);\n"
+        "  for (int i = 0; i < 10; ++i) k<<<4096, 64>>>(p);\n  cudaDeviceSynchronize(); cudaFree(p); }\n"
+    )
+    report = lab.check(file)
+    assert report.launches == 10
+    assert not report.complete
+    assert not report.findings
+    assert 10 * 15 <= report.blocks_run < 10 * 4096
+    assert report.seconds < 20
+
+
+@needs_compiler
 def test_the_program_gets_its_arguments_and_compiled_programs_are_kept(tmp_path: Path) -> None:
     file = tmp_path / "arguments.cu"
     file.write_text('#include <cstring>\nint main(int n, char** a) { return n == 2 && strcmp(a[1], "yes") == 0 ? 0 : 3; }\n')

@@ -13,7 +13,8 @@ from pathlib import Path
 from warploom.lab import build
 from warploom.lab.report import Finding, Place, Report, merge, read
 
-_STOPPED = 97  # kernels/lab/launches.cpp, stop()
+_STOPPED, _TIMED_OUT = 97, 96  # kernels/lab/launches.cpp
+_GRACE = 15.0  # seconds in which a program that has run for too long writes down what it knows
 
 
 def _run_once(
@@ -21,12 +22,18 @@ def _run_once(
 ) -> Report:
     with tempfile.TemporaryDirectory(prefix="warploom-lab-") as name:
         log = Path(name) / "report"
-        environment = {**os.environ, "WARPLOOM_LAB_REPORT": str(log), "WARPLOOM_EMULATOR_SEED": str(seed), **limits}
+        own = {"WARPLOOM_LAB_REPORT": str(log), "WARPLOOM_EMULATOR_SEED": str(seed), "WARPLOOM_LAB_TIMEOUT": str(seconds)}
+        environment = {**os.environ, **own, **limits}
         started = time.monotonic()
         silent = subprocess.DEVNULL if quiet else None
         try:
             code = subprocess.run(
-                [str(program.executable), *arguments], env=environment, stdout=silent, stderr=silent, timeout=seconds, check=False
+                [str(program.executable), *arguments],
+                env=environment,
+                stdout=silent,
+                stderr=silent,
+                timeout=seconds + _GRACE,
+                check=False,
             ).returncode
         except subprocess.TimeoutExpired:
             code = -signal.SIGALRM
@@ -51,6 +58,12 @@ def _run_once(
     elif code < 0:
         what = signal.Signals(-code).name
         report.findings.append(Finding("error", "crash", f"the host's code was ended by {what}", here, seeds=(seed,)))
+    elif code == _TIMED_OUT:
+        report.complete = False
+        words = (
+            f"the program was stopped after {seconds:g} seconds (--timeout sets the limit): what is found is of the part that ran"
+        )
+        report.findings.append(Finding("warning", "timeout", words, here, seeds=(seed,)))
     elif code not in (0, _STOPPED) and report.complete:  # of a sample of blocks the program's own verdict says nothing
         report.findings.append(
             Finding("warning", "program-exit", f"the program ended with exit code {code}", here, seeds=(seed,))

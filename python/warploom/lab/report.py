@@ -46,6 +46,7 @@ HELP = {
     "tensor-map": "give cuTensorMapEncodeTiled a map that the copy engine can follow, and look at its result",
     "leak": "release it with cudaFree() (cudaFreeHost() for pinned memory)",
     "unsupported": "the emulated device cannot run this",
+    "timeout": "a smaller problem runs to its end; or the program waits for ever",
     "crash": "the host's part of the program failed",
     "program-exit": "the program itself says that something is wrong",
     "fault": "",
@@ -206,7 +207,8 @@ def read(path: Path, log: Path, executable: Path, seed: int) -> Report:
     def given(name: str) -> str:
         """Debug information has absolute names; people want those they gave."""
         file = Path(name)
-        if file.resolve() == path.resolve():
+        # Of a first line the debug information may name the rewritten file.
+        if file.resolve() == path.resolve() or re.search(rf"/building-\w+/0_{re.escape(path.stem)}\.cpp$", name):
             return str(path)
         return str(file.relative_to(Path.cwd())) if file.is_relative_to(Path.cwd()) else name
 
@@ -255,6 +257,7 @@ def merge(reports: list[Report]) -> Report:
     for report in reports:
         for f in report.findings:
             old = found.setdefault(f.key(), f)
+            old = f if old.level != "error" and f.level == "error" else old
             found[f.key()] = replace(old, seeds=tuple(sorted({*old.seeds, *f.seeds})))
     for other in reports[1:]:
         total.accesses += other.accesses
