@@ -255,7 +255,7 @@ FLOORS: dict[str, set[str]] = {
     "recipes": MODEL | {"features"},
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
-    "classify": MODEL | {"inference"},
+    "classify": MODEL | {"inference", "runs"},
     "sklearn": MODEL | {"models", "inference"},
     "cli": MODEL | {"models", "data", "runs", "recipes", "inference", "classify", "export", "kernel_tools", "lab"},
     "__main__": {"cli"},

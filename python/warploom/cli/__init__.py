@@ -1,6 +1,23 @@
 """The `warploom` command: importing this registers every sub-command."""
 
-from warploom.cli import check, data, export, kernels, learn, networks, profile, reports, train
+from warploom.cli import (
+    check,
+    classify,
+    data,
+    encode,
+    evaluate,
+    export,
+    kernels,
+    learn,
+    networks,
+    profile,
+    reconstruct,
+    reports,
+    train,
+)
 from warploom.cli.app import main, run
 
-__all__ = ["check", "data", "export", "kernels", "learn", "main", "networks", "profile", "reports", "run", "train"]
+__all__ = [
+    "check", "classify", "data", "encode", "evaluate", "export", "kernels", "learn", "main", "networks", "profile",
+    "reconstruct", "reports", "run", "train",
+]  # fmt: skip
