@@ -185,8 +185,8 @@ def open_images(
     a .npy or .npz file, a list of image files, or an array.
 
     channels: of the network; grey and RGB become each other, arrays may have any number if it is this one. part: "train" or
-    "test" of sources that have such parts (else, as in training: every tenth file of a folder, the last tenth of an array, is
-    for testing). limit: the first so many. seed: of patches. Arrays: NCHW, NHWC, NHW, or one image as CHW, HWC, HW; uint8, or floats
+    "test" of sources that have such parts (else, as in training: every tenth file of a folder, the last tenth of an array, is for
+    testing). limit: the first so many. seed: of patches. Arrays: NCHW, NHWC, NHW, or one image as CHW, HWC, HW; uint8, or floats
     in [0, 1]; .npy files stay on the disk. DataError where there is nothing to read.
     """
     if part not in PARTS:
