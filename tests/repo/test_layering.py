@@ -250,14 +250,19 @@ FLOORS: dict[str, set[str]] = {
     "export": MODEL | {"models", "data"},
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
-    "lab": GROUND,
+    "lab": GROUND | {"kernel_tools"},
     "features": GROUND,
     "recipes": MODEL | {"features"},
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
     "classify": MODEL | {"inference", "runs"},
-    "sklearn": MODEL | {"models", "inference"},
-    "cli": MODEL | {"models", "data", "runs", "recipes", "inference", "classify", "export", "kernel_tools", "lab"},
+    "detect": MODEL | {"data", "runs", "inference"},
+    "sklearn": MODEL | {"models", "inference", "detect"},
+    "report": MODEL | {"models", "data", "runs", "inference"},
+    "neighbours": MODEL | {"features", "inference"},
+    "cli": MODEL
+    | {"classify", "data", "detect", "export", "features", "inference", "kernel_tools", "lab"}
+    | {"models", "neighbours", "recipes", "report", "runs"},
     "__main__": {"cli"},
 }
 
