@@ -256,9 +256,11 @@ FLOORS: dict[str, set[str]] = {
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
     "classify": MODEL | {"inference"},
-    "sklearn": MODEL | {"models", "inference"},
+    "detect": MODEL | {"data", "runs", "inference"},
+    "sklearn": MODEL | {"models", "inference", "detect"},
     "report": MODEL | {"models", "data", "runs", "inference"},
-    "cli": MODEL | {"classify", "data", "export", "inference", "kernel_tools", "lab", "models", "recipes", "report", "runs"},
+    "cli": MODEL
+    | {"classify", "data", "detect", "export", "inference", "kernel_tools", "lab", "models", "recipes", "report", "runs"},
     "__main__": {"cli"},
 }
 

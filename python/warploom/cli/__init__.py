@@ -3,6 +3,7 @@
 from warploom.cli import (
     check,
     data,
+    detect,
     export,
     kernels,
     ladder,
@@ -18,6 +19,7 @@ from warploom.cli.app import main, run
 __all__ = [
     "check",
     "data",
+    "detect",
     "export",
     "kernels",
     "ladder",
