@@ -247,7 +247,6 @@ FLOORS: dict[str, set[str]] = {
     "model": MODEL,
     "models": MODEL,
     "data": GROUND,
-    "export": MODEL | {"models", "data"},
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
     "lab": GROUND | {"kernel_tools"},
@@ -257,6 +256,7 @@ FLOORS: dict[str, set[str]] = {
     "inference": MODEL | {"models", "data", "runs"},
     "classify": MODEL | {"inference"},
     "detect": MODEL | {"data", "runs", "inference"},
+    "export": MODEL | {"models", "data", "detect"},
     "sklearn": MODEL | {"models", "inference", "detect"},
     "report": MODEL | {"models", "data", "runs", "inference"},
     "cli": MODEL
