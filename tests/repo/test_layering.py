@@ -259,8 +259,10 @@ FLOORS: dict[str, set[str]] = {
     "export": MODEL | {"models", "data", "detect"},
     "sklearn": MODEL | {"models", "inference", "detect"},
     "report": MODEL | {"models", "data", "runs", "inference"},
+    "neighbours": MODEL | {"features", "inference"},
     "cli": MODEL
-    | {"classify", "data", "detect", "export", "inference", "kernel_tools", "lab", "models", "recipes", "report", "runs"},
+    | {"classify", "data", "detect", "export", "features", "inference", "kernel_tools", "lab"}
+    | {"models", "neighbours", "recipes", "report", "runs"},
     "__main__": {"cli"},
 }
 

@@ -127,6 +127,12 @@ LAYERS: dict[str, list[Callable[[], wl.Model]]] = {
 _LIAE: dict[str, Any] = {"size": 32, "ae_dims": 6, "e_dims": 3, "d_dims": 2, "d_mask_dims": 2}
 _GRAY: dict[str, Any] = {"size": 32, "width": 4}
 NETWORKS: dict[str, list[dict[str, Any]]] = {
+    "autoencoder": [
+        {"size": (8, 12), "widths": (4, 6)},
+        {"size": 8, "widths": 5, "down": "stride", "up": "transposed", "norm": "batch", "output": "sigmoid"},
+        {"size": 16, "widths": [4, 8], "convs": 2, "norm": "group", "activation": "gelu", "latent_channels": 3, "up": "bilinear"},
+        {"size": 8, "in_channels": 1, "widths": (4, 6), "latent_size": 7, "dropout": 0.2, "activation": "tanh", "output": "tanh"},
+    ],
     "cifar10_autoencoder": [{"size": (8, 12)}, {"size": 16, "init": "balanced"}, {"preset": "sharp", "size": 8}],
     "dsresnet": [{"size": 32, "width": 2}, {"preset": "quick", "size": (64, 32), "width": 3}],
     "gray_autoencoder": [

@@ -12,6 +12,7 @@ from warploom.cli import (
     profile,
     report,
     reports,
+    search,
     train,
 )
 from warploom.cli.app import main, run
@@ -30,5 +31,6 @@ __all__ = [
     "report",
     "reports",
     "run",
+    "search",
     "train",
 ]
