@@ -35,6 +35,7 @@ except ImportError as _error:
 from warploom import (
     callbacks,
     data,
+    detect,
     errors,
     export,
     features,
@@ -92,6 +93,7 @@ __all__ = [
     "asarray",
     "callbacks",
     "data",
+    "detect",
     "devices",
     "errors",
     "export",

@@ -207,7 +207,7 @@ class Model(Network):
     def stop_training(self, stop: bool) -> None:
         self._job.stop = stop
 
-    def settle(self) -> None:
+    def update_progress(self) -> None:
         """Inside fit(), or after it was stopped: brings `progress` up to date, so that it can be saved."""
         self._job.take(self.engine)
 

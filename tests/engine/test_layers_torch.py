@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 nn = torch.nn
 L = wl.layers
 
+
 class Formula(nn.Module):  # type: ignore[misc]
     """What PyTorch has no layer for."""
 

@@ -95,7 +95,9 @@ def test_upsample_gradients(rng: np.random.Generator, mode: str, shape: Any, sca
 ACTIVATIONS = {"none": 0.0, "relu": 0.0, "leaky_relu": 0.2, "sigmoid": 0.0, "tanh": 0.0, "elu": 0.7, "silu": 0.0, "gelu": 0.0}
 
 
-@pytest.mark.parametrize(("kind", "slope"), [*ACTIVATIONS.items(), ("gelu_tanh", 0.0), ("exp", 0.3), ("signed_sqrt", 0.0), ("rsqrt", 0.5)])
+@pytest.mark.parametrize(
+    ("kind", "slope"), [*ACTIVATIONS.items(), ("gelu_tanh", 0.0), ("exp", 0.3), ("signed_sqrt", 0.0), ("rsqrt", 0.5)]
+)
 def test_activation_gradients(rng: np.random.Generator, kind: str, slope: float) -> None:
     x = rng.standard_normal(50)
     dy, y = rng.standard_normal(50), oracle.activation(x, kind, slope)

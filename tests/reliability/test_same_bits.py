@@ -69,7 +69,7 @@ class Curious(wl.Callback):
     """Asks for everything after every batch."""
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
-        self.model.settle()
+        self.model.update_progress()
         self.model.evaluate(_IMAGES[:3])
         self.model.predict(_IMAGES[:2])
         self.model.state_dict()

@@ -250,15 +250,19 @@ FLOORS: dict[str, set[str]] = {
     "export": MODEL | {"models", "data"},
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
-    "lab": GROUND,
+    "lab": GROUND | {"kernel_tools"},
     "features": GROUND,
     "recipes": MODEL | {"features"},
-    "classify": GROUND,
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
-    "sklearn": MODEL | {"models", "inference"},
+    "classify": MODEL | {"inference"},
+    "detect": MODEL | {"data", "runs", "inference"},
+    "sklearn": MODEL | {"models", "inference", "detect"},
     "report": MODEL | {"models", "data", "runs", "inference"},
-    "cli": MODEL | {"models", "data", "runs", "recipes", "inference", "export", "report", "kernel_tools", "lab"},
+    "neighbours": MODEL | {"features", "inference"},
+    "cli": MODEL
+    | {"classify", "data", "detect", "export", "features", "inference", "kernel_tools", "lab"}
+    | {"models", "neighbours", "recipes", "report", "runs"},
     "__main__": {"cli"},
 }
 

@@ -18,6 +18,7 @@ from warploom.ground.array_types import Array, Floats
 Progress = Callable[[float], None]
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # of the penalty, per sample, on standardised rows
 _ROWS = 4096  # of a block
+_PRECISE = 2048  # columns up to which double precision costs little
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,12 @@ class _Problem:
         self.gram = ((moments.gram / n - np.outer(mean, mean)) * self.scale[:, None] * self.scale).astype(np.float32)
         self.cross = ((moments.cross / n - np.outer(mean, self.bias)) * self.scale[:, None]).astype(np.float32)
 
-    def regular(self, strength: float) -> Floats:
-        matrix: Floats = self.gram.copy()
-        matrix[np.diag_indices_from(matrix)] += np.float32(strength)
+    def regular(self, strength: float) -> Array:
+        matrix: Array = self.gram.astype(np.float64 if len(self.gram) <= _PRECISE else np.float32)
+        matrix[np.diag_indices_from(matrix)] += matrix.dtype.type(strength)
         return matrix
 
-    def linear(self, weight: Floats, bias: Floats, strength: float, loss: str) -> Linear:
+    def linear(self, weight: Array, bias: Array, strength: float, loss: str) -> Linear:
         return Linear(
             self.mean.astype(np.float32), self.scale.astype(np.float32), weight.astype(np.float32), bias.astype(np.float32),
             strength, loss,
@@ -107,7 +108,7 @@ def _hinge(problem: _Problem, rows: Floats, targets: Floats, start: Linear, stre
     """min over w, b of strength / 2 |w|² + mean of max(0, 1 - t (x w + b))² / 2, all classes at once."""
     n = len(rows)
     mean, scale = problem.mean.astype(np.float32), problem.scale.astype(np.float32)
-    inverse = np.linalg.inv(problem.regular(strength))
+    inverse = np.linalg.inv(problem.regular(strength)).astype(np.float32)
 
     def forward(weight: Floats, bias: Floats) -> Floats:
         folded = scale[:, None] * weight
@@ -129,7 +130,7 @@ def _hinge(problem: _Problem, rows: Floats, targets: Floats, start: Linear, stre
         # Rounding may make the inverse of a matrix that is nearly singular anything but positive: no step then.
         size = np.maximum(np.einsum("ij,ij->j", gradient, steepest) + total * level, 0.0)
         shared = np.einsum("ij,ij->j", old_gradient, steepest)
-        beta = np.maximum((size - shared) / np.maximum(before, 1e-30), 0.0).astype(np.float32)  # Polak and Ribiere
+        beta = np.clip((size - shared) / np.maximum(before, 1e-12), 0.0, 2.0).astype(np.float32)  # Polak and Ribiere
         direction, turn = beta * direction - steepest, beta * turn - level
         old_gradient, before = gradient, size
         along = forward(direction, turn)
@@ -151,7 +152,7 @@ def _step(scores: Floats, along: Floats, targets: Floats, weight: Floats, direct
         active = margin > 0
         slope = strength * (inner + length * square) - np.einsum("ij,ij->j", np.where(active, margin, 0), moved) / n
         curve = strength * square + np.einsum("ij,ij->j", np.where(active, moved, 0), moved) / n
-        change = slope / np.maximum(curve, 1e-30)
+        change = np.where(curve > 1e-20, slope / np.maximum(curve, 1e-20), 0.0)  # no curve: no direction, where all is learnt
         length = (length - change).astype(np.float32)
         if np.all(np.abs(change) < 1e-3 * np.maximum(np.abs(length), 1e-6)):
             break

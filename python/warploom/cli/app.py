@@ -71,6 +71,13 @@ app = typer.Typer(
 )
 
 
+def group(name: str, panel: str, text: str) -> typer.Typer:
+    """A command that has commands of its own."""
+    made = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode="rich", help=text)
+    app.add_typer(made, name=name, rich_help_panel=panel)
+    return made
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"warploom {__version__}")
@@ -191,7 +198,7 @@ def _fail(message: str, code: int = 2) -> int:
     return code
 
 
-def shout(note: str) -> None:
+def warn_loudly(note: str) -> None:
     """A line nobody misses, on stderr."""
     text = f"WARNING: {visible(note)}"
     if sys.stderr.isatty():

@@ -9,7 +9,7 @@ import typer
 
 from warploom import export as formats
 from warploom import models
-from warploom.cli.app import JsonOption, ModelArgument, app, load_network, shout, table
+from warploom.cli.app import JsonOption, ModelArgument, app, load_network, table, warn_loudly
 from warploom.cli.words import USE, complete_from, complete_models
 from warploom.errors import ArgumentError
 from warploom.export.onnx_file import LAYOUTS
@@ -123,7 +123,7 @@ def _opened(model: str) -> tuple[Model, str | None]:
             print(f"warploom: {note}", file=sys.stderr)
         return trained.model, trained.kind
     network = models.get(model)
-    shout(f"{model} is a network that was not trained: its weights are random")
+    warn_loudly(f"{model} is a network that was not trained: its weights are random")
     return network, None
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from warploom import errors, metrics, models, optim, recipes
-from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, say, shout
+from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, say, warn_loudly
 from warploom.cli.learn import learn
 from warploom.cli.plain import visible
 from warploom.cli.words import TRAIN, complete_from, complete_models, whole
@@ -32,13 +32,13 @@ from warploom.train.loop import Progress
 def _compile(model: Model, config: RunConfig) -> None:
     assert config.batch_size is not None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.FallbackWarning)  # said by shout() instead
+        warnings.simplefilter("ignore", errors.FallbackWarning)  # said by warn_loudly() instead
         model.compile(
             config.make_optimizer(), config.make_losses(), config.version, config.device, config.batch_size, config.seed,
             config.precision,
         )  # fmt: skip
     if model.engine.note:
-        shout(model.engine.note)
+        warn_loudly(model.engine.note)
 
 
 _MODEL, _DATA, _OPTIMISATION, _RUN = "Model", "Data", "Optimisation", "Run"  # panels of --help
@@ -234,7 +234,7 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
     samples = config.load_data(model)  # before anything is allocated
     for note in samples.notes:
         if note.startswith(("training on patches instead", "no --data given")):
-            shout(note)
+            warn_loudly(note)
         else:
             say(visible(note))
     assert config.batch_size is not None
@@ -253,7 +253,7 @@ def _run(
         f"test samples; {hardware.place(model.version, model.device)}; run folder {visible(str(folder.path))}"
     )
     for note in folder.notes:
-        shout(note)
+        warn_loudly(note)
     guards = make_guards(folder, config)
     if start.epoch >= config.epochs or any(isinstance(guard, Patience) and guard.exhausted() for guard in guards):
         return _finished(folder, model, samples, config, start)
@@ -275,7 +275,7 @@ def _run(
                 finish(folder, model, samples, config, schedule, diverged=True)
             raise
         if signals.received:
-            model.settle()
+            model.update_progress()
         finish(folder, model, samples, config, schedule)
     _closing_words(folder, model)
     for guard in guards:

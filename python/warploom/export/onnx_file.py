@@ -35,8 +35,8 @@ def write_onnx(
     Inputs and outputs are float32 [batch, C, H, W] (or as the network has them), of any batch size, under the network's names;
     layers and parameters keep theirs. Dropout is the identity, batch normalisation uses its running statistics.
 
-    part: "whole", "encoder" (up to the latent) or "decoder" (what follows it). skips: encoder and decoder pass on what goes around
-    the latent, too.
+    part: "whole", "encoder" (up to the latent) or "decoder" (what follows it). skips: encoder and decoder pass on what goes
+    around the latent, too.
 
     uint8: "nchw" or "nhwc" makes the inputs uint8 images of that layout, channels RGB, and the graph scales them as in training.
     scaling: how that was: a kind of data ("images", "segmentation", "composites", "faces") or a warploom.data.scaling.Scaling;

@@ -77,8 +77,7 @@ def _lloyd(
 
 
 def _unit(rows: Floats) -> Floats:
-    unit: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12).astype(np.float32)
-    return unit
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def _assign(rows: Floats, centres: Floats, mirror: Shape | None, spherical: bool) -> tuple[Floats, Array]:

@@ -153,6 +153,17 @@ def _names(text: str, files: dict[str, list[str]]) -> str:
     return re.sub("\x01(.*?):(\\d+)\x02", name, text)
 
 
+def variable_names(text: str) -> str:
+    """Of a sentence of the runtime's: the variables in place of the lines where they were allocated."""
+    files = {}
+    for name in re.findall("\x01(.*?):\\d+\x02", text):
+        try:
+            files[name] = Path(name).read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+    return _names(text, files)
+
+
 def read(path: Path, log: Path, executable: Path, seed: int) -> Report:
     """The report of one run from the runtime's lines."""
     entries = []

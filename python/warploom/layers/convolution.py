@@ -33,7 +33,7 @@ def check_init(init: str, what: str) -> str:
 class _Convolution(Layer):
     """What a convolution and a transposed one share."""
 
-    def _settle(
+    def _configure(
         self, out_channels: int, kernel_size: Sizes, stride: Sizes, groups: int, bias: bool, starts: tuple[str, float, str]
     ) -> None:
         kind = type(self).__name__
@@ -79,7 +79,7 @@ class Conv2d(_Convolution):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        self._settle(out_channels, kernel_size, stride, groups, bias, (init, gain, bias_init))
+        self._configure(out_channels, kernel_size, stride, groups, bias, (init, gain, bias_init))
         self.padding = sides(padding, "Conv2d: padding")
 
     def attributes(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class ConvTranspose2d(_Convolution):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        self._settle(out_channels, kernel_size, stride, groups, bias, (init, gain, bias_init))
+        self._configure(out_channels, kernel_size, stride, groups, bias, (init, gain, bias_init))
         self.padding = pair(padding, "ConvTranspose2d: padding", minimum=0)
         self.output_padding = pair(output_padding, "ConvTranspose2d: output_padding", minimum=0)
         if any(extra >= step for extra, step in zip(self.output_padding, self.stride, strict=True)):

@@ -254,7 +254,7 @@ class Recorder(Callback):
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         if time.monotonic() - self.last_checkpoint < _CHECKPOINT_SECONDS:
             return
-        self.model.settle()
+        self.model.update_progress()
         if math.isfinite(self.model.progress.loss_sum):
             self.folder.write_checkpoint(self.model, self.schedule)
         self.last_checkpoint = time.monotonic()
