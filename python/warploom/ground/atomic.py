@@ -29,6 +29,7 @@ _TYPES = {
     "U16": "<u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
 _FLOATS = {"F64", "F32", "F16", "BF16"}
+_LONGEST = 100_000_000  # bytes of a header, by the format
 _TRIES = 100  # of a call that a signal interrupts
 _LEFTOVER = re.compile(
     r"\..+\.(csv|html|json|jsonl|md|npy|npz|onnx|parquet|png|pth?|py|safetensors|svg|txt)\.[a-z0-9_]{8}(\.tmp)?"
@@ -210,6 +211,17 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
                 "safetensors.numpy.load_file and model.load_state_dict)"
             )
     return tensors, metadata
+
+
+def metadata_of(path: str | Path) -> dict[str, Any]:
+    """Our metadata of a .safetensors file, its tensors not looked at; {} of any other: read_tensors() says what is wrong."""
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(8)
+            said = json.loads(_own_metadata(start + file.read(min(int.from_bytes(start, "little"), _LONGEST))))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _own_metadata(content: bytes) -> str:
