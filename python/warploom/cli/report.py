@@ -38,6 +38,14 @@ def report(
         ),
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out image files that cannot be read.")] = False,
+    results: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--results",
+            metavar="FOLDER",
+            help="What classify or detect has written elsewhere than in the run's folder; again for more.",
+        ),
+    ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Show the run in a browser on this machine while it trains; Ctrl-C ends it.")
     ] = False,
@@ -65,7 +73,7 @@ def report(
         raise ArgumentError("--port is for --live: add it, or leave out --port")
 
     def look() -> Evidence:
-        return gather(place, data=data, version=version, device=device, skip_bad=skip_bad)
+        return gather(place, data=data, version=version, device=device, skip_bad=skip_bad, results=results or ())
 
     if live:
         if not place.is_dir():
