@@ -247,7 +247,6 @@ FLOORS: dict[str, set[str]] = {
     "model": MODEL,
     "models": MODEL,
     "data": GROUND,
-    "export": MODEL | {"models", "data"},
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
     "lab": GROUND | {"kernel_tools"},
@@ -255,12 +254,15 @@ FLOORS: dict[str, set[str]] = {
     "recipes": MODEL | {"features"},
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
-    "classify": MODEL | {"inference"},
+    "classify": MODEL | {"inference", "runs"},
     "detect": MODEL | {"data", "runs", "inference"},
+    "export": MODEL | {"models", "data", "detect"},
     "sklearn": MODEL | {"models", "inference", "detect"},
     "report": MODEL | {"models", "data", "runs", "inference"},
+    "neighbours": MODEL | {"features", "inference"},
     "cli": MODEL
-    | {"classify", "data", "detect", "export", "inference", "kernel_tools", "lab", "models", "recipes", "report", "runs"},
+    | {"classify", "data", "detect", "export", "features", "inference", "kernel_tools", "lab"}
+    | {"models", "neighbours", "recipes", "report", "runs"},
     "__main__": {"cli"},
 }
 

@@ -202,15 +202,19 @@ def test_results_beside_the_run_are_shown(runs: Path, tmp_path: Path) -> None:
     results.append({"features": "raw pixels", "method": "linear", **scores, "accuracy": 0.6})
     (tmp_path / "run/classify").mkdir()
     (tmp_path / "run/classify/results.json").write_text(json.dumps({"results": results}))
-    roc = {"auroc": 0.87, "threshold": 1.5, "roc": {"false_positive_rate": [0, 0.2, 1], "true_positive_rate": [0, 0.8, 1]}}
-    (tmp_path / "run/detect.json").write_text(json.dumps(roc))
+    summary = {"threshold": 1.5, "threshold_from": "normal images", "image": {"auroc": 0.75}, "pixel": {"auroc": 0.625}}
+    elsewhere = tmp_path / "detections"
+    elsewhere.mkdir()
+    (elsewhere / "summary.json").write_text(json.dumps(summary))
+    (elsewhere / "scores.csv").write_text("image,score,truth\na,3,abnormal\nb,2,normal\nc,2,abnormal\nd,1,normal\n")
+    Image.new("RGB", (40, 20)).save(elsewhere / "overview.png")
     for name, text in (
         ("half.json", '{"accuracy": 0.'),
         ("odd.json", '{"accuracy": "x", "confusion": [[1, 2], [3]], "fpr": [1]}'),
     ):
         (tmp_path / "run" / name).write_text(text)
-    (tmp_path / "run/odder.json").write_text('[{"accuracy": 1, "confusion": [["<b>"]], "fpr": [NaN], "tpr": [0]}]')
-    assert main(["report", str(tmp_path / "run")]) == 0
+    (tmp_path / "run/odder.json").write_text('[{"accuracy": 1, "confusion": [["<b>"]]}, {"threshold": NaN, "threshold_from": 1}]')
+    assert main(["report", str(tmp_path / "run"), "--results", str(elsewhere)]) == 0
     text = (tmp_path / "run/report.html").read_text()
     assert sections(text) == [*ALL[:4], "classification", "detection", *ALL[4:]]
     tips = [a.get("data-tip") for _, a in Tags(text).found]
@@ -218,7 +222,11 @@ def test_results_beside_the_run_are_shown(runs: Path, tmp_path: Path) -> None:
     words = " ".join(Tags(text).words)
     assert "85.00 % to 95.00 %" in words
     assert "raw pixels, linear" in words
-    assert "0.87" in words
+    assert "0.625" in words
+    line = next(a["data-lines"] for _, a in Tags(text).found if "True positive rate" in (a.get("aria-label") or ""))
+    points = json.loads(line or "")["lines"][0]["points"]
+    assert [p[2:] for p in points] == [["0", "0"], ["0", "0.5"], ["0.5", "1"], ["1", "1"]]  # equal scores are one step
+    assert main(["report", str(tmp_path / "run"), "--results", str(tmp_path / "gone")]) == 2
 
 
 def test_other_kinds_of_data(tmp_path: Path) -> None:

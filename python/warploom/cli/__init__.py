@@ -2,24 +2,32 @@
 
 from warploom.cli import (
     check,
+    classify,
     data,
     detect,
+    encode,
+    evaluate,
     export,
     kernels,
     ladder,
     learn,
     networks,
     profile,
+    reconstruct,
     report,
     reports,
+    search,
     train,
 )
 from warploom.cli.app import main, run
 
 __all__ = [
     "check",
+    "classify",
     "data",
     "detect",
+    "encode",
+    "evaluate",
     "export",
     "kernels",
     "ladder",
@@ -27,8 +35,10 @@ __all__ = [
     "main",
     "networks",
     "profile",
+    "reconstruct",
     "report",
     "reports",
     "run",
+    "search",
     "train",
 ]

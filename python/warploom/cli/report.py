@@ -1,7 +1,6 @@
 """`warploom report`: a run as one HTML page."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 
 from warploom.cli.app import DeviceOption, JsonOption, VersionOption, app, say
 from warploom.cli.plain import visible
+from warploom.cli.told import Told
 from warploom.cli.words import USE
 from warploom.errors import ArgumentError
 from warploom.ground.atomic import expanded
@@ -38,6 +38,14 @@ def report(
         ),
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out image files that cannot be read.")] = False,
+    results: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--results",
+            metavar="FOLDER",
+            help="What classify or detect has written elsewhere than in the run's folder; again for more.",
+        ),
+    ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Show the run in a browser on this machine while it trains; Ctrl-C ends it.")
     ] = False,
@@ -65,14 +73,14 @@ def report(
         raise ArgumentError("--port is for --live: add it, or leave out --port")
 
     def look() -> Evidence:
-        return gather(place, data=data, version=version, device=device, skip_bad=skip_bad)
+        return gather(place, data=data, version=version, device=device, skip_bad=skip_bad, results=results or ())
 
     if live:
         if not place.is_dir():
             raise ArgumentError(f"--live follows the folder of a run, and {run} is none")
         live_view.serve(place, look, port=port, say=lambda text: print(text, flush=True))
         print("ended; writing the page", flush=True)
-    with _Told(quiet=as_json) as told:
+    with Told(quiet=as_json) as told:
         told("looking at images", 0.0)
         found = look()
         size = write(found, target, tell=told)
@@ -86,30 +94,3 @@ def report(
 
 def _beside(place: Path) -> Path:
     return place / "report.html" if place.is_dir() else place.with_name(f"{place.stem}-report.html")
-
-
-class _Told:
-    """What is being done, with a bar and the time left, on a terminal; nothing elsewhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._bar = None
-        if not quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description:<22}"), BarColumn(30), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("", total=1.0)
-
-    def __enter__(self) -> "_Told":
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, what: str, share: float) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, description=what, completed=share)

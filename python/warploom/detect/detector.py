@@ -294,7 +294,7 @@ class Detector:
         whose = None if own is None else np.repeat(own, len(flat) // len(vectors))
         found = self.bank.distances(flat, self.steps.neighbours, owners, whose).reshape(vectors.shape[:-1])
         if found.ndim == 1:  # a latent without places
-            return np.broadcast_to(found[:, None, None], (len(found), *size)).copy()
+            return np.array(np.broadcast_to(found[:, None, None], (len(found), *size)), np.float32)
         return maps.enlarged(found, size, self._probe.stride)
 
     # Use

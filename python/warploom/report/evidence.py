@@ -1,5 +1,6 @@
 """What a report shows of a run: its files read, its network run on images, everything in memory before a page is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Evidence:
     trained: Trained | None = None  # None: no weights yet
     config: RunConfig | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl
-    folder: Path | None = None  # of the run
+    result_folders: list[Path] = field(default_factory=list)  # where classify and detect may have written
     looked: Looked | None = None
     predictions: Rows = field(default_factory=list)  # where the target is not the input: labelled rows of images
     scores: dict[str, float] = field(default_factory=dict)  # computed for this page, where the run tells of none
@@ -77,27 +78,27 @@ class Evidence:
     @property
     def decoder(self) -> Model | None:
         """From the latent to the output; None where there is no latent, or where something else leads past it."""
-        if self.model.latent is None:
-            return None
         try:
-            made = Model(self.model.latent, self.model.outputs, name=f"{self.model.name}-decoder")
+            return self.model.decoder
         except GraphError:
             return None
-        made.run_with(self.model)
-        made.batch_size = self.model.batch_size
-        return made
 
 
 def gather(
     run: str | Path, *, data: str | None = None, version: str = "auto", device: str = "auto", with_images: bool = True,
-    skip_bad: bool = False,
+    skip_bad: bool = False, results: Sequence[str | Path] = (),
 ) -> Evidence:  # fmt: skip
     """Reads the folder of a run, or a model's file, and looks at images with it.
 
     data: other images than the run's test images, anything that open_images() takes. with_images=False: none (quick).
+    results: folders besides the run's into which `warploom classify` or `warploom detect` has written.
     DataError where the run cannot be read, or `data` cannot.
     """
     found = _opened(expanded(run), version, device)
+    for folder in map(expanded, results):
+        if not folder.is_dir():
+            raise DataError(f"there is no folder {folder} with results: expected one that classify or detect has written")
+        found.result_folders.append(folder)
     if with_images and found.trained is not None:
         try:
             _look(found, found.trained, data, skip_bad)
@@ -114,11 +115,11 @@ def _opened(path: Path, version: str, device: str) -> Evidence:
         if not folder.config_path.is_file():
             raise DataError(f"{path} holds no run: expected the folder of a `warploom train` run, or a .safetensors file")
         config = folder.read_config()
-        found = Evidence(path, path.resolve().name, config.make_model(), None, config, folder.read_metrics(), path)
+        found = Evidence(path, path.resolve().name, config.make_model(), None, config, folder.read_metrics(), [path])
         found.missing["images"] = "No epoch has ended yet: there are no weights to look at."
         return found
     trained = open_trained(path, version=version, device=device)
-    where = trained.path.parent if trained.config is not None else None
+    where = [trained.path.parent] if path.is_dir() else []
     return Evidence(path, trained.title, trained.model, trained, trained.config, trained.rows, where)
 
 
@@ -155,8 +156,9 @@ def _source(trained: Trained, data: str | None, skip_bad: bool) -> Images | Task
     if config.data == "auto" and trained.shape != (3, 32, 32):
         return trained.data()  # crops of photographs, made anew
     return open_images(
-        config.data, channels=trained.shape[0], part="test", data_dir=config.data_dir, skip_bad=skip_bad or config.skip_bad
-    )
+        config.data, channels=trained.shape[0], part="test", data_dir=config.data_dir, skip_bad=skip_bad or config.skip_bad,
+        limit=config.limit if config.limit_test is None else config.limit_test,
+    )  # fmt: skip
 
 
 def _count(trained: Trained) -> int:

@@ -32,7 +32,7 @@ class View:
 
     def refresh(self) -> bool:
         """Makes the page anew if a file of the run has changed; whether it did. Where that fails the old one stays."""
-        now = [_stamp(path) for path in (*(self.folder / name for name in _WATCHED), *result_files(self.folder))]
+        now = [_stamp(path) for path in (*(self.folder / name for name in _WATCHED), *result_files([self.folder]))]
         if now == self._seen:
             return False
         try:

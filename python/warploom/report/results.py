@@ -1,36 +1,40 @@
 """The sections of a page that show what `warploom classify` and `warploom detect` wrote into the run's folder.
 
 Their results are found by what they are, not by the names of files: any .json file in the folder, or in a folder in it, that
-holds a confusion matrix with an accuracy, or the points of a ROC curve.
+holds a confusion matrix with an accuracy, or the summary of a detection with its scores.csv.
 """
 
+import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from warploom.report.charts import Line, line_chart, number
 from warploom.report.evidence import Evidence
 from warploom.report.markup import Content, Markup, el, facts, table
-from warploom.report.numbers import section
+from warploom.report.numbers import section, short_paths
+from warploom.report.pixels import uri
 
 _LARGEST = 16 << 20  # bytes of a file that is looked at
+_MOST_ENTRIES = 1000  # of a list: a longer one holds samples, not results
 _MOST_CLASSES = 40  # whose confusions fit on a page
-_RATES = (("false_positive_rate", "true_positive_rate"), ("fpr", "tpr"), ("false_positive_rate", "recall"))
+_ABNORMAL = ("1", "true", "abnormal")  # as a scores.csv says it
+_NOT_SAID = ("path", "seconds", "interrupted", "source")
 
 
-def result_files(folder: Path | None) -> list[Path]:
-    """The .json files that may hold results, in order of their names."""
-    if folder is None:
-        return []
-    found = [*folder.glob("*.json"), *folder.glob("*/*.json")]
-    return sorted(p for p in found if p.name != "config.json" and p.is_file() and p.stat().st_size <= _LARGEST)
+def result_files(folders: Iterable[Path]) -> list[Path]:
+    """The .json files in those folders, and in the folders in them, that may hold results."""
+    found = {path: None for folder in folders for pattern in ("*.json", "*/*.json") for path in sorted(folder.glob(pattern))}
+    return [p for p in found if p.name != "config.json" and p.is_file() and p.stat().st_size <= _LARGEST]
 
 
-def _dictionaries(folder: Path | None) -> Iterator[dict[str, Any]]:
-    """Every dictionary in those files, outer ones first, with the file's name as "file"."""
-    for path in result_files(folder):
+def _dictionaries(found: Evidence) -> Iterator[dict[str, Any]]:
+    """Every dictionary in those files, outer ones first, with the file as "path"."""
+    for path in result_files(found.result_folders):
         try:
             todo: list[Any] = [json.loads(path.read_text("utf-8"))]
         except (OSError, ValueError, RecursionError):
@@ -38,9 +42,9 @@ def _dictionaries(folder: Path | None) -> Iterator[dict[str, Any]]:
         while todo:
             value = todo.pop(0)
             if isinstance(value, dict):
-                yield {**value, "file": path.name}
+                yield {**value, "path": str(path)}
                 todo += value.values()
-            elif isinstance(value, list) and len(value) <= 1000:
+            elif isinstance(value, list) and len(value) <= _MOST_ENTRIES:
                 todo += [v for v in value if isinstance(v, (dict, list))]
 
 
@@ -66,7 +70,7 @@ def _matrix(found: dict[str, Any]) -> list[list[int]] | None:
 
 def classification(found: Evidence) -> Markup | None:
     """Accuracies with their intervals, side by side with the controls, and a confusion matrix of the best."""
-    given = [(d, matrix) for d in _dictionaries(found.folder) if (matrix := _matrix(d)) is not None]
+    given = [(d, matrix) for d in _dictionaries(found) if (matrix := _matrix(d)) is not None]
     if not given:
         return None
     rows: list[list[Content]] = []
@@ -87,7 +91,7 @@ def classification(found: Evidence) -> Markup | None:
 
 def _title(told: dict[str, Any]) -> str:
     parts = [str(told[key]) for key in ("features", "name", "method") if isinstance(told.get(key), str)]
-    return ", ".join(parts) or Path(str(told["file"])).stem
+    return ", ".join(parts) or Path(str(told["path"])).stem
 
 
 def _class_names(told: dict[str, Any], count: int, found: Evidence) -> list[str]:
@@ -120,32 +124,65 @@ def _confusion(matrix: list[list[int]], names: list[str]) -> Markup:
 # Anomalies
 
 
-def _roc(found: dict[str, Any]) -> tuple[list[float], list[float]] | None:
-    """(false positive rates, true positive rates) of a detection."""
-    for x, y in _RATES:
-        if _numbers(found.get(x)) and _numbers(found.get(y)) and len(found[x]) == len(found[y]):
-            return found[x], found[y]
-    return None
+def _roc(folder: Path) -> tuple[list[float], list[float]] | None:
+    """(false positive rates, true positive rates) by the scores and truths of a scores.csv; None without both kinds."""
+    try:
+        with open(folder / "scores.csv", encoding="utf-8", errors="replace", newline="") as file:
+            rows = list(csv.DictReader(file))
+        scores = np.array([float(row["score"]) for row in rows])
+        truth = np.array([row["truth"].strip().lower() in _ABNORMAL for row in rows])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, csv.Error):
+        return None
+    if not len(scores) or not np.isfinite(scores).all() or truth.all() or not truth.any():
+        return None
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # of equal scores
+    true, false = np.cumsum(truth[order])[last], np.cumsum(~truth[order])[last]
+    return [0.0, *(false / false[-1]).tolist()], [0.0, *(true / true[-1]).tolist()]
 
 
 def detection(found: Evidence) -> Markup | None:
-    """ROC curves and what stands beside them: areas, thresholds."""
-    given = [(d, roc) for d in _dictionaries(found.folder) if (roc := _roc(d)) is not None]
+    """Of every detection: its ROC curve, what it is worth, and its picture of the highest scores."""
+    given = [d for d in _dictionaries(found) if _numbers([d.get("threshold")]) and "threshold_from" in d]
     if not given:
         return None
-    lines = [Line(_title(told), x, y, i % 10) for i, (told, (x, y)) in enumerate(given)]
-    chance = Line("chance", [0.0, 1.0], [0.0, 1.0], 7, dashed=True)
-    chart = line_chart([*lines, chance], "false positive rate", "True positive rate", whole_x=False, box=(0.0, 1.0))
-    plain = [
-        {k: v for k, v in d.items() if type(v) in (int, float, str) and k != "file"}
-        for d in _dictionaries(found.folder)
-        if _beside(d)
-    ]
-    told = {key: value for d in plain for key, value in d.items()}
-    values = [(key.replace("_", " "), number(v) if isinstance(v, float) else str(v)) for key, v in told.items()]
-    return section("detection", "Anomaly detection", el("div", chart, facts(values), class_="charts"))
+    parts = []
+    for told in given:
+        folder = Path(str(told["path"])).parent
+        quality = [(f"{part}: {key}", v) for part in ("image", "pixel") for key, v in _dict(told.get(part)).items()]
+        values = [
+            (k.replace("_", " "), _value(v))
+            for k, v in [*told.items(), *quality]
+            if type(v) in (int, float, str) and k not in _NOT_SAID
+        ]
+        roc, beside = _roc(folder), facts(values)
+        if roc is not None:
+            chance = Line("chance", [0.0, 1.0], [0.0, 1.0], 7, dashed=True)
+            lines = [Line("images", *roc), chance]
+            chart = line_chart(lines, "false positive rate", "True positive rate", whole_x=False, box=(0.0, 1.0))
+            beside = el("div", chart, beside, class_="halves")
+        parts.append(el("div", el("h3", folder.name), beside, _overview(folder / "overview.png")))
+    return section("detection", "Anomaly detection", parts)
 
 
-def _beside(found: dict[str, Any]) -> bool:
-    """Whether it has the numbers of a detection."""
-    return bool({"auroc", "threshold", "average_precision"} & found.keys())
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _value(value: Any) -> str:
+    return number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else short_paths(str(value))
+
+
+def _overview(path: Path) -> Markup | None:
+    """The picture of a detection, as it was drawn, on white."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.thumbnail((1600, 4000))
+            pixels = np.asarray(picture.convert("RGB"))
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+    return el(
+        "div", el("img", src=uri(pixels, 85), alt="the highest scores", class_="drawing"), class_="scroll paper", tabindex=0
+    )
