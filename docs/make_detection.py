@@ -18,7 +18,7 @@ from warploom.cli import main as warploom
 from warploom.layers import Conv2d, Flatten, Latent, Linear, MaxPool2d, ReLU, Reshape, Upsample
 
 PICTURE = Path(__file__).resolve().parent / "images" / "detection.png"
-SIDE, LATENT, EPOCHS = 32, 24, 10
+SIDE, LATENT, TILES, EPOCHS = 32, 24, 6000, 5
 
 
 def network() -> wl.Model:
@@ -45,13 +45,13 @@ def make(work: Path) -> None:
     if not cloth.exists():
         run("detect", "sample", str(cloth))
     if not tiles.exists():
-        run("detect", "tiles", str(cloth), "--grey", "--size", str(SIDE), "--count", "12000", "--out", str(tiles))
+        run("detect", "tiles", str(cloth), "--grey", "--size", str(SIDE), "--count", str(TILES), "--out", str(tiles))
     if not model.exists():
         made = network()
         made.compile(optimizer=wl.optim.Adam(2e-3), loss="mse", device="cpu", batch_size=64, seed=0)
         made.fit(np.load(tiles), epochs=EPOCHS)
         made.save(model)
-    for scores in ("mse", "ssim", "latent", "mse+ssim"):
+    for scores in ("mse", "latent"):
         out = work / f"results-{scores}"
         if not out.exists():
             run("detect", "fit", str(model), str(cloth), "--own-size", "--scores", scores, "--out", str(detector))

@@ -74,10 +74,11 @@ class Detector:
     scores: "mse", "ssim", "latent" (nearest neighbours among the latents of normal images), or several, as in "mse+latent:0.5"
     (a weight after the colon). contamination: the share of the images given to fit() that may lie above the threshold.
     own_size: images keep their size, and large ones are looked at in tiles; else each is stretched to the network's size.
-    blur: deviation in pixels of the Gaussian over the map; None: a 64th of the network's shorter side, 1 at least. pooling: the score of an
-    image is the "max" of its map, the "mean", or the mean of the "top" `share` of it. neighbours: of the nearest ones, how many
-    distances are averaged; bank: at most so many vectors are kept (and at most 64 MiB). tile: with own_size, the side of what is
-    looked at as a whole; None: what `memory` bytes of activations allow. seed: of what is chosen for the bank.
+    blur: deviation in pixels of the Gaussian over the map; None: a 64th of the network's shorter side, at least 1.
+    pooling: the score of an image is the "max" of its map, the "mean", or the mean of the "top" `share` of it.
+    neighbours: of the nearest ones, how many distances are averaged; bank: at most so many vectors are kept (and 64 MiB).
+    tile: with own_size, the side of what is looked at as a whole; None: what `memory` bytes of activations allow.
+    seed: of what is chosen for the bank. device, version: of a network that is given by its path.
     """
 
     def __init__(
