@@ -57,7 +57,9 @@ def test_no_blur_is_no_change() -> None:
     assert maps.smooth(x, 0.0) is x
 
 
-@pytest.mark.parametrize(("own", "size"), [((4, 6), (16, 24)), ((5, 3), (12, 17)), ((8, 8), (8, 8)), ((20, 30), (7, 9)), ((1, 1), (4, 5))])
+@pytest.mark.parametrize(
+    ("own", "size"), [((4, 6), (16, 24)), ((5, 3), (12, 17)), ((8, 8), (8, 8)), ((20, 30), (7, 9)), ((1, 1), (4, 5))]
+)
 def test_enlarging_is_pytorchs_bilinear(own: tuple[int, int], size: tuple[int, int]) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     x = images(3, *own)

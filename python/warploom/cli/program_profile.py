@@ -59,7 +59,7 @@ COLUMNS = (
     Column("occu-\npancy", spare=2), Column("at least", right=False),
 )  # fmt: skip
 NOTES = (
-    "x ideal: global, 32-byte sectors over the fewest that hold the bytes; shared, wavefronts over the fewest: 1 without conflicts",
+    "x ideal: global, 32-byte sectors over the fewest that hold the bytes; shared, wavefronts over the fewest (1: no conflict)",
     "global traffic: all sectors asked for, before any cache. Counts, not times",
 )
 

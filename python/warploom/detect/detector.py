@@ -119,7 +119,7 @@ class Detector:
             chosen = self._probe.side(positive(memory, "memory", maximum=1 << 62)) if tile is None else positive(tile, "tile")
             if self._probe.steps is None and tile is not None and (tile, tile) != self._probe.own:
                 raise ArgumentError(f"network {network.name!r} takes images of {self._probe.own} only: leave tile out")
-            steps = replace(steps, tile=chosen)
+            steps = replace(steps, tile=self._probe.whole_steps(chosen))
         elif tile is not None:
             raise ArgumentError("tile is for own_size=True: else every image is stretched to the network's size")
         self.steps = steps
@@ -250,7 +250,7 @@ class Detector:
             smoothed = self._smoothed(batch.images, owners, batch.indices)
             scores.append(maps.pooled(smoothed, self.steps.pooling, self.steps.share))
             peaks.append(smoothed.reshape(len(smoothed), -1).max(axis=1))
-            sizes += [(width, height) for height, width in batch.sizes]
+            sizes += batch.sizes
             done += len(batch)
             if say is not None:
                 say(what, done, len(images))
@@ -294,7 +294,7 @@ class Detector:
         whose = None if own is None else np.repeat(own, len(flat) // len(vectors))
         found = self.bank.distances(flat, self.steps.neighbours, owners, whose).reshape(vectors.shape[:-1])
         if found.ndim == 1:  # a latent without places
-            return np.broadcast_to(found[:, None, None], (len(found), *size)).copy()
+            return np.array(np.broadcast_to(found[:, None, None], (len(found), *size)), np.float32)
         return maps.enlarged(found, size, self._probe.stride)
 
     # Use

@@ -41,7 +41,7 @@ _KERNELS = (
 )
 _BOUNDS = (
     "Seconds that each part of a {gpu} needs at least for what was counted, at its maker's peaks. Device memory: as if no cache "
-    "held anything, so a kernel whose requests hit in L1 or L2 can be faster than that. Launches, latency and waiting come on top."
+    "held anything, so a kernel whose requests hit in L1 or L2 can be faster. Launches, latency and waiting come on top."
 )
 _OCCUPANCY = (
     "Threads resident on a multiprocessor over the most it holds, for this launch shape. Where registers are not known (nvcc "
@@ -225,12 +225,9 @@ def _about(name: str, line: Line) -> str:
     if line.request is None or line.request["bytes"] > 16:
         return text
     if line.space == "global":
-        buffer = line.request["buffer"]
-        return (
-            text
-            + f"<p>One request{' on ' + _e(buffer) if buffer else ''}: lanes above, 32-byte sectors below.</p>"
-            + _lanes(line)
-        )
+        on = f" on {_e(line.request['buffer'])}" if line.request["buffer"] else ""
+        told = f"<p>One request{on}: lanes above, below the 32-byte sectors they touch, without the gaps.</p>"
+        return text + told + _lanes(line)
     return text + "<p>One request: the 32 banks, and the lanes whose words they hold; red words have to wait.</p>" + _banks(line)
 
 
