@@ -6,7 +6,7 @@
     python benchmarks/step_model.py --measured r.jsonl                     prediction beside measurement, line by line
 
 A node takes the start of a node plus the slowest of ten resources. Counts: benchmarks/step_counts.py (emulated device),
-registers and instruction mix: results/static_report.md. Constants: benchmarks/gpu_constants.py. docs/gpu_model.md says what is assumed.
+registers and instruction mix: results/static_report.md. Constants: benchmarks/gpu_constants.py. docs/gpu_model.md has the rest.
 """
 
 from __future__ import annotations
