@@ -35,6 +35,7 @@ except ImportError as _error:
 from warploom import (
     callbacks,
     data,
+    distributed,
     errors,
     export,
     features,
@@ -93,6 +94,7 @@ __all__ = [
     "callbacks",
     "data",
     "devices",
+    "distributed",
     "errors",
     "export",
     "features",

@@ -17,6 +17,7 @@ from warploom.cli.app import (
     table,
 )
 from warploom.cli.words import EXPLAIN, KERNELS
+from warploom.distributed.launch import engines
 from warploom.engine import Engine
 from warploom.ground import hardware
 from warploom.ground.tables import Column, bytes_text
@@ -48,6 +49,11 @@ def devices(as_json: JsonOption = False) -> None:
             ]
             for row in rows
         ],
+    )
+    table(
+        "several workers",
+        ["engine", "usable", Column("which one, or why not", wrap=True)],
+        [[name, "yes" if usable else "no", about] for name, usable, about in engines()],
     )
 
 
