@@ -84,6 +84,9 @@ OUTPUTS = {
     "confusion.png",
     "7.png",
     "7.jpg",
+    "overview.png",
+    "scores.png",
+    "roc_pr.png",
 }
 
 

@@ -133,7 +133,7 @@ class _Stored:
 
 @contextlib.contextmanager
 def _stored(source: Source, folder: Path) -> Iterator[Source]:
-    """What takes long to compute, kept in a file while it is read more than once; without a name, so that a kill leaves nothing."""
+    """What takes long to compute, kept in a file while it is read more than once; it has no name, so a kill leaves nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         for block in source.blocks(1024):
