@@ -18,7 +18,7 @@ from warploom.cli import main as warploom
 from warploom.layers import Conv2d, Flatten, Latent, Linear, MaxPool2d, ReLU, Reshape, Upsample
 
 PICTURE = Path(__file__).resolve().parent / "images" / "detection.png"
-SIDE, LATENT, TILES, EPOCHS = 32, 24, 6000, 5
+SIDE, LATENT, TILES, EPOCHS = 32, 24, 6000, 12
 
 
 def network() -> wl.Model:
