@@ -229,7 +229,7 @@ def python_imports(path: Path) -> list[tuple[str, str]]:
 GROUND = {"_core", "errors", "interop", "ground"}
 NETWORK = GROUND | {"network", "layers"}
 TRAINING = NETWORK | {"losses", "metrics", "optim", "callbacks", "engine"}
-MODEL = TRAINING | {"train", "inspection", "anysize", "model"}
+MODEL = TRAINING | {"train", "inspection", "anysize", "distributed", "model"}
 FLOORS: dict[str, set[str]] = {
     "errors": {"_core"},
     "interop": GROUND,
@@ -241,6 +241,7 @@ FLOORS: dict[str, set[str]] = {
     "metrics": GROUND,
     "optim": GROUND | {"callbacks"},
     "engine": NETWORK | {"losses", "optim"},
+    "distributed": NETWORK | {"losses", "optim", "engine"},
     "train": TRAINING,
     "inspection": TRAINING,
     "anysize": TRAINING | {"inspection"},
