@@ -6,8 +6,7 @@
     python benchmarks/step_model.py --measured r.jsonl                     prediction beside measurement, line by line
 
 A node takes the start of a node plus the slowest of ten resources. Counts: benchmarks/step_counts.py (emulated device),
-registers and instruction mix: results/static_report.md. Constants: benchmarks/gpu_constants.py. docs/gpu_model.md says what is
-assumed.
+registers and instruction mix: results/static_report.md. Constants: benchmarks/gpu_constants.py. docs/gpu_model.md has the rest.
 """
 
 from __future__ import annotations
@@ -40,6 +39,11 @@ ROUNDING = 36  # dependent instructions of v7's rounding loop per 128 floats, re
 ROUNDING_WARPS = {"conv2d_backward_weight_kernel": 3}  # v7; the other kernels have two
 FOLDED = 4 / 9  # of an upsampling 3x3 layer's multiply-adds, what four 2x2 convolutions need
 SCHEMES = {"winograd4": 36 / 144, "winograd2": 16 / 36, "upsample25": 25 / 144, "upsample9": 9 / 36}  # of the plain definition's
+
+FUNCTIONS = {  # launches that go by another name than their function
+    "v6::multiply": "v6::sgemm_kernel", "v6::multiply_transposed": "v6::sgemm_kernel",
+    "v6::transform_input_kernel": "v6::patch_transform_kernel", "v6::transform_gradient_kernel": "v6::patch_transform_kernel",
+}  # fmt: skip
 
 WHAT_IFS = {
     "16bit-maps": "activations and gradients stored in 16 bits: half the bytes of every map, no rounding warps",
@@ -94,6 +98,17 @@ def static_report() -> dict[tuple[str, str, int], list[tuple[str, list[str], lis
     return found
 
 
+def function_of(launch: str) -> str:
+    """ "sgemm_nn" is v4::sgemm_kernel, "correlate_3x3" v3::correlate_3x3_kernel: as the static report and a profiler have it."""
+    if launch in FUNCTIONS:
+        return FUNCTIONS[launch]
+    version, _, name = launch.rpartition("::")
+    if name.startswith("sgemm_"):
+        name = "sgemm"
+    version = version or ("v3" if "correlate" in name else "v4")
+    return f"{version}::{name.removesuffix('_kernel')}_kernel"
+
+
 @cache
 def mix(kernel: str, threads: int, architecture: int, precision: str) -> Mix:
     version, _, name = kernel.partition("::")
@@ -118,8 +133,7 @@ def resident(r: Row, gpu: Gpu, registers: int) -> int:
 def executed(r: Row) -> float:
     """FLOPs that the algorithm does of those of the plain definition."""
     share = next((s for name, s in SCHEMES.items() if name in r["algorithm"]), 1.0)
-    folded = r["layer_upsamples"] and "columns" not in r["algorithm"] and share == 1.0
-    return float(r["flops"]) * share * (FOLDED if folded else 1.0)
+    return float(r["flops"]) * share * (FOLDED if r["folded"] and share == 1.0 else 1.0)
 
 
 def halved(r: Row) -> float:
@@ -228,8 +242,21 @@ def with_losses_closed(rows: list[Row], gpu: Gpu, what_if: frozenset[str]) -> li
 def load(path: Path = step_counts.RESULTS) -> dict[Step, list[Row]]:
     steps = step_counts.read(path)
     for step, rows in steps.items():
+        parts: dict[str, list[Row]] = {}
+        calls = {r["call"] for r in rows}
         for r in rows:
-            r["layer_upsamples"] = step[0] == "cifar10_autoencoder" and r["call"].startswith(("conv4", "conv5"))
+            r["kernel"] = function_of(r["kernel"])
+            threads = math.prod(r["block"])
+            if r["flops"] and mix(r["kernel"], threads, 1, r["precision"]).share and not r["matrix"]:
+                parts.setdefault(r["call"], []).append(r)
+            layer, _, entry = r["call"].rpartition(".")
+            # By weights summed for each of four phases: in an operation of the plan, or in the kernel that packs them.
+            own = step[0] == "cifar10_autoencoder" and layer in ("conv4", "conv5") and "wgmma" in r["algorithm"]
+            r["folded"] = entry.startswith("conv2d") and (own or f"{layer}.upsample_weights" in calls)
+        for same in parts.values():  # several launches, of several tiles: each does its part of the arithmetic
+            work = [r["blocks"] * math.prod(r["block"]) for r in same]
+            for r, own in zip(same, work, strict=True):
+                r["flops"] = r["flops"] * own / sum(work)
     return steps
 
 

@@ -73,7 +73,21 @@ def missing_files(text: str) -> list[str]:
 
 
 # Files that a program writes for its user, or that a guide invents; everything else must be in the repository.
-OUTPUTS = {"net.svg", "net.png", "unet.svg", "r.jsonl", "metrics.jsonl", "roofline.png", "loss.png", "7.png", "7.jpg"}
+OUTPUTS = {
+    "net.svg",
+    "net.png",
+    "unet.svg",
+    "r.jsonl",
+    "metrics.jsonl",
+    "roofline.png",
+    "loss.png",
+    "confusion.png",
+    "7.png",
+    "7.jpg",
+    "overview.png",
+    "scores.png",
+    "roc_pr.png",
+}
 
 
 def load(name: str) -> Any:

@@ -27,7 +27,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "call": "copy", "kernel": "v9::copy_kernel", "algorithm": "", "touched": 2 << 26, "step_memory": 1 << 30,
         "precision": "fp32",
         "block": [256, 1, 1], "launches": 1, "blocks": 16384, "counted": 2, "static_shared": 0,
-        "dynamic_shared": 0, "barriers": 0, "basic_blocks": 32, "matrix": {}, "flops": 0, "layer_upsamples": False,
+        "dynamic_shared": 0, "barriers": 0, "basic_blocks": 32, "matrix": {}, "flops": 0, "folded": False,
         "traffic": {"global_load": [16, 256], "global_store": [16, 256]},
     }  # fmt: skip
     return plain | changes
@@ -55,6 +55,29 @@ def test_a_matrix_product_is_bound_by_what_is_asked_most() -> None:
     assert two_waves.times["tensor"] == pytest.approx(2 * node.times["tensor"])
     faster = step_model.predict(products, replace(H100, sync_share=1.0))
     assert faster.times["tensor"] == pytest.approx(0.629 * node.times["tensor"])
+
+
+def test_launches_are_found_in_the_static_report_under_their_functions() -> None:
+    found = {"sgemm_tn": "v4::sgemm_kernel", "correlate_3x3": "v3::correlate_3x3_kernel", "v6::multiply": "v6::sgemm_kernel"}
+    assert {launch: step_model.function_of(launch) for launch in found} == found
+    assert step_model.function_of("v2::add_kernel") == "v2::add_kernel"
+    # Every kernel that does most of a float32 step's arithmetic has a share of multiply-adds there.
+    for version in ("v2", "v3", "v4"):
+        nodes = [step_model.predict(r, H100) for r in STEPS["cifar10_autoencoder", 64, version, "fp32"]]
+        for layer in ("conv2", "conv3", "conv4"):
+            for direction in ("forward", "backward_input", "backward_weight"):
+                of = [n for n in nodes if n.call == f"{layer}.conv2d_{direction}"]
+                assert sum(n.times.get("FMA", 0.0) for n in of) > 10, (version, layer, direction)
+
+
+def test_several_launches_share_an_operations_arithmetic() -> None:
+    of = [
+        r
+        for r in STEPS["cifar10_autoencoder", 64, "v4", "fp32"]
+        if r["call"] == "conv2.conv2d_forward" and "sgemm" in r["kernel"]
+    ]
+    assert len(of) > 1
+    assert sum(r["flops"] for r in of) == pytest.approx(2 * 9 * 256 * 128 * 16 * 16 * 64)
 
 
 def test_latencies_follow_each_other() -> None:

@@ -12,7 +12,8 @@ from warploom.ground.arrays import LARGEST
 TRAIN, USE, EXPLAIN, KERNELS = "Train", "Use", "Explain", "Kernels"  # what a person wants to do
 PANELS = (TRAIN, USE, EXPLAIN, KERNELS)
 FIRST = (  # in their panels, before the others
-    "train", "models", "make-data", "evaluate", "reconstruct", "encode", "classify", "detect", "summary", "plot", "devices", "versions",
+    "train", "models", "make-data", "evaluate", "reconstruct", "encode", "classify", "detect", "summary", "plot",
+    "devices", "versions",
 )  # fmt: skip
 
 

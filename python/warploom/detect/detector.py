@@ -74,10 +74,11 @@ class Detector:
     scores: "mse", "ssim", "latent" (nearest neighbours among the latents of normal images), or several, as in "mse+latent:0.5"
     (a weight after the colon). contamination: the share of the images given to fit() that may lie above the threshold.
     own_size: images keep their size, and large ones are looked at in tiles; else each is stretched to the network's size.
-    blur: deviation in pixels of the Gaussian over the map; None: a 64th of the network's shorter side. pooling: the score of an
-    image is the "max" of its map, the "mean", or the mean of the "top" `share` of it. neighbours: of the nearest ones, how many
-    distances are averaged; bank: at most so many vectors are kept (and at most 64 MiB). tile: with own_size, the side of what is
-    looked at as a whole; None: what `memory` bytes of activations allow. seed: of what is chosen for the bank.
+    blur: deviation in pixels of the Gaussian over the map; None: a 64th of the network's shorter side, at least 1.
+    pooling: the score of an image is the "max" of its map, the "mean", or the mean of the "top" `share` of it.
+    neighbours: of the nearest ones, how many distances are averaged; bank: at most so many vectors are kept (and 64 MiB).
+    tile: with own_size, the side of what is looked at as a whole; None: what `memory` bytes of activations allow.
+    seed: of what is chosen for the bank. device, version: of a network that is given by its path.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Detector:
         own_size: bool = False,
         blur: float | None = None,
         pooling: str = "top",
-        share: float = 0.01,
+        share: float = 0.001,
         neighbours: int = 3,
         bank: int = 2000,
         tile: int | None = None,
@@ -111,7 +112,7 @@ class Detector:
         parts = parts_of(scores)
         side = min(network.inputs[0].shape[1:])
         steps = Steps(
-            parts, blur=side / 64 if blur is None else blur, pooling=pooling, share=share, neighbours=neighbours,
+            parts, blur=max(1.0, side / 64) if blur is None else blur, pooling=pooling, share=share, neighbours=neighbours,
             network_size=not own_size, tile=0,
         )  # fmt: skip
         self._probe = Probe(network, steps.kinds)

@@ -37,7 +37,7 @@ class Steps:
     parts: tuple[Part, ...] = (Part("mse"),)
     blur: float = 0.0  # deviation in pixels
     pooling: str = "top"
-    share: float = 0.01
+    share: float = 0.001
     window: int = 11  # of SSIM
     sigma: float = 1.5
     neighbours: int = 3
