@@ -19,6 +19,7 @@ from warploom.cli.app import (
     table,
 )
 from warploom.cli.words import EXPLAIN, KERNELS
+from warploom.distributed.launch import engines
 from warploom.engine import Engine
 from warploom.errors import ArgumentError, UnsupportedError
 from warploom.ground import hardware
@@ -53,6 +54,11 @@ def devices(as_json: JsonOption = False) -> None:
             ]
             for row in rows
         ],
+    )
+    table(
+        "several workers",
+        ["engine", "usable", Column("which one, or why not", wrap=True)],
+        [[name, "yes" if usable else "no", about] for name, usable, about in engines()],
     )
 
 
