@@ -188,7 +188,7 @@ class Gpu:
     """Memory and clocks of the current GPU, by PyCUDA."""
 
     def __init__(self) -> None:
-        self.drv = kernels._pycuda()
+        self.drv = kernels.pycuda_driver()
         device = self.drv.Context.get_device()
         major, minor = device.compute_capability()
         self.name = device.name()

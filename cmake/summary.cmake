@@ -29,6 +29,7 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/kernels DESTINATION warploom/_src
         PATTERN "cpu.cpp" EXCLUDE PATTERN "graph.cpp" EXCLUDE PATTERN "loss.cpp" EXCLUDE PATTERN "optimizer.cpp" EXCLUDE)
 # The lab's headers have the names of CUDA's, with and without an ending.
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/kernels/lab DESTINATION warploom/_src/kernels)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/ladder DESTINATION warploom/_src FILES_MATCHING PATTERN "*.cu")
 
 list(JOIN cpu ", " cpu_words)
 message(STATUS "")

@@ -28,6 +28,7 @@ WHAT = {  # a word or two for each part; a part without one is drawn by its name
     "ops": "eager calls",
     "kernel_tools": "cubins, counters",
     "runs": "run folders",
+    "export": "ONNX, PyTorch",
     "cli": "commands",
     "__main__": "python -m warploom",
 }

@@ -67,6 +67,7 @@ float decode_element(OperandType type, const char* from, int index);
 void gather_fragment(OperandType type, int lane, const uint32_t (&r)[4], float (&a)[16][16]);
 // warpgroup.cpp
 uint64_t due_multiplies(const Warp& warp);  // of the wait that its lanes have met in
+uint64_t due_flops(const Warp& warp);       // of this warp's rows
 void complete_warpgroup_wait(const uint64_t (&operands)[32]);
 
 }  // namespace emulator

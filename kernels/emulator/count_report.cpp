@@ -90,6 +90,7 @@ void add(KernelTotals& to, const KernelTotals& from) {
   to.warp_syncs += from.warp_syncs;
   to.matrix_loads += from.matrix_loads;
   to.warpgroup_multiplies += from.warpgroup_multiplies;
+  to.warpgroup_flops += from.warpgroup_flops;
   for (int i = 0; i < 4; ++i) to.matrix_multiplies[i] += from.matrix_multiplies[i];
   if (from.static_shared > to.static_shared) to.static_shared = from.static_shared;
 }
@@ -158,6 +159,7 @@ class Json {
   }
   void number(const char* name, uint64_t v) { key(name), value(std::to_string(v)); }
   void string(const char* name, const std::string& v) { key(name), value(quoted(v)); }
+  void number_in_list(uint64_t v) { comma(), value(std::to_string(v)); }
   void raw(const char* name, const std::string& json) { key(name), value(json); }
   void shape(const char* name, const Shape& s) {
     key(name);
@@ -322,6 +324,18 @@ void put(Json& j, const KernelKey& key, const Kernel& k, const Lines& lines) {
     sum.first += b.second.visits;
     sum.second += b.second.divergent;
   }
+#if defined(WARPLOOM_LAB)
+  j.number("warpgroup_flops", t.warpgroup_flops);
+  j.key("code");  // of each basic block: where the call is that counts it, and the lanes that ran it
+  j.open('[');
+  for (const auto& b : k.blocks) {
+    j.open('[');
+    j.number_in_list(static_cast<uint32_t>(b.first) >> 2);
+    j.number_in_list(b.second.lanes);
+    j.close(']');
+  }
+  j.close(']');
+#endif
   j.number("basic_blocks", visits);
   j.number("basic_block_lanes", lanes);
   j.number("branches", branches);

@@ -188,7 +188,7 @@ void warp_completed(Worker& w, Warp& warp, const Rendezvous& r) {
   if (r.op == WarpOp::sync)
     ++c.totals.warp_syncs;
   else if (op == static_cast<int>(TensorOp::warpgroup_wait))
-    c.totals.warpgroup_multiplies += due_multiplies(warp);
+    c.totals.warpgroup_multiplies += due_multiplies(warp), c.totals.warpgroup_flops += due_flops(warp);
   else if (op == static_cast<int>(TensorOp::load_matrices) || op == static_cast<int>(TensorOp::load_matrices_transposed))
     ++c.totals.matrix_loads;
   else if (op >= static_cast<int>(TensorOp::mma_m16n8k16_bf16) && op <= static_cast<int>(TensorOp::mma_m16n8k8_tf32))

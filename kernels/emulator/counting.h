@@ -121,7 +121,8 @@ struct CountTable {
 };
 
 struct KernelTotals {
-  uint64_t blocks_counted = 0, barriers = 0, shuffles = 0, votes = 0, warp_syncs = 0, matrix_loads = 0, warpgroup_multiplies = 0;
+  uint64_t blocks_counted = 0, barriers = 0, shuffles = 0, votes = 0, warp_syncs = 0, matrix_loads = 0, warpgroup_multiplies = 0,
+           warpgroup_flops = 0;
   uint64_t matrix_multiplies[4] = {};  // by TensorOp
   uint64_t static_shared = 0;
 };

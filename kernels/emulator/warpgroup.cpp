@@ -155,6 +155,14 @@ uint64_t due_multiplies(const Warp& warp) {
   return static_cast<uint64_t>(lane.due - lane.work->first);
 }
 
+uint64_t due_flops(const Warp& warp) {
+  const DueWork& lane = *reinterpret_cast<const DueWork*>(warp.value[0]);
+  uint64_t sum = 0;
+  for (int i = lane.work->first; i < lane.due; ++i)
+    sum += 2u * 16u * static_cast<uint64_t>(lane.work->items[i].n) * (lane.work->items[i].type == OperandType::tf32 ? 8u : 16u);
+  return sum;
+}
+
 void complete_warpgroup_wait(const uint64_t (&operands)[32]) {
   const Worker& w = *current_worker;
   const DueWork* lanes[32];

@@ -166,7 +166,7 @@ void write_sentence(Worker& w, const Fault& f) {
                      : has("__syncthreads") || has("barrier_sync")                        ? "barrier"
                      : has("deadlock") || has("without an end") || has("waits in a loop") ? "deadlock"
                      : has("mask") || has("warp operation") || has("lanes")               ? "warp"
-                     : has("mbarrier") || has("bulk copy") || has("cp.async")             ? "async"
+                     : has("mbarrier") || has("bulk copy") || has("cp.async") || has("wgmma")             ? "async"
                      : has("dynamic parallelism")                                         ? "unsupported"
                      : has("__trap")                                                      ? "trap"
                                                                                           : "fault";

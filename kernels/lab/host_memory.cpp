@@ -290,6 +290,7 @@ cudaError_t copy_from_symbol(void* to, const void* symbol, size_t size, size_t b
 
 }  // namespace lab
 
+#if defined(WARPLOOM_EMULATOR_CHECKED)
 namespace emulator {
 
 // Host code touches the arena: device memory, which it must not, or managed and pinned memory, which it may when the device is done with it.
@@ -333,6 +334,7 @@ void host_access(uintptr_t address, size_t bytes, bool write, const void* pc) {
 }
 
 }  // namespace emulator
+#endif
 }  // namespace warploom
 
 using namespace warploom::lab;

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from warploom.distributed.groups import why_no_mpi
 from warploom.distributed.launch import mpirun
 

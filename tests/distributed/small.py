@@ -1,4 +1,4 @@
-"""A small training that test_workers.py and test_faults.py start on several workers. Arguments: device, what goes wrong, rank, step."""
+"""A small training that the tests start on several workers. Arguments: device, what goes wrong, rank, step."""
 
 import hashlib
 import json
@@ -7,7 +7,6 @@ import signal
 import sys
 
 import numpy as np
-
 import warploom as wl
 
 device, fault, rank, step = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])

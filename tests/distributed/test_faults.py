@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from launching import environment, living, needs_mpi, run
-
 from warploom.ground.atomic import read_tensors
 
 pytestmark = needs_mpi

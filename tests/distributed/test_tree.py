@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from warploom.distributed import tree
 
 LEAVES = [1, 2, 3, 5, 7, 8, 12, 16]

@@ -1,4 +1,4 @@
-"""Any number of workers gives the bits of one: on cpu and emulated, with batch norm, dropout, clipping, resident and streamed data."""
+"""Any number of workers gives the bits of one: cpu and emulated, batch norm, dropout, clipping, resident and streamed data."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from launching import SMALL, needs_mpi, results, run
-
 import warploom as wl
+from launching import SMALL, needs_mpi, results, run
 
 
 def alone(device: str) -> dict[str, Any]:

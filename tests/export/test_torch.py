@@ -97,6 +97,17 @@ def test_it_trains_as_the_network_does(tmp_path: Path) -> None:
     assert (dropping.eval()(ones) == 1).all()
 
 
+def test_the_gradient_of_a_root_at_zero_is_zero(tmp_path: Path) -> None:
+    """As it is here; PyTorch's own would be NaN."""
+    net = loaded(*wl.export.torch(cases.LAYERS["SignedSqrt"][0](), tmp_path / "r.pt"))
+    x = torch.zeros(1, 6, 8, 10)
+    x[0, 0, 0, 0] = 4.0
+    x.requires_grad_()
+    net(x).sum().backward()
+    assert x.grad[0, 0, 0, 0] == pytest.approx(0.25)
+    assert x.grad.abs().sum() == pytest.approx(0.25)
+
+
 def test_the_module_reads_well(tmp_path: Path) -> None:
     model = cases.network("gray_autoencoder", {"size": 32, "width": 4})
     _, code = wl.export.torch(model, tmp_path / "gray.pt")

@@ -9,6 +9,7 @@ import pytest
 import warploom as wl
 from conftest import device_mark, kernel_targets
 from warploom import features as F
+from warploom.classify.squared_hinge import fit_linear
 from warploom.recipes import kernel_network, parts, whitened_dictionary
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -90,6 +91,44 @@ def test_kernel_network_by_its_definition() -> None:
         -2,
     )
     np.testing.assert_allclose(model.predict(images[:4]), right, rtol=2e-3, atol=2e-3)
+
+
+def glyphs(count: int, seed: int) -> tuple[Any, Any]:
+    """Noise with marks of one of four kinds, turned any way, light or dark: no pixel and no colour tells the kind."""
+    rng = np.random.default_rng(seed)
+    kinds = np.zeros((4, 5, 5))
+    kinds[0, 2, :] = kinds[0, :, 2] = kinds[1][np.eye(5) > 0] = kinds[1][np.eye(5)[::-1] > 0] = 1  # plus, cross
+    kinds[2, 0, :] = kinds[2, :, 0] = kinds[3, 0, :] = kinds[3, :, 2] = 1  # corner, T
+    labels = rng.integers(0, 4, count)
+    images = 0.5 + 0.1 * rng.standard_normal((count, 3, 16, 16))
+    for image, label in zip(images, labels, strict=True):
+        for _ in range(6):
+            top, left = rng.integers(0, 12, 2)
+            mark = np.rot90(kinds[label], rng.integers(4)) * rng.choice([-0.25, 0.25])
+            image[:, top : top + 5, left : left + 5] += mark * rng.uniform(0.5, 1, (3, 1, 1))
+    return np.clip(255 * images, 0, 255).astype(np.uint8), labels
+
+
+def test_learnt_filters_tell_classes_that_random_ones_and_pixels_do_not() -> None:
+    """From images to test accuracy: the filters, the features, and a classifier that chooses its own penalty."""
+    images, labels = glyphs(1100, 0)
+    train, test = slice(0, 500), slice(500, 1100)
+
+    def accuracy(features: Any) -> float:
+        rows = features.reshape(len(features), -1).astype(np.float32)
+        return fit_linear(rows[train], labels[train]).classifier.accuracy(rows[test], labels[test])
+
+    model = wl.recipes.learn("whitened_dictionary", images[train], centres=32, patches=10000, iterations=8)
+    learnt = accuracy(model.encode(images))
+    weights = model.state_dict()
+    dictionary = weights["dictionary.weight"][:, :, 0, 0]
+    drawn = np.random.default_rng(0).standard_normal(dictionary.shape).astype(np.float32)
+    drawn[:, -1] = 0.0
+    drawn *= np.linalg.norm(dictionary, axis=1, keepdims=True) / np.linalg.norm(drawn, axis=1, keepdims=True)
+    model.load_state_dict(weights | {"dictionary.weight": drawn[:, :, None, None]})
+    random, pixels = accuracy(model.encode(images)), accuracy(images / 255.0)
+    assert learnt > 0.57
+    assert max(random, pixels) < 0.52
 
 
 @pytest.mark.parametrize("name", SMALL)

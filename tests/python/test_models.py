@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
 import pytest
 import warploom as wl
 from warploom import models
@@ -179,3 +180,41 @@ def test_objectives() -> None:
 def test_wrong_arguments(call: Any, text: str) -> None:
     with pytest.raises(wl.ArgumentError, match=text):
         call()
+
+
+@pytest.mark.parametrize("arguments", [
+    {}, {"widths": 6, "norm": "batch", "down": "stride", "up": "transposed", "output": "sigmoid"},
+    {"widths": (4, 8, 6), "latent_size": 10, "activation": "gelu", "norm": "group", "convs": 2},
+    {"widths": [4, 8], "latent_channels": 3, "up": "bilinear", "dropout": 0.2, "in_channels": 2, "activation": "silu"},
+])  # fmt: skip
+def test_autoencoder_of_ones_own(arguments: dict[str, Any]) -> None:
+    """Input and output have one shape, the latent is what was asked for, a file of it loads, and it learns one batch."""
+    model = models.autoencoder(size=(16, 24), **arguments)
+    channels = arguments.get("in_channels", 3)
+    widths = arguments.get("widths", (64, 128))
+    depth = 1 if isinstance(widths, int) else len(widths)
+    last = widths if isinstance(widths, int) else widths[-1]
+    latent = (arguments.get("latent_channels", last), 16 >> depth, 24 >> depth)
+    assert model.outputs[0].shape == model.inputs[0].shape == (channels, 16, 24)
+    assert model.encoder.outputs[0].shape == ((arguments["latent_size"],) if "latent_size" in arguments else latent)
+    assert wl.Model.from_config(model.config()).count_parameters() == model.count_parameters()
+    model.compile(wl.optim.Adam(3e-3, clip_norm=1.0), "mse", batch_size=4, seed=1)
+    x = np.random.default_rng(0).random((4, channels, 2, 3), dtype=np.float32).repeat(8, 2).repeat(8, 3)  # six patches each
+    first = model.train_step(x)["loss"]
+    for _ in range(40):
+        loss = model.train_step(x)["loss"]
+    assert loss < 0.6 * first
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    ({"size": 30}, "must be multiples of 4, not 30x30"),
+    ({"widths": ()}, "widths is empty"),
+    ({"widths": (4, 0)}, "a width"),
+    ({"norm": "layer"}, "unknown norm 'layer'; expected one of none, batch, group"),
+    ({"activation": "swish"}, "unknown activation 'swish'"),
+    ({"latent_size": 4, "latent_channels": 4}, "not both"),
+    ({"dropout": 1.5}, "Dropout"),
+])  # fmt: skip
+def test_autoencoder_refuses(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(wl.ArgumentError, match=sentence):
+        models.autoencoder(**arguments)

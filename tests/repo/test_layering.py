@@ -248,17 +248,22 @@ FLOORS: dict[str, set[str]] = {
     "model": MODEL,
     "models": MODEL,
     "data": GROUND,
-    "export": MODEL | {"models", "data"},
     "ops": GROUND,
     "kernel_tools": TRAINING | {"inspection"},
-    "lab": GROUND,
+    "lab": GROUND | {"kernel_tools"},
     "features": GROUND,
     "recipes": MODEL | {"features"},
-    "classify": GROUND,
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
-    "sklearn": MODEL | {"models", "inference"},
-    "cli": MODEL | {"models", "data", "runs", "recipes", "inference", "export", "kernel_tools", "lab"},
+    "classify": MODEL | {"inference", "runs"},
+    "detect": MODEL | {"data", "runs", "inference"},
+    "export": MODEL | {"models", "data", "detect"},
+    "sklearn": MODEL | {"models", "inference", "detect"},
+    "report": MODEL | {"models", "data", "runs", "inference"},
+    "neighbours": MODEL | {"features", "inference"},
+    "cli": MODEL
+    | {"classify", "data", "detect", "export", "features", "inference", "kernel_tools", "lab"}
+    | {"models", "neighbours", "recipes", "report", "runs"},
     "__main__": {"cli"},
 }
 

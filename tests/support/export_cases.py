@@ -89,6 +89,7 @@ LAYERS: dict[str, list[Callable[[], wl.Model]]] = {
     "Dropout": [lambda: _around(L.Dropout(0.4))],
     "Dropout2d": [lambda: _around(L.Dropout2d(0.4))],
     "ELU": [lambda: _around(L.ELU()), lambda: _around(L.ELU(0.3))],
+    "ExpKernel": [lambda: _around(L.ExpKernel()), lambda: _around(L.ExpKernel(1.3))],
     "Flatten": [lambda: _around(L.Flatten()), lambda: _around(L.Flatten(), (7,))],
     "GELU": [lambda: _around(L.GELU()), lambda: _around(L.GELU("tanh"))],
     "GroupNorm": [
@@ -98,6 +99,7 @@ LAYERS: dict[str, list[Callable[[], wl.Model]]] = {
         lambda: _around(L.GroupNorm(2), (8,)),
     ],
     "Identity": [lambda: _around(L.Identity(name="same"))],
+    "InverseSqrt": [lambda: _around(L.InverseSqrt(1e-2)), lambda: _around(L.InverseSqrt())],
     "Latent": [lambda: _around(L.Latent(name="code"))],
     "LayerNorm": [*(lambda s=s, a=a: _around(L.LayerNorm(1e-2, affine=a), s) for s in ((6, 4, 5), (9,)) for a in (True, False))],
     "LeakyReLU": [lambda: _around(L.LeakyReLU()), lambda: _around(L.LeakyReLU(1.5))],
@@ -113,6 +115,7 @@ LAYERS: dict[str, list[Callable[[], wl.Model]]] = {
         lambda: _around(L.Reshape((1, 480, 1, 1))),
     ],
     "SiLU": [lambda: _around(L.SiLU())],
+    "SignedSqrt": [lambda: _around(L.SignedSqrt())],
     "Sigmoid": [lambda: _around(L.Sigmoid())],
     "Tanh": [lambda: _around(L.Tanh())],
     "Upsample": [
@@ -124,6 +127,12 @@ LAYERS: dict[str, list[Callable[[], wl.Model]]] = {
 _LIAE: dict[str, Any] = {"size": 32, "ae_dims": 6, "e_dims": 3, "d_dims": 2, "d_mask_dims": 2}
 _GRAY: dict[str, Any] = {"size": 32, "width": 4}
 NETWORKS: dict[str, list[dict[str, Any]]] = {
+    "autoencoder": [
+        {"size": (8, 12), "widths": (4, 6)},
+        {"size": 8, "widths": 5, "down": "stride", "up": "transposed", "norm": "batch", "output": "sigmoid"},
+        {"size": 16, "widths": [4, 8], "convs": 2, "norm": "group", "activation": "gelu", "latent_channels": 3, "up": "bilinear"},
+        {"size": 8, "in_channels": 1, "widths": (4, 6), "latent_size": 7, "dropout": 0.2, "activation": "tanh", "output": "tanh"},
+    ],
     "cifar10_autoencoder": [{"size": (8, 12)}, {"size": 16, "init": "balanced"}, {"preset": "sharp", "size": 8}],
     "dsresnet": [{"size": 32, "width": 2}, {"preset": "quick", "size": (64, 32), "width": 3}],
     "gray_autoencoder": [

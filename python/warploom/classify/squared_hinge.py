@@ -18,6 +18,7 @@ from warploom.ground.array_types import Array, Floats
 Progress = Callable[[float], None]
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # of the penalty, per sample, on standardised rows
 _ROWS = 4096  # of a block
+_PRECISE = 2048  # columns up to which double precision costs little
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Fitted:
 
     classifier: Linear
     tried: list[tuple[str, float, float]]  # loss, strength, accuracy on the held-out rows
+    decisions: Floats  # scores of the held-out rows, by the chosen fit before it saw them
 
 
 class _Moments:
@@ -88,12 +90,12 @@ class _Problem:
         self.gram = ((moments.gram / n - np.outer(mean, mean)) * self.scale[:, None] * self.scale).astype(np.float32)
         self.cross = ((moments.cross / n - np.outer(mean, self.bias)) * self.scale[:, None]).astype(np.float32)
 
-    def regular(self, strength: float) -> Floats:
-        matrix: Floats = self.gram.copy()
-        matrix[np.diag_indices_from(matrix)] += np.float32(strength)
+    def regular(self, strength: float) -> Array:
+        matrix: Array = self.gram.astype(np.float64 if len(self.gram) <= _PRECISE else np.float32)
+        matrix[np.diag_indices_from(matrix)] += matrix.dtype.type(strength)
         return matrix
 
-    def linear(self, weight: Floats, bias: Floats, strength: float, loss: str) -> Linear:
+    def linear(self, weight: Array, bias: Array, strength: float, loss: str) -> Linear:
         return Linear(
             self.mean.astype(np.float32), self.scale.astype(np.float32), weight.astype(np.float32), bias.astype(np.float32),
             strength, loss,
@@ -107,7 +109,7 @@ def _hinge(problem: _Problem, rows: Floats, targets: Floats, start: Linear, stre
     """min over w, b of strength / 2 |w|² + mean of max(0, 1 - t (x w + b))² / 2, all classes at once."""
     n = len(rows)
     mean, scale = problem.mean.astype(np.float32), problem.scale.astype(np.float32)
-    inverse = np.linalg.inv(problem.regular(strength))
+    inverse = np.linalg.inv(problem.regular(strength)).astype(np.float32)
 
     def forward(weight: Floats, bias: Floats) -> Floats:
         folded = scale[:, None] * weight
@@ -129,7 +131,7 @@ def _hinge(problem: _Problem, rows: Floats, targets: Floats, start: Linear, stre
         # Rounding may make the inverse of a matrix that is nearly singular anything but positive: no step then.
         size = np.maximum(np.einsum("ij,ij->j", gradient, steepest) + total * level, 0.0)
         shared = np.einsum("ij,ij->j", old_gradient, steepest)
-        beta = np.maximum((size - shared) / np.maximum(before, 1e-30), 0.0).astype(np.float32)  # Polak and Ribiere
+        beta = np.clip((size - shared) / np.maximum(before, 1e-12), 0.0, 2.0).astype(np.float32)  # Polak and Ribiere
         direction, turn = beta * direction - steepest, beta * turn - level
         old_gradient, before = gradient, size
         along = forward(direction, turn)
@@ -151,7 +153,7 @@ def _step(scores: Floats, along: Floats, targets: Floats, weight: Floats, direct
         active = margin > 0
         slope = strength * (inner + length * square) - np.einsum("ij,ij->j", np.where(active, margin, 0), moved) / n
         curve = strength * square + np.einsum("ij,ij->j", np.where(active, moved, 0), moved) / n
-        change = slope / np.maximum(curve, 1e-30)
+        change = np.where(curve > 1e-20, slope / np.maximum(curve, 1e-20), 0.0)  # no curve: no direction, where all is learnt
         length = (length - change).astype(np.float32)
         if np.all(np.abs(change) < 1e-3 * np.maximum(np.abs(length), 1e-6)):
             break
@@ -165,6 +167,7 @@ def fit_linear(
     classes: int | None = None,
     strengths: Sequence[float] = STRENGTHS,
     held_out: float = 0.1,
+    held: Array | None = None,
     hinge: bool = True,
     steps: int = 12,
     seed: int = 0,
@@ -172,8 +175,9 @@ def fit_linear(
 ) -> Fitted:
     """A linear classifier of rows [N, D] with labels [N] from 0 on.
 
-    The penalty, and ridge or squared hinge, are chosen by the accuracy on a share `held_out` of the rows, drawn by the seed; the
-    classifier that is returned is then fitted to all rows. Memory beside the rows: a few D x D matrices.
+    The penalty, and ridge or squared hinge, are chosen by the accuracy on a share `held_out` of the rows, drawn by the seed, or
+    on those of the mask `held`; the classifier that is returned is then fitted to all rows. Memory beside the rows: a few D x D
+    matrices.
     """
     labels = np.asarray(labels)
     if rows.ndim != 2 or len(rows) != len(labels) or len(rows) < 10:
@@ -183,8 +187,9 @@ def fit_linear(
         raise DataError("a classifier needs at least two classes; all labels are the same")
     targets = np.where(labels[:, None] == np.arange(classes), 1.0, -1.0).astype(np.float32)
     # Blocks are held out whole rows at a time by a mask, so that nothing of the rows is copied but a block.
-    held = np.zeros(len(rows), bool)
-    held[np.random.default_rng(seed).permutation(len(rows))[: max(1, int(held_out * len(rows)))]] = True
+    if held is None:
+        held = np.zeros(len(rows), bool)
+        held[np.random.default_rng(seed).permutation(len(rows))[: max(1, int(held_out * len(rows)))]] = True
     fit, rest = _Moments(rows.shape[1], classes), _Moments(rows.shape[1], classes)
     for i in range(0, len(rows), _ROWS):
         block, some, out = rows[i : i + _ROWS], targets[i : i + _ROWS], held[i : i + _ROWS]
@@ -194,15 +199,21 @@ def fit_linear(
             progress(0.4 * min(1.0, (i + _ROWS) / len(rows)))
     judge, answers = rows[held], labels[held]
     problem = _Problem(fit)
-    tried = list[tuple[str, float, float]]()
+    tried, scores = list[tuple[str, float, float]](), dict[tuple[str, float], Floats]()
+
+    def judged(found: Linear, loss: str) -> None:
+        scores[loss, found.strength] = found.scores(judge)
+        accuracy = float(np.mean(scores[loss, found.strength].argmax(axis=1) == answers))
+        tried.append((loss, found.strength, accuracy))
+
     for strength in strengths:
-        tried.append(("ridge", strength, problem.ridge(strength).accuracy(judge, answers)))
+        judged(problem.ridge(strength), "ridge")
     best = max(tried, key=lambda t: t[2])
     if hinge:
         kept, wanted = rows[~held], targets[~held]
         for factor in (0.1, 0.3, 1.0):  # active rows are few, so the same strength weighs more
             found = _hinge(problem, kept, wanted, problem.ridge(best[1]), factor * best[1], steps)
-            tried.append(("squared hinge", factor * best[1], found.accuracy(judge, answers)))
+            judged(found, "squared hinge")
             if progress is not None:
                 progress(0.4 + 0.4 * factor)
         del kept
@@ -213,4 +224,4 @@ def fit_linear(
         final = _hinge(whole, rows, targets, final, strength, steps)
     if progress is not None:
         progress(1.0)
-    return Fitted(final, tried)
+    return Fitted(final, tried, scores[loss, strength])

@@ -72,6 +72,13 @@ app = typer.Typer(
 )
 
 
+def group(name: str, panel: str, text: str) -> typer.Typer:
+    """A command that has commands of its own."""
+    made = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode="rich", help=text)
+    app.add_typer(made, name=name, rich_help_panel=panel)
+    return made
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"warploom {__version__}")

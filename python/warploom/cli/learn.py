@@ -3,7 +3,6 @@ lists them."""
 
 import json
 import resource
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,38 +10,16 @@ from typing import Any
 from warploom import data, errors, recipes
 from warploom.cli.app import JsonOption, app, say, table, warn_loudly
 from warploom.cli.plain import visible
+from warploom.cli.told import Told
 from warploom.cli.words import TRAIN
 from warploom.data.dataset import Dataset
 from warploom.ground.atomic import write_atomically
 from warploom.model import Model
 from warploom.runs.recipe import RunConfig
-from warploom.runs.run import RunFolder
+from warploom.runs.run import RECIPE, RunFolder
 from warploom.train.progress import duration
 
 TAKES = frozenset({"recipe", "size", "settings", "data", "data_dir", "limit", "skip_bad", "seed", "out"})
-FILE = "recipe.json"
-_SECONDS = 5.0  # between lines where there is no terminal
-
-
-class _Said:
-    """What is done now: one line that changes on a terminal, else a line now and then."""
-
-    def __init__(self) -> None:
-        self.start = self.last = time.monotonic()
-        self.what = ""
-
-    def __call__(self, what: str, share: float) -> None:
-        now = time.monotonic()
-        if what == self.what and now - self.last < (0.2 if sys.stdout.isatty() else _SECONDS):
-            return
-        self.what, self.last = what, now
-        text = f"{duration(now - self.start)}  {what}" + (f", {100 * share:.0f} %" if share else "")
-        print(f"\r\x1b[K{text}" if sys.stdout.isatty() else text, end="" if sys.stdout.isatty() else "\n", flush=True)
-
-    def end(self) -> float:
-        if sys.stdout.isatty():
-            print("\r\x1b[K", end="", flush=True)
-        return time.monotonic() - self.start
 
 
 def learn(name: str, config: RunConfig, out: str | None, given: list[str]) -> int:
@@ -66,14 +43,15 @@ def learn(name: str, config: RunConfig, out: str | None, given: list[str]) -> in
         (warn_loudly if note.startswith("training on patches instead") else say)(visible(note))
     with folder.held():
         say(f"{name}: {len(samples.train):,} images; run folder {visible(str(folder.path))}")
-        said = _Said()
-        model = recipe.learn(samples.train, seed=config.seed, progress=said, **arguments)
-        seconds = said.end()
+        start = time.monotonic()
+        with Told(plain=True) as told:
+            model = recipe.learn(samples.train, seed=config.seed, progress=told, **arguments)
+        seconds = time.monotonic() - start
         _write(folder, name, recipe.arguments | arguments, config, samples, model, seconds)
     features = 1
     for side in model.outputs[0].shape:
         features *= side
-    written = f"written to {visible(str(folder.path))}: {FILE}, model.safetensors"
+    written = f"written to {visible(str(folder.path))}: {RECIPE}, model.safetensors"
     say(f"learnt in {duration(seconds)}: {features:,} features of an image; {written}")
     return 0
 
@@ -88,7 +66,7 @@ def _write(
     }  # fmt: skip
     folder.require_present()
     model.save(folder.model_path)
-    write_atomically(folder.path / FILE, (json.dumps(about, indent=2) + "\n").encode(), parents=False)
+    write_atomically(folder.path / RECIPE, (json.dumps(about, indent=2) + "\n").encode(), parents=False)
 
 
 @app.command("recipes", rich_help_panel=TRAIN)

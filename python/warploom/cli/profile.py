@@ -8,12 +8,15 @@ import typer
 
 from warploom import errors
 from warploom.cli.app import app, load_network, say, table
+from warploom.cli.program_profile import profile_program
 from warploom.cli.words import KERNELS, complete_models, whole
 from warploom.ground.tables import Column, bytes_text
 from warploom.kernel_tools import counters
 from warploom.kernel_tools.counters import Kernel, Line
 from warploom.kernel_tools.profile import DIRECTIONS, Profile, Profiler
 from warploom.kernel_tools.verdict import place_text, verdict
+from warploom.lab.gpus import GPUS
+from warploom.lab.gpus import gpu as known_gpu
 
 _ON_A_GPU = (
     "profile counts on the emulated device; on a GPU NVIDIA's tools measure: ncu --set full -k regex:{kernel} warploom train "
@@ -33,6 +36,10 @@ _WHAT, _HOW, _SHOWN = "What is counted", "How it is counted", "What is shown"  #
 
 @app.command(rich_help_panel=KERNELS)
 def profile(
+    file: Annotated[
+        Path | None, typer.Argument(help="A CUDA program of yours (x.cu), instead of a network. What follows -- is given to it.")
+    ] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="-- ARGS", help="Arguments of the program, after --.")] = None,
     version: Annotated[
         str,
         typer.Option(
@@ -101,8 +108,32 @@ def profile(
         Path | None,
         typer.Option("--json", metavar="FILE", rich_help_panel=_SHOWN, help="Write all counts to this file (of one version)."),
     ] = None,
+    html_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", rich_help_panel=_SHOWN, help="Write a page of a program's profile, with pictures."
+        ),
+    ] = None,
+    gpu: Annotated[
+        str, typer.Option("--gpu", metavar="NAME", rich_help_panel=_SHOWN, help=f"Of a program's estimates: {', '.join(GPUS)}.")
+    ] = "H100",
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-X", rich_help_panel=_HOW, help='For the compiler of a program, such as "-DN=64".'),
+    ] = None,
 ) -> None:
-    """Coalescing, bank conflicts and divergence of kernels, counted by source line on the emulated device."""
+    """Coalescing, bank conflicts and divergence of kernels, counted by source line on the emulated device.
+
+    Of a network's training step, or of a CUDA program: warploom profile mine.cu --html mine.html
+    """
+    if file is not None:
+        profile_program(
+            file, arguments or [], blocks=blocks, options=option or [], lines=lines, gpu=known_gpu(gpu), json_file=json_file,
+            html_file=html_file,
+        )  # fmt: skip
+        return
+    if html_file is not None:
+        raise errors.ArgumentError("--html is for a CUDA program: warploom profile mine.cu --html mine.html")
     if device.startswith("cuda"):
         words = _ON_A_GPU.format(kernel=kernel or "conv2d", version="v4" if version == "auto" else version, model=model)
         raise errors.ArgumentError(words)

@@ -168,6 +168,30 @@ def _gelu_tanh(graph: Graph, step: Step) -> None:
     _halved(graph, step, graph.add(step, "tanh", "Tanh", [_times(graph, step, "scale", inner, math.sqrt(2 / math.pi))]))
 
 
+def _exp(graph: Graph, step: Step) -> None:
+    """exp(r * (x - 1))."""
+    shifted = graph.add(step, "shift", "Sub", [*graph.read(step), graph.number(step, "one", 1.0)])
+    graph.finish(step, "Exp", [_times(graph, step, "scale", shifted, _slope(step))])
+
+
+def _signed_sqrt(graph: Graph, step: Step) -> None:
+    (x,) = graph.read(step)
+    root = graph.add(step, "root", "Sqrt", [graph.add(step, "size", "Abs", [x])])
+    graph.finish(step, "Mul", [graph.add(step, "sign", "Sign", [x]), root])
+
+
+def _rsqrt(graph: Graph, step: Step) -> None:
+    """1 / sqrt(max(x, 0) + eps)."""
+    positive = graph.add(step, "positive", "Relu", graph.read(step))
+    sum_ = graph.add(step, "add", "Add", [positive, graph.number(step, "eps", _slope(step))])
+    graph.finish(step, "Reciprocal", [graph.add(step, "root", "Sqrt", [sum_])])
+
+
+def _slope(step: Step) -> float:
+    """The number of an activation: its slope, alpha, r or eps."""
+    return float(step.attributes.get("negative_slope", 0.0))
+
+
 def _times(graph: Graph, step: Step, name: str, x: str, factor: float) -> str:
     return graph.add(step, f"{name}d", "Mul", [x, graph.number(step, name, factor)])
 
@@ -181,11 +205,14 @@ def _halved(graph: Graph, step: Step, bent: str) -> None:
 KINDS: dict[str, Translator] = {
     "none": _simple("Identity"),
     "relu": _simple("Relu"),
-    "leaky_relu": lambda g, s: g.finish(s, "LeakyRelu", g.read(s), alpha=s.attributes.get("negative_slope", 0.0)),
+    "leaky_relu": lambda g, s: g.finish(s, "LeakyRelu", g.read(s), alpha=_slope(s)),
     "sigmoid": _simple("Sigmoid"),
     "tanh": _simple("Tanh"),
-    "elu": lambda g, s: g.finish(s, "Elu", g.read(s), alpha=s.attributes.get("negative_slope", 0.0)),
+    "elu": lambda g, s: g.finish(s, "Elu", g.read(s), alpha=_slope(s)),
+    "exp": _exp,
+    "signed_sqrt": _signed_sqrt,
     "silu": _silu,
     "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
+    "rsqrt": _rsqrt,
 }

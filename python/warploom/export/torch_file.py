@@ -6,7 +6,7 @@ from warploom import interop
 from warploom.data.scaling import Scaling
 from warploom.errors import ArgumentError
 from warploom.export.part import Part, part_of
-from warploom.export.torch_ops import FOLDED, translate
+from warploom.export.torch_ops import folds, translate
 from warploom.export.torch_source import Source, class_name
 from warploom.ground import halves
 from warploom.ground.atomic import expanded, write_atomically, write_tensors
@@ -91,7 +91,7 @@ def _forward(part: Part, made: Source) -> list[str]:
     for number, step in enumerate(part.steps):
         inputs = [made.held(value) for value in step.inputs]
         expression = translate(made, step, inputs)
-        if last and inputs == ["h"] and step.op in FOLDED:
+        if last and inputs == ["h"] and folds(step):
             folded = translate(made, step, [last])
             if len(folded) <= _LINE:
                 expression = folded

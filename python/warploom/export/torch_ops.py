@@ -12,7 +12,7 @@ from warploom.export.torch_source import Source
 
 Translator = Callable[[Source, Step, list[str]], str]
 OPS: dict[str, Translator] = {}
-FOLDED = ("activation", "batch_norm", "group_norm")  # what is written around what it follows
+_FOLDED = ("activation", "batch_norm", "group_norm")
 _NORMS = {1: "BatchNorm1d", 2: "BatchNorm1d", 3: "BatchNorm2d", 4: "BatchNorm3d"}  # by the axes of a sample
 
 
@@ -21,6 +21,12 @@ def translate(source: Source, step: Step, inputs: list[str]) -> str:
     if step.op not in OPS:
         raise UnsupportedError(f"layer {step.name!r} cannot be exported to PyTorch: there is no translation of {step.op!r}")
     return OPS[step.op](source, step, inputs)
+
+
+def folds(step: Step) -> bool:
+    """Whether it is written around the expression that it follows: what names its input once."""
+    twice = KINDS.get(step.attributes.get("kind", ""), "").count("{x}") > 1
+    return step.op in _FOLDED and not twice
 
 
 def _op(name: str) -> Callable[[Translator], Translator]:
@@ -172,7 +178,11 @@ KINDS = {
     "sigmoid": "torch.sigmoid({x})",
     "tanh": "torch.tanh({x})",
     "elu": "F.elu({x}, {slope})",
+    "exp": "torch.exp({slope} * ({x} - 1))",
+    # Below 1e-37 a constant: at 0 the root has no gradient, and here it is to be 0.
+    "signed_sqrt": "torch.sign({x}) * torch.sqrt(torch.abs({x}).clamp(min=1e-37))",
     "silu": "F.silu({x})",
     "gelu": "F.gelu({x})",
     "gelu_tanh": 'F.gelu({x}, approximate="tanh")',
+    "rsqrt": "torch.rsqrt(F.relu({x}) + {slope})",
 }

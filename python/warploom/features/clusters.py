@@ -64,7 +64,7 @@ def _lloyd(
         if spherical:
             centres = _unit(centres)
         sums, members = _assign(rows, centres, mirror, spherical)
-        centres = sums if spherical else sums / np.maximum(members, 1)[:, None].astype(np.float32)
+        centres = sums if spherical else (sums / np.maximum(members, 1)[:, None]).astype(np.float32)
         empty = np.flatnonzero(members == 0)
         centres[empty] = rows[rng.choice(len(rows), len(empty), replace=False)]
         if progress is not None:
@@ -77,8 +77,7 @@ def _lloyd(
 
 
 def _unit(rows: Floats) -> Floats:
-    unit: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12).astype(np.float32)
-    return unit
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def _assign(rows: Floats, centres: Floats, mirror: Shape | None, spherical: bool) -> tuple[Floats, Array]:

@@ -17,8 +17,7 @@ class Whitening:
     matrix: Floats  # [D, D]
 
     def __call__(self, rows: Floats) -> Floats:
-        white: Floats = (rows - self.mean) @ self.matrix
-        return white
+        return np.asarray((rows - self.mean) @ self.matrix, np.float32)
 
 
 def fit_whitening(rows: Floats, eps: float = 0.1, *, mirror: Shape | None = None) -> Whitening:

@@ -68,6 +68,7 @@ class Line:
     action: str
     access_bytes: int
     traffic: Traffic
+    request: dict[str, Any] | None = None  # of the lab: one of its requests, {"bytes", "buffer", "lanes": [offset or None] * 32}
 
     @property
     def wasted(self) -> int:
@@ -115,7 +116,15 @@ class Kernel:
     def of(cls, row: dict[str, Any]) -> "Kernel":
         traffic = {(s, a): Traffic.of(row[s][a], s == "shared") for s in ("global", "shared") for a in ACTIONS}
         lines = [
-            Line(_place(x), x["function"], x["space"], x["action"], x["access_bytes"], Traffic.of(x, x["space"] == "shared"))
+            Line(
+                _place(x),
+                x["function"],
+                x["space"],
+                x["action"],
+                x["access_bytes"],
+                Traffic.of(x, x["space"] == "shared"),
+                x.get("request"),
+            )
             for x in row["lines"]
         ]
         partings = [Parting(_place(x), x["function"], x["branches"], x["divergent"]) for x in row["partings"]]

@@ -116,7 +116,7 @@ class Kernel:
         """The kernel on the current GPU, by PyCUDA: launch(*arguments, grid=, block=, shared=0, stream=None).
 
         grid and block: a number, or up to three. Its `function` is PyCUDA's."""
-        drv = _pycuda()
+        drv = pycuda_driver()
         function = drv.module_from_file(str(self.path)).get_function(self.symbol)
         function.prepare([f"{self.parameter_bytes}s"] if self.parameters else [])
 
@@ -165,7 +165,8 @@ def _bytes_of(value: Any, size: int, what: str) -> bytes:
     raise DTypeError(f"{what} must be a number, bytes, a struct or an array on a GPU, not {type(value).__name__}")
 
 
-def _pycuda() -> Any:
+def pycuda_driver() -> Any:
+    """PyCUDA's driver module, in the context that other libraries use too; an exception says what is missing."""
     try:
         import pycuda.autoprimaryctx  # noqa: F401 -- the context that PyTorch, CuPy and warploom share
         import pycuda.driver as drv

@@ -1,14 +1,24 @@
 """What stands out in a profile, in sentences: the lines that waste traffic, and the branches at which warps part."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from warploom.kernel_tools.counters import Line, Traffic
-from warploom.kernel_tools.profile import Profile
+from warploom.kernel_tools.counters import Kernel, Line, Parting, Traffic
 
 # From where on a line is worth a word: its traffic over the ideal, and its share of all traffic of its kind. And a branch: how
 # often lanes part there, and its share of all branches.
 _RATIO, _SHARE = 1.25, 0.03
 _PARTED, _OF_ALL = 0.25, 0.02
+
+
+class Profiled(Protocol):
+    """What a verdict is about: a network's profile, or a program's."""
+
+    @property
+    def kernels(self) -> Sequence[Kernel]: ...
+
+    def partings(self, count: int) -> Sequence[tuple[str, Parting]]: ...
 
 
 @dataclass
@@ -23,7 +33,7 @@ def place_text(place: str) -> str:
     return place.removeprefix("kernels/")
 
 
-def verdict(profile: Profile, count: int = 4) -> list[str]:
+def verdict(profile: Profiled, count: int = 4) -> list[str]:
     """The worst first; one sentence says so where nothing stands out."""
     found: dict[tuple[str, str, str], _Found] = {}
     moved = {"global": 0.0, "shared": 0.0}

@@ -116,13 +116,16 @@ def program(path: Path, options: tuple[str, ...] = (), build: str = "checked", e
         path: the file.
         options: more for the compiler (-D..., -I...).
         build: "checked" or "counting".
-        extra: C++ behind the file's own text. The result is then a library, not an executable.
+        extra: C++ behind the file's own text.
 
     Raises:
         Refusal: for what the lab does not model, and for what the compiler does not take.
         DeviceError: where there is no compiler, or it cannot compile the runtime.
     """
     texts = _gather(path)
+    # Behind the precompiled header, whose own names they must not change.
+    macros = [o.removeprefix("-D").partition("=") for o in options if o.startswith("-D") and len(o) > 2]
+    defined = "".join(f"#define {name} {value if given else 1}\n" for name, given, value in macros)
     words = [_FORM, emulated_builds.cache_folder().name, build, extra, *options, str(path)]
     digest = hashlib.sha256("\0".join(words).encode())
     for file, text in texts.items():
@@ -140,18 +143,16 @@ def program(path: Path, options: tuple[str, ...] = (), build: str = "checked", e
         places = {file: work / f"{n}_{file.stem}.cpp" for n, file in enumerate(texts)}
         for file, text in texts.items():
             made = rewrite(text, path if file == main else file, places).text
-            places[file].write_text(made + extra if file == main else made)
+            places[file].write_text(defined + made + extra if file == main else made)
         compiled = str(work / "program.o")
         compiler = emulated_builds.compiler()
         command = [*compiler, *emulated_builds.flags("program", build), "-x", "c++"]
         command += [f"-I{folder}" for folder in (ready.include, _headers(), path.resolve().parent)]
-        if extra:
-            command.append("-fPIC")
-        result = _run([*command, "-include", "cuda_runtime.h", *options, "-c", "-o", compiled, str(places[main])])
+        others = [o for o in options if not (o.startswith("-D") and len(o) > 2)]
+        result = _run([*command, "-include", "cuda_runtime.h", *others, "-c", "-o", compiled, str(places[main])])
         if not result.returncode:  # linked without -fsanitize: the callbacks are the emulator's, not the sanitizer's
-            kind = ["-shared", "-Wl,--no-undefined"] if extra else ["-pie"]
             objects = [str(o) for o in ready.objects]
-            result = _run([*compiler, *kind, "-o", str(work / "program"), compiled, *objects, "-pthread", "-ldl"])
+            result = _run([*compiler, "-pie", "-o", str(work / "program"), compiled, *objects, "-pthread", "-ldl"])
         if result.returncode:
             raise _compiler_refusal(result.stderr, path)
         folder.mkdir(exist_ok=True)

@@ -29,7 +29,7 @@ HELP = {
     "warp": "every lane that the mask names must reach the operation, and the mask must name the caller",
     "deadlock": "all threads that are waited for must get there",
     "grid-sync": "launch with cudaLaunchCooperativeKernel, and let every thread of every block reach grid.sync()",
-    "async": "wait for the copy (cp.async.wait_group, or the pipeline's wait) before its data are used",
+    "async": "wait for what is under way (cp.async.wait_group, an mbarrier, wgmma.wait_group) before its data are used",
     "assert": "the kernel's own assertion does not hold",
     "trap": "the kernel called __trap()",
     "copy-direction": "the last argument must name what the pointers are: cudaMemcpyHostToDevice from host to device memory",
@@ -105,7 +105,7 @@ class Finding:
         )
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """Of one file: findings, and what was run."""
 
@@ -122,6 +122,13 @@ class Report:
     exit_code: int = 0
     schedules: int = 1
     seconds: float = 0.0
+
+    def __bool__(self) -> bool:
+        """No errors: `assert warploom.lab.check("mine.cu")`."""
+        return not self.errors
+
+    def __repr__(self) -> str:
+        return as_text(self)  # what pytest shows of an assertion
 
     @property
     def errors(self) -> list[Finding]:
@@ -144,6 +151,8 @@ def _names(text: str, files: dict[str, list[str]]) -> str:
     """Allocations are known by their line: the variable that stands there."""
 
     def name(m: re.Match[str]) -> str:
+        if m.group(1) == "<argument>":
+            return f"argument {m.group(2)}"
         lines = files.get(m.group(1), [])
         line = int(m.group(2))
         text = lines[line - 1] if 0 < line <= len(lines) else ""
@@ -151,6 +160,17 @@ def _names(text: str, files: dict[str, list[str]]) -> str:
         return f"`{found.group(1)}` (allocated at line {line})" if found else f"the allocation of line {line}"
 
     return re.sub("\x01(.*?):(\\d+)\x02", name, text)
+
+
+def variable_names(text: str) -> str:
+    """Of a sentence of the runtime's: the variables in place of the lines where they were allocated."""
+    files = {}
+    for name in re.findall("\x01(.*?):\\d+\x02", text):
+        try:
+            files[name] = Path(name).read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+    return _names(text, files)
 
 
 def read(path: Path, log: Path, executable: Path, seed: int) -> Report:

@@ -1,6 +1,7 @@
 """Ready networks, one file per specification, by name. Names of layers and parameters are stable: state dicts move to PyTorch
 modules with the same names. objective(name) is how the specification trains one: losses, optimizer, batch size, data."""
 
+from warploom.models.autoencoder import autoencoder
 from warploom.models.cifar10 import cifar10_autoencoder
 from warploom.models.ds_resnet import dsresnet
 from warploom.models.gray import gray_autoencoder
@@ -16,6 +17,7 @@ __all__ = [
     "NAMES",
     "Objective",
     "Preset",
+    "autoencoder",
     "cifar10_autoencoder",
     "dsresnet",
     "get",

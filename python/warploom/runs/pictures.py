@@ -22,23 +22,25 @@ def names(model: Model, data: TaskData) -> list[str]:
     return ["loss.png", "predictions.png"]
 
 
+Rows = list[tuple[str, Array]]
+
+
 def draw(folder: Path, model: Model, data: TaskData, title: str) -> None:
     """reconstructions.png, or predictions.png where the target is not the input."""
+    if data.kind != "images":
+        plot_rows(folder / "predictions.png", rows_of(model, data), title)
+    elif model.outputs[0].shape == model.inputs[0].shape:
+        x = [a[: _SAMPLES[data.kind]] for a in data.test.x]
+        plot_reconstructions(folder / "reconstructions.png", np.ascontiguousarray(x[0]), model.predict(x), title)
+
+
+def rows_of(model: Model, data: TaskData) -> Rows:
+    """Of data whose target is not the input: labelled rows of the first test samples, as they are, should be and become."""
     count = min(_SAMPLES[data.kind], len(data.test))
-    x = [a[:count] for a in data.test.x]
-    if data.kind == "images":
-        if model.outputs[0].shape == model.inputs[0].shape:
-            plot_reconstructions(folder / "reconstructions.png", np.ascontiguousarray(x[0]), model.predict(x), title)
-        return
-    y = [a[:count] for a in data.test.y or []]
+    x, y = [a[:count] for a in data.test.x], [a[:count] for a in data.test.y or []]
     outputs = model.predict(x)
-    rows = {"segmentation": _segmentation, "composites": _composites, "faces": _faces}[data.kind](
-        model, x, y, outputs if isinstance(outputs, list) else [outputs]
-    )
-    plot_rows(folder / "predictions.png", rows, title)
-
-
-Rows = list[tuple[str, Array]]
+    made = {"segmentation": _segmentation, "composites": _composites, "faces": _faces}[data.kind]
+    return made(model, x, y, outputs if isinstance(outputs, list) else [outputs])
 
 
 def _segmentation(model: Model, x: list[Array], y: list[Array], outputs: list[Floats]) -> Rows:

@@ -15,7 +15,8 @@ from warploom.ground.atomic import write_atomically
 _LOG_RANGE = 10.0  # losses that span more than this are drawn on a logarithmic axis
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """A figure of matplotlib, of that many inches, that needs no display."""
     figures.ready()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -25,7 +26,8 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def save_figure(figure: Any, path: str | Path) -> None:
+    """As a .png file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # names of data sets may be in any script
@@ -35,7 +37,7 @@ def _save(figure: Any, path: str | Path) -> None:
 
 def plot_loss(path: str | Path, metrics: Sequence[dict[str, Any]], title: str, what: str = "mean squared error") -> None:
     """Training and test loss over epochs, from the rows of metrics.jsonl. what: the loss in words."""
-    figure = _figure(7.0, 4.2)
+    figure = new_figure(7.0, 4.2)
     axes = figure.add_subplot()
     epochs = [row["epoch"] for row in metrics]
     values: list[float] = []
@@ -52,7 +54,7 @@ def plot_loss(path: str | Path, metrics: Sequence[dict[str, Any]], title: str, w
     axes.grid(alpha=0.3)
     if values:
         axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_reconstructions(path: str | Path, originals: Array, outputs: Array, title: str) -> None:
@@ -63,7 +65,7 @@ def plot_reconstructions(path: str | Path, originals: Array, outputs: Array, tit
 def plot_rows(path: str | Path, rows: Sequence[tuple[str, Array]], title: str) -> None:
     """A labelled row of images for each entry; NCHW, uint8 or float32 in [0, 1]."""
     count = len(rows[0][1])
-    figure = _figure(1.15 * count + 0.9, 1.2 * len(rows) + 0.7)
+    figure = new_figure(1.15 * count + 0.9, 1.2 * len(rows) + 0.7)
     grid = figure.subplots(len(rows), count, squeeze=False)
     for row, (label, images) in enumerate(rows):
         for column, image in enumerate(images):
@@ -74,7 +76,7 @@ def plot_rows(path: str | Path, rows: Sequence[tuple[str, Array]], title: str) -
             if column == 0:
                 axes.set_ylabel(label, fontsize=10)
     figure.suptitle(title, fontsize=11, parse_math=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def to_pixels(image: Array) -> Array:

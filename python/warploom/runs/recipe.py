@@ -155,7 +155,7 @@ def _tuples(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_arguments(items: list[str]) -> dict[str, Any]:
-    """KEY=VALUE of the command line: true, false, numbers, and pairs of them as 96x128."""
+    """KEY=VALUE of the command line: true, false, none, numbers, and several of them as 96x128 or 64,128,256."""
     arguments: dict[str, Any] = {}
     for item in items:
         key, equals, text = item.partition("=")
@@ -179,7 +179,9 @@ def parse_size(text: str) -> int | list[int]:
 def _value(text: str) -> Any:
     if text in ("true", "false"):
         return text == "true"
-    parts = text.split("x") if text[:1].isdigit() else [text]
+    if text == "none":
+        return None
+    parts = text.replace(",", "x").split("x") if text[:1].isdigit() else [text]
     values: list[Any] = []
     for part in parts:
         try:

@@ -42,6 +42,9 @@ _CHECKPOINT_FORMATS = (_CHECKPOINT_FORMAT, "warploom-checkpoint-1")  # that are 
 _CHECKPOINT_SECONDS = 300.0  # between checkpoints inside a long epoch
 
 
+RECIPE = "recipe.json"  # of a run without gradients: what it was asked for
+
+
 class RunFolder:
     """The files of a run."""
 
@@ -73,6 +76,8 @@ class RunFolder:
     def require_unused(self) -> None:
         if self.config_path.exists():
             raise DataError(f"{self.path} already holds a run: choose another --out, or go on with it by --resume {self.path}")
+        if (self.path / RECIPE).exists():
+            raise DataError(f"{self.path} already holds what a recipe has learnt: choose another --out")
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

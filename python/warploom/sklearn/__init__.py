@@ -1,4 +1,5 @@
-"""Autoencoders as scikit-learn estimators: AutoencoderTransformer, for pipelines, grid searches and cross-validation.
+"""Autoencoders as scikit-learn estimators, for pipelines, grid searches and cross-validation: AutoencoderTransformer, and
+AutoencoderDetector for outliers.
 
 Needs scikit-learn: pip install "warploom[sklearn]".
 """
@@ -8,6 +9,7 @@ try:
 except ImportError:
     raise ImportError("warploom.sklearn needs scikit-learn: pip install scikit-learn") from None
 
+from warploom.sklearn.detector import AutoencoderDetector
 from warploom.sklearn.transformer import AutoencoderTransformer
 
-__all__ = ["AutoencoderTransformer"]
+__all__ = ["AutoencoderDetector", "AutoencoderTransformer"]

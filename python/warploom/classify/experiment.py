@@ -1,0 +1,294 @@
+"""Fits classifiers to features and tells how good they are; everything is chosen on rows held out of the training ones."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from warploom.classify.classifier import Classifier
+from warploom.classify.gram import Doubles, Moments, moments_for
+from warploom.classify.rbf import GAMMAS, PENALTIES, WHITENINGS, Kernel, Nystroem, kernel_of
+from warploom.classify.scores import Scores, score
+from warploom.classify.sources import Source, as_source, float_blocks
+from warploom.classify.squared_hinge import fit_linear
+from warploom.errors import ArgumentError, DataError
+from warploom.ground.array_types import Array, Floats
+from warploom.ground.arrays import number, positive
+from warploom.ground.arrays import seed as check_seed
+
+METHODS = ("linear", "hinge", "rbf")
+LINEAR_PENALTIES = tuple(10.0**-e for e in (0, 1, 2, 3, 4, 5, 6))  # C is one over it
+_SEARCH_ROWS, _SEARCH_LANDMARKS = 10_000, 1_000  # where gamma and the whitening are chosen
+Report = Callable[[str, int, int], None]  # what is done, rows done, of how many
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one method."""
+
+    method: str
+    classifier: Classifier
+    scores: Scores
+    tested_on: str  # "test", or "validation" where no test rows were given
+    predictions: Labels  # of the test (or validation) rows
+    searched: list[dict[str, float]]  # what was tried, with its accuracy on the validation rows
+    rows: int  # trained on
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        return self.scores.accuracy
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % (Wilson)."""
+        return self.scores.interval
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "method": self.method, **self.scores.as_dict(), "tested_on": self.tested_on, "rows": self.rows,
+            "features": len(self.classifier.mean), "chosen": self.classifier.about, "searched": self.searched,
+            "seconds": round(self.seconds, 2),
+        }  # fmt: skip
+
+
+def classify(
+    features: Any, labels: Any, test_features: Any = None, test_labels: Any = None, *, methods: Sequence[str] = ("linear", "rbf"),
+    classes: Sequence[str] = (), validation: float = 0.1, landmarks: int = 6_000, components: int = 512, seed: int = 0,
+    report: Report | None = None,
+) -> dict[str, Result]:  # fmt: skip
+    """Fits a classifier by each method and scores it on the test rows; a dictionary by method.
+
+    features, test_features: arrays [n, d] (memory maps, lists), paths of .npy files, or Sources (warploom.classify), read in
+    blocks, in order: training features once for "linear", once more for "rbf". labels: class numbers [n] from 0 on.
+
+    "linear": standardised features, ridge regression on targets +1 and -1, exactly, for all penalties. "hinge": ridge or squared
+    hinge, whichever is better (squared_hinge.py); it takes all training rows into memory, twice. "rbf": the first
+    `components` principal components of them, `landmarks` landmarks (rbf.py). What there is to choose (C, gamma, whitening) is
+    chosen on the share `validation` of the training rows, taken evenly from each class; then it is fitted again with these rows.
+    Without test rows the scores are those of the validation rows, a little better than the truth. classes: their names.
+
+    Memory, in bytes: 12 d^2 for d features and at least as many rows, and 4 d times the validation rows; "rbf" takes
+    28 * landmarks^2 and 4 * components times the rows beside. report: called with what is done, the rows done, and of how many.
+    """
+    for method in methods:
+        if method not in METHODS:
+            raise ArgumentError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
+    share = number(validation, "validation", 0.0, 0.9)
+    positive(landmarks, "landmarks", minimum=2)
+    positive(components, "components")
+    train = as_source(features)
+    y = _labels(labels, train.shape[0], "labels")
+    kinds = max(int(y.max()) + 1, len(classes))
+    if len(np.unique(y)) < 2:
+        raise DataError("all labels are the same class: two at least are needed")
+    test, test_y = None, None
+    if test_features is not None:
+        test = as_source(test_features, "test_features")
+        if test_labels is None:
+            raise ArgumentError("test_features need test_labels")
+        test_y = _labels(test_labels, test.shape[0], "test_labels")
+        kinds = max(kinds, int(test_y.max()) + 1)
+        if test.shape[1] != train.shape[1]:
+            raise ArgumentError(f"the test features have {test.shape[1]} values, the training features {train.shape[1]}")
+    held = _held_out(y, share, check_seed(seed))
+    fitting = _Fitting(train, y, held, kinds, seed, report or (lambda what, done, of: None))
+    began = time.monotonic()
+    fitting.gather()
+    shared = time.monotonic() - began
+    fitted, seconds = dict[str, Fitted](), dict[str, float]()
+    fits: dict[str, Callable[[], Fitted]] = {  # linear first: it looks at the sums without the rows held out
+        "linear": fitting.linear, "rbf": lambda: fitting.rbf(landmarks, components), "hinge": fitting.hinge,
+    }  # fmt: skip
+    for method in [name for name in fits if name in methods]:
+        began = time.monotonic()
+        fitted[method] = fits[method]()
+        fitted[method].classifier.classes = list(classes)
+        seconds[method] = shared + time.monotonic() - began
+    judged = {method: fitted[method].decisions for method in methods}
+    if test is not None:
+        judged = _decisions({method: fitted[method].classifier for method in methods}, test, fitting.report)
+    truth = y[held] if test_y is None else test_y
+    results = {}
+    for method in methods:
+        made, predicted = fitted[method], judged[method].argmax(axis=1)
+        results[method] = Result(
+            method, made.classifier, score(truth, predicted, list(classes), kinds), "validation" if test is None else "test",
+            predicted, made.searched, len(y), seconds[method],
+        )  # fmt: skip
+    return results
+
+
+def _labels(labels: Any, rows: int, what: str) -> Labels:
+    array = np.asarray(labels)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) != rows or not rows or int(array.min()) < 0:
+        raise DataError(f"{what} must be {rows:,} class numbers from 0 on, not {array.dtype} of shape {array.shape}")
+    return array.astype(np.int64)
+
+
+def _held_out(labels: Labels, share: float, seed: int) -> NDArray[np.bool_]:
+    """Which rows are for validation: that share of each class, at least one where a class has two or more."""
+    held = np.zeros(len(labels), bool)
+    rng = np.random.default_rng(seed)
+    for kind in np.unique(labels):
+        own = np.flatnonzero(labels == kind)
+        count = min(len(own) - 1, max(1, round(share * len(own))))
+        held[rng.permutation(own)[:count]] = True
+    if not held.any():
+        raise DataError("no class has two rows: there is nothing to choose the classifier on")
+    return held
+
+
+def _decisions(classifiers: dict[str, Classifier], source: Source, report: Report) -> dict[str, Floats]:
+    """One pass for all."""
+    made = {name: np.empty((source.shape[0], len(c.bias)), np.float32) for name, c in classifiers.items()}
+    for start, block in float_blocks(source, "test features"):
+        for name, classifier in classifiers.items():
+            made[name][start : start + len(block)] = classifier.decide(block)
+        report("testing", start + len(block), source.shape[0])
+    return made
+
+
+class _Fitting:
+    """The training rows, the sums over them, and what is chosen on the rows held out."""
+
+    def __init__(self, source: Source, y: Labels, held: NDArray[np.bool_], kinds: int, seed: int, report: Report) -> None:
+        self.source, self.y, self.held, self.seed, self.report = source, y, held, seed, report
+        self.targets = np.where(np.arange(kinds) == y[:, None], np.float32(1), np.float32(-1))
+        self.moments: Moments = moments_for(int((~held).sum()), source.shape[1], kinds)
+        self._all = False  # the rows held out have been added
+
+    def gather(self) -> None:
+        """The pass over the training rows; the ones held out are kept aside."""
+        kept = []
+        for start, block in float_blocks(self.source):
+            aside = self.held[start : start + len(block)]
+            targets = self.targets[start : start + len(block)]
+            kept.append(block[aside])
+            self.moments.add(np.ascontiguousarray(block[~aside]), targets[~aside])
+            self.report("reading features", start + len(block), len(self.y))
+        self.aside = np.concatenate(kept)
+        self.moments.close()
+
+    def _accuracy(self, decisions: Floats) -> float:
+        return float(np.mean(decisions.argmax(axis=1) == self.y[self.held]))
+
+    def linear(self) -> "Fitted":
+        """Before add_aside(): every penalty is tried on the rows held out. Then these are added, and the best is fitted again."""
+        z, searched = self.moments.standardised(self.aside), list[dict[str, float]]()
+        best: tuple[float, float, Floats] | None = None
+        for i, penalty in enumerate(LINEAR_PENALTIES):
+            weights = self.moments.solve(penalty)
+            self.report("fitting the linear classifier", i + 1, len(LINEAR_PENALTIES) + 1)
+            if weights is None:
+                continue
+            decisions: Floats = z @ weights.astype(np.float32) + self.moments.target_mean.astype(np.float32)
+            searched.append({"C": 1 / penalty, "validation_accuracy": self._accuracy(decisions)})
+            if best is None or searched[-1]["validation_accuracy"] > best[0]:
+                best = searched[-1]["validation_accuracy"], penalty, decisions
+        del z
+        if best is None:
+            raise DataError("the features cannot be fitted: their values are too large or too much alike")
+        self.add_aside()
+        weights = self.moments.solve(best[1])
+        assert weights is not None  # more rows make it no worse
+        self.report("fitting the linear classifier", len(LINEAR_PENALTIES) + 1, len(LINEAR_PENALTIES) + 1)
+        mean, scale, bias = (_single(a) for a in (self.moments.mean, self.moments.scale, self.moments.target_mean))
+        about = {"C": 1 / best[1], "validation_accuracy": best[0]}
+        return Fitted(Classifier("linear", mean, scale, _single(weights), bias, about=about), searched, best[2])
+
+    def add_aside(self) -> None:
+        """The rows held out are rows like others from here on."""
+        if not self._all:
+            self.moments.add(self.aside.copy(), self.targets[self.held])
+            self.moments.close()
+            self._all = True
+
+    def rbf(self, landmarks: int, components: int) -> "Fitted":
+        self.add_aside()
+        directions, variances = self.moments.components(min(components, len(self.moments.mean), len(self.y)), self.seed)
+        mean, scale = _single(self.moments.mean), _single(self.moments.scale)
+        self.moments, self.aside = Moments(), self.aside[:0]  # the sums' memory is free
+        rows = np.empty((len(self.y), directions.shape[1]), np.float32)
+        for start, block in float_blocks(self.source):
+            rows[start : start + len(block)] = ((block - mean) * scale) @ directions
+            self.report("taking components", start + len(block), len(self.y))
+        kernel, searched = self._kernel(rows, variances, landmarks)
+        training, kinds = rows[~self.held], self.targets.shape[1]
+        fit = Nystroem(kernel, kinds)
+        self._add(fit, training, self.targets[~self.held])
+        fit.close()
+        solved = {penalty: w for penalty in PENALTIES if (w := fit.solve(penalty)) is not None}
+        if not solved:
+            raise DataError("the kernel's features cannot be fitted: the rows are too much alike")
+        decided = dict(zip(solved, fit.decisions(rows[self.held], list(solved.values())), strict=True))
+        accuracies = {penalty: self._accuracy(d) for penalty, d in decided.items()}
+        searched += [{"C": 1 / p, "gamma": kernel.gamma, "validation_accuracy": a} for p, a in accuracies.items()]
+        best = max(accuracies, key=lambda p: accuracies[p])
+        self._add(fit, rows[self.held], self.targets[self.held])
+        fit.close()
+        weights = fit.solve(best)
+        weights = solved[best] if weights is None else weights
+        about = {
+            "C": 1 / best, "gamma": kernel.gamma, "landmarks": len(kernel.landmarks), "components": len(variances),
+            "validation_accuracy": accuracies[best],
+        }  # fmt: skip
+        made = Classifier("rbf", mean, scale, weights, _single(fit.target_mean), directions, kernel, about=about)
+        return Fitted(made, searched, decided[best])
+
+    def hinge(self) -> "Fitted":
+        rows = np.empty((len(self.y), self.source.shape[1]), np.float32)
+        for start, block in float_blocks(self.source):
+            rows[start : start + len(block)] = block
+        self.report("fitting the squared hinge", 0, 100)
+        found = fit_linear(
+            rows, self.y, classes=self.targets.shape[1], held=self.held, seed=self.seed,
+            progress=lambda share: self.report("fitting the squared hinge", round(100 * share), 100),
+        )  # fmt: skip
+        made, searched = found.classifier, list[dict[str, float]]()
+        for loss, strength, accuracy in found.tried:
+            searched.append({"C": 1 / strength, "hinge": float(loss != "ridge"), "validation_accuracy": accuracy})
+        best = max(s["validation_accuracy"] for s in searched)
+        about = {"C": 1 / made.strength, "loss": made.loss, "validation_accuracy": best}
+        classifier = Classifier("hinge", made.mean, made.scale, made.weight, made.bias, about=about)
+        return Fitted(classifier, searched, found.decisions)
+
+    def _add(self, fit: Nystroem, rows: Floats, targets: Array) -> None:
+        for start in range(0, len(rows), 4096):
+            fit.add(rows[start : start + 4096], targets[start : start + 4096])
+            self.report("fitting the RBF classifier", min(start + 4096, len(rows)), len(rows))
+
+    def _kernel(self, rows: Floats, variances: Doubles, landmarks: int) -> tuple[Kernel, list[dict[str, float]]]:
+        """gamma and whitening by a small fit on some of the rows."""
+        some = np.random.default_rng(self.seed).permutation(np.flatnonzero(~self.held))[:_SEARCH_ROWS]
+        searched, kinds = list[dict[str, float]](), self.targets.shape[1]
+        tried = [(w, g) for w in WHITENINGS for g in GAMMAS]
+        for i, (whitening, gamma) in enumerate(tried):
+            kernel = kernel_of(rows[some], variances, whitening, gamma, min(_SEARCH_LANDMARKS, landmarks), self.seed)
+            fit = Nystroem(kernel, kinds)
+            fit.add(rows[some], self.targets[some])
+            fit.close()
+            solved = [w for penalty in PENALTIES[:3] if (w := fit.solve(penalty)) is not None]
+            accuracy = max((self._accuracy(d) for d in fit.decisions(rows[self.held], solved)), default=0.0)
+            searched.append({"gamma": gamma, "whitening": whitening, "validation_accuracy": accuracy})
+            self.report("choosing gamma", i + 1, len(tried))
+        best = max(searched, key=lambda s: s["validation_accuracy"])
+        return kernel_of(rows[~self.held], variances, best["whitening"], best["gamma"], landmarks, self.seed), searched
+
+
+@dataclass
+class Fitted:
+    """A classifier, what was tried, and its scores for the rows held out, by the fit that had not seen them."""
+
+    classifier: Classifier
+    searched: list[dict[str, float]]
+    decisions: Floats
+
+
+def _single(values: Array) -> Floats:
+    result: Floats = values.astype(np.float32)
+    return result

@@ -1,0 +1,230 @@
+"""Classifiers on features: against scikit-learn's exact ones, in blocks as in one, on what is hard to fit; saved and loaded."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import warploom as wl
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+
+from sklearn.datasets import load_digits
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import classification_report
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from warploom.classify import Classifier, as_source, classify
+from warploom.classify import sources as sources_module
+from warploom.classify.gram import Tall, Wide
+from warploom.classify.rbf import Nystroem, kernel_of
+from warploom.classify.scores import score, wilson
+
+DIGITS, LABELS = load_digits(return_X_y=True)
+TRAIN, TEST = slice(0, 900), slice(900, None)
+RNG = np.random.default_rng(1)
+
+
+class Streamed:
+    """Features that are computed as they are asked for."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.passes = array, (len(array), array.shape[1]), 0
+
+    def blocks(self, rows: int) -> Iterator[np.ndarray]:
+        self.passes += 1
+        for start in range(0, len(self.array), min(rows, 37)):
+            yield self.array[start : start + min(rows, 37)]
+
+
+def test_digits_as_well_as_exact_classifiers() -> None:
+    scaler = StandardScaler().fit(DIGITS[TRAIN])
+    x, z = scaler.transform(DIGITS[TRAIN]), scaler.transform(DIGITS[TEST])
+    found = classify(DIGITS[TRAIN], LABELS[TRAIN], DIGITS[TEST], LABELS[TEST], classes=[f"digit {i}" for i in range(10)])
+    linear, rbf = found["linear"], found["rbf"]
+    assert linear.accuracy >= RidgeClassifier().fit(x, LABELS[TRAIN]).score(z, LABELS[TEST]) - 0.01
+    assert rbf.accuracy >= SVC(C=10).fit(x, LABELS[TRAIN]).score(z, LABELS[TEST]) - 0.01
+    assert rbf.accuracy > linear.accuracy + 0.02
+    for result in found.values():
+        assert result.tested_on == "test"
+        assert result.interval[0] < result.accuracy < result.interval[1]
+        assert result.accuracy == np.mean(result.predictions == LABELS[TEST])
+        best = max(s["validation_accuracy"] for s in result.searched if "C" in s)
+        assert result.classifier.about["validation_accuracy"] == best
+        assert result.scores.classes[3].name == "digit 3"
+        np.testing.assert_array_equal(result.classifier.predict(DIGITS[TEST]), result.predictions)
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(900, Wide), (40, Tall)])
+def test_the_linear_fit_is_ridge_regression(rows: int, kind: Any) -> None:
+    """Weights and intercept against scikit-learn's solver, from one pass in blocks, before and after rows were added."""
+    x, y = DIGITS[:rows], LABELS[:rows]
+    targets = np.where(np.arange(10) == y[:, None], 1.0, -1.0)
+    moments = kind(64, 10)
+    done = 0
+    for end in (rows // 2, rows):
+        for start in range(done, end, 17):
+            part = slice(start, min(start + 17, end))
+            moments.add(x[part].astype(np.float32), targets[part])
+        moments.close()
+        done = end
+        scaler = StandardScaler().fit(x[:end])
+        for penalty in (1e-1, 1e-3):
+            exact = RidgeClassifier(alpha=penalty * end).fit(scaler.transform(x[:end]) / 8, y[:end])
+            weights = moments.solve(penalty)
+            assert weights is not None
+            decisions = moments.standardised(DIGITS[TEST].astype(np.float32)) @ weights + moments.target_mean
+            wanted = exact.decision_function(scaler.transform(DIGITS[TEST]) / 8)
+            np.testing.assert_allclose(decisions, wanted, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", [Wide, Tall])
+def test_components_are_the_principal_ones(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = 900 if kind is Wide else 50
+    moments = kind(64, 1)
+    moments.add(DIGITS[:rows].astype(np.float32), np.ones((rows, 1)))
+    moments.close()
+    z = moments.standardised(DIGITS[:rows].astype(np.float32))
+    singular = np.linalg.svd(z, full_matrices=False)
+    for precise in (True, False) if kind is Wide else (True,):
+        if not precise:
+            monkeypatch.setattr("warploom.classify.gram._PRECISE", 8)
+        directions, variances = moments.components(6, seed=0)
+        np.testing.assert_allclose(variances, singular[1][:6] ** 2 / rows, rtol=0.02 if not precise else 1e-4)
+        np.testing.assert_allclose((z @ directions).var(0), variances, rtol=0.02)
+        assert np.abs(directions.T @ directions - np.eye(6)).max() < 1e-3
+
+
+def test_all_landmarks_are_kernel_ridge_regression() -> None:
+    """With every row a landmark Nyström's approximation is exact (but for the jitter)."""
+    x, y = RNG.standard_normal((700, 5)).astype(np.float32), RNG.integers(0, 3, 700)
+    targets = np.where(np.arange(3) == y[:, None], 1.0, -1.0)
+    variances = np.sort(x.var(0).astype(np.float64))[::-1].copy()
+    kernel = kernel_of(x, variances, 0.0, 2.0, 10_000, seed=0)
+    assert len(kernel.landmarks) == 700
+    fit = Nystroem(kernel, 3)
+    fit.add(x, targets)
+    fit.close()
+    k = kernel(x).astype(np.float64)
+    np.testing.assert_allclose(k, np.exp(-2 * ((kernel.landmarks[:, None] - kernel.landmarks) ** 2).sum(2)), atol=1e-4)
+    for penalty in (1e-2, 1e-3):
+        exact = np.linalg.solve(k + penalty * 700 * np.eye(700), targets - targets.mean(0))
+        weights = fit.solve(penalty)
+        assert weights is not None
+        fresh = RNG.standard_normal((90, 5)).astype(np.float32)
+        np.testing.assert_allclose(fit.decisions(fresh, [weights])[0], kernel(fresh) @ exact + targets.mean(0), atol=0.03)
+
+
+def test_blocks_files_and_streams_give_what_arrays_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = DIGITS.astype(np.float32)
+    whole = classify(features[TRAIN], LABELS[TRAIN], features[TEST], LABELS[TEST], landmarks=100)
+    monkeypatch.setattr(sources_module, "rows_at_once", lambda width: 50)
+    np.save(tmp_path / "train.npy", features[TRAIN])
+    np.save(tmp_path / "test.npy", features[TEST].astype(np.float16).reshape(-1, 8, 8))  # small whole numbers: exact
+    streamed = Streamed(features[TRAIN])
+    for train in (tmp_path / "train.npy", streamed, np.load(tmp_path / "train.npy", mmap_mode="r")):
+        found = classify(train, LABELS[TRAIN], tmp_path / "test.npy", LABELS[TEST], landmarks=100)
+        for method, result in found.items():
+            assert result.classifier.about == whole[method].classifier.about
+            assert np.mean(result.predictions == whole[method].predictions) > 0.995
+    assert streamed.passes == 2  # for the sums, and for the components
+
+
+def test_a_file_is_read_in_blocks(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((40_000, 256), np.float32))
+    tracemalloc.start()
+    try:
+        assert sum(len(b) for b in as_source(tmp_path / "x.npy").blocks(1000)) == 40_000
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_without_test_rows_the_held_out_ones_are_told() -> None:
+    result = classify(DIGITS, LABELS, methods=["linear"], validation=0.25)["linear"]
+    assert result.tested_on == "validation"
+    counts = result.scores.confusion.sum(axis=1)
+    np.testing.assert_allclose(counts, np.bincount(LABELS) / 4, atol=1)  # evenly from each class
+    assert result.accuracy == result.classifier.about["validation_accuracy"]
+    assert result.rows == len(LABELS)
+
+
+@pytest.mark.parametrize("methods", [("linear",), ("rbf",), ("rbf", "linear")])
+def test_hard_features(methods: tuple[str, ...]) -> None:
+    """Constant and equal columns, a huge offset, scales apart by 1e6, classes with one row, fewer rows than features."""
+    x = DIGITS[:120].copy()
+    x = np.hstack([x, np.ones((120, 3)), x[:, :5], 1e4 + x[:, 5:9], 1e-3 * x[:, 9:12], 1e3 * x[:, 12:15]])
+    y = LABELS[:120].copy()
+    y[0] = 10
+    for rows in (120, 40):
+        found = classify(x[:rows], y[:rows], x[60:], y[60:], methods=methods, landmarks=50)
+        assert list(found) == list(methods)
+        for result in found.values():
+            assert result.accuracy > 0.6
+            assert result.scores.confusion.shape == (11, 11)
+            assert np.isfinite(result.classifier.weights).all()
+
+
+def test_same_seed_same_classifier(tmp_path: Path) -> None:
+    a, b = (classify(DIGITS[TRAIN], LABELS[TRAIN], landmarks=80, seed=4) for _ in range(2))
+    for method in a:
+        np.testing.assert_array_equal(a[method].classifier.weights, b[method].classifier.weights)
+        a[method].classifier.save(tmp_path / f"{method}.safetensors")
+        again = Classifier.load(tmp_path / f"{method}.safetensors")
+        np.testing.assert_array_equal(again.decision_function(DIGITS[TEST]), a[method].classifier.decision_function(DIGITS[TEST]))
+        assert again.about == a[method].classifier.about
+    wl.models.unet_small().save(tmp_path / "net.safetensors")
+    with pytest.raises(wl.DataError, match="is no classifier of warploom"):
+        Classifier.load(tmp_path / "net.safetensors")
+    with pytest.raises(wl.ArgumentError, match="the classifier takes 64 features, not 3"):
+        a["linear"].classifier.predict(np.zeros((2, 3)))
+
+
+def test_scores() -> None:
+    labels, predicted = RNG.integers(0, 4, 300), RNG.integers(0, 4, 300)
+    found = score(labels, predicted, [], 5)
+    report = classification_report(labels, predicted, output_dict=True, zero_division=0)
+    for i in range(4):
+        ours, theirs = found.classes[i], report[str(i)]
+        wanted = theirs["precision"], theirs["recall"], theirs["f1-score"]
+        assert (ours.precision, ours.recall, ours.f1) == pytest.approx(wanted)
+        assert ours.count == theirs["support"]
+    assert found.classes[4].count == 0
+    assert found.accuracy == pytest.approx(report["accuracy"])
+    assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)  # the textbook's example
+    assert wilson(0, 10)[0] == 0
+    assert wilson(10, 10)[1] == pytest.approx(1)
+
+
+class _Short(Streamed):
+    def blocks(self, rows: int) -> Iterator[np.ndarray]:
+        yield self.array[:5]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"labels": LABELS[:5]}, "labels must be 1,797 class numbers from 0 on, not int64 of shape"),
+        ({"labels": LABELS - 1}, "class numbers from 0 on"),
+        ({"labels": LABELS.astype(float)}, "class numbers from 0 on"),
+        ({"labels": np.zeros(1797, int)}, "all labels are the same class"),
+        ({"features": DIGITS[:10], "labels": np.arange(10)}, "no class has two rows"),
+        ({"methods": ["svm"]}, "unknown method 'svm'; expected one of linear, hinge, rbf"),
+        ({"test_features": DIGITS}, "test_features need test_labels"),
+        ({"test_features": DIGITS[:, :3], "test_labels": LABELS}, "the test features have 3 values, the training features 64"),
+        ({"features": np.where(np.arange(1797)[:, None] == 77, np.nan, DIGITS)}, "features hold NaN or infinity in row 77"),
+        ({"features": np.zeros((1797, 4)), "methods": ["rbf"]}, "the features are the same in every row"),
+        ({"features": np.array(["a"] * 1797)}, "must be numbers"),
+        ({"features": _Short(DIGITS)}, "features gave 5 rows, and 1,797 were announced"),
+        ({"features": "missing.npy"}, "missing.npy is missing, damaged or no .npy file of numbers"),
+        ({"validation": 1.5}, "validation must be finite and between 0 and 0.9"),
+    ],
+)
+def test_what_cannot_be_classified_is_said(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(wl.ArgumentError, match=said) as caught:
+        classify(**{"features": DIGITS, "labels": LABELS, **arguments})
+    assert "\n" not in str(caught.value)
