@@ -4,18 +4,21 @@ import contextlib
 import csv
 import io
 import json
-import secrets
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from warploom.classify.experiment import Result, classify
 from warploom.classify.pictures import draw_confusion
-from warploom.classify.sources import NpyFile, Source
+from warploom.classify.sources import Source
 from warploom.errors import DataError
+from warploom.ground.array_types import Floats
 from warploom.ground.atomic import write_atomically
-from warploom.inference.features import DTYPES, EncodedSource, NpyWriter, PixelSource
+from warploom.inference.features import EncodedSource, PixelSource
 from warploom.inference.images import Images
 from warploom.inference.trained import Trained
 
@@ -85,7 +88,7 @@ def classify_trained(
     """Encodes the images, fits classifiers to their latents and scores them on the test images; the same for the controls.
 
     features: "trained"; "untrained", the same network with fresh weights; "pixels". folder: where features are kept while they
-    are read more than once, in a hidden file of 4 bytes a value. The other arguments are those of warploom.classify.classify().
+    are read more than once, in a file without a name, 4 bytes a value. The other arguments are those of classify().
     """
     said = tell or (lambda what, done, of: None)
     train, test = labelled(train, "training"), labelled(test, "test")
@@ -115,17 +118,25 @@ def classify_trained(
     return Experiment(results, test)
 
 
+class _Stored:
+    """Features [n, d] in an open file."""
+
+    def __init__(self, file: BinaryIO, shape: tuple[int, int]) -> None:
+        self._file, self.shape = file, shape
+
+    def blocks(self, rows: int) -> Iterator[Floats]:
+        self._file.seek(0)
+        for start in range(0, self.shape[0], rows):
+            count = min(rows, self.shape[0] - start)
+            yield np.fromfile(self._file, np.float32, count * self.shape[1]).reshape(count, -1)
+
+
 @contextlib.contextmanager
 def _stored(source: Source, folder: Path) -> Iterator[Source]:
-    """What takes long to compute, kept in a file while it is read more than once."""
+    """What takes long to compute, kept in a file while it is read more than once; it has no name, so a kill leaves nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f".features.npy.{secrets.token_hex(4)}.tmp"
-    try:
-        with path.open("w+b") as file:
-            writer = NpyWriter(file, DTYPES["fp32"])
-            for block in source.blocks(1024):
-                writer.add(block)
-            writer.close()
-        yield NpyFile(path)
-    finally:
-        path.unlink(missing_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for block in source.blocks(1024):
+            file.write(np.ascontiguousarray(block, np.float32).data)
+        file.flush()
+        yield _Stored(file, source.shape)

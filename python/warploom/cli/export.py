@@ -142,7 +142,7 @@ def _detector(
 
 def _opened(model: str) -> tuple[Model, str | None]:
     """The network, and the kind of its data where its run says it."""
-    if is_saved(model) or expanded(model).is_dir():
+    if model not in models.BY_NAME or is_saved(model):
         trained = open_trained(model)
         for note in trained.notes:
             print(f"warploom: {note}", file=sys.stderr)
