@@ -122,3 +122,22 @@ def test_batch_norm_takes_the_statistics_of_a_shard() -> None:
         parts.append(part.state_dict())
     for name in ("bn.running_mean", "bn.running_var"):
         np.testing.assert_allclose(sharded.state_dict()[name], (parts[0][name] + parts[1][name]) / 2, rtol=1e-6)
+
+
+def test_every_shard_draws_its_own_dropout() -> None:
+    x = wl.Input((3, 8, 8), name="image")
+    h = wl.layers.Dropout(0.5, name="drop")(x)
+    model = wl.Model(x, wl.layers.Conv2d(3, 3, padding=1, name="c")(h), name="net")
+    model.compile(wl.optim.SGD(0.1), device="cpu", seed=1)
+    images = np.random.default_rng(0).random((2, 3, 8, 8), dtype=np.float32)
+
+    def gradient(shard: int) -> bytes:
+        session = model.engine.session
+        session.train_step([images], [], update=False, shard=shard)
+        flat = np.empty(session.trainable_count, np.float32)
+        session.read_flat("gradients", 0, flat)
+        return flat.tobytes()
+
+    drawn = [gradient(shard) for shard in range(8)]
+    assert len(set(drawn)) == 8
+    assert [gradient(shard) for shard in range(8)] == drawn
