@@ -1,7 +1,6 @@
 """The workers of a training, and how they reach each other: through MPI, or under torchrun through PyTorch's gloo."""
 
 import atexit
-import importlib.util
 import os
 import pickle
 import sys
@@ -118,10 +117,12 @@ def _load() -> Any:
 
 def why_no_mpi() -> str:
     """Why MPI cannot be used here, in a sentence; "" where it can. Starts nothing."""
-    if importlib.util.find_spec("mpi4py") is None:
-        return "mpi4py is not installed: pip install mpi4py mpich"
     try:
         _load()
+    except ModuleNotFoundError as error:
+        if error.name in ("mpi4py", None):
+            return "mpi4py is not installed: pip install mpi4py mpich"
+        return f"mpi4py cannot be imported ({error}): pip install mpi4py mpich"
     except (ImportError, RuntimeError) as error:
         return f"mpi4py finds no MPI library ({str(error).splitlines()[0]}): pip install mpich"
     return ""

@@ -8,6 +8,7 @@ so nobody waits for ever in a collective call. A connection that a dead host hol
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -17,9 +18,11 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 _COLLECT_SECONDS = 0.4  # after the first bad news: what ended because of it may be told first
+_MEET_SECONDS = 300.0  # for all workers to come to init()
 _PATIENCE = 5.0  # for rank 0's guard to say what happened
 _AGAIN_SECONDS = 0.5  # within which a second Ctrl-C is the same one, come by terminal and launcher
 LAUNCHER = "WARPLOOM_LAUNCHER"  # pid@host of the process that started mpirun: without it the workers end
@@ -57,10 +60,22 @@ class Wire:
 class Worker(Wire):
     """The worker's end: what it tells its guard."""
 
-    def __init__(self, connection: socket.socket, port: int) -> None:
+    def __init__(self, connection: socket.socket, port: int, life: int) -> None:
+        """life: the end of a pipe whose other end closes when the guard is gone."""
         super().__init__(connection)
         self.port = port
+        self._life = life
         threading.Thread(target=self._watch, name="warploom-guard", daemon=True).start()
+
+    @contextlib.contextmanager
+    def bound(self) -> Iterator[None]:
+        """In here the kernel kills the worker when its guard is gone: for a call that lets no other thread run."""
+        fcntl.fcntl(self._life, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(self._life, fcntl.F_SETSIG, signal.SIGKILL)
+        before = fcntl.fcntl(self._life, fcntl.F_GETFL)
+        fcntl.fcntl(self._life, fcntl.F_SETFL, before | os.O_ASYNC)
+        yield
+        fcntl.fcntl(self._life, fcntl.F_SETFL, before)
 
     def _watch(self) -> None:
         self.read()  # nothing ever comes: this returns when the guard is gone
@@ -77,6 +92,7 @@ def stand(rank: int) -> Worker:
     listener.bind(("", 0))
     listener.listen(1024)
     ours, theirs = socket.socketpair()
+    life, held = os.pipe()  # held by the guard until it ends
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     with warnings.catch_warnings():
@@ -84,6 +100,7 @@ def stand(rank: int) -> Worker:
         child = os.fork()
     if child:
         theirs.close()
+        os.close(life)
         code = _CODE
         try:
             code = _Guard(child, rank, Wire(ours), listener).run()
@@ -96,10 +113,11 @@ def stand(rank: int) -> Worker:
                 os.kill(child, signal.SIGKILL)
             os._exit(code)
     ours.close()
+    os.close(held)
     port = int(listener.getsockname()[1])
     listener.close()
     os.setpgid(0, 0)  # Ctrl-C of a terminal comes through the guard alone
-    return Worker(theirs, port)
+    return Worker(theirs, port, life)
 
 
 def _kept_alive(connection: socket.socket) -> socket.socket:
@@ -132,7 +150,7 @@ class _Guard:
         self.own_end: News | None = None
         self.told = self.hint
         self.signalled = 0.0
-        self.parent = os.getppid()
+        self.parent, self.began = os.getppid(), time.monotonic()
         pid, _, host = os.environ.get(LAUNCHER, "").partition("@")
         self.launcher = int(pid) if pid.isdigit() and host == self.host else 0
         self.selector = selectors.DefaultSelector()
@@ -160,6 +178,10 @@ class _Guard:
                 else:
                     self._hear(key.data)
             self._reap()
+            if not self.size and self.own_end is not None and self.own_end["code"] not in (0, 130, 143):
+                return self._end_unmet(f"could not start: {self.told}" if self.told else f"{self.own_end['what']} at its start")
+            if not self.size and time.monotonic() - self.began > _MEET_SECONDS:
+                return self._end_unmet(f"waited {_MEET_SECONDS:.0f} seconds for the other workers")
             if self._launcher_is_gone():
                 return self._end("what started the workers is gone") if self._is_root else _CODE
             if self._is_root and self.reports and deadline is None:
@@ -167,8 +189,6 @@ class _Guard:
             if not self._is_root and self.own_end is not None and deadline is None:
                 if self.own_end["code"] in (0, 130, 143):
                     return int(self.own_end["code"])
-                if self.root is None:  # the workers had not found each other yet
-                    return self._end(_named(self.own_end) + " before the training began")
                 deadline = time.monotonic() + _PATIENCE
             if deadline is not None and time.monotonic() >= deadline:
                 return self._judge() if self._is_root else self._end(_named(self.own_end or {}))
@@ -307,6 +327,12 @@ class _Guard:
             first = spoken[0]
             return self._end(f"rank {first['rank']} on host {first['host']}: {first['says']}", hint=False)
         return self._end(_named((killed or self.reports)[0]))
+
+    def _end_unmet(self, what: str) -> int:
+        """Before the workers have met. By a signal: MPICH's mpirun takes any exit code before MPI's start for a good end."""
+        self._end(f"rank {self.rank} on host {self.host} {what}")
+        os.kill(os.getpid(), signal.SIGKILL)
+        return _CODE
 
     def _end(self, sentence: str, hint: bool = True) -> int:
         others = "; all workers were stopped" if self.size > 1 and hint else ""

@@ -107,11 +107,12 @@ def world() -> World | None:
 
 
 def _meet(place: Place) -> World:
-    if place.launcher != "torchrun" and why_no_mpi():
-        raise DeviceError(f"{place.launcher} started {place.size} workers, but {why_no_mpi()}")
     worker = stand(place.rank)
     with _told(worker):
-        group: Group = Gloo() if place.launcher == "torchrun" else Mpi()
+        if place.launcher != "torchrun" and why_no_mpi():
+            raise DeviceError(f"{place.launcher} started {place.size} workers, but {why_no_mpi()}")
+        with worker.bound():
+            group: Group = Gloo() if place.launcher == "torchrun" else Mpi()
         if group.size != place.size:
             raise DeviceError(
                 f"{place.launcher} started {place.size} workers, but MPI sees {group.size}: the launcher is of another MPI than "
