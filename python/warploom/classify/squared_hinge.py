@@ -17,6 +17,7 @@ from warploom.ground.array_types import Array, Floats
 
 Progress = Callable[[float], None]
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # of the penalty, per sample, on standardised rows
+_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the best strength of ridge, for the squared hinge
 _ROWS = 4096  # of a block
 _PRECISE = 2048  # columns up to which double precision costs little
 
@@ -211,11 +212,14 @@ def fit_linear(
     best = max(tried, key=lambda t: t[2])
     if hinge:
         kept, wanted = rows[~held], targets[~held]
-        for factor in (0.1, 0.3, 1.0):  # active rows are few, so the same strength weighs more
+        # Rising from where few rows are active and a strength weighs more; on while the strongest is the best.
+        for i, factor in enumerate(_FACTORS):
             found = _hinge(problem, kept, wanted, problem.ridge(best[1]), factor * best[1], steps)
             judged(found, "squared hinge")
             if progress is not None:
-                progress(0.4 + 0.4 * factor)
+                progress(0.4 + 0.4 * (i + 1) / len(_FACTORS))
+            if factor >= 1.0 and tried[-1][2] < max(accuracy for _, _, accuracy in tried):
+                break
         del kept
     loss, strength, _ = max(tried, key=lambda t: t[2])
     whole = _Problem(fit + rest)
