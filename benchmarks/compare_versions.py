@@ -399,6 +399,7 @@ def main() -> int:
     found = harness.targets(_core)
     options.device = options.device or next((t.device for t in found if t.device == "cuda"), "cpu")
     targets = [t for t in found if t.device == options.device and (not options.versions or t.version in options.versions)]
+    targets.sort(key=lambda t: options.versions.index(t.version) if options.versions else 0)  # in the order that was asked for
     if options.torch == "only":
         targets = []
     elif not targets:

@@ -63,7 +63,7 @@ def training(work: Path) -> str:
     lines = ["## Training, the last epoch of each", "", "| version | device | train loss | images/s |", "|-|-|-|-|"]
     for m in rows:
         rate = "not measured" if m["device"].startswith("emulated") else f"{m['images_per_second']:,.0f}"
-        lines.append(f"| {m['version']} {m.get('precision', '')} | {m['device']} | {m['train_loss']:.6f} | {rate} |")
+        lines.append(f"| {m['version']} | {m['device']} | {m['train_loss']:.6f} | {rate} |")
     return "\n".join(lines) if rows else ""
 
 

@@ -46,7 +46,8 @@ def training(device: str, version: str, precision: str, size: str) -> str:
     to = f"$WORK.runs/{version}-{precision}"
     return (
         f"rm -rf {to} && {PYTHON} train.py --version {version} --precision {precision} --device {device} {data} {size} "
-        f"--out {to} && tail -n 1 {to}/metrics.jsonl >> $WORK/training.jsonl"
+        f"--out {to} && tail -n 1 {to}/metrics.jsonl | "
+        f'sed \'s/"version": "{version}"/"version": "{version} {precision}"/\' >> $WORK/training.jsonl'
     )
 
 

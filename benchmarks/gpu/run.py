@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE, STATE, REPORT, PROGRESS = "gpu_run.tar.gz", "state.json", "report.md", "progress.txt"
 LARGEST_LOG = 2 << 20  # bytes of a log that the archive takes, from its beginning and its end
 GRACE = 3.0  # seconds between a request to stop and the end
-TRIES = 2  # of a part that was cut off
+MOST_CUTS = 3  # of a part that ever again is cut off: it may be what ends the machine
 FINAL = ("passed", "failed", "stopped")
 
 
@@ -51,7 +51,7 @@ class Run:
             self.state = json.loads((work / STATE).read_text())
         for told in self.state.values():
             if told["outcome"] == "running":  # the machine went away under it
-                told["outcome"] = "cut off"
+                told |= {"outcome": "cut off", "cuts": told.get("cuts", 0) + 1}
         self.child: subprocess.Popen[bytes] | None = None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self.cut_off)
@@ -98,7 +98,7 @@ class Run:
 
     def part(self, part: Part) -> str:
         """Runs one; returns its outcome."""
-        told = self.state.setdefault(part.name, {"outcome": "", "tries": 0})
+        told = self.state.setdefault(part.name, {"outcome": "", "cuts": 0})
         if part.why_not:
             told |= {"outcome": "left out", "why": part.why_not}
             return "left out"
@@ -107,13 +107,15 @@ class Run:
             told |= {"outcome": "left out", "why": "the time was over"}
             return "left out"
         limit, begun = min(part.seconds, left), time.monotonic()
-        told |= {"outcome": "running", "tries": told["tries"] + 1, "limit": round(limit), "why": ""}
+        told |= {"outcome": "running", "limit": round(limit), "why": ""}
         replace(self.work / STATE, (json.dumps(self.state, indent=1) + "\n").encode())
         self.say(f"=== {part.name}, at most {limit:.0f} s")
         with (self.work / f"{part.name}.log").open("ab") as log:
             log.write(f"$ {part.command}\n".encode())
             log.flush()
-            environment = os.environ | {"WORK": str(self.work), "PYTHONUNBUFFERED": "1"}
+            # Relative where it can be: commands stand in records, and a machine's paths should not.
+            work = self.work.relative_to(ROOT) if self.work.is_relative_to(ROOT) else self.work
+            environment = os.environ | {"WORK": str(work), "PYTHONUNBUFFERED": "1"}
             self.child = subprocess.Popen(
                 ["bash", "-o", "pipefail", "-c", part.command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=environment, start_new_session=True,
@@ -127,12 +129,12 @@ class Run:
                 if limit < part.seconds:
                     outcome, why = "cut off", f"the whole run's time was over after {limit:.0f} s of its {part.seconds:.0f}"
             except CutOff as error:
-                told |= {"outcome": "cut off", "why": f"by {error}"}
+                told |= {"outcome": "cut off", "why": f"by {error}", "cuts": told["cuts"] + 1}
                 raise
             finally:
                 self.end_child()
                 told["seconds"] = round(time.monotonic() - begun, 1)
-        told |= {"outcome": outcome, "why": why}
+        told |= {"outcome": outcome, "why": why, "cuts": told["cuts"] + (outcome == "cut off")}
         self.say("".join(tail(self.work / f"{part.name}.log", 3)) + f"--- {part.name}: {outcome} {why} ({told['seconds']} s)")
         return outcome
 
@@ -140,8 +142,8 @@ class Run:
         """0: every part passed or was left out for a reason of its own; 1: one did not; 3: time was over before the end."""
         try:
             for part in parts:
-                told = self.state.get(part.name, {"outcome": "", "tries": 0})
-                done = told["outcome"] in FINAL or (told["outcome"] == "cut off" and told["tries"] >= TRIES)
+                told = self.state.get(part.name, {"outcome": "", "cuts": 0})
+                done = told["outcome"] in FINAL or (told["outcome"] == "cut off" and told["cuts"] >= MOST_CUTS)
                 if done and part.name not in again:
                     self.say(f"--- {part.name}: {told['outcome']} before, not run again")
                     if part.needed and told["outcome"] != "passed":

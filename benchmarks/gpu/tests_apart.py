@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MOST_PROCESSES = 40  # of one group: a fault in every test would otherwise take for ever
+TO_BEGIN = 120.0  # seconds at least for importing and collecting, in which no test has begun
 VERSIONS = ("v7", "v5", "v6", "v4", "v3", "v2", "v1")
 
 
@@ -63,12 +64,12 @@ def run_group(name: str, given: list[str], told: Path, quiet_limit: float) -> st
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         hangs = False
-        size, since = told.stat().st_size, time.monotonic()
+        size, since, limit = told.stat().st_size, time.monotonic(), max(quiet_limit, TO_BEGIN)
         while child.poll() is None:
             time.sleep(0.2)
             if told.stat().st_size != size:
-                size, since = told.stat().st_size, time.monotonic()
-            elif time.monotonic() - since > quiet_limit:
+                size, since, limit = told.stat().st_size, time.monotonic(), quiet_limit
+            elif time.monotonic() - since > limit:
                 hangs = True
                 break
         with contextlib.suppress(ProcessLookupError):

@@ -74,7 +74,7 @@ def fit(
         int, typer.Option("--memory", metavar="MIB", callback=whole(1, 1 << 30), help="--own-size: for a tile's activations.")
     ] = MEMORY >> 20,
     blur: Annotated[
-        float | None, typer.Option("--blur", metavar="PIXELS", help="Deviation of the maps' Gaussian; default: side / 64, 1 or more.")
+        float | None, typer.Option("--blur", metavar="PIXELS", help="The maps' Gaussian; default: side / 64, 1 or more.")
     ] = None,
     pooling: Annotated[
         str,
