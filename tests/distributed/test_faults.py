@@ -131,7 +131,9 @@ def test_a_run_whose_worker_was_killed_goes_on_with_the_same_bits_on_another_num
 
 def test_a_killed_launcher_leaves_no_worker(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = subprocess.Popen(command(*CLI, "--workers", "2", "--out", str(folder)), stderr=subprocess.PIPE, env=environment())
+    process = subprocess.Popen(
+        command(*CLI, "--workers", "2", "--out", str(folder)), stderr=subprocess.DEVNULL, env=environment()
+    )
     limit = time.monotonic() + 60
     while not (folder / "config.json").exists():
         assert process.poll() is None

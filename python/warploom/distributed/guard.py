@@ -23,6 +23,7 @@ from typing import Any
 
 _COLLECT_SECONDS = 0.4  # after the first bad news: what ended because of it may be told first
 _MEET_SECONDS = 300.0  # for all workers to come to init()
+_STOP_SECONDS = 2.0  # for a guard to say that its worker has stopped
 _PATIENCE = 5.0  # for rank 0's guard to say what happened
 _AGAIN_SECONDS = 0.5  # within which a second Ctrl-C is the same one, come by terminal and launcher
 LAUNCHER = "WARPLOOM_LAUNCHER"  # pid@host of the process that started mpirun: without it the workers end
@@ -279,6 +280,10 @@ class _Guard:
                 self._from_worker(each)
             elif wire is self.root:
                 if "stop" in each:
+                    self._stop_worker()
+                    wire.send(stopped=True)
+                    wire.connection.settimeout(_STOP_SECONDS)
+                    wire.read()  # rank 0 ends first: a launcher that sees one end kills the others, whose workers would speak
                     raise _Ended  # what for was said by rank 0
             elif self.peers[wire] < 0:
                 if each.get("token") != self.token or not self.token:
@@ -334,6 +339,12 @@ class _Guard:
         os.kill(os.getpid(), signal.SIGKILL)
         return _CODE
 
+    def _stop_worker(self) -> None:
+        if self.own_end is None:
+            with contextlib.suppress(OSError):
+                os.kill(self.child, signal.SIGKILL)
+                os.waitpid(self.child, 0)
+
     def _end(self, sentence: str, hint: bool = True) -> int:
         others = "; all workers were stopped" if self.size > 1 and hint else ""
         text = f"warploom: error: {sentence}{others}{f'; {self.hint}' if hint and self.hint and others else ''}\n"
@@ -341,6 +352,8 @@ class _Guard:
             os.write(2, text.encode())
         for peer in self.peers:
             peer.send(stop=sentence)
-        with contextlib.suppress(OSError):
-            os.kill(self.child, signal.SIGKILL)
+        self._stop_worker()
+        for peer in self.peers:
+            peer.connection.settimeout(_STOP_SECONDS)
+            peer.read()  # that it has stopped its worker, or is gone
         return _CODE
