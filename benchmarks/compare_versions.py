@@ -240,7 +240,7 @@ def time_steps(targets: list[harness.Target], options: argparse.Namespace, write
     emulated = any(t.device.startswith("emulated") for t in targets)
     batch = options.batch or (2 if emulated else 64)
     images = smooth_images(batch * (1 if emulated else FEW_STEPS), (3, 32, 32))
-    expected: list[float] = []
+    expected = cpu_losses(images, batch) if targets else []
     for target, precision in [(t, p) for p in options.precisions for t in targets]:
         if time.monotonic() > ends:
             print("the time given is over; the remaining steps are left out")
@@ -256,7 +256,6 @@ def time_steps(targets: list[harness.Target], options: argparse.Namespace, write
         start = model.state_dict()
         first = model.fit(images, epochs=2, verbose=False)
         losses = [float(v) for v in first["loss"]]
-        expected = expected or losses
         record: dict[str, Any] = {"version": target.version, "device": target.device, "batch": batch, "losses": losses}
         record["precision"] = precision
         record |= {"kind": "step", "case": f"cifar10_autoencoder_b{batch}", "layer": "whole step", "entry": "train_step"}
@@ -279,12 +278,21 @@ def time_steps(targets: list[harness.Target], options: argparse.Namespace, write
         record["images_per_second"] = batch / record["milliseconds"] * 1e3
         writer.add(record | note_for(target.device))
     baseline = load_baseline(options)
-    for record in baseline.steps(batch, options.repeat) if baseline else ():
+    for record in baseline.steps(batch, options.repeat, options.precisions) if baseline else ():
         about = {"kind": "step", "case": f"cifar10_autoencoder_b{batch}", "layer": "whole step", "entry": "train_step"}
         if "milliseconds" in record:
             record |= {"flops": step_flops(batch), "gflops": step_flops(batch) / record["milliseconds"] / 1e6}
             record |= step_ceiling(options.limits, batch, record["precision"])
         writer.add(about | record)
+
+
+def cpu_losses(images: Array, batch: int) -> list[float]:
+    """What the first two epochs tell in float32 by the host's kernels: of no version, so that any can be timed first."""
+    import warploom as wl
+
+    model = wl.models.cifar10_autoencoder()
+    model.compile(optimizer=wl.optim.SGD(lr=1e-3), loss="mse", device="cpu", batch_size=batch, seed=0)
+    return [float(v) for v in model.fit(images, epochs=2, verbose=False)["loss"]]
 
 
 def epoch_length(seconds_a_step: float, options: argparse.Namespace, emulated: bool) -> tuple[int, int]:
@@ -370,10 +378,17 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--steps", type=int, default=0, help="steps of one timed epoch; default: a tenth of a second of them")
     parser.add_argument("--step", choices=["on", "off", "only"], default="on", help="the whole training step")
-    parser.add_argument("--torch", choices=["auto", "off"], default="auto")
+    parser.add_argument("--torch", choices=["auto", "off", "only"], default="auto", help="PyTorch beside it, not, or alone")
     parser.add_argument(
-        "--ways", nargs="*", choices=["eager", "graph", "compile"], default=["eager", "graph"],
-        help="how PyTorch runs the step; compile: torch.compile(mode='max-autotune'), minutes more",
+        "--references",
+        choices=["numpy", "torch"],
+        default="numpy",
+        help="what computes in float64; torch: on the GPU where it can",
+    )
+    parser.add_argument(
+        "--ways", nargs="*", choices=["eager", "graph", "compile", "whole", "tuned"], default=["eager", "graph"],
+        help="how PyTorch runs the step; compile: torch.compile(mode='max-autotune'), minutes; whole: compiled, channels_last "
+        "and the optimizer in one CUDA graph, the fairest rival; tuned: the same after max-autotune",
     )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=1e9, help="stop starting new measurements after this time")
     parser.add_argument("--out", type=Path, help="JSON lines are appended here")
@@ -384,12 +399,19 @@ def main() -> int:
     found = harness.targets(_core)
     options.device = options.device or next((t.device for t in found if t.device == "cuda"), "cpu")
     targets = [t for t in found if t.device == options.device and (not options.versions or t.version in options.versions)]
-    if not targets:
+    targets.sort(key=lambda t: options.versions.index(t.version) if options.versions else 0)  # in the order that was asked for
+    if options.torch == "only":
+        targets = []
+    elif not targets:
         there = ", ".join(map(str, found))
         print(f"no version {' '.join(options.versions)} on device '{options.device}'; there are: {there}", file=sys.stderr)
         return 2
     about = about_device(_core, options.device)
     options.limits = find_limits(options.ceilings, options.device, str(about["device_name"]))
+    if options.references == "torch":
+        import torch_references
+
+        torch_references.install()
     writer = Writer(options.out, about_run(ROOT) | about | {"seed": 0})
     ends = time.monotonic() + options.seconds
     if options.step != "only":

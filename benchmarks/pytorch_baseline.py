@@ -19,6 +19,8 @@ from harness import make_inputs
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+CAPTURED = ("graph", "whole", "tuned")  # the whole step, optimizer included, is one CUDA graph
+MODES = {"compile": "max-autotune", "whole": "default", "tuned": "max-autotune-no-cudagraphs"}  # of torch.compile
 FLUSH_BYTES = 192 << 20  # more than any GPU's L2 cache
 
 
@@ -44,7 +46,7 @@ class PyTorchBaseline:
             raise ImportError("this torch sees no GPU")
         self.device = torch.device(device)
         self.on_gpu = self.device.type == "cuda"
-        self.ways = [w for w in ways if w != "graph" or self.on_gpu]
+        self.ways = [w for w in ways if w not in CAPTURED or self.on_gpu]
         self.precisions = ["fp32", "tf32", "bf16"] if self.on_gpu else ["fp32"]
         self.note = {"device": device, "measured": True, "note": "", "torch_device": self.name()}
         self.flush = torch.empty(FLUSH_BYTES, dtype=torch.uint8, device=self.device) if self.on_gpu else None
@@ -156,10 +158,10 @@ class PyTorchBaseline:
 
     # ---- The training step ----
 
-    def steps(self, batch: int, repeat: int) -> Iterator[dict[str, Any]]:
-        names = ["fp32", "tf32", "bf16"] if self.on_gpu else ["fp32", "bf16"]
+    def steps(self, batch: int, repeat: int, wanted: Sequence[str] = ("fp32", "tf32", "bf16")) -> Iterator[dict[str, Any]]:
+        names = [n for n in (["fp32", "tf32", "bf16"] if self.on_gpu else ["fp32", "bf16"]) if n in wanted]
         for way in self.ways:
-            for layout in ("nchw", "channels_last"):
+            for layout in ("channels_last",) if way in ("whole", "tuned") else ("nchw", "channels_last"):
                 for name in names:
                     record = {"version": f"torch {way} {layout} {name}", "batch": batch, "precision": name} | self.note
                     try:
@@ -178,11 +180,11 @@ class PyTorchBaseline:
         x = torch.rand(batch, 3, 32, 32, device=self.device).contiguous(memory_format=form)
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, foreach=True)
         narrow = name == "bf16"
-        if way == "compile":
-            model = torch.compile(model, mode="max-autotune")
+        if way in MODES:
+            model = torch.compile(model, mode=MODES[way])
 
         def step() -> Any:
-            optimizer.zero_grad(set_to_none=way != "graph")
+            optimizer.zero_grad(set_to_none=way != "graph")  # compiled: gradients of the graph's own memory
             with torch.autocast(self.device.type, dtype=torch.bfloat16) if narrow else nullcontext():
                 loss = F.mse_loss(model(x), x)
             loss.backward()
@@ -192,12 +194,13 @@ class PyTorchBaseline:
         if self.on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
         work: Callable[[], Any] = step
-        if way == "graph":
+        if way in CAPTURED:
             side = torch.cuda.Stream()
             with torch.cuda.stream(side):
                 for _ in range(3):
                     step()
             torch.cuda.current_stream().wait_stream(side)
+            optimizer.zero_grad(set_to_none=way != "graph")
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 step()

@@ -19,6 +19,8 @@ myst_heading_anchors = 4  # links to headings are those that GitHub makes
 highlight_language = "none"  # of blocks that name none
 suppress_warnings = ["myst.header"]  # a page may begin a list of entries at its second level
 
+smartquotes = False  # what stands in quotes is code
+
 html_theme = "furo"
 html_title = "warploom"
 html_theme_options = {"navigation_with_keys": True, "source_view_link": ""}

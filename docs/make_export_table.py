@@ -25,6 +25,8 @@ PAGE = ROOT / "docs/export.md"
 BEGIN, END = "<!-- table: made by docs/make_export_table.py -->", "<!-- end of the table -->"
 ROWS: list[tuple[str, dict[str, Any]]] = [
     ("cifar10_autoencoder", {}),
+    ("autoencoder", {}),
+    ("autoencoder", {"latent_size": 256, "norm": "batch", "activation": "gelu", "up": "bilinear"}),
     ("gray_autoencoder", {}),
     ("gray_autoencoder", {"skips": True, "residual": True}),
     ("gray_autoencoder", {"groups": 2}),

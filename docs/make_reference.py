@@ -129,7 +129,7 @@ def signature(name: str, of: Any, *, method: bool = False) -> str:
 
 
 def text_of(of: Any) -> str:
-    """A docstring as Markdown: paragraphs wrapped, indented examples as code, everything else literal."""
+    """A docstring as Markdown: paragraphs and lists wrapped, indented examples as code, everything else literal."""
     doc = (inspect.getdoc(of) or "").strip()
     blocks = []
     for block in re.split(r"\n\s*\n", doc):
@@ -139,11 +139,19 @@ def text_of(of: Any) -> str:
             code = textwrap.dedent(block)
             blocks.append(f"<!-- not run: a fragment of a docstring -->\n```python\n{code}\n```")
             continue
-        blocks += [
-            textwrap.fill(part, WIDTH, break_long_words=False, break_on_hyphens=False)
-            for part in parted(escaped(" ".join(block.split())))
-        ]
+        for item in re.split(r"\n(?= *(?:\d+\.|-) )", block):
+            marker, words = re.fullmatch(r"\s*((?:\d+\.|-) )?(.*)", item, re.DOTALL).groups()  # type: ignore[union-attr]
+            parts = parted(escaped(" ".join(words.split())))
+            blocks += [filled(part, marker or "" if not i else "", len(marker or "")) for i, part in enumerate(parts)]
     return "\n\n".join(blocks)
+
+
+def filled(words: str, marker: str, indent: int) -> str:
+    """A paragraph, or a point of a list with its marker."""
+    first = marker or " " * indent
+    return textwrap.fill(
+        words, WIDTH, initial_indent=first, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def escaped(words: str) -> str:
@@ -157,7 +165,7 @@ def escaped(words: str) -> str:
 def parted(words: str) -> list[str]:
     """A long paragraph as several, cut between sentences."""
     pieces, current = [], list[str]()
-    for sentence in re.split(r"(?<=[.;:]) (?=[A-Z`\\])", words):
+    for sentence in re.split(r"(?<=[\w)\]\"`][.;:]) ", words):
         if current and len(" ".join([*current, sentence]).split()) > _LONGEST:
             pieces.append(" ".join(current))
             current = []

@@ -65,8 +65,9 @@ def sidebar(site: dict[Path, str]) -> str:
 
 
 def below(site: dict[Path, str], seen: str) -> str:
-    """The pages of docs/api, below the reference."""
-    pages = sorted(name for name in site.values() if name.startswith("api/") and name not in seen)
+    """The pages of docs/api, below the reference and in its order."""
+    order = re.findall(r"\((api/\w+\.md)\)", (DOCS / "reference.md").read_text("utf-8"))
+    pages = [name for name in dict.fromkeys([*order, *sorted(site.values())]) if name.startswith("api/") and name not in seen]
     return "\n".join(["", "```{toctree}", ":hidden:", "", *pages, "```", ""])
 
 

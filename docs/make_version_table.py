@@ -4,7 +4,7 @@ python docs/make_version_table.py            rewrites the table
 python docs/make_version_table.py --check    fails where it is out of date
 
 A time counts if its record says that it was measured (never on the emulator), that the results agreed with a reference before and
-after, and on which device; the newest record wins. What no record tells is "not measured".
+after, and on which device; the newest record wins. What no record tells is "not measured", and what the model of time expects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE, RESULTS = ROOT / "README.md", ROOT / "benchmarks/results"
 BEGIN, END = "<!-- table: made by docs/make_version_table.py -->", "<!-- end of the table -->"
 BATCH = 64
-NOTHING = "not measured"
+NOTHING, MODELLED = "not measured", "H100"
 Record = dict[str, Any]
 
 
@@ -91,18 +91,27 @@ def on_cpu(records: list[Record]) -> str:
     return f"{time:.0f} ms: {ratio:.1f} times as fast as PyTorch's {best['mode']} mode{bf16}"
 
 
+def expected(records: list[Record], version: str) -> str:
+    """What benchmarks/step_model.py says of the version's fastest precision on an H100; "" where it says nothing."""
+    of = [r for r in records if r.get("gpu") == MODELLED and "predicted_us" in r and r.get("model") == "cifar10_autoencoder"]
+    of = [r for r in of if r["version"] == version and r["batch"] == BATCH]
+    best = min(of, key=lambda r: r["predicted_us"], default=None)
+    precision = f", {best['precision']}" if best and best["precision"] != "fp32" else ""
+    return f"; {best['predicted_us'] / 1e3:.2f} ms expected ({MODELLED}{precision})" if best else ""
+
+
 def table(records: list[Record]) -> str:
     gpus = on_gpus(records)
     columns = list(gpus) or ["a GPU"]
     heads = ["version", "what it is", "layout", "runs on", *(f"training step on {gpu}" for gpu in columns), "on a CPU"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "-|" * len(heads)]
     for name, summary, layout, devices in versions():
-        times = [gpus.get(gpu, {}).get(name, NOTHING) if name != "cpu" else "-" for gpu in columns]
+        times = [gpus.get(gpu, {}).get(name, NOTHING + expected(records, name)) if name != "cpu" else "-" for gpu in columns]
         cells = [f"`{name}`", summary, layout, devices, *times, on_cpu(records) if name == "cpu" else "-"]
         lines.append(f"| {' | '.join(cells)} |")
     note = (
         f"Medians of the CIFAR-10 autoencoder's whole training step, batch {BATCH}, float32 unless said otherwise, "
-        "from `benchmarks/results`."
+        "from `benchmarks/results`. What is expected comes from [a model](docs/gpu_model.md), not from a GPU."
     )
     return "\n".join([*lines, "", note])
 

@@ -63,6 +63,7 @@ struct Binder {
   const std::set<std::string>* wanted;  // nullptr: every mandatory output
   int64_t saved_bytes;
   bool guard;
+  int offset;      // bytes by which inputs lie off the grid of allocations: what other libraries' arrays may do
   bool to_python;  // outputs are written straight into NumPy arrays where the device's memory is Python's
   std::list<Binding> bindings;
 
@@ -126,7 +127,7 @@ const Binding* Binder::bind(const char* name, const char* role, DType dtype, int
   }
   const bool on_cpu = std::string(target.library->kind) == "cpu";  // whose memory is Python's
   const bool aligned = reinterpret_cast<uintptr_t>(given) % kAlignment == 0;
-  bool in_place = !guard && !target.device->checks() && std::string(role) != "inout";
+  bool in_place = !guard && !offset && !target.device->checks() && std::string(role) != "inout";
   if (is_in) {
     in_place = in_place && bytes > 0 && (on_cpu || (on_device && aligned));
   } else {
@@ -140,12 +141,12 @@ const Binding* Binder::bind(const char* name, const char* role, DType dtype, int
     }
     bindings.push_back({name, role, dtype, bytes, {}, static_cast<char*>(const_cast<void*>(given)), source});
   } else {
-    const int64_t band = guard ? kGuardBytes : 0;
-    bindings.push_back({name, role, dtype, bytes, DeviceMemory(target.device, bytes + 2 * band, entry + "." + name), nullptr,
-                        is_in ? source : py::object()});
+    const int64_t off = is_in ? offset : 0, band = guard ? kGuardBytes : 0;
+    bindings.push_back({name, role, dtype, bytes, DeviceMemory(target.device, bytes + 2 * band + off, entry + "." + name),
+                        nullptr, is_in ? source : py::object()});
     Binding& b = bindings.back();
-    b.data = b.memory.data() + band;
-    if (band) target.device->fill(b.memory.data(), 0xFF, bytes + 2 * band);
+    b.data = b.memory.data() + band + off;
+    if (band) target.device->fill(b.memory.data(), 0xFF, bytes + 2 * band + off);
     if (is_in && on_device) target.device->copy(b.data, given, bytes);
     if (is_in && !on_device) target.device->copy_in(b.data, given, bytes);
   }
@@ -180,14 +181,14 @@ struct Call {
   const py::dict &attributes, &inputs;
   const std::set<std::string>* outputs;
   bool guard, keep;
-  int repeat;
+  int repeat, offset;
 
   void refuse(bool there, const std::string& why) const {
     if (!there) throw UnsupportedError("version '" + version + "' has no " + name);
     if (!why.empty()) throw UnsupportedError(version + " refuses " + name + ": " + why);
   }
   Binder binder(int64_t saved_bytes) const {
-    return {target, name, inputs, outputs, saved_bytes, guard, !keep && repeat == 0, {}};
+    return {target, name, inputs, outputs, saved_bytes, guard, offset, !keep && repeat == 0, {}};
   }
   py::dict run(Binder& binder, int64_t workspace_bytes, const std::function<void(const Context&)>& run) const;
 };
@@ -297,13 +298,15 @@ py::dict Call::run(Binder& binder, int64_t workspace_bytes, const std::function<
 }
 
 py::dict call(const std::string& device, const std::string& version, const std::string& entry, const py::dict& attributes,
-              const py::dict& inputs, const std::optional<std::vector<std::string>>& outputs, bool guard, int repeat, bool keep) {
+              const py::dict& inputs, const std::optional<std::vector<std::string>>& outputs, bool guard, int repeat, bool keep,
+              int offset) {
+  if (offset < 0 || offset % 4 || offset > 1024) throw py::value_error("offset is a multiple of 4 bytes, 0 to 1024");
   if (keep && (guard || repeat)) throw py::value_error("keep=True is for plain calls: without guard and repeat");
   const OpenDevice target = open_device(device);
   const OpTable& table = target.table(version);
   const std::set<std::string> wanted =
       outputs ? std::set<std::string>(outputs->begin(), outputs->end()) : std::set<std::string>();
-  const Call call{target, version, entry, attributes, inputs, outputs ? &wanted : nullptr, guard, keep, repeat};
+  const Call call{target, version, entry, attributes, inputs, outputs ? &wanted : nullptr, guard, keep, repeat, offset};
 #define WL_OP(name, Args) \
   if (entry == #name) return run_entry<Args>(call, table.name);
 #include "kernels/ops.def"
@@ -485,7 +488,8 @@ void bind_call(py::module_& m) {
       py::arg("symbol"));
   m.def("needs", &needs, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"));
   m.def("call", &call, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"), py::arg("inputs"),
-        py::arg("outputs") = py::none(), py::arg("guard") = false, py::arg("repeat") = 0, py::arg("keep") = false);
+        py::arg("outputs") = py::none(), py::arg("guard") = false, py::arg("repeat") = 0, py::arg("keep") = false,
+        py::arg("offset") = 0);
 }
 
 }  // namespace warploom

@@ -182,15 +182,65 @@ std::vector<void*> output_places(PySession& s, const std::vector<int>& ids, int 
   return places;
 }
 
-template <bool training>
-void run_next(PySession& s, int count, const std::string& slot) {
-  guarded(s, [&](Session& x) { x.run_next(slot, count, training); });
+// What the flat buffers of a session hold: "weights", "gradients", or a state of the optimizer; `count` elements of it from `first` on.
+char* flat_range(Session& x, const std::string& space, int64_t first, int64_t count) {
+  char* base = nullptr;
+  const auto& states = x.optimizer().states();
+  const auto found = std::find(states.begin(), states.end(), space);
+  x.allocate();
+  if (space == "weights")
+    base = x.parameters().weights();
+  else if (space == "gradients")
+    base = x.parameters().gradients();
+  else if (found != states.end() && !x.losses().empty())
+    base = x.optimizer().state(static_cast<size_t>(found - states.begin()));
+  if (!base) throw py::value_error("there is no flat buffer '" + space + "'");
+  const int64_t all = space == "weights" ? x.parameters().bytes() / 4 : x.parameters().trainable_count();
+  if (first < 0 || count > all || first > all - count)
+    throw py::value_error("elements " + std::to_string(first) + " to " + std::to_string(first + count) + " of '" + space +
+                          "' do not exist: it has " + std::to_string(all));
+  return base + 4 * first;
+}
+
+using FlatArray = py::array_t<float, py::array::c_style>;
+
+void bind_shards(py::class_<PySession>& c) {
+  c.def("update", [](PySession& s) { guarded(s, [](Session& x) { x.update(); }); })
+      .def("parameter_layout",
+           [](PySession& s) {
+             py::list list;
+             for (const Parameter& p : s.session.graph().parameters) {
+               const int64_t first = s.session.parameters().offset_bytes(s.session.parameters().find(p.name)) / 4;
+               list.append(py::make_tuple(p.name, first, count_of(p.shape), p.trainable, p.buffer));
+             }
+             return list;
+           })
+      .def_property_readonly("trainable_count", [](PySession& s) { return s.session.parameters().trainable_count(); })
+      .def_property_readonly("state_names", [](PySession& s) { return s.session.optimizer().states(); })
+      .def(
+          "read_flat",
+          [](PySession& s, const std::string& space, int64_t first, FlatArray out) {
+            float* to = out.mutable_data();
+            const int64_t count = out.size();
+            guarded(s, [&](Session& x) { x.target().device->copy_out(to, flat_range(x, space, first, count), 4 * count); });
+          },
+          py::arg("space"), py::arg("first"), py::arg("out").noconvert())
+      .def(
+          "write_flat",
+          [](PySession& s, const std::string& space, int64_t first, const FlatArray& values) {
+            const float* from = values.data();
+            const int64_t count = values.size();
+            guarded(s, [&](Session& x) { x.target().device->copy_in(flat_range(x, space, first, count), from, 4 * count); });
+          },
+          py::arg("space"), py::arg("first"), py::arg("values").noconvert());
 }
 
 }  // namespace
 
 void bind_session(py::module_& m) {
-  py::class_<PySession>(m, "Session")
+  py::class_<PySession> session(m, "Session");
+  bind_shards(session);
+  session
       .def(py::init([](const Graph& g, const std::string& device, const std::string& version, const py::object& losses,
                        const py::object& optimizer, const std::string& precision, uint64_t seed, bool allocate) {
              auto s = std::make_unique<PySession>(g, device, version, to_losses(losses), to_optimizer(optimizer),
@@ -237,14 +287,14 @@ void bind_session(py::module_& m) {
            })
       .def(
           "train_step",
-          [](PySession& s, const py::list& inputs, const py::list& targets) {
+          [](PySession& s, const py::list& inputs, const py::list& targets, bool update, int64_t shard) {
             const Batches b(s.session, inputs, targets);
             guarded(s, [&](Session& x) {
-              x.train_step(b.inputs, b.targets, true);
+              x.train_step(b.inputs, b.targets, update, false, shard);
               if (b.borrowed()) x.synchronize();
             });
           },
-          py::arg("inputs"), py::arg("targets"))
+          py::arg("inputs"), py::arg("targets"), py::arg("update") = true, py::arg("shard") = 0)
       .def("loss", [](PySession& s) { return guarded(s, [](Session& x) { return x.last_loss(); }); })
       .def("losses", [](PySession& s) { return guarded(s, [](Session& x) { return x.last_losses(); }); })
       .def("gradient_norm", [](PySession& s) { return guarded(s, [](Session& x) { return x.optimizer().last_norm(); }); })
@@ -337,8 +387,18 @@ void bind_session(py::module_& m) {
             guarded(s, [&](Session& x) { x.begin_epoch(slot, own.data(), static_cast<int64_t>(own.size())); });
           },
           py::arg("slot"), py::arg("order"))
-      .def("train_next", &run_next<true>, py::arg("count"), py::arg("slot") = "train")
-      .def("evaluate_next", &run_next<false>, py::arg("count"), py::arg("slot") = "test")
+      .def(
+          "train_next",
+          [](PySession& s, int count, const std::string& slot, bool update, int64_t shard) {
+            guarded(s, [&](Session& x) { x.run_next(slot, count, true, update, shard); });
+          },
+          py::arg("count"), py::arg("slot") = "train", py::arg("update") = true, py::arg("shard") = 0)
+      .def(
+          "evaluate_next",
+          [](PySession& s, int count, const std::string& slot) {
+            guarded(s, [&](Session& x) { x.run_next(slot, count, false); });
+          },
+          py::arg("count"), py::arg("slot") = "test")
       .def(
           "drop_data", [](PySession& s, const std::string& slot) { guarded(s, [&](Session& x) { x.drop_data(slot); }); },
           py::arg("slot"))

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <numeric>
 
+#include "csrc/core/random.h"
 #include "csrc/train/invoke.h"
 
 namespace warploom {
@@ -70,7 +71,10 @@ char* Session::address(const Plan& plan, Handle h) const {
 Session::Bound& Session::bound(const PlanRequest& asked) {
   PlanRequest request = asked;
   request.precision = precision_;
-  request.seed = request.training ? seed_ : 0;
+  if (!request.training)
+    request.seed = 0;
+  else if (!request.seed)
+    request.seed = seed_;
   const auto found = plans_.find(request);
   if (found != plans_.end()) {
     found->second.used = ++uses_;
@@ -82,6 +86,18 @@ Session::Bound& Session::bound(const PlanRequest& asked) {
   b.plan = std::move(plan);
   b.used = ++uses_;
   return b;
+}
+
+// Every shard of a batch draws from a stream of its own, whichever process computes it. Where nothing is drawn, all share a plan.
+PlanRequest Session::training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard) {
+  PlanRequest request{batch, true, true, targets_are_inputs, eval_mode, precision_, seed_, {}};
+  if (shard == 0) return request;
+  const auto& buffers = bound(request).plan->buffers;
+  const bool draws = std::any_of(buffers.begin(), buffers.end(), [](const Buffer& b) { return b.space == Space::steps; });
+  if (!draws) return request;
+  const auto words = Philox(seed_, stream_of("shard")).block(static_cast<uint64_t>(shard));
+  request.seed = uint64_t(words[0]) << 32 | words[1];
+  return request;
 }
 
 void Session::forget_oldest_plan() {
@@ -208,9 +224,9 @@ void Session::feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, c
   for (size_t i = 0; i < targets.size(); i++) feed(plan, plan.targets[i], shapes.at(i), targets[i], inputs.size() + i);
 }
 
-void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update,
-                         bool eval_mode) {
-  const PlanRequest request{inputs.at(0).batch, true, true, targets.empty(), eval_mode, precision_, seed_, {}};
+void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update, bool eval_mode,
+                         int64_t shard) {
+  const PlanRequest request = training_request(inputs.at(0).batch, targets.empty(), eval_mode, shard);
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, targets);
@@ -295,17 +311,18 @@ void Session::begin_epoch(const std::string& slot, const int32_t* order, int64_t
   d.position = 0;
 }
 
-void Session::run_next(const std::string& slot, int batch, bool training) {
+void Session::run_next(const std::string& slot, int batch, bool training, bool update, int64_t shard) {
   const auto found = data_.find(slot);
   if (found == data_.end()) throw GraphError("no data in slot '" + slot + "'; call load_data first");
   Data& d = found->second;
   if (batch < 1 || d.position + batch > d.rows)
     throw GraphError("a batch of " + std::to_string(batch) + " does not fit: " + std::to_string(d.rows - d.position) +
                      " images of the epoch are left");
-  const PlanRequest request{batch, training, true, true, false, precision_, seed_, {}};
+  const PlanRequest request =
+      training ? training_request(batch, true, false, shard) : PlanRequest{batch, false, true, true, false, precision_, 0, {}};
   prepare(request);
   const Plan& p = plan(request);
-  replay_or_run(request, "next of " + slot, &d, [&] {
+  replay_or_run(request, (training && !update ? "gradients of next of " : "next of ") + slot, &d, [&] {
     gather(p, p.inputs[0], d.shape, In{d.images.data(), d.count * count_of(d.shape) * dtype_bytes(d.dtype)}, d.count, d.dtype,
            In{d.order.data(), 4 * d.rows}, d.rows, In{d.cursor.data(), 4});
     AdvanceCursor advance;
@@ -313,7 +330,7 @@ void Session::run_next(const std::string& slot, int batch, bool training) {
     advance.cursor = InOut{d.cursor.data(), 4};
     invoke(*target_.device, table_, table_.advance_cursor, "advance_cursor", advance);
     run(p);
-    if (training) optimizer_.step(table_, parameters_);
+    if (training && update) optimizer_.step(table_, parameters_);
   });
   d.position += batch;
 }

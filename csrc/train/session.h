@@ -47,9 +47,9 @@ class Session {
   void prepare(const PlanRequest& request);  // plan, allocate, bind: throws OutOfMemoryError here rather than in a step
   std::map<std::string, int64_t> memory(const PlanRequest& request);
 
-  // Host data. targets empty: reconstruct the inputs.
+  // Host data. targets empty: reconstruct the inputs. shard: which part of a larger batch this is; dropout draws by it.
   void train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update,
-                  bool eval_mode = false);
+                  bool eval_mode = false, int64_t shard = 0);
   void evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets);
   // Runs the plan and returns it; outputs are read by output().
   const Plan& predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values);
@@ -61,7 +61,8 @@ class Session {
                  bool resident = false);
   void drop_data(const std::string& slot);  // frees what load_data took; nothing where there is none
   void begin_epoch(const std::string& slot, const int32_t* order, int64_t rows);
-  void run_next(const std::string& slot, int batch, bool training);
+  void run_next(const std::string& slot, int batch, bool training, bool update = true, int64_t shard = 0);
+  void update() { optimizer_.step(table_, parameters_); }  // by the gradients as they stand, one's own or those of all workers
 
   double last_loss();                           // of the last step, all losses together; waits
   std::vector<double> last_losses();            // each of them; waits
@@ -93,6 +94,7 @@ class Session {
     Recording recording;  // empty after the first step
   };
 
+  PlanRequest training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard);
   Bound& bound(const PlanRequest& request);  // valid until the next call of it
   void forget_oldest_plan();
   // Does `work`, which belongs to the plan and purpose, by replaying it where it has been recorded in the same circumstances.

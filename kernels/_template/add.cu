@@ -1,7 +1,8 @@
 // add.cu (copyme): y = a + b
 // Layout: any; flat arrays of `count` floats.
 // One thread owns every (blockDim * gridDim)-th element.
-// From v2: nothing gained; a grid-stride loop, as an example of a kernel with its launcher and its entry. Bottleneck: memory bandwidth.
+// From v2: nothing gained; a grid-stride loop, as an example of a kernel with its launcher and its entry. Expected bottleneck:
+//   memory bandwidth.
 // Preconditions: fewer than 2^31 elements (32-bit index); y may be the very same buffer as a or b.
 #include "../common/portable.cuh"
 #include "entries.h"

@@ -3,6 +3,7 @@
 
 #include "../device.h"
 #include "../interop.h"
+#include "device_fault.h"
 
 namespace warploom {
 namespace {
@@ -10,7 +11,7 @@ namespace {
 void check(cudaError_t e, const char* what) {
   if (e == cudaSuccess) return;
   (void)cudaGetLastError();
-  throw DeviceError(std::string(what) + ": " + cudaGetErrorString(e) + " (" + cudaGetErrorName(e) + ")");
+  throw DeviceError(call_failure(what, e, std::string(cudaGetErrorString(e)) + " (" + cudaGetErrorName(e) + ")", false));
 }
 
 int device_of(const void* data) {

@@ -2,9 +2,11 @@
 // name.
 #pragma once
 
+#include <cstdlib>
 #include <string>
 #include <utility>
 
+#include "device_fault.h"
 #include "portable.cuh"
 
 namespace warploom {
@@ -29,6 +31,12 @@ inline void check_launch_shape(const char* name, dim3 grid, dim3 block) {
 
 #if defined(__CUDACC__)
 
+// As the CUDA runtime reads it: a launch then returns when its kernel has ended.
+inline bool launches_block() {
+  const char* text = std::getenv("CUDA_LAUNCH_BLOCKING");
+  return text && *text && std::string(text) != "0";
+}
+
 template <class... Params, class... Args>
 void launch(const Context& context, const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
             Args&&... args) {
@@ -39,13 +47,15 @@ void launch(const Context& context, const char* name, void (*kernel)(Params...),
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
     if (e != cudaSuccess) {
       (void)cudaGetLastError();
+      if (context_is_lost(e)) throw DeviceError(launch_failure(name, e, cudaGetErrorString(e), false));
       throw DeviceError(std::string(name) + ": this GPU cannot give a block " + std::to_string(shared_bytes) +
                         " bytes of shared memory: " + cudaGetErrorString(e));
     }
   }
+  const bool lost_before = context_is_lost(cudaGetLastError());  // what else a call before left has been told
   kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(context.stream)>>>(std::forward<Args>(args)...);
   const cudaError_t e = cudaGetLastError();
-  if (e != cudaSuccess) throw DeviceError(std::string(name) + ": launch failed: " + cudaGetErrorString(e));
+  if (e != cudaSuccess) throw DeviceError(launch_failure(name, e, cudaGetErrorString(e), launches_block() && !lost_before));
 }
 
 #else

@@ -5,10 +5,12 @@
 #include <cuda_runtime.h>
 
 #include <array>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
 
+#include "device_fault.h"
 #include "runtime.h"
 
 #ifndef WARPLOOM_CUDA_ARCHITECTURES
@@ -23,7 +25,9 @@ __global__ void probe_kernel() {}
 void check(cudaError_t e, const std::string& what) {
   if (e == cudaSuccess) return;
   (void)cudaGetLastError();
-  throw DeviceError(what + ": " + cudaGetErrorString(e) + " (" + cudaGetErrorName(e) + ")");
+  const std::string words = std::string(cudaGetErrorString(e)) + " (" + cudaGetErrorName(e) + ")";
+  const char* blocking = std::getenv("CUDA_LAUNCH_BLOCKING");
+  throw DeviceError(call_failure(what, e, words, blocking && *blocking && std::string(blocking) != "0"));
 }
 
 class CudaDevice final : public Device {

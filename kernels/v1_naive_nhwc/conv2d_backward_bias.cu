@@ -2,7 +2,7 @@
 // Layout: dy [N, OH, OW, C_out], db [C_out].
 // One thread owns one channel and adds up image by image; neighbouring threads read neighbouring channels.
 // First rung.
-// Bottleneck: C_out threads in all, so nearly the whole GPU idles.
+// Expected bottleneck: C_out threads in all, so nearly the whole GPU idles.
 // Preconditions: no fusion; one image below 2^31 elements.
 #include "../common/portable.cuh"
 #include "../common/preconditions.h"

@@ -4,7 +4,7 @@
 // One thread owns one element of dx and gathers: it asks, tap by tap, which output pixel saw it there. No two threads write one
 //   element.
 // First rung.
-// Bottleneck: memory, as in the forward kernel; with a stride most taps find no output pixel and do nothing.
+// Expected bottleneck: memory, as in the forward kernel; with a stride most taps find no output pixel and do nothing.
 // Preconditions: no fusion; one image below 2^31 elements.
 #include "../common/portable.cuh"
 #include "../common/preconditions.h"

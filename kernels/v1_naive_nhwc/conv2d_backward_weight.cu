@@ -3,7 +3,7 @@
 // Layout: dy [N, OH, OW, C_out], x [N, H, W, C_in], dw [C_out, KH, KW, C_in/groups]; zero padding, any groups.
 // One thread owns one element of dw and walks all pixels of all images, adding up image by image (shorter sums, smaller error).
 // First rung.
-// Bottleneck: as few threads as there are weights, each with a very long loop: a small layer leaves the GPU idle.
+// Expected bottleneck: as few threads as there are weights, each with a very long loop: a small layer leaves the GPU idle.
 // Preconditions: no fusion; one image below 2^31 elements.
 #include "../common/portable.cuh"
 #include "../common/preconditions.h"

@@ -3,7 +3,7 @@
 // Layout: x [N, H, W, C_in], w [C_out, KH, KW, C_in/groups], bias [C_out], y [N, OH, OW, C_out]; zero padding, any groups.
 // One thread owns one element of y; neighbouring threads own neighbouring output channels of the same pixel.
 // First rung.
-// Bottleneck: every multiply-add reads two values from memory, and a warp's weight reads lie KH*KW*C_in apart.
+// Expected bottleneck: every multiply-add reads two values from memory, and a warp's weight reads lie KH*KW*C_in apart.
 // Preconditions: no fusion; one image below 2^31 elements (offsets between images are 64-bit).
 #include "../common/portable.cuh"
 #include "../common/preconditions.h"

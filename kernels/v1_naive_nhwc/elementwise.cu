@@ -2,7 +2,7 @@
 // Layout: any; the tensors are flat arrays of `count` floats.
 // One thread owns one element.
 // First rung.
-// Bottleneck: memory bandwidth, reached only in part because each thread has one 4-byte access in flight.
+// Expected bottleneck: memory bandwidth, reached only in part because each thread has one 4-byte access in flight.
 // Preconditions: none; outputs may be the very same buffer as an input (hence no __restrict__).
 #include "../common/activation.cuh"
 #include "entries.h"

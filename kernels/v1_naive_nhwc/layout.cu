@@ -2,7 +2,7 @@
 // Layout: layout_convert x [N, ...] `from` -> y [N, ...] `to`; gather_images images [images_count, C, H, W] -> x [N, ...] `to`.
 // One thread owns one output element.
 // First rung.
-// Bottleneck: memory; one of the two sides of a layout change is read with a stride.
+// Expected bottleneck: memory; one of the two sides of a layout change is read with a stride.
 // Preconditions: cursor[0] + N <= rows and 0 <= order < images_count (the caller's promise).
 #include "../common/portable.cuh"
 #include "../common/preconditions.h"

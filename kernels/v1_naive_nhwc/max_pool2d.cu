@@ -4,7 +4,7 @@
 //   gradient 0.
 // One thread owns one output element (forward) or one input element (backward, which asks every window that contains it).
 // First rung.
-// Bottleneck: memory; overlapping windows read the input several times.
+// Expected bottleneck: memory; overlapping windows read the input several times.
 // Preconditions: windows inside the input. Of equal values the first wins (row by row); the first NaN wins over any number.
 #include "../common/portable.cuh"
 #include "../common/preconditions.h"

@@ -2,7 +2,7 @@
 // Layout: any; prediction, target and grad are flat arrays of `count` floats, loss one float, total two doubles. Pass 1: a block
 //   sums its own run of kRun elements; pass 2: one block adds the blocks' sums. Both add in a tree of fixed shape, in double.
 // First rung.
-// Bottleneck: memory (three arrays once); the second pass is one block, so short that its latency is its cost.
+// Expected bottleneck: memory (three arrays once); the second pass is one block, so short that its latency is its cost.
 // Preconditions: workspace of 8 bytes for each block of pass 1. Same inputs, same bits.
 #include "../common/portable.cuh"
 #include "entries.h"

@@ -3,7 +3,7 @@
 // Layout: any; w, g and velocity are flat arrays of `count` floats; hyper is [lr, momentum, weight_decay] on the device.
 // One thread owns one parameter.
 // First rung.
-// Bottleneck: memory bandwidth.
+// Expected bottleneck: memory bandwidth.
 // Preconditions: without a velocity buffer the update is w -= lr * d (momentum is not used).
 #include "../common/portable.cuh"
 #include "entries.h"

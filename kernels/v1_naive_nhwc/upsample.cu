@@ -3,7 +3,7 @@
 // Layout: x, dx [N, H, W, C]; y, dy [N, H*scale_h, W*scale_w, C].
 // One thread owns one element of y (forward) or of dx (backward, which gathers from every output it had a share in, row by row).
 // First rung.
-// Bottleneck: memory; index arithmetic with divisions in every thread.
+// Expected bottleneck: memory; index arithmetic with divisions in every thread.
 // Preconditions: whole scales; one output image below 2^31 elements.
 #include "../common/bilinear.cuh"
 #include "../common/preconditions.h"

@@ -3,7 +3,7 @@
 // One block owns a run of rows and up to kThreads channels; it reads dy in order, a thread keeping to one channel because its
 //   stride is a multiple of C_out.
 // From v1: block reductions and a second pass instead of one thread a channel.
-// Bottleneck: memory bandwidth.
+// Expected bottleneck: memory bandwidth.
 // Preconditions: no fusion; workspace of C_out floats for each run.
 #include <algorithm>
 

@@ -3,7 +3,7 @@
 // One block owns a tile of pixels x input channels of one group and one phase of the stride, one thread a register tile of it.
 // From v1: as forward; a stride costs nothing, because pixels of equal phase see the same taps and make a dense problem
 //   (grid.y).
-// Bottleneck: FFMA issue.
+// Expected bottleneck: FFMA issue.
 // Preconditions: no fusion; stride_h * stride_w <= 65535.
 #include "../common/preconditions.h"
 #include "entries.h"

@@ -5,7 +5,7 @@
 // One block owns a BM x BN tile of dw and one run of pixels, one thread a register tile; runs meet in a second pass of fixed
 //   order.
 // From v1: shared-memory and register tiles, and the pixels split over blocks, so that few weights still fill the GPU.
-// Bottleneck: FFMA issue.
+// Expected bottleneck: FFMA issue.
 // Preconditions: no fusion; workspace of w_count() floats per run, at most kPartialsLimit.
 #include <algorithm>
 
@@ -155,9 +155,14 @@ struct WeightPlan {
 };
 
 template <class T>
+int64_t tiles_of(const Conv2dShape& s) {
+  const int64_t K = int64_t(s.C_in / s.groups) * s.KH * s.KW;
+  return (K + T::BM - 1) / T::BM * ((s.C_out / s.groups + T::BN - 1) / T::BN) * s.groups;
+}
+
+template <class T>
 WeightPlan plan_for(const Conv2dShape& s) {
-  const int64_t pixels = int64_t(s.N) * s.OH * s.OW, K = int64_t(s.C_in / s.groups) * s.KH * s.KW;
-  const int64_t tiles = (K + T::BM - 1) / T::BM * ((s.C_out / s.groups + T::BN - 1) / T::BN) * s.groups;
+  const int64_t pixels = int64_t(s.N) * s.OH * s.OW, tiles = tiles_of<T>(s);
   int64_t runs = (kTargetBlocks + tiles - 1) / tiles;
   runs = std::min(runs, (pixels + kShortestRun - 1) / kShortestRun);
   runs = std::min(runs, kPartialsLimit / (s.w_count() * 4));
@@ -209,11 +214,16 @@ static void run(const Conv2dBackwardWeight& a, const Context& context) {
     g.run = p.run;
     float* partials = p.runs > 1 ? context.workspace.ptr() : a.dw.ptr();
     g.vector_n = g.O_group % 4 == 0 && aligned16(a.dy.data, partials);
-    auto kernel = conv2d_backward_weight_kernel<T, true>;
-    if constexpr (!std::is_same_v<T, TallTile>)
-      if (g.C_group % 4 || (T::BN >= 64 && !g.vector_n)) kernel = conv2d_backward_weight_kernel<T, false>;
-    launch(context, "v2::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(p.blocks, 1)), dim3(T::kThreads), 0, g,
-           a.dy.ptr(), a.x.ptr(), partials);
+    // What is not aligned takes a tile that can do without, in the runs that were planned.
+    using Other = std::conditional_t<std::is_same_v<T, TallTile>, SquareTile, T>;
+    auto start = [&](auto kernel, int64_t blocks, int threads) {
+      launch(context, "v2::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(blocks, 1)), dim3(threads), 0, g, a.dy.ptr(),
+             a.x.ptr(), partials);
+    };
+    if (g.C_group % 4 == 0 && aligned16(a.x.data) && (T::BN < 64 || g.vector_n))
+      start(conv2d_backward_weight_kernel<T, true>, p.blocks, T::kThreads);
+    else
+      start(conv2d_backward_weight_kernel<Other, false>, tiles_of<Other>(s) * p.runs, Other::kThreads);
     if (p.runs > 1) reduce_partials(context, partials, p.runs, s.w_count(), a.dw.ptr());
   });
 }

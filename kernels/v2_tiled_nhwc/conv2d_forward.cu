@@ -3,7 +3,7 @@
 // Layout: x [N, H, W, C_in], w hwio [KH, KW, C_in/groups, C_out], bias [C_out], y [N, OH, OW, C_out]; zero padding, any groups.
 // One block owns a tile of pixels x output channels of one group, one thread a register tile of it (implicit_gemm.cuh).
 // From v1: shared-memory and register tiles, 16-byte loads, weights laid so that neighbouring threads take neighbouring output
-//   channels; bottleneck: FFMA issue.
+//   channels; expected bottleneck: FFMA issue.
 // Preconditions: no fusion; groups of a few channels go to the per-channel kernels of conv2d_grouped.cu.
 #include "../common/preconditions.h"
 #include "entries.h"

@@ -4,7 +4,7 @@
 //   pixels.
 // From v1: neighbouring threads take neighbouring channels, so that x, w and y are all read in whole sectors, and a weight
 //   serves a strip.
-// Bottleneck: memory and L1.
+// Expected bottleneck: memory and L1.
 // Preconditions: workspace for grouped_splits() partial sums of the weight gradient.
 #include <algorithm>
 

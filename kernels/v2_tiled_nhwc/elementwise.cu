@@ -3,7 +3,7 @@
 // One thread owns 4 neighbouring elements (1 where a pointer is not 16-byte aligned), the thread after the last group the
 //   remainder.
 // From v1: one 16-byte access per array and thread instead of four of 4 bytes.
-// Bottleneck: memory bandwidth.
+// Expected bottleneck: memory bandwidth.
 // Preconditions: none; outputs may be the very same buffer as an input (hence no __restrict__).
 #include "../common/activation.cuh"
 #include "../common/vector.cuh"

@@ -7,7 +7,7 @@
 //   registers.
 // From v1: each loaded value serves BM or BN products, loads are 16 bytes along channels, the next step's loads overlap the
 //   arithmetic.
-// Bottleneck: FFMA issue in the large tile, shared-memory reads in the narrow ones.
+// Expected bottleneck: FFMA issue in the large tile, shared-memory reads in the narrow ones.
 // Preconditions: one image below 2^31 elements.
 #pragma once
 

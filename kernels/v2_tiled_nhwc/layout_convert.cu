@@ -2,7 +2,7 @@
 // Layout: x [N, rows, cols] -> y [N, cols, rows] with rows = C, cols = H*W or the other way round.
 // One block owns a 32 x 32 tile, read along cols into shared memory and written along rows; a thread moves 4 elements.
 // From v1: both sides are coalesced.
-// Bottleneck: memory bandwidth. Equal layouts are a plain copy of 16-byte groups.
+// Expected bottleneck: memory bandwidth. Equal layouts are a plain copy of 16-byte groups.
 // Preconditions: one image below 2^31 elements. The 33rd column keeps a warp's column-wise reads on 32 different banks.
 #include "../common/fast_divisor.cuh"
 #include "../common/preconditions.h"

@@ -4,7 +4,7 @@
 // One thread owns 4 channels (1 if C % 4) of one output pixel; backward: of one input pixel, or of one cell of stride_h x
 //   stride_w input pixels where windows do not overlap.
 // From v1: 16-byte accesses, no divisions, and dy and index read once per window, not per pixel.
-// Bottleneck: memory bandwidth.
+// Expected bottleneck: memory bandwidth.
 // Preconditions: windows inside the input. First maximum wins, row by row; first NaN wins over any number.
 #include "channels.cuh"
 #include "entries.h"

@@ -3,7 +3,7 @@
 //   takes every gridDim-th group of 4 * kThreads elements; pass 2: one block adds the blocks' sums. Sums are in double.
 // From v1: 16-byte accesses, warp shuffles instead of a shared-memory tree, a number of blocks that one pass of the second
 //   kernel reads.
-// Bottleneck: memory bandwidth.
+// Expected bottleneck: memory bandwidth.
 // Preconditions: workspace of 8 bytes for each block of pass 1. Same inputs, same bits.
 #include <algorithm>
 

@@ -2,7 +2,7 @@
 // Layout: partials [splits, count], out [count].
 // One thread owns one element (four where count and pointers allow 16-byte access) and adds the splits in order.
 // From v1: new; v1 never splits a sum over blocks.
-// Bottleneck: memory, mostly L2.
+// Expected bottleneck: memory, mostly L2.
 // Preconditions: splits >= 1.
 #include "../common/vector.cuh"
 #include "entries.h"

@@ -3,7 +3,7 @@
 // Layout: x, dx [N, H, W, C]; y, dy [N, H*scale_h, W*scale_w, C].
 // One thread owns 4 channels (1 if C % 4) of one pixel of x (nearest forward, both backward) or of y (bilinear forward).
 // From v1: 16-byte accesses, no divisions in the index, x read once for all the pixels it fills.
-// Bottleneck: memory bandwidth.
+// Expected bottleneck: memory bandwidth.
 // Preconditions: whole scales; one output image below 2^31 elements. Backward gathers row by row: a fixed order.
 #include "../common/bilinear.cuh"
 #include "channels.cuh"

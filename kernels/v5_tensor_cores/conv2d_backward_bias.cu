@@ -1,7 +1,7 @@
 // conv2d_backward_bias.cu (v5): db[oc] = the sum of dy over pixels; of a pooled dy over windows, scaled where the maximum was negative
 // Layout: dy, saved [rows, C_out], a row a window of the pool; db [C_out]. Without a pool the kernel is v2's.
 // One block owns a run of windows and 32 channels, a thread every eighth window of one channel; runs meet in a second pass.
-// From v2: the activation's slope by the codes that the forward entry saved. Stays in float32. Bottleneck: memory.
+// From v2: the activation's slope by the codes that the forward entry saved. Stays in float32. Expected bottleneck: memory.
 // Preconditions: an activation only with a pool; workspace of C_out floats for each run.
 #include <algorithm>
 

@@ -4,7 +4,7 @@
 //   C_in/groups, C_out], dx [N, H, W, C_in] (half of it with an upsample folded in); zero padding, any groups.
 // One block owns a tile of pixels x input channels of one group and one phase of the stride, a warp mma fragments of it.
 // From v2: operands rounded to bf16, fp16 (dy scaled to its range) or tf32, products summed in float32 by mma.sync; the sum over an
-//   upsample's copies is part of the sum over k; dy is unpooled in the loads. Bottleneck: mma issue.
+//   upsample's copies is part of the sum over k; dy is unpooled in the loads. Expected bottleneck: mma issue.
 // Preconditions: an activation only with a pool; stride_h * stride_w <= 65535; workspace: fp16's scale, the summed taps of an upsample (upsample_taps.h); bf16 and tf32 need
 //   sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
 #include <type_traits>

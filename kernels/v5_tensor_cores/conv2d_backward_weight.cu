@@ -4,7 +4,8 @@
 //   it with an upsample folded in), dw hwio [KH, KW, C_in/groups, C_out]. Both factors are contiguous across the sum, which
 //   ldmatrix.trans turns (tf32: single words).
 // One block owns a BM x BN tile of dw and one run of pixels, a warp mma fragments of it; runs meet in a second pass, in order.
-// From v2: operands rounded to bf16, fp16 (dy scaled to its range) or tf32, products summed in float32 by mma.sync. Bottleneck: mma
+// From v2: operands rounded to bf16, fp16 (dy scaled to its range) or tf32, products summed in float32 by mma.sync. Expected
+//   bottleneck: mma
 //   issue.
 // Preconditions: an activation only with a pool; workspace: fp16's scale, then w_count() floats per run, at most kPartialsLimit, and
 //   the gradient of an upsample's summed taps before both (upsample_taps.h); bf16
@@ -206,9 +207,14 @@ struct WeightPlan {
 };
 
 template <class Tile>
+int64_t tiles_of(const Conv2dShape& s) {
+  const int64_t K = int64_t(s.C_in / s.groups) * s.KH * s.KW;
+  return (K + Tile::BM - 1) / Tile::BM * ((s.C_out / s.groups + Tile::BN - 1) / Tile::BN) * s.groups;
+}
+
+template <class Tile>
 WeightPlan plan_for(const Conv2dShape& s) {
-  const int64_t pixels = int64_t(s.N) * s.OH * s.OW, K = int64_t(s.C_in / s.groups) * s.KH * s.KW;
-  const int64_t tiles = (K + Tile::BM - 1) / Tile::BM * ((s.C_out / s.groups + Tile::BN - 1) / Tile::BN) * s.groups;
+  const int64_t pixels = int64_t(s.N) * s.OH * s.OW, tiles = tiles_of<Tile>(s);
   int64_t runs = (kTargetBlocks + tiles - 1) / tiles;
   runs = std::min(runs, (pixels + kShortestRun - 1) / kShortestRun);
   runs = std::min(runs, kPartialsLimit / (s.w_count() * 4));
@@ -266,17 +272,22 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context, const 
     g.run = p.run;
     float* partials = p.runs > 1 ? context.workspace.ptr() : a.dw.ptr();
     g.pairs_n = g.O_group % 2 == 0 && aligned16(partials);
-    auto launch_with = [&](auto kernel) {
-      launch(context, "v5::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(p.blocks, 1)), dim3(Tile::kThreads),
-             Tile::kSharedBytes, g, a.dy.ptr(), a.x.ptr(), scale, a.saved.ptr<unsigned char>(), partials);
+    auto launch_with = [&](auto of, auto kernel) {
+      using Taken = decltype(of);
+      launch(context, "v5::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(tiles_of<Taken>(s) * p.runs, 1)),
+             dim3(Taken::kThreads), Taken::kSharedBytes, g, a.dy.ptr(), a.x.ptr(), scale, a.saved.ptr<unsigned char>(), partials);
     };
-    if constexpr (Tile::BN == 128)
-      launch_with(conv2d_backward_weight_kernel<Tile, true, kUnpool, kFromX>);
-    else if constexpr (Tile::BN == 64)
-      launch_with(g.vector_x && g.vector_n ? conv2d_backward_weight_kernel<Tile, true, kUnpool, kFromX>
-                                           : conv2d_backward_weight_kernel<Tile, false, kUnpool, kFromX>);
-    else
-      launch_with(conv2d_backward_weight_kernel<Tile, false, kUnpool, kFromX>);
+    const bool vector = g.vector_x && g.vector_n;
+    if constexpr (Tile::BN >= 64) {
+      // What is not aligned takes the square tile, which can do without, in the runs that were planned.
+      using Square = SquareTile<T, false, false, kUnpool>;
+      if (vector)
+        launch_with(tile, conv2d_backward_weight_kernel<Tile, true, kUnpool, kFromX>);
+      else
+        launch_with(Square(), conv2d_backward_weight_kernel<Square, false, kUnpool, kFromX>);
+    } else {
+      launch_with(tile, conv2d_backward_weight_kernel<Tile, false, kUnpool, kFromX>);
+    }
     if (p.runs == 1) return;
     sum_runs(context, p.runs, s.w_count(), partials, a.dw.ptr());
   });

@@ -4,7 +4,7 @@
 //   and saved the same, one byte each: the maximum's position in its window, + 4 where y <= 0; zero padding, any groups.
 // One block owns a tile of pixels x output channels of one group, a warp mma fragments of it (implicit_gemm.cuh).
 // From v2: operands rounded to bf16, fp16 or tf32, products summed in float32 by mma.sync; bias, activation and 2x2 max pool in the
-//   epilogue; a nearest upsample by 2 in the loads. Bottleneck: mma issue with many channels, memory with few.
+//   epilogue; a nearest upsample by 2 in the loads. Expected bottleneck: mma issue with many channels, memory with few.
 // Preconditions: pool 1 or 2; workspace: the summed taps of an upsample (upsample_taps.h) or w turned around (few_outputs.h); bf16
 //   and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
 #include <algorithm>

@@ -3,7 +3,8 @@
 // Layout: source [N, src_H, src_W, channels], w hwio: [KH, KW, channels, others] or, mirrored, [KH, KW, others, channels]; out [N, rows,
 //   cols, others] and, of a pool, codes the same, one byte each (conv2d_forward.cu).
 // One block owns a box of 128 pixels and some tiles of output channels, a warp 32 pixels of them; the whole sum lies in shared memory.
-// From implicit_gemm.cuh: windows are gathered from staged rows (few_channels.cuh), once for all output channels. Bottleneck: stores.
+// From implicit_gemm.cuh: windows are gathered from staged rows (few_channels.cuh), once for all output channels. Expected
+//   bottleneck: stores.
 // Preconditions: few_channels_product_fits; bf16 and tf32 need sm_80, fp16 sm_75.
 #include <type_traits>
 

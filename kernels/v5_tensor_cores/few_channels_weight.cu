@@ -4,7 +4,7 @@
 //   hwio: [KH, KW, channels, others] or, mirrored, [KH, KW, others, channels].
 // One block owns all k, a tile of the others and a run of boxes of pixels, a warp fragments of it; runs meet in a second pass, in order.
 // From conv2d_backward_weight.cu: windows are gathered from staged rows (few_channels.cuh); others are read once, of a pool too: a maximum
-//   and its code become the four pixels of their window on the way into shared memory. Bottleneck: reading the others.
+//   and its code become the four pixels of their window on the way into shared memory. Expected bottleneck: reading the others.
 // Preconditions: few_channels_weight_fits; bf16 and tf32 need sm_80, fp16 sm_75.
 #include <type_traits>
 

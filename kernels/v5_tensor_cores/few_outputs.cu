@@ -8,7 +8,8 @@
 // One block owns a box of outputs, rows x columns of an image or several whole images, whose taps reach at most 128 source
 //   pixels: the rows of its TensorTile. A warp multiplies 16 or 32 of them; then a thread sums whole outputs, a warp
 //   neighbouring ones.
-// From the general kernels: they read the source once per tap, for a tile of 16 columns of which 1 to 4 are filled. Bottleneck:
+// From the general kernels: they read the source once per tap, for a tile of 16 columns of which 1 to 4 are filled. Expected
+//   bottleneck:
 //   memory.
 // Preconditions: takes_few_outputs (few_outputs.h), source and w at addresses of 16 bytes; one image below 2^31 elements; bf16
 //   and tf32 need sm_80, fp16 sm_75.

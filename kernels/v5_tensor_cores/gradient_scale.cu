@@ -2,7 +2,8 @@
 // Layout: dy [count], any order; scale one float.
 // One block reduces a run of dy to its largest magnitude; a last block takes the maximum of the runs and makes the scale.
 // Why: the gradient of a mean over a batch is about 1e-6, fp16 ends at 6e-8. Other engines multiply the loss by a constant and skip
-//   steps that overflow; a scale per tensor, undone in the sums' epilogue, is exact and never overflows. Bottleneck: memory.
+//   steps that overflow; a scale per tensor, undone in the sums' epilogue, is exact and never overflows. Expected bottleneck:
+//   memory.
 // Preconditions: workspace of kScaleBytes. A gradient of zeros, infinities or NaN is left as it is.
 #include "../common/vector.cuh"
 #include "gradient_scale.cuh"

@@ -4,7 +4,8 @@
 //   are cut into 16-byte chunks, whose places are permuted so that neither stores nor ldmatrix meet a bank twice.
 // One block owns BM x BN sums, a warp WM x WN of them in mma fragments of 16 x 8; one step is BK = 64 bytes of k.
 // From v2: mma.sync instead of FFMA, operands rounded to T on the way in. bf16 and f16 pass through registers (two stages of
-//   shared memory), tf32 comes by cp.async and is rounded when it becomes a fragment (four stages). Bottleneck: mma issue in the
+//   shared memory), tf32 comes by cp.async and is rounded when it becomes a fragment (four stages). Expected bottleneck: mma
+//   issue in the
 //   wide tile, loads in the narrow one.
 // Preconditions: a Loader (a_at, b_at, advance, kKnowsColumns: a_at's e counts its columns, or else is an offset; and what a gradient
 //   needs) that says where step after step lies; dynamic shared memory of kSharedBytes.

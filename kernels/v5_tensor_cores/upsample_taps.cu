@@ -2,7 +2,7 @@
 //   upsample by 2, {2}, {1, 2}, {0, 1}, {0} of each axis; and dw[k, l] = sum of dv[a, b] over the a, b that hold k, l
 // Layout: w, dw hwio [3, 3, C_in, C_out]; v, dv [4, 4, C_out, C_in], hwio of the adjoint convolution.
 // One block owns 32 x 32 pairs of channels, which turn around in shared memory; a thread four pairs, nine numbers of each.
-// From v2: new; v2 multiplies all nine taps. Sums in float32, before any rounding. Bottleneck: memory, small.
+// From v2: new; v2 multiplies all nine taps. Sums in float32, before any rounding. Expected bottleneck: memory, small.
 // Preconditions: fewer than 2^31 elements of v.
 #include "../common/summed_taps.cuh"
 #include "upsample_taps.h"

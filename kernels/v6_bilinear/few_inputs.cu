@@ -4,7 +4,7 @@
 // Forward: a thread owns 2 x 4 pixels (two pool windows) of four output channels. dw: a block owns a run of rows of windows, a thread
 //   all taps of one output channel; patches of x stand in shared memory; runs meet in a second pass, in order.
 // From v2: the map before the pool never exists, and dw multiplies one pixel of each window, the maximum: 4 times fewer products.
-//   Bottleneck: forward FFMA issue, dw shared loads (one per product).
+//   Expected bottleneck: forward FFMA issue, dw shared loads (one per product).
 // Preconditions: 3x3, stride 1, C_in <= 4, forward C_out % 4 == 0 and 16-byte aligned; dw only with a pool of 2x2.
 #include <algorithm>
 

@@ -2,7 +2,7 @@
 // Layout: w, dw hwio [3, 3, C, N]; U [position, C, N] or [position, N, C], dU [split, position, C, N], C and N padded to 4.
 // U: a block owns 32 x 32 filters, which pass through shared memory so that either order is written in whole lines; a thread four of
 //   them. dw: a thread owns one filter.
-// New in v6. Bottleneck: memory (U is 4 times as large as w with 36 positions), from 2^16 filters on that of the chip.
+// New in v6. Expected bottleneck: memory (U is 4 times as large as w with 36 positions), from 2^16 filters on that of the chip.
 // Preconditions: fewer than 2^31 weights.
 #include "../common/portable.cuh"
 #include "apply.cuh"

@@ -1,7 +1,7 @@
 // input_transform.cu (v6): V = B x B^T, and dM = A^T dy A: patches of a map to a scheme's positions
 // Layout: x [images, H, W, C] (dy the same, or pooled with a byte of code each); V, dM [position, tile, C padded to 4].
 // One thread owns a tile's patch for 2 or 4 neighbouring channels (1 where they are no multiple), in registers throughout.
-// New in v6; v5 gathers pixels tap by tap. A 2x2 pool is undone in the loads. Bottleneck: memory, stores above all.
+// New in v6; v5 gathers pixels tap by tap. A 2x2 pool is undone in the loads. Expected bottleneck: memory, stores above all.
 // Preconditions: 32-bit offsets within an image and within a chunk.
 #include "../common/portable.cuh"
 #include "apply.cuh"

@@ -4,7 +4,7 @@
 //   code each (the maximum's position, + 4 where an activation's slope applies); dx [images, H, W, C_in].
 // One thread owns a tile's outputs for 2 or 4 neighbouring channels (1 where they are no multiple), in registers throughout.
 // New in v6. Tiles hold whole pool windows, so the map before the pool never exists; sums over overlapping patches are gathered
-//   from the neighbours' positions, without atomics. Bottleneck: memory, loads above all.
+//   from the neighbours' positions, without atomics. Expected bottleneck: memory, loads above all.
 // Preconditions: 32-bit offsets within an image and within a chunk; pool 1 or 2.
 #include "../common/portable.cuh"
 #include "apply.cuh"

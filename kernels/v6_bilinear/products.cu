@@ -1,7 +1,7 @@
 // products.cu (v6): M[p] = V[p] U[p] for every position p of a scheme, and dU[p] = V[p]^T dM[p]: batched float32 matrix products
 // Layout: V, M, dM [position, tile, channels padded to 4]; U [position, K, N]; dU [split, position, C, N].
 // Blocks and threads as common/gemm/sgemm.cuh says: register tiles of 8 x 8, double-buffered shared memory.
-// From v4: one problem of the batch per position. Bottleneck: FFMA issue; with few channels the traffic of V and M.
+// From v4: one problem of the batch per position. Expected bottleneck: FFMA issue; with few channels the traffic of V and M.
 // Preconditions: row lengths are multiples of 4, so that every load is 16 bytes wide.
 #include <algorithm>
 

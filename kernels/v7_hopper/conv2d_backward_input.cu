@@ -3,7 +3,7 @@
 //   C_out], dx [N, H, W, C_in]; zero padding.
 // One block owns 128 pixels of one phase x 128 or 64 input channels. The forward entry runs the same kernel for an upsampled x: a
 //   transposed convolution of stride 2 with the summed taps.
-// From v5: see halo_gemm.cuh. Bottleneck: wgmma issue.
+// From v5: see halo_gemm.cuh. Expected bottleneck: the warps that round.
 // Preconditions: compute capability 9.0; choice.h says which convolutions, v6 takes the rest; workspace: fp16's scale, the packed
 //   weights.
 #include <algorithm>

@@ -4,7 +4,8 @@
 // One block owns 64 x 64 channels of nine taps and one run of boxes of 128 pixels; runs meet in a second pass, in order. One thread has
 //   the copy engine bring the box of dy and the halo of x, three warps round both, three warpgroups take three taps each: A is x
 //   turned around by ldmatrix.trans, B is dy as it lies, across the sum.
-// From v5: a box of dy and a halo of x are loaded once for nine taps instead of once per 128 (tap, channel) pairs. Bottleneck: the shared
+// From v5: a box of dy and a halo of x are loaded once for nine taps instead of once per 128 (tap, channel) pairs. Expected
+//   bottleneck: the shared
 //   memory's bandwidth (A and B of 64 columns ask for all of it), wgmma issue next.
 // Preconditions: compute capability 9.0; bf16 or fp16 (wgmma reads tf32 along the sum only), stride 1, six taps or more, channels as
 //   weight_problem() says, v6 takes the rest; workspace: fp16's scale, then w_count() floats per run.

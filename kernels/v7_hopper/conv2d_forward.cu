@@ -2,7 +2,7 @@
 // Layout: x [N, H, W, C_in], w hwio [KH, KW, C_in, C_out], bias [C_out], y [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out] and saved
 //   the same, one byte each, as v5 makes it; zero padding.
 // One block owns 128 pixels x 128 or 64 output channels.
-// From v5: see halo_gemm.cuh. Bottleneck: wgmma issue.
+// From v5: see halo_gemm.cuh. Expected bottleneck: the warps that round.
 // Preconditions: compute capability 9.0; choice.h says which convolutions, v6 takes the rest; workspace: the packed weights.
 #include <algorithm>
 

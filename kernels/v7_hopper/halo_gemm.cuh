@@ -5,7 +5,8 @@
 //   bring the box and its halo, 32 channels at a time, another the weights of tap after tap; two warps round the halo to T; two
 //   warpgroups multiply, A from the halo by ldmatrix, B where it lies.
 // From v5: the source crosses L2 once per 128 pixels instead of once per tap, zeros outside the image come from the copy engine, and
-//   no thread that multiplies loads or converts. Bottleneck: wgmma issue, the shared memory's bandwidth close behind.
+//   no thread that multiplies loads or converts. Expected bottleneck: the two warps that round,
+//   then the shared memory's bandwidth.
 // Preconditions: choice.h; dynamic shared memory of shared_bytes().
 #pragma once
 

@@ -1,7 +1,7 @@
 // pack_weights.cu (v7): w rounded to T and laid out as wgmma reads it from shared memory (pack_weights.h)
 // Layout: w hwio [KH, KW, C_in, C_out] -> packed [n_tiles][chunks][taps][columns][128 bytes].
 // One block owns one tap of 32 n x 32 k, which turn around in shared memory where w runs along n; a thread four k of one n.
-// From v5: new; v5 rounds weights in every block that loads them. Bottleneck: memory, small.
+// From v5: new; v5 rounds weights in every block that loads them. Expected bottleneck: memory, small.
 // Preconditions: fewer than 2^31 weights; at most 65535 taps.
 #include "../common/summed_taps.cuh"
 #include "pack_weights.h"

@@ -122,12 +122,14 @@ def call(
     guard: bool = False,
     repeat: int = 0,
     keep: bool = False,
+    offset: int = 0,
 ) -> dict[str, Any]:
     """One entry of one version, raw: buffers in the version's own layouts, flat. Returns every requested output (all mandatory
     ones by default) and every updated inout as flat arrays. guard=True: outputs and workspace start as NaN between guard bands,
     which are checked afterwards, and inputs must be unchanged (KernelFault). repeat>0: runs that many times more, on a GPU with a
     cold L2 cache, adds "milliseconds": f64[repeat], and checks that the outputs kept their bits (KernelFault). Inputs may be
-    DeviceArrays of that device, which are read in place. keep=True: the results stay on the device, as DeviceArrays."""
+    DeviceArrays of that device, which are read in place. keep=True: the results stay on the device, as DeviceArrays.
+    offset: bytes by which inputs lie off the grid of allocations, for tests of kernels that load many bytes at a time."""
 
 class Graph:
     def __init__(self, name: str = "model") -> None: ...
@@ -222,8 +224,9 @@ class Session:
     # Data from outside, one batch at a time: float32, or uint8 (scaled by 1/255 on the device). DeviceArrays of the session's
     # device are read in place.
     # targets == []: reconstruct the inputs.
-    def train_step(self, inputs: list[Array], targets: list[Array]) -> None:
-        """One step; no wait. loss() waits."""
+    def train_step(self, inputs: list[Array], targets: list[Array], update: bool = True, shard: int = 0) -> None:
+        """One step; no wait. loss() waits. update=False: the gradients only. shard: which part of a larger batch this is;
+        dropout draws by it."""
     def loss(self) -> float:
         """The last step's loss."""
     def losses(self) -> list[float]:
@@ -246,7 +249,7 @@ class Session:
     def drop_data(self, slot: str) -> None:
         """Frees what load_data() took; nothing where the slot is empty."""
     def begin_epoch(self, slot: str, order: NDArray[np.int32]) -> None: ...
-    def train_next(self, count: int, slot: str = "train") -> None:
+    def train_next(self, count: int, slot: str = "train", update: bool = True, shard: int = 0) -> None:
         """The next `count` rows of the order: gather, forward, loss, backward, update; no wait."""
     def evaluate_next(self, count: int, slot: str = "test") -> None: ...
     @property
@@ -256,6 +259,18 @@ class Session:
     def recording_failure(self) -> str:
         """Why the device could not record a step, so that each is made of calls; "" where it can."""
     def synchronize(self) -> None: ...
+    # Steps in parts: gradients without update, the flat buffers, and the update by what stands in them
+    def update(self) -> None: ...
+    @property
+    def trainable_count(self) -> int:
+        """Elements of the flat gradient, gaps included; those of the flat weights begin with the same ones."""
+    @property
+    def state_names(self) -> list[str]: ...
+    def parameter_layout(self) -> list[tuple[str, int, int, bool, bool]]:
+        """(name, first element in the flat weights, elements, trainable, buffer)."""
+    def read_flat(self, space: str, first: int, out: NDArray[np.float32]) -> None:
+        """Elements of "weights", "gradients" or a state of the optimizer, as the device orders them; waits."""
+    def write_flat(self, space: str, first: int, values: NDArray[np.float32]) -> None: ...
     # Parameters and state
     def get_parameter(self, name: str) -> Array: ...
     def set_parameter(self, name: str, value: Array) -> None: ...

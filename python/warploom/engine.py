@@ -6,7 +6,7 @@ Only this file touches _core.Session.
 import contextlib
 import itertools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ from warploom.optim import Optimizer
 
 class Engine:
     """A session and what it was made with."""
+
+    waits = False  # every step is waited for: its loss costs nothing more
 
     def __init__(
         self,
@@ -138,17 +140,25 @@ class Engine:
             )
         return self.session.loss()
 
+    def losses(self) -> list[float]:
+        """The last step's value of each loss, times its weight; waits."""
+        return self.session.losses()
+
     def each_loss(self) -> dict[str, float]:
         """The last value of every loss, times its weight; nothing where there is but one."""
         if len(self.loss_labels) < 2:
             return {}
-        return dict(zip(self.loss_labels, self.session.losses(), strict=True))
+        return dict(zip(self.loss_labels, self.losses(), strict=True))
 
     def take_mean_loss(self) -> tuple[float, int]:
         """(sum of the loss over samples, samples) since the last take; starts anew."""
-        (mean, samples), (early_sum, early_samples) = self.session.take_mean_loss(), self._mean
+        (late_sum, late_samples), (early_sum, early_samples) = self._take(), self._mean
         self._mean = (0.0, 0)
-        return early_sum + mean * samples, early_samples + samples
+        return early_sum + late_sum, early_samples + late_samples
+
+    def _take(self) -> tuple[float, int]:
+        mean, samples = self.session.take_mean_loss()
+        return mean * samples, samples
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
@@ -171,7 +181,7 @@ class Engine:
         try:
             yield
         finally:
-            self.session.take_mean_loss()
+            self._take()
             self._mean = before
 
     @property
@@ -183,7 +193,14 @@ class Engine:
     def train_step(self, inputs: list[Array], targets: list[Array]) -> float:
         self.sync()
         with self.aside():
-            self.session.train_step(inputs, targets)
+            parts = self.parts(len(inputs[0]))
+            if parts is None:
+                self.train_batch(inputs, targets)
+            else:
+                self.begin_batch(len(inputs[0]), training=True)
+                for first, rows in parts:
+                    self.train_batch([a[first : first + rows] for a in inputs], [a[first : first + rows] for a in targets])
+                self.end_batch(training=True)
             self.changed()
             return self.loss()
 
@@ -206,6 +223,28 @@ class Engine:
     def synchronize(self) -> None:
         """Waits for all steps."""
         self.session.synchronize()
+
+    # What several workers do together (distributed/engine.py); here there is one
+    def parts(self, count: int) -> list[tuple[int, int]] | None:
+        """(first, count) of the samples of a batch that this process computes, each by a call; None: all in one call."""
+        return None
+
+    def begin_batch(self, count: int, *, training: bool) -> None:
+        """Before the calls for the parts of a batch."""
+
+    def end_batch(self, *, training: bool) -> None:
+        """After them: in training, the update."""
+
+    def begin_fit(self, facts: Callable[[], dict[str, Any]]) -> None:
+        """Before the first step; facts() must be the same for all workers."""
+
+    def agreed_stop(self, stop: bool, *, now: bool = False) -> bool:
+        """Whether to stop, from whether this process was told to; now=False: as known from the last batch."""
+        return stop
+
+    def same(self, value: Any) -> Any:
+        """Rank 0's value."""
+        return value
 
     # One pass over data: batches from the host, or a data set that lives on the device. No call waits.
     def train_batch(self, inputs: list[Array], targets: list[Array]) -> None:

@@ -3,8 +3,9 @@
 import math
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from warploom import _core, losses, optim
 from warploom.anysize.resizing import Sizes
 from warploom.anysize.running import MEMORY, run_at_any_size, run_in_windows
 from warploom.callbacks import Callback, History
+from warploom.distributed.engine import SHARDS, ShardedEngine
+from warploom.distributed.world import init
 from warploom.engine import Engine
 from warploom.errors import ArgumentError, DTypeError, FallbackWarning, GraphError, StateError
 from warploom.ground import arrays, hardware
@@ -95,11 +98,17 @@ class Model(Network):
         batch_size: int = 64,
         seed: int = 0,
         precision: str = "fp32",
+        distributed: bool = False,
+        shards: int = SHARDS,
     ) -> None:
         """Binds the model to a device, a kernel version, an optimiser and a loss.
 
         precision: "fp32" may use algorithms with fewer multiplications (Winograd), "fp32-exact" only sums of products; "tf32",
         "bf16" and "fp16" round the operands of convolutions and need a version with tensor cores.
+
+        distributed: fit(), evaluate() and train_step() share each batch among the workers that a launcher has started (see
+        warploom.distributed); every worker makes the same calls. A batch is cut into `shards`, whose gradients are added in one
+        order: the bits depend on their number, and not on that of the workers.
 
         Parameters that were neither trained nor loaded are drawn anew from the seed; others keep their values.
         """
@@ -107,23 +116,28 @@ class Model(Network):
             raise StateError("compile() was called while fit() runs: call it before or after")
         batch_size = arrays.positive(batch_size, "batch_size")
         seed = arrays.seed(seed)
-        choice = hardware.resolve(version, device, precision=precision)
+        shards = arrays.positive(shards, "shards")
+        world = init() if distributed else None
+        choice = hardware.resolve(
+            version, device if world is None else hardware.of_worker(device, world.local_rank), precision=precision
+        )
         chosen = optim.get(optimizer)
         objective, names = losses.resolve(loss, self.output_names)
         targets = wanted_by(objective, names, [t.shape for t in self.outputs])  # before the core, which knows no names
         self._compiled = None  # in case the next line raises
         engine = self._bind(
-            choice, losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True, precision=precision
-        )
+            choice, Engine if world is None else partial(ShardedEngine, world=world, shards=shards),
+            losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True, precision=precision,
+        )  # fmt: skip
         engine.loss_labels = losses.labels(objective, self.output_names)
         self.batch_size, self.seed = batch_size, seed
         self._compiled = Compiled(chosen, objective, targets)
 
-    def _bind(self, choice: hardware.Choice, **options: Any) -> Engine:
+    def _bind(self, choice: hardware.Choice, make: Callable[..., Engine] = Engine, **options: Any) -> Engine:
         if self._engine is not None:
             self._engine.release()
             self._engine = None  # its memory is free before the next one is made
-        self._engine = Engine(self.lowered(), choice, **options)
+        self._engine = make(self.lowered(), choice, **options)
         if self._engine.note:
             warnings.warn(self._engine.note, FallbackWarning, stacklevel=3)
         return self._engine

@@ -213,7 +213,7 @@ class _Short(Streamed):
         ({"labels": LABELS.astype(float)}, "class numbers from 0 on"),
         ({"labels": np.zeros(1797, int)}, "all labels are the same class"),
         ({"features": DIGITS[:10], "labels": np.arange(10)}, "no class has two rows"),
-        ({"methods": ["svm"]}, "unknown method 'svm'; expected one of linear, rbf"),
+        ({"methods": ["svm"]}, "unknown method 'svm'; expected one of linear, hinge, rbf"),
         ({"test_features": DIGITS}, "test_features need test_labels"),
         ({"test_features": DIGITS[:, :3], "test_labels": LABELS}, "the test features have 3 values, the training features 64"),
         ({"features": np.where(np.arange(1797)[:, None] == 77, np.nan, DIGITS)}, "features hold NaN or infinity in row 77"),

@@ -220,6 +220,21 @@ def test_default_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.Monk
         assert second.path != first.path
 
 
+def test_nodes_of_a_recorded_step(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "--nodes", "--precision", "bf16", "--batch-size", "2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["versions"]) == {"v5", "v6", "v7"}
+    assert set(told["refused"]) == {"v1", "v2", "v3", "v4"}
+    v7 = told["versions"]["v7"]
+    assert v7["operations"]["conv2.conv2d_forward"] == 2  # packs the weights, multiplies
+    assert v7["operations"]["gather_images"] == 2  # the batch and its targets: two launches of one shape
+    assert v7["nodes"] == sum(v7["operations"].values()) > 35
+    assert main(["explain", "--nodes", "--version", "v7", "--precision", "bf16", "--batch-size", "2"]) == 0
+    assert f"all {v7['nodes']}" in " ".join(capsys.readouterr().out.split())
+    assert main(["explain", "--nodes", "--version", "cpu"]) == 2
+    assert "counts those of v1" in capsys.readouterr().err
+
+
 def test_reports(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for command, text in (
         (["devices"], "emulated"),
@@ -238,6 +253,7 @@ def test_reports(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         ["summary", "--json"],
         ["memory", "--json"],
         ["explain", "--json"],
+        ["explain", "--nodes", "--json", "--version", "v2", "--batch-size", "2"],
     ):
         assert main(command) == 0
         assert json.loads(capsys.readouterr().out)

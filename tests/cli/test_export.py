@@ -111,7 +111,7 @@ def test_what_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         for source in (run, file):
             assert text in refused(capsys, "export", source, *arguments)
         assert file.read_bytes() == before
-    assert "unknown model" in refused(capsys, "export", "nothing")
+    assert "there is no nothing; expected the folder of a run" in refused(capsys, "export", "nothing")
     assert "there is no " in refused(capsys, "export", tmp_path / "none.safetensors")
     assert "say with --model" in refused(capsys, "import", file)
     assert "does not fit model" in refused(capsys, "import", file, "--model", "cifar10_autoencoder")

@@ -9,6 +9,7 @@ import pytest
 import warploom as wl
 from conftest import device_mark, kernel_targets
 from warploom import features as F
+from warploom.classify.squared_hinge import fit_linear
 from warploom.recipes import kernel_network, parts, whitened_dictionary
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -99,6 +99,14 @@ def test_the_parts_of_a_folder_are_those_of_training(tmp_path: Path) -> None:
     tested = open_images(tmp_path, part="test")
     assert (tested.names, tested.classes) == (["test/a/y.png", "test/b/z.png"], ["a", "b"])
     assert open_images(tmp_path).names == ["train/a/x.png", "test/a/y.png", "test/b/z.png"]
+    write(tmp_path / "train/Z/w.png")
+    trained = open_images(tmp_path, part="train")  # a class has one number in both parts
+    assert trained.labels is not None
+    assert (trained.names, trained.classes, trained.labels.tolist()) == (
+        ["train/Z/w.png", "train/a/x.png"],
+        ["Z", "a", "b"],
+        [0, 1],
+    )
     with pytest.raises(wl.ArgumentError, match="unknown part 'valid'; expected one of all, train, test"):
         open_images(tmp_path, part="valid")
 
@@ -244,6 +252,15 @@ def test_an_npy_file_stays_on_the_disk(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert count == 20_000
     assert taken < 8e6  # the names are most of it
+
+
+def test_the_parts_of_an_array_are_those_of_training(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.concatenate([ARRAYS] * 4))
+    data = wl.data.load(tmp_path / "x.npy", shape=(3, 10, 14))
+    for part, wanted in (("train", data.train), ("test", data.test)):
+        np.testing.assert_array_equal(np.stack(collected(open_images(tmp_path / "x.npy", part=part))[0]), wanted)
+    with pytest.raises(wl.DataError, match="holds one image: there is no test part"):
+        open_images(ARRAYS[:1], part="test")
 
 
 def test_archives_with_parts_and_labels(tmp_path: Path) -> None:

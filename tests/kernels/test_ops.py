@@ -283,7 +283,7 @@ def test_activation_of_extremes(core: Any, target: Target, kind: str) -> None:
         "gelu": [np.nan, 0, 0, 0, 0, 100, np.inf, np.nan],
         "gelu_tanh": [np.nan, 0, 0, 0, 0, 100, np.inf, np.nan],
         "exp": [0, np.exp(-25.25), np.exp(-0.25), np.exp(-0.25), np.exp(-0.25), np.exp(24.75), np.inf, np.nan],
-        "signed_sqrt": [-np.inf, -10, 0, 0, 1e-20, 10, np.inf, np.nan],
+        "signed_sqrt": [-np.inf, -10, 0, 0, np.sqrt(np.float64(x[4])), 10, np.inf, np.nan],
         "rsqrt": [2, 2, 2, 2, 2, 1 / np.sqrt(100.25), 0, np.nan],
     }[kind]
     np.testing.assert_allclose(y, np.array(expected, np.float32), rtol=1e-6, atol=1e-38)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import warploom as wl
+from warploom.detect import saving as detectors
 from warploom.network.config import FORMAT, FORMATS
 from warploom.runs import run as runs
 from warploom.runs.run import RunFolder
@@ -41,6 +42,19 @@ def test_a_run_of_every_format_goes_on(number: str, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[2]["train_loss"] < rows[0]["train_loss"]
+
+
+@pytest.mark.parametrize("number", [name.rpartition("-")[2] for name in detectors.FORMATS])
+def test_a_detector_of_every_format_loads(number: str) -> None:
+    detector = wl.detect.load(FILES / f"detector-{number}.safetensors", device="cpu")
+    expected = np.load(FILES / f"expected-detector-{number}.npz")["scores"]
+    assert np.allclose(detector.decision_function(np.load(FILES / "images.npy")), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_detector_is_written_in_the_form_of_its_number(tmp_path: Path) -> None:
+    make_files.detector().save(tmp_path / "d.safetensors")
+    number = detectors.FORMAT.rpartition("-")[2]
+    assert form(tmp_path / "d.safetensors") == form(FILES / f"detector-{number}.safetensors")
 
 
 def test_formats_know_their_numbers() -> None:

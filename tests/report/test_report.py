@@ -202,6 +202,8 @@ def test_results_beside_the_run_are_shown(runs: Path, tmp_path: Path) -> None:
     results.append({"features": "raw pixels", "method": "linear", **scores, "accuracy": 0.6})
     (tmp_path / "run/classify").mkdir()
     (tmp_path / "run/classify/results.json").write_text(json.dumps({"results": results}))
+    nested = {"untrained network": {"rbf": {**scores, "accuracy": 0.25, "features": 8192, "method": "rbf"}}}
+    (tmp_path / "run/classify/report.json").write_text(json.dumps(nested))
     summary = {"threshold": 1.5, "threshold_from": "normal images", "image": {"auroc": 0.75}, "pixel": {"auroc": 0.625}}
     elsewhere = tmp_path / "detections"
     elsewhere.mkdir()
@@ -222,6 +224,7 @@ def test_results_beside_the_run_are_shown(runs: Path, tmp_path: Path) -> None:
     words = " ".join(Tags(text).words)
     assert "85.00 % to 95.00 %" in words
     assert "raw pixels, linear" in words
+    assert "untrained network, rbf" in words
     assert "0.625" in words
     line = next(a["data-lines"] for _, a in Tags(text).found if "True positive rate" in (a.get("aria-label") or ""))
     points = json.loads(line or "")["lines"][0]["points"]

@@ -1,7 +1,7 @@
 // avg_pool2d/kernels.cu: y = mean of x over KH x KW windows; dx = sum over the windows that hold the element of dy / (KH * KW)
 // Layout: x [N, C, H, W], y [N, C, OH, OW], both NCHW or both NHWC.
 // One thread owns an output element (backward: an input element); in NHWC four neighbouring channels where shape and alignment allow.
-// One implementation for all versions; overlapping windows are read from cache. Bottleneck: memory bandwidth.
+// One implementation for all versions; overlapping windows are read from cache. Expected bottleneck: memory bandwidth.
 // Preconditions: one image has fewer than 2^31 elements. The backward pass gathers: sums in window order, no atomics.
 #include "../maps.cuh"
 #include "../shared.h"

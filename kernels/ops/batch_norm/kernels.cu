@@ -4,7 +4,8 @@
 // Sums: a block owns a channel's (or 32 units of channels') share of outer and inner, see channel_sums.cuh; one warp per channel then
 //   makes the coefficients; the elementwise pass gives each thread four units of four elements, see ../maps.cuh.
 // One implementation for all versions: two passes over x forward, one reduction and one elementwise pass backward, the activation
-//   folded into both. Bottleneck: memory bandwidth. The mean travels as two floats, so that x - mean is right for mean >> std.
+//   folded into both. Expected bottleneck: memory bandwidth. The mean travels as two floats, so that x - mean is right for mean
+//   >> std.
 // Preconditions: C * inner < 2^31 - 4096; training needs outer * inner > 1. y may be x, dx may be dy (hence no __restrict__).
 #include "../shared.h"
 #include "channel_sums.cuh"

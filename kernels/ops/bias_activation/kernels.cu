@@ -1,7 +1,7 @@
 // bias_activation/kernels.cu: y = activation(x + bias[c])
 // Layout: maps [outer, C, inner], NCHW as (N, C, H*W), NHWC as (N*H*W, C, 1); bias f32[C] or none.
 // One thread owns four units of four neighbouring elements (one where shape or alignment forbid), see ../maps.cuh.
-// One implementation for all versions. Bottleneck: memory bandwidth.
+// One implementation for all versions. Expected bottleneck: memory bandwidth.
 // Preconditions: C * inner < 2^31 - 4096; y may be x (hence no __restrict__).
 #include "../maps.cuh"
 #include "../shared.h"

@@ -1,7 +1,8 @@
 // concat/kernels.cu: y[r] = x0[r], x1[r], ...; backward: dx k[r] = its columns of dy[r]
 // Layout: tensors [rows, cols k], together [rows, total]: channels in NCHW are rows = N, cols = C_k * H * W, in NHWC rows = N * H * W.
 // One launch per tensor; a thread owns four units of four neighbouring columns (one where sizes or alignment forbid), see ../maps.cuh.
-// One implementation for all versions; the gradient is the same copy with the roles exchanged. Bottleneck: memory bandwidth.
+// One implementation for all versions; the gradient is the same copy with the roles exchanged. Expected bottleneck: memory
+//   bandwidth.
 // Preconditions: total < 2^31 - 4096.
 #include "../maps.cuh"
 #include "../shared.h"

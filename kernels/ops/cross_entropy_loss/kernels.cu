@@ -3,7 +3,8 @@
 // Pass 1 sums w_n over the labels alone, so that pass 2 can write finished gradients in the same sweep as the losses. In pass 2
 //   one thread owns a pixel where inner is large (neighbouring threads, neighbouring pixels); else a group of 1..32 lanes owns it
 //   and the lanes walk over its classes (for inner == 1 neighbouring addresses).
-// Shared by all versions. Bottleneck: memory bandwidth; the logits are read twice (maximum and sum of exponentials in one sweep).
+// Shared by all versions. Expected bottleneck: memory bandwidth; the logits are read twice (maximum and sum of exponentials in
+//   one sweep).
 // Preconditions: outer, C, inner > 0; workspace of 16 bytes and 8 for each block of a pass. Same inputs, same bits.
 #include <cfloat>
 

@@ -3,7 +3,7 @@
 //   In deep every order is a matter of four strides: image, phase (i, j), channel, pixel.
 // NCHW: one thread owns a run of `block` neighbours in wide, one from each of `block` planes of deep; neighbouring threads read
 //   neighbours there. NHWC: one thread owns a wide element, or four neighbouring channels where they are neighbours in deep too (not crd).
-// One implementation for all versions. Bottleneck: memory bandwidth.
+// One implementation for all versions. Expected bottleneck: memory bandwidth.
 // Preconditions: one image has fewer than 2^31 elements; x and y do not overlap.
 #include "../maps.cuh"
 #include "../shared.h"

@@ -1,7 +1,7 @@
 // dice_loss: value = 1 - A / D, A = 2 sum p t + smooth, D = sum p + sum t + smooth; grad = weight * (A / D^2 - 2 t / D)
 // Layout: any; flat arrays of `count` floats. Pass 1 makes the three sums per block, pass 2 the loss and the gradient's two
 //   coefficients, pass 3 the gradient. One thread owns every (gridDim * 256)-th group of 4 neighbouring elements.
-// Shared by all versions. Bottleneck: memory bandwidth; the target is read twice, as the gradient needs the whole sums.
+// Shared by all versions. Expected bottleneck: memory bandwidth; the target is read twice, as the gradient needs the whole sums.
 // Preconditions: count > 0; workspace of 16 bytes and 24 for each block of pass 1. Same inputs, same bits.
 #include "kernels/common/flat.cuh"
 #include "kernels/ops/shared.h"

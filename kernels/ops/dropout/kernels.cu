@@ -2,7 +2,7 @@
 // Layout: NCHW as rows (n, c) of `inner` elements, NHWC as [N, inner, C]; one block of random words serves four neighbours of a row.
 // One thread owns four neighbouring positions of one channel: in NCHW one 16-byte access where shape and pointers allow it, in NHWC
 //   four accesses, each of neighbouring channels by neighbouring threads.
-// One implementation for all versions. Bottleneck: memory bandwidth; ten rounds of Philox hide behind it.
+// One implementation for all versions. Expected bottleneck: memory bandwidth; ten rounds of Philox hide behind it.
 // Preconditions: see dropout_error; y may be x (hence no __restrict__).
 #include "../maps.cuh"
 #include "../shared.h"

@@ -1,7 +1,7 @@
 // gradient_norm: out = (sqrt(sum g^2), min(1, max_norm / (norm + 1e-6)))
 // Layout: any; g is a flat array of `count` floats. Pass 1 sums per block, pass 2 adds up the blocks' sums.
 // One thread owns every (gridDim * 256)-th group of 4 neighbouring elements (of 1 where g is not 16-byte aligned).
-// Shared by all versions. Bottleneck: memory bandwidth.
+// Shared by all versions. Expected bottleneck: memory bandwidth.
 // Preconditions: workspace of 8 bytes for each block of pass 1; no elements have norm 0. Same inputs, same bits.
 #include "kernels/common/flat.cuh"
 #include "kernels/ops/shared.h"

@@ -3,7 +3,8 @@
 //   at each position.
 // Sums: a group (forward) or a channel of a sample (backward) is cut into slices, a block or warp owns one; sums in double and in a
 //   fixed order. Elementwise: a block owns 1,024 neighbouring units (of four elements where shape and pointers allow) of one sample.
-// One implementation for all versions. Bottleneck: memory bandwidth; x is read twice, the second time from cache where it fits.
+// One implementation for all versions. Expected bottleneck: memory bandwidth; x is read twice, the second time from cache where
+//   it fits.
 // Preconditions: see group_norm_error; workspace for the sums and for two numbers per group.
 #include "../maps.cuh"
 #include "../shared.h"

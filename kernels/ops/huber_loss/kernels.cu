@@ -1,7 +1,7 @@
 // huber_loss: loss = weight * mean of h(p - t), grad = weight / count * h'; h = d^2 / 2 near 0, delta * (|d| - delta / 2) beyond delta
 // Layout: any; flat arrays of `count` floats. Pass 1 sums per block and writes the gradient, pass 2 adds up the blocks' sums.
 // One thread owns every (gridDim * 256)-th group of 4 neighbouring elements (of 1 where a pointer is not 16-byte aligned).
-// Shared by all versions. Bottleneck: memory bandwidth.
+// Shared by all versions. Expected bottleneck: memory bandwidth.
 // Preconditions: count > 0, delta > 0; workspace of 8 bytes for each block of pass 1. Same inputs, same bits.
 #include "kernels/common/flat.cuh"
 #include "kernels/ops/shared.h"

@@ -2,7 +2,7 @@
 // Layout: any; flat arrays of `count` floats; hyper is [lr, beta1, beta2, weight_decay] in double on the device.
 // One thread makes the coefficients of the step in double; then one thread owns every (gridDim * 256)-th group of 4 neighbouring
 //   elements (of 1 where a pointer is not 16-byte aligned).
-// Shared by all versions. Bottleneck: memory bandwidth, 20 bytes per element.
+// Shared by all versions. Expected bottleneck: memory bandwidth, 20 bytes per element.
 // Preconditions: workspace for the coefficients.
 #include "kernels/common/flat.cuh"
 #include "kernels/ops/shared.h"

@@ -2,7 +2,7 @@
 // Layout: maps [outer, C, inner]; b is [outer, C, inner] or a mask [outer, 1, inner].
 // Elementwise: a thread owns four units of four elements, see ../maps.cuh. The sum over channels: in planes a thread owns an element of
 //   the mask, neighbours in memory; across channels a warp, or a part of one, owns a row.
-// One implementation for all versions. Bottleneck: memory bandwidth.
+// One implementation for all versions. Expected bottleneck: memory bandwidth.
 // Preconditions: C * inner < 2^31 - 4096; y may be a; da may be dy where db is not wanted (hence no __restrict__).
 #include "../maps.cuh"
 #include "../shared.h"

@@ -1,7 +1,7 @@
 // pointwise_loss: loss = weight * mean of f(p, t), grad = weight / count * df/dp; f = |p - t|, or the cross-entropy of a logit p
 // Layout: any; flat arrays of `count` floats. Pass 1 sums per block and writes the gradient, pass 2 adds up the blocks' sums.
 // One thread owns every (gridDim * 256)-th group of 4 neighbouring elements (of 1 where a pointer is not 16-byte aligned).
-// Shared by all versions. Bottleneck: memory bandwidth; two exponentials per element do not show beside it.
+// Shared by all versions. Expected bottleneck: memory bandwidth; two exponentials per element do not show beside it.
 // Preconditions: count > 0; workspace of 8 bytes for each block of pass 1. Same inputs, same bits.
 #include "kernels/common/flat.cuh"
 #include "kernels/ops/shared.h"

@@ -2,7 +2,7 @@
 // Layout: x, dy, y, dx f32[rows, cols]; inv_rms f32[rows].
 // Long rows: one block owns a row. Short rows (up to 1,024): one warp owns a row, eight rows a block. The row is read twice, the second
 //   time from cache. Sums in double, so that squares neither overflow nor lose small terms, in a fixed order.
-// One implementation for all versions. Bottleneck: memory bandwidth; with few long rows, the number of blocks.
+// One implementation for all versions. Expected bottleneck: memory bandwidth; with few long rows, the number of blocks.
 // Preconditions: cols >= 1.
 #include "../maps.cuh"
 #include "../shared.h"

@@ -1,7 +1,7 @@
 // rmse_loss: value = sqrt(mean (p - t)^2 + eps), loss = weight * value; grad = weight * (p - t) / (count * value), 0 at value 0
 // Layout: any; flat arrays of `count` floats. Pass 1 sums per block, pass 2 makes the loss and the gradient's factor, pass 3 the
 //   gradient. One thread owns every (gridDim * 256)-th group of 4 neighbouring elements.
-// Shared by all versions. Bottleneck: memory bandwidth; the inputs are read twice, as the factor needs the whole sum.
+// Shared by all versions. Expected bottleneck: memory bandwidth; the inputs are read twice, as the factor needs the whole sum.
 // Preconditions: count > 0; workspace of 8 bytes and 8 for each block of pass 1. Same inputs, same bits.
 #include "kernels/common/flat.cuh"
 #include "kernels/ops/shared.h"

@@ -5,7 +5,7 @@
 // Shared by all versions. Separable, through maps in the workspace rather than through a tile in shared memory, as a window of
 //   any size and channels side by side must fit; planes are taken in chunks whose maps stay near the L2 cache. Moments are taken
 //   about the window's centre and merged as variances, e in place of t: no difference of large numbers, also for p close to t.
-//   Bottleneck: loads from L1 (2 or 5 per tap).
+//   Expected bottleneck: loads from L1 (2 or 5 per tap).
 // Preconditions: 1 <= window <= H, W; one image below 2^31 elements; workspace. Same inputs, same bits.
 #include "kernels/common/flat.cuh"
 #include "kernels/common/preconditions.h"

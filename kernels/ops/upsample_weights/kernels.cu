@@ -1,7 +1,8 @@
 // upsample_weights/kernels.cu: the 3x3 taps of a filter after a nearest upsample by two, added up into four phases of 2x2; and the adjoint
 // Layout: weights [C_out, C_in, 3, 3], phases [4, C_out, C_in, 2, 2], inner axes in oihw, ohwi or hwio.
 // One thread owns a pair of channels: nine numbers in, sixteen out, or the other way; threads follow the innermost channel axis.
-// One implementation for all versions. Bottleneck: memory bandwidth (oihw: nine neighbours a thread, from cache); weights are small.
+// One implementation for all versions. Expected bottleneck: memory bandwidth (oihw: nine neighbours a thread, from cache);
+//   weights are small.
 // Preconditions: fewer than 2^31 weights.
 #include "../maps.cuh"
 #include "../shared.h"

@@ -13,12 +13,13 @@ from warploom.classify.gram import Doubles, Moments, moments_for
 from warploom.classify.rbf import GAMMAS, PENALTIES, WHITENINGS, Kernel, Nystroem, kernel_of
 from warploom.classify.scores import Scores, score
 from warploom.classify.sources import Source, as_source, float_blocks
+from warploom.classify.squared_hinge import fit_linear
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import number, positive
 from warploom.ground.arrays import seed as check_seed
 
-METHODS = ("linear", "rbf")
+METHODS = ("linear", "hinge", "rbf")
 LINEAR_PENALTIES = tuple(10.0**-e for e in (0, 1, 2, 3, 4, 5, 6))  # C is one over it
 _SEARCH_ROWS, _SEARCH_LANDMARKS = 10_000, 1_000  # where gamma and the whitening are chosen
 Report = Callable[[str, int, int], None]  # what is done, rows done, of how many
@@ -56,7 +57,7 @@ class Result:
 
 
 def classify(
-    features: Any, labels: Any, test_features: Any = None, test_labels: Any = None, *, methods: Sequence[str] = METHODS,
+    features: Any, labels: Any, test_features: Any = None, test_labels: Any = None, *, methods: Sequence[str] = ("linear", "rbf"),
     classes: Sequence[str] = (), validation: float = 0.1, landmarks: int = 6_000, components: int = 512, seed: int = 0,
     report: Report | None = None,
 ) -> dict[str, Result]:  # fmt: skip
@@ -65,7 +66,8 @@ def classify(
     features, test_features: arrays [n, d] (memory maps, lists), paths of .npy files, or Sources (warploom.classify), read in
     blocks, in order: training features once for "linear", once more for "rbf". labels: class numbers [n] from 0 on.
 
-    "linear": standardised features, ridge regression on targets +1 and -1, exactly, for all penalties. "rbf": the first
+    "linear": standardised features, ridge regression on targets +1 and -1, exactly, for all penalties. "hinge": ridge or squared
+    hinge, whichever is better (squared_hinge.py); it takes all training rows into memory, twice. "rbf": the first
     `components` principal components of them, `landmarks` landmarks (rbf.py). What there is to choose (C, gamma, whitening) is
     chosen on the share `validation` of the training rows, taken evenly from each class; then it is fitted again with these rows.
     Without test rows the scores are those of the validation rows, a little better than the truth. classes: their names.
@@ -99,9 +101,12 @@ def classify(
     fitting.gather()
     shared = time.monotonic() - began
     fitted, seconds = dict[str, Fitted](), dict[str, float]()
-    for method in sorted(set(methods)):  # the linear one first: it looks at the sums without the rows held out
+    fits: dict[str, Callable[[], Fitted]] = {  # linear first: it looks at the sums without the rows held out
+        "linear": fitting.linear, "rbf": lambda: fitting.rbf(landmarks, components), "hinge": fitting.hinge,
+    }  # fmt: skip
+    for method in [name for name in fits if name in methods]:
         began = time.monotonic()
-        fitted[method] = fitting.linear() if method == "linear" else fitting.rbf(landmarks, components)
+        fitted[method] = fits[method]()
         fitted[method].classifier.classes = list(classes)
         seconds[method] = shared + time.monotonic() - began
     judged = {method: fitted[method].decisions for method in methods}
@@ -234,6 +239,23 @@ class _Fitting:
         }  # fmt: skip
         made = Classifier("rbf", mean, scale, weights, _single(fit.target_mean), directions, kernel, about=about)
         return Fitted(made, searched, decided[best])
+
+    def hinge(self) -> "Fitted":
+        rows = np.empty((len(self.y), self.source.shape[1]), np.float32)
+        for start, block in float_blocks(self.source):
+            rows[start : start + len(block)] = block
+        self.report("fitting the squared hinge", 0, 100)
+        found = fit_linear(
+            rows, self.y, classes=self.targets.shape[1], held=self.held, seed=self.seed,
+            progress=lambda share: self.report("fitting the squared hinge", round(100 * share), 100),
+        )  # fmt: skip
+        made, searched = found.classifier, list[dict[str, float]]()
+        for loss, strength, accuracy in found.tried:
+            searched.append({"C": 1 / strength, "hinge": float(loss != "ridge"), "validation_accuracy": accuracy})
+        best = max(s["validation_accuracy"] for s in searched)
+        about = {"C": 1 / made.strength, "loss": made.loss, "validation_accuracy": best}
+        classifier = Classifier("hinge", made.mean, made.scale, made.weight, made.bias, about=about)
+        return Fitted(classifier, searched, found.decisions)
 
     def _add(self, fit: Nystroem, rows: Floats, targets: Array) -> None:
         for start in range(0, len(rows), 4096):

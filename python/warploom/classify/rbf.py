@@ -13,7 +13,7 @@ from warploom.classify.gram import Doubles, cholesky_solve, linalg
 from warploom.errors import DataError
 from warploom.ground.array_types import Array, Floats
 
-GAMMAS = (0.5, 1.0, 2.0, 4.0, 8.0)  # over the mean squared distance of a row from the mean
+GAMMAS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)  # over the mean squared distance of a row from the mean
 WHITENINGS = (0.0, 0.5, 1.0)
 PENALTIES = tuple(10.0**-e for e in (3, 4, 5, 6, 7))
 _JITTER = 1e-5  # of K_mm, whose smallest eigenvalues are rounding; times sqrt(m), as that grows

@@ -17,6 +17,7 @@ from warploom.ground.array_types import Array, Floats
 
 Progress = Callable[[float], None]
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # of the penalty, per sample, on standardised rows
+_FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the best strength of ridge, for the squared hinge
 _ROWS = 4096  # of a block
 _PRECISE = 2048  # columns up to which double precision costs little
 
@@ -50,6 +51,7 @@ class Fitted:
 
     classifier: Linear
     tried: list[tuple[str, float, float]]  # loss, strength, accuracy on the held-out rows
+    decisions: Floats  # scores of the held-out rows, by the chosen fit before it saw them
 
 
 class _Moments:
@@ -166,6 +168,7 @@ def fit_linear(
     classes: int | None = None,
     strengths: Sequence[float] = STRENGTHS,
     held_out: float = 0.1,
+    held: Array | None = None,
     hinge: bool = True,
     steps: int = 12,
     seed: int = 0,
@@ -173,8 +176,9 @@ def fit_linear(
 ) -> Fitted:
     """A linear classifier of rows [N, D] with labels [N] from 0 on.
 
-    The penalty, and ridge or squared hinge, are chosen by the accuracy on a share `held_out` of the rows, drawn by the seed; the
-    classifier that is returned is then fitted to all rows. Memory beside the rows: a few D x D matrices.
+    The penalty, and ridge or squared hinge, are chosen by the accuracy on a share `held_out` of the rows, drawn by the seed, or
+    on those of the mask `held`; the classifier that is returned is then fitted to all rows. Memory beside the rows: a few D x D
+    matrices.
     """
     labels = np.asarray(labels)
     if rows.ndim != 2 or len(rows) != len(labels) or len(rows) < 10:
@@ -184,8 +188,9 @@ def fit_linear(
         raise DataError("a classifier needs at least two classes; all labels are the same")
     targets = np.where(labels[:, None] == np.arange(classes), 1.0, -1.0).astype(np.float32)
     # Blocks are held out whole rows at a time by a mask, so that nothing of the rows is copied but a block.
-    held = np.zeros(len(rows), bool)
-    held[np.random.default_rng(seed).permutation(len(rows))[: max(1, int(held_out * len(rows)))]] = True
+    if held is None:
+        held = np.zeros(len(rows), bool)
+        held[np.random.default_rng(seed).permutation(len(rows))[: max(1, int(held_out * len(rows)))]] = True
     fit, rest = _Moments(rows.shape[1], classes), _Moments(rows.shape[1], classes)
     for i in range(0, len(rows), _ROWS):
         block, some, out = rows[i : i + _ROWS], targets[i : i + _ROWS], held[i : i + _ROWS]
@@ -195,17 +200,26 @@ def fit_linear(
             progress(0.4 * min(1.0, (i + _ROWS) / len(rows)))
     judge, answers = rows[held], labels[held]
     problem = _Problem(fit)
-    tried = list[tuple[str, float, float]]()
+    tried, scores = list[tuple[str, float, float]](), dict[tuple[str, float], Floats]()
+
+    def judged(found: Linear, loss: str) -> None:
+        scores[loss, found.strength] = found.scores(judge)
+        accuracy = float(np.mean(scores[loss, found.strength].argmax(axis=1) == answers))
+        tried.append((loss, found.strength, accuracy))
+
     for strength in strengths:
-        tried.append(("ridge", strength, problem.ridge(strength).accuracy(judge, answers)))
+        judged(problem.ridge(strength), "ridge")
     best = max(tried, key=lambda t: t[2])
     if hinge:
         kept, wanted = rows[~held], targets[~held]
-        for factor in (0.1, 0.3, 1.0):  # active rows are few, so the same strength weighs more
+        # Rising from where few rows are active and a strength weighs more; on while the strongest is the best.
+        for i, factor in enumerate(_FACTORS):
             found = _hinge(problem, kept, wanted, problem.ridge(best[1]), factor * best[1], steps)
-            tried.append(("squared hinge", factor * best[1], found.accuracy(judge, answers)))
+            judged(found, "squared hinge")
             if progress is not None:
-                progress(0.4 + 0.4 * factor)
+                progress(0.4 + 0.4 * (i + 1) / len(_FACTORS))
+            if factor >= 1.0 and tried[-1][2] < max(accuracy for _, _, accuracy in tried):
+                break
         del kept
     loss, strength, _ = max(tried, key=lambda t: t[2])
     whole = _Problem(fit + rest)
@@ -214,4 +228,4 @@ def fit_linear(
         final = _hinge(whole, rows, targets, final, strength, steps)
     if progress is not None:
         progress(1.0)
-    return Fitted(final, tried)
+    return Fitted(final, tried, scores[loss, strength])

@@ -2,14 +2,18 @@
 
 from warploom.cli import (
     check,
+    classify,
     data,
     detect,
+    encode,
+    evaluate,
     export,
     kernels,
     ladder,
     learn,
     networks,
     profile,
+    reconstruct,
     report,
     reports,
     search,
@@ -19,8 +23,11 @@ from warploom.cli.app import main, run
 
 __all__ = [
     "check",
+    "classify",
     "data",
     "detect",
+    "encode",
+    "evaluate",
     "export",
     "kernels",
     "ladder",
@@ -28,6 +35,7 @@ __all__ = [
     "main",
     "networks",
     "profile",
+    "reconstruct",
     "report",
     "reports",
     "run",

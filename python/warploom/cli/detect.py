@@ -74,7 +74,7 @@ def fit(
         int, typer.Option("--memory", metavar="MIB", callback=whole(1, 1 << 30), help="--own-size: for a tile's activations.")
     ] = MEMORY >> 20,
     blur: Annotated[
-        float | None, typer.Option("--blur", metavar="PIXELS", help="Deviation of the maps' Gaussian; default: side / 64.")
+        float | None, typer.Option("--blur", metavar="PIXELS", help="The maps' Gaussian; default: side / 64, 1 or more.")
     ] = None,
     pooling: Annotated[
         str,
@@ -83,7 +83,7 @@ def fit(
             help="An image's score: the top values of its map (mean of the largest --share), the max, or the mean.",
         ),
     ] = "top",
-    share: Annotated[float, typer.Option("--share", metavar="SHARE", help="--pooling top: of the pixels.")] = 0.01,
+    share: Annotated[float, typer.Option("--share", metavar="SHARE", help="--pooling top: of the pixels.")] = 0.001,
     neighbours: Annotated[
         int, typer.Option("--neighbours", metavar="N", callback=whole(), help="latent: distances that are averaged.")
     ] = 3,

@@ -11,11 +11,13 @@ from warploom import export as formats
 from warploom import models
 from warploom.cli.app import JsonOption, ModelArgument, app, load_network, table, warn_loudly
 from warploom.cli.words import USE, complete_from, complete_models
+from warploom.detect.detector import Detector
 from warploom.errors import ArgumentError
+from warploom.export.onnx_detector import OUTPUTS
 from warploom.export.onnx_file import LAYOUTS
 from warploom.export.part import part_of
 from warploom.export.torch_file import module_name
-from warploom.ground.atomic import expanded
+from warploom.ground.atomic import expanded, metadata_of
 from warploom.ground.halves import DTYPES
 from warploom.ground.tables import Column
 from warploom.inference.trained import open_trained
@@ -73,7 +75,7 @@ def export(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Write a network for other programs: ONNX, PyTorch, half-size files."""
+    """Write a network or a detector for other programs: ONNX, PyTorch, half-size files."""
     if to not in _TARGETS:
         raise ArgumentError(f"--to {to}: expected one of {', '.join(_TARGETS)}")
     for option, given, takes in (
@@ -84,8 +86,11 @@ def export(
     ):
         if given and to not in takes:
             raise ArgumentError(f"{option} is for --to {' and '.join(takes)}, not for {to}: leave it out")
+    if _is_detector(model):
+        _detector(model, to, out, part, skips, uint8, verify, as_json)
+        return
     network, kind = _opened(model)
-    path = _place(model, network, to, out, part, dtype)
+    path = _place(model, network.name if part == "whole" else f"{network.name}-{part}", to, out, dtype)
     differences = []
     if to == "onnx":
         files = [formats.onnx(network, path, part=part, skips=skips, uint8=uint8, scaling=kind)]
@@ -96,28 +101,48 @@ def export(
     else:
         _half(network, part).save(path, dtype=dtype)
         files = [path]
+    ends: dict[str, Any] = {}
+    if as_json and to != "safetensors":
+        chosen = part_of(network, part, skips=skips)
+        ends = {"inputs": {v.name: v.shape for v in chosen.inputs}, "outputs": {v.name: v.shape for v in chosen.outputs}}
+    _report(files, part, ends, differences, as_json)
+
+
+def _report(files: list[Path], part: str, ends: dict[str, Any], differences: list[formats.Difference], as_json: bool) -> None:
     if as_json:
-        ends: dict[str, Any] = {}
-        if to != "safetensors":
-            chosen = part_of(network, part, skips=skips)
-            ends = {
-                key: {v.name: v.shape for v in found} for key, found in (("inputs", chosen.inputs), ("outputs", chosen.outputs))
-            }
         print(json.dumps({"files": [str(f) for f in files], "part": part, **ends, "verified": [vars(d) for d in differences]}))
         return
     print(f"written to {' and '.join(map(str, files))}")
     if differences:
         table(
-            "ONNX Runtime against warploom, 2 random samples",
+            "ONNX Runtime against warploom, random samples",
             ["output", Column("largest difference"), Column("largest value")],
             [[d.output, f"{d.largest_difference:.1e}", f"{d.largest_value:.3g}"] for d in differences],
             right=1,
         )
 
 
+def _is_detector(model: str) -> bool:
+    return is_saved(model) and str(metadata_of(expanded(model)).get("format")).startswith("warploom-detector-")
+
+
+def _detector(
+    file: str, to: str, out: Path | None, part: str, skips: bool, uint8: str | None, verify: bool, as_json: bool
+) -> None:
+    if to != "onnx" or part != "whole" or skips:
+        raise ArgumentError(f"{file} is a detector, which is exported as a whole, --to onnx: leave out --part and --skips")
+    detector = Detector.load(file)
+    path = formats.detector(detector, _place(file, Path(file).stem, to, out, "fp32"), uint8=uint8)
+    differences = formats.compare_detector(detector, path, uint8=uint8) if verify else []
+    (image,) = detector.model.inputs
+    ends: dict[str, Any] = {"inputs": {str(image.name): image.shape}, "outputs": {name: () for name in OUTPUTS}}
+    ends["outputs"] |= {name: image.shape[1:] for name in ("map", "heat_map", "mask")}
+    _report([path], "detector", ends, differences, as_json)
+
+
 def _opened(model: str) -> tuple[Model, str | None]:
     """The network, and the kind of its data where its run says it."""
-    if is_saved(model) or expanded(model).is_dir():
+    if model not in models.BY_NAME or is_saved(model):
         trained = open_trained(model)
         for note in trained.notes:
             print(f"warploom: {note}", file=sys.stderr)
@@ -134,14 +159,13 @@ def _half(network: Model, part: str) -> Model:
     return network if part == "whole" else network.encoder
 
 
-def _place(model: str, network: Model, to: str, out: Path | None, part: str, dtype: str) -> Path:
+def _place(model: str, name: str, to: str, out: Path | None, dtype: str) -> Path:
     """Where to write; never over what is read."""
     source = expanded(model) if is_saved(model) or expanded(model).is_dir() else None
     if out is None:
         folder = Path() if source is None else source if source.is_dir() else source.parent
-        name = module_name(network.name if part == "whole" else f"{network.name}-{part}")
         ending = {"onnx": ".onnx", "torch": "_torch.safetensors", "safetensors": f"-{dtype}.safetensors"}[to]
-        out = folder / f"{name}{ending}"
+        out = folder / f"{module_name(name)}{ending}"
     target = expanded(out)
     if (
         source is not None

@@ -16,11 +16,10 @@ from warploom.data.dataset import Dataset
 from warploom.ground.atomic import write_atomically
 from warploom.model import Model
 from warploom.runs.recipe import RunConfig
-from warploom.runs.run import RunFolder
+from warploom.runs.run import RECIPE, RunFolder
 from warploom.train.progress import duration
 
 TAKES = frozenset({"recipe", "size", "settings", "data", "data_dir", "limit", "skip_bad", "seed", "out"})
-FILE = "recipe.json"
 
 
 def learn(name: str, config: RunConfig, out: str | None, given: list[str]) -> int:
@@ -52,7 +51,7 @@ def learn(name: str, config: RunConfig, out: str | None, given: list[str]) -> in
     features = 1
     for side in model.outputs[0].shape:
         features *= side
-    written = f"written to {visible(str(folder.path))}: {FILE}, model.safetensors"
+    written = f"written to {visible(str(folder.path))}: {RECIPE}, model.safetensors"
     say(f"learnt in {duration(seconds)}: {features:,} features of an image; {written}")
     return 0
 
@@ -67,7 +66,7 @@ def _write(
     }  # fmt: skip
     folder.require_present()
     model.save(folder.model_path)
-    write_atomically(folder.path / FILE, (json.dumps(about, indent=2) + "\n").encode(), parents=False)
+    write_atomically(folder.path / RECIPE, (json.dumps(about, indent=2) + "\n").encode(), parents=False)
 
 
 @app.command("recipes", rich_help_panel=TRAIN)

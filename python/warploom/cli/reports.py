@@ -1,7 +1,9 @@
 """The commands that only look at what is there and what a step does: devices, versions, memory, explain."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from warploom.cli.app import (
     BatchOption,
@@ -17,9 +19,13 @@ from warploom.cli.app import (
     table,
 )
 from warploom.cli.words import EXPLAIN, KERNELS
+from warploom.distributed.launch import engines
 from warploom.engine import Engine
+from warploom.errors import ArgumentError, UnsupportedError
 from warploom.ground import hardware
 from warploom.ground.tables import Column, bytes_text
+from warploom.kernel_tools import counters
+from warploom.kernel_tools.profile import Profiler
 from warploom.model import Model, planned
 
 
@@ -48,6 +54,11 @@ def devices(as_json: JsonOption = False) -> None:
             ]
             for row in rows
         ],
+    )
+    table(
+        "several workers",
+        ["engine", "usable", Column("which one, or why not", wrap=True)],
+        [[name, "yes" if usable else "no", about] for name, usable, about in engines()],
     )
 
 
@@ -95,11 +106,17 @@ def explain(
     version: VersionOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="count the kernel launches of a recorded step instead, of --version or of every one")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """The kernel calls of a training step in order: entry and algorithm, what was fused, what was not and why."""
     network = load_network(model)
     batch_size = own_batch_size(network, batch_size)
+    if nodes:
+        _nodes(network, version, batch_size, precision, as_json)
+        return
     engine = _plan(network, version, device, batch_size, precision)
     steps, refusals = engine.explain(batch_size), engine.refusals(batch_size)
     if as_json:
@@ -128,6 +145,35 @@ def explain(
     )  # fmt: skip
     for refusal in refusals:
         say(f"refused: {refusal}")
+
+
+def _nodes(network: Model, version: str, batch_size: int, precision: str, as_json: bool) -> None:
+    """A step's launches are counted on the counting emulated device, which has every version."""
+    hardware.prepare(counters.DEVICE)
+    names = next(d["versions"] for d in hardware.devices() if d["name"] == counters.DEVICE)
+    if version != "auto" and version not in names:
+        raise ArgumentError(f"version {version} launches no kernels of a GPU; --nodes counts those of {', '.join(names)}")
+    counts: dict[str, dict[str, int]] = {}
+    refused: dict[str, str] = {}
+    for name in names if version == "auto" else [version]:
+        try:
+            counts[name] = Profiler(network, name, batch_size=batch_size, precision=precision).launches()
+        except UnsupportedError as error:
+            if version != "auto":
+                raise
+            refused[name] = str(error)
+    totals = {name: sum(found.values()) for name, found in counts.items()}
+    if as_json:
+        told = {name: {"nodes": totals[name], "operations": found} for name, found in counts.items()}
+        print(json.dumps({"precision": precision, "batch_size": batch_size, "versions": told, "refused": refused}, indent=2))
+        return
+    operations = list(dict.fromkeys(call for found in counts.values() for call in found))
+    about = f"{network.name}, batch {batch_size}, {precision}: kernel launches of a recorded training step"
+    rows = [[call, *(str(found.get(call, "")) for found in counts.values())] for call in operations]
+    rows.append(["all", *(str(total) for total in totals.values())])
+    table(about, ["operation", *(Column(name, right=True) for name in counts)], rows)
+    for sentence in refused.values():
+        say(f"left out: {sentence}")
 
 
 def _fused(fusion: dict[str, Any]) -> str:

@@ -1,5 +1,7 @@
 """`warploom train`: the run goes into a folder of its own, and can be stopped and resumed."""
 
+import contextlib
+import os
 import shlex
 import signal
 import sys
@@ -11,11 +13,15 @@ from typing import Annotated, Any
 import typer
 
 from warploom import errors, metrics, models, optim, recipes
-from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, say, warn_loudly
+from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, given, say, warn_loudly
 from warploom.cli.learn import learn
 from warploom.cli.plain import visible
 from warploom.cli.words import TRAIN, complete_from, complete_models, whole
 from warploom.data.tasks import TaskData
+from warploom.distributed.engine import SHARDS
+from warploom.distributed.groups import Alone
+from warploom.distributed.launch import start as start_workers
+from warploom.distributed.world import World, init, launched
 from warploom.ground import hardware
 from warploom.ground.atomic import expanded
 from warploom.model import Model
@@ -35,7 +41,7 @@ def _compile(model: Model, config: RunConfig) -> None:
         warnings.simplefilter("ignore", errors.FallbackWarning)  # said by warn_loudly() instead
         model.compile(
             config.make_optimizer(), config.make_losses(), config.version, config.device, config.batch_size, config.seed,
-            config.precision,
+            config.precision, distributed=config.shards is not None, shards=config.shards or 1,
         )  # fmt: skip
     if model.engine.note:
         warn_loudly(model.engine.note)
@@ -160,6 +166,27 @@ def train(
     version: VersionOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = RunConfig.precision,
+    workers: Annotated[
+        int | None,
+        _option(
+            _RUN,
+            "--workers",
+            metavar="N",
+            callback=whole(),
+            help="Share every batch among N processes of this machine, which mpirun starts (docs/distributed.md).",
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        _option(
+            _RUN,
+            "--shards",
+            metavar="N",
+            callback=whole(),
+            help="Parts of a batch that workers share; same number, same bits on any number of workers. Default with several "
+            f"workers: {SHARDS}.",
+        ),
+    ] = None,
     out: Annotated[
         str | None, _option(_RUN, "--out", metavar="FOLDER", help="Folder of the run; default runs/<model>-<time>.")
     ] = None,
@@ -170,6 +197,16 @@ def train(
     resume: Annotated[str | None, _option(_RUN, "--resume", metavar="FOLDER", help="Go on with the run in this folder.")] = None,
 ) -> int:
     """Train a model; the run goes into a folder of its own."""
+    place = launched()
+    if workers is not None and place is None:
+        return start_workers(workers, _without(given, "--workers"))
+    if place is not None and workers not in (None, place.size):
+        raise errors.ArgumentError(f"--workers {workers} under {place.launcher}, which started {place.size}: leave it out")
+    world = World(Alone()) if place is None else init()
+    if not world.is_main:  # rank 0 talks for all
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if place is not None and shards is None:
+        shards = SHARDS
     arguments = parse_arguments(settings or [])
     if size is not None:
         arguments["size"] = parse_size(size)
@@ -180,19 +217,40 @@ def train(
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, schedule=schedule, seed=seed, limit=limit, version=version, device=device,
         precision=precision, limit_test=limit_test, skip_bad=skip_bad, patience=patience, keep_best=keep_best,
+        shards=shards,
     )  # fmt: skip
     if config.data not in ("auto", "cifar10", "patches"):
         config.data = absolute(config.data, "--data")
     if recipe is not None:
+        if world.size > 1:
+            raise errors.ArgumentError("--recipe learns on one worker: leave out --workers and mpirun")
         return learn(recipe, config, None if out is None else named(out, "--out"), _given(context))
     if resume is not None:
         if out is not None:
             raise errors.ArgumentError("--out and --resume exclude each other: a resumed run stays in its folder")
         folder = RunFolder(named(resume, "--resume"))
-        config = _resumed(folder, config, context)
-    else:
+        asked = config
+        config = world.on_main(lambda: _resumed(folder, asked, context))
+        if config.shards is None and place is not None:
+            raise errors.ArgumentError(
+                f"{folder.path} was begun by one worker without shards, and several would change its bits: go on with one worker"
+            )
+    elif world.is_main:
         folder = RunFolder.fresh(out if out is None else named(out, "--out"), config.title)
-    return _train(config, folder, resume=resume is not None)
+    else:
+        folder = RunFolder(os.devnull)  # rank 0 writes for all
+    return _train(config, folder, world, resume=resume is not None)
+
+
+def _without(arguments: list[str], option: str) -> list[str]:
+    """The command line without an option and its value."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if not skip and argument != option and not argument.startswith(f"{option}="):
+            kept.append(argument)
+        skip = not skip and argument == option
+    return kept
 
 
 def _given(context: typer.Context) -> list[str]:
@@ -223,7 +281,7 @@ def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> Run
     return config
 
 
-def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
+def _train(config: RunConfig, folder: RunFolder, world: World, *, resume: bool) -> int:
     hardware.resolve(config.version, config.device, precision=config.precision)  # what cannot run is said before data are read
     hint = "" if resume else config.hint()
     config = config.resolve()
@@ -231,7 +289,10 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
     model = config.make_model()
     if hint:
         print(hint)
-    samples = config.load_data(model)  # before anything is allocated
+    for turn in (True, False):  # before anything is allocated; the first worker of a host alone may download
+        if (world.local_rank == 0) is turn:
+            samples = config.load_data(model)
+        world.group.exchange(None)
     for note in samples.notes:
         if note.startswith(("training on patches instead", "no --data given")):
             warn_loudly(note)
@@ -239,26 +300,45 @@ def _train(config: RunConfig, folder: RunFolder, *, resume: bool) -> int:
             say(visible(note))
     assert config.batch_size is not None
     _compile(model, config)
-    with folder.held():
-        return _run(config, folder, samples, model, schedule, resume=resume)
+    with folder.held() if world.is_main else contextlib.nullcontext():
+        return _run(config, folder, samples, model, schedule, world, resume=resume)
 
 
 def _run(
-    config: RunConfig, folder: RunFolder, samples: TaskData, model: Model, schedule: Schedule | None, *, resume: bool
+    config: RunConfig,
+    folder: RunFolder,
+    samples: TaskData,
+    model: Model,
+    schedule: Schedule | None,
+    world: World,
+    *,
+    resume: bool,
 ) -> int:
     assert config.epochs is not None
-    start = prepare(folder, config, samples, model, schedule, resume=resume)
+
+    def begin() -> tuple[Progress, Any]:
+        start = prepare(folder, config, samples, model, schedule, resume=resume)
+        return start, None if schedule is None else schedule.state()
+
+    start, state = world.on_main(begin)  # weights and optimizer state are given to all by fit()
+    if schedule is not None and not world.is_main:
+        schedule.load_state(state)
     say(
         f"{config.title}: {model.count_parameters():,} parameters; {len(samples.train):,} training and {len(samples.test):,} "
         f"test samples; {hardware.place(model.version, model.device)}; run folder {visible(str(folder.path))}"
     )
+    if config.shards is not None:
+        _say_workers(world, model, config.shards)
     for note in folder.notes:
         warn_loudly(note)
-    guards = make_guards(folder, config)
-    if start.epoch >= config.epochs or any(isinstance(guard, Patience) and guard.exhausted() for guard in guards):
-        return _finished(folder, model, samples, config, start)
+    guards = make_guards(folder, config) if world.is_main else []
+    exhausted = any(isinstance(guard, Patience) and guard.exhausted() for guard in guards)
+    if world.on_main(lambda: start.epoch >= (config.epochs or 0) or exhausted):
+        return _finished(folder, model, samples, config, start) if world.is_main else 0
     if start.epoch or start.batch:
         print(f"going on after epoch {start.epoch}" + (f", batch {start.batch}" if start.batch else ""), flush=True)
+    world.hint(f"go on with: warploom train --resume {shlex.quote(str(folder.path))}")
+    main_only = [Scores(model, samples), *guards, Recorder(folder, schedule)] if world.is_main else []
     with _Signals(model) as signals:
         try:
             model.fit(
@@ -266,28 +346,44 @@ def _run(
                 samples.train.y,
                 epochs=config.epochs,
                 validation_data=(samples.test.x, samples.test.y),
-                callbacks=[*([schedule] if schedule else []), Scores(model, samples), *guards, Recorder(folder, schedule)],
-                verbose=True,
+                callbacks=[*([schedule] if schedule else []), *main_only],
+                verbose=world.is_main,
                 start=start,
             )
         except errors.DivergedError:
-            if folder.read_metrics():  # the files of the last good epoch stay; the pictures show it
+            if world.is_main and folder.read_metrics():  # the files of the last good epoch stay; the pictures show it
                 finish(folder, model, samples, config, schedule, diverged=True)
             raise
-        if signals.received:
+        received: int = max(world.group.exchange(signals.received))
+        if received:
             model.update_progress()
-        finish(folder, model, samples, config, schedule)
+        if world.is_main:
+            finish(folder, model, samples, config, schedule)
+    if world.is_main:
+        _say_end(folder, model, guards)
+    if received:
+        if model.progress.epoch < config.epochs:
+            print(f"stopped; go on with: warploom train --resume {shlex.quote(str(folder.path))}", file=sys.stderr, flush=True)
+        return 128 + received
+    return 0
+
+
+def _say_workers(world: World, model: Model, shards: int) -> None:
+    places = world.group.exchange(f"{world.name(world.rank)}: {model.device}")
+    threads = (
+        f", {os.environ['WARPLOOM_THREADS']} threads each" if "WARPLOOM_THREADS" in os.environ and model.device == "cpu" else ""
+    )
+    count = f"{world.size} worker{'s' if world.size > 1 else ''}"
+    say(f"{count}{threads}, through {world.group.engine}; {shards} shards of a batch ({'; '.join(places)})")
+
+
+def _say_end(folder: RunFolder, model: Model, guards: list[Best | Patience]) -> None:
     _closing_words(folder, model)
     for guard in guards:
         if isinstance(guard, Best):
             print(f"the best epoch was {guard.epoch} (test loss {guard.best:.6f}): {folder.path / Best.FILE}")
         elif guard.stopped_epoch is not None:
             print(f"stopped early: the test loss was lowest after epoch {guard.best_epoch + 1}")
-    if signals.received:
-        if model.progress.epoch < config.epochs:
-            print(f"stopped; go on with: warploom train --resume {shlex.quote(str(folder.path))}", file=sys.stderr, flush=True)
-        return 128 + signals.received
-    return 0
 
 
 def _finished(folder: RunFolder, model: Model, samples: TaskData, config: RunConfig, start: Progress) -> int:

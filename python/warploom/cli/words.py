@@ -11,7 +11,10 @@ from warploom.ground.arrays import LARGEST
 
 TRAIN, USE, EXPLAIN, KERNELS = "Train", "Use", "Explain", "Kernels"  # what a person wants to do
 PANELS = (TRAIN, USE, EXPLAIN, KERNELS)
-FIRST = ("train", "models", "make-data", "summary", "plot", "devices", "versions")  # in their panels, before the others
+FIRST = (  # in their panels, before the others
+    "train", "models", "make-data", "evaluate", "reconstruct", "encode", "classify", "detect", "summary", "plot",
+    "devices", "versions",
+)  # fmt: skip
 
 
 def whole(low: int = 1, high: int = LARGEST) -> Callable[[Any], Any]:

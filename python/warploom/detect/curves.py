@@ -55,10 +55,8 @@ class Curve:
         f1 = 2 * self.true_positives / np.maximum(self.true_positives + self.false_positives + self.positives, 1)
         best = int(np.argmax(f1))  # the first: the highest threshold
         score = float(self.thresholds[best])
-        if best + 1 < len(self.thresholds):
-            below = float(self.thresholds[best + 1])
-        else:
-            below = 0.0 if score > 0 else score - 1.0
+        lower = [*self.thresholds[best + 1 : best + 2].tolist(), 0.0 if score > 0 else score - 1.0]
+        below = float(lower[0])
         return (score + below) / 2, float(f1[best])
 
 

@@ -74,10 +74,11 @@ class Detector:
     scores: "mse", "ssim", "latent" (nearest neighbours among the latents of normal images), or several, as in "mse+latent:0.5"
     (a weight after the colon). contamination: the share of the images given to fit() that may lie above the threshold.
     own_size: images keep their size, and large ones are looked at in tiles; else each is stretched to the network's size.
-    blur: deviation in pixels of the Gaussian over the map; None: a 64th of the network's shorter side. pooling: the score of an
-    image is the "max" of its map, the "mean", or the mean of the "top" `share` of it. neighbours: of the nearest ones, how many
-    distances are averaged; bank: at most so many vectors are kept (and at most 64 MiB). tile: with own_size, the side of what is
-    looked at as a whole; None: what `memory` bytes of activations allow. seed: of what is chosen for the bank.
+    blur: deviation in pixels of the Gaussian over the map; None: a 64th of the network's shorter side, at least 1.
+    pooling: the score of an image is the "max" of its map, the "mean", or the mean of the "top" `share` of it.
+    neighbours: of the nearest ones, how many distances are averaged; bank: at most so many vectors are kept (and 64 MiB).
+    tile: with own_size, the side of what is looked at as a whole; None: what `memory` bytes of activations allow.
+    seed: of what is chosen for the bank. device, version: of a network that is given by its path.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Detector:
         own_size: bool = False,
         blur: float | None = None,
         pooling: str = "top",
-        share: float = 0.01,
+        share: float = 0.001,
         neighbours: int = 3,
         bank: int = 2000,
         tile: int | None = None,
@@ -111,7 +112,7 @@ class Detector:
         parts = parts_of(scores)
         side = min(network.inputs[0].shape[1:])
         steps = Steps(
-            parts, blur=side / 64 if blur is None else blur, pooling=pooling, share=share, neighbours=neighbours,
+            parts, blur=max(1.0, side / 64) if blur is None else blur, pooling=pooling, share=share, neighbours=neighbours,
             network_size=not own_size, tile=0,
         )  # fmt: skip
         self._probe = Probe(network, steps.kinds)
@@ -119,7 +120,7 @@ class Detector:
             chosen = self._probe.side(positive(memory, "memory", maximum=1 << 62)) if tile is None else positive(tile, "tile")
             if self._probe.steps is None and tile is not None and (tile, tile) != self._probe.own:
                 raise ArgumentError(f"network {network.name!r} takes images of {self._probe.own} only: leave tile out")
-            steps = replace(steps, tile=chosen)
+            steps = replace(steps, tile=self._probe.whole_steps(chosen))
         elif tile is not None:
             raise ArgumentError("tile is for own_size=True: else every image is stretched to the network's size")
         self.steps = steps
@@ -250,7 +251,7 @@ class Detector:
             smoothed = self._smoothed(batch.images, owners, batch.indices)
             scores.append(maps.pooled(smoothed, self.steps.pooling, self.steps.share))
             peaks.append(smoothed.reshape(len(smoothed), -1).max(axis=1))
-            sizes += [(width, height) for height, width in batch.sizes]
+            sizes += batch.sizes
             done += len(batch)
             if say is not None:
                 say(what, done, len(images))
@@ -294,7 +295,7 @@ class Detector:
         whose = None if own is None else np.repeat(own, len(flat) // len(vectors))
         found = self.bank.distances(flat, self.steps.neighbours, owners, whose).reshape(vectors.shape[:-1])
         if found.ndim == 1:  # a latent without places
-            return np.broadcast_to(found[:, None, None], (len(found), *size)).copy()
+            return np.array(np.broadcast_to(found[:, None, None], (len(found), *size)), np.float32)
         return maps.enlarged(found, size, self._probe.stride)
 
     # Use

@@ -1,5 +1,6 @@
 """A network asked what the steps of a detector need, of images of any size: one map per image, unsmoothed."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -53,12 +54,17 @@ class Probe:
         if self.steps is None:
             return 0
         pixel = bytes_of_a_pixel(self.network, self.network.engine) + 4 * _SCORING * self.model.inputs[0].shape[0]
-        return max(int((memory / pixel) ** 0.5), *self.own)
+        return self.whole_steps(max(int((memory / pixel) ** 0.5), *self.own))
+
+    def whole_steps(self, side: int) -> int:
+        """The side or a little more: a multiple of the strides, so that every tile meets the network's grid alike."""
+        return side if self.steps is None else -(-side // math.lcm(*self.steps)) * math.lcm(*self.steps)
 
     def window(self, size: Size, tile: int) -> Size:
         """What of an image of that size is looked at as a whole."""
         if self.steps is None or not tile:
             return self.own
+        tile = self.whole_steps(tile)
         return size if size[0] * size[1] <= tile * tile else (min(tile, size[0]), min(tile, size[1]))
 
     def read(self, images: Array, steps: Steps) -> Reading:
@@ -111,10 +117,13 @@ class Probe:
     def _blended(self, image: Array, number: int, window: Size, batch: int, steps: Steps, combine: Combine) -> Floats:
         size: Size = (image.shape[1], image.shape[2])
         tall, wide = min(window[0], size[0]), min(window[1], size[1])
-        down, across = starts(size[0], tall), starts(size[1], wide)
+        steps_of_grid = self.steps or (1, 1)
+        down, across = (_begins(s, w, step) for s, w, step in zip(size, (tall, wide), steps_of_grid, strict=True))
+        more = [(0, begins[-1] + w - s) for s, w, begins in zip(size, (tall, wide), (down, across), strict=True)]
+        image = np.pad(image, [(0, 0), *more], mode="reflect") if more != [(0, 0), (0, 0)] else image
         rows, columns = ramp(tall, 1)[:, 0], ramp(1, wide)[0]
         weights = np.outer(rows, columns)
-        total = np.zeros(size, np.float32)
+        total = np.zeros(image.shape[1:], np.float32)
         places = [(top, left) for top in down for left in across]
         for start in range(0, len(places), batch):
             some = places[start : start + batch]
@@ -122,9 +131,9 @@ class Probe:
             made = combine(self.read(cut, steps), (tall, wide), np.full(len(some), number))
             for (top, left), part in zip(some, made, strict=True):
                 total[top : top + tall, left : left + wide] += weights * part
-        total /= _shares(down, rows, size[0])[:, None]  # the windows are a grid: the sum of their weights is a product
-        total /= _shares(across, columns, size[1])
-        return total
+        total /= _shares(down, rows)[:, None]  # the windows are a grid: the sum of their weights is a product
+        total /= _shares(across, columns)
+        return total[: size[0], : size[1]]
 
     def vectors(self, images: Array, steps: Steps) -> list[Floats]:
         """The latent's vectors [m, K] of each image: those of all its places, in all its windows."""
@@ -139,8 +148,16 @@ class Probe:
         return [np.concatenate(vectors) for vectors in found]
 
 
-def _shares(begins: Sequence[int], weights: Floats, size: int) -> Floats:
-    shares = np.zeros(size, np.float32)
+def _begins(length: int, window: int, step: int) -> list[int]:
+    """Where windows begin that overlap by a quarter or more: at multiples of the step; the last one may reach beyond the end."""
+    if step == 1:
+        return starts(length, window)
+    last = -(-(length - window) // step) * step
+    return [*range(0, last, max(step, (window - window // 4) // step * step)), last]
+
+
+def _shares(begins: Sequence[int], weights: Floats) -> Floats:
+    shares = np.zeros(begins[-1] + len(weights), np.float32)
     for begin in begins:
         shares[begin : begin + len(weights)] += weights
     return shares

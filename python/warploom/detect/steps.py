@@ -37,7 +37,7 @@ class Steps:
     parts: tuple[Part, ...] = (Part("mse"),)
     blur: float = 0.0  # deviation in pixels
     pooling: str = "top"
-    share: float = 0.01
+    share: float = 0.001
     window: int = 11  # of SSIM
     sigma: float = 1.5
     neighbours: int = 3
@@ -46,10 +46,10 @@ class Steps:
 
     def __post_init__(self) -> None:
         names = [part.kind for part in self.parts]
-        wrong = next((name for name in names if name not in KINDS), None)
-        if wrong is not None:
+        wrong = [name for name in names if name not in KINDS]
+        if wrong:
             raise ArgumentError(
-                f"unknown score {wrong!r}; expected one or more of {', '.join(KINDS)}, such as mse+ssim or mse:2+latent"
+                f"unknown score {wrong[0]!r}; expected one or more of {', '.join(KINDS)}, such as mse+ssim or mse:2+latent"
             )
         if not names or len(names) != len(set(names)):
             raise ArgumentError(

@@ -25,6 +25,7 @@ from warploom.ground.atomic import insist, write_atomically
 HEAT_MAPS = ("overlay", "plain", "none")
 _IN_OVERVIEW = 8
 _WAITING = 16  # pictures that may wait for being written: each holds an image
+_POINTS = 200  # of a ROC curve in summary.json, which `warploom report` draws
 _ROW = ("name", "score", "normalized", "label", "threshold")
 
 
@@ -192,11 +193,7 @@ def _summary(
     if found.kinds and trial.truth is not None:
         summary["kinds"] = _by_kind(trial, above)
     if by_pixel is not None:
-        threshold, f1 = by_pixel.best_f1()
-        summary["pixel"] = {
-            "auroc": by_pixel.auroc, "average_precision": by_pixel.average_precision, "best_f1": f1,
-            "best_f1_threshold": threshold,
-        }  # fmt: skip
+        summary["pixel"] = _areas(by_pixel)
     return summary
 
 
@@ -207,11 +204,16 @@ def _quality(truth: NDArray[np.bool_], above: NDArray[np.bool_], by_image: Curve
         "true_positives": true, "false_positives": false, "false_negatives": missed,
         "true_negatives": int((~truth).sum()) - false, "f1": 2 * true / max(2 * true + false + missed, 1),
     }  # fmt: skip
-    if by_image is not None:
-        threshold, f1 = by_image.best_f1()
-        found |= {"auroc": by_image.auroc, "average_precision": by_image.average_precision, "best_f1": f1}
-        found["best_f1_threshold"] = threshold
-    return found
+    return found if by_image is None else found | _areas(by_image)
+
+
+def _areas(found: Curve) -> dict[str, Any]:
+    threshold, f1 = found.best_f1()
+    keep = np.unique(np.linspace(0, len(found.thresholds) - 1, _POINTS).astype(np.int64))
+    return {
+        "auroc": found.auroc, "average_precision": found.average_precision, "best_f1": f1, "best_f1_threshold": threshold,
+        "false_positive_rate": found.false_positive_rate[keep].tolist(), "true_positive_rate": found.recall[keep].tolist(),
+    }  # fmt: skip
 
 
 def _by_kind(trial: Trial, above: NDArray[np.bool_]) -> dict[str, Any]:

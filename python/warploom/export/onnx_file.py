@@ -45,11 +45,7 @@ def write_onnx(
     StateError without the package onnx; GraphError where the network has no such part; UnsupportedError where a layer of your own
     uses an operation that has no translation; DataError where the file cannot be written.
     """
-    if uint8 is not None and uint8 not in LAYOUTS:
-        raise ArgumentError(f"unknown layout {uint8!r} of uint8 images; expected one of {', '.join(LAYOUTS)}")
-    path = expanded(path)
-    if path.suffix.lower() != ".onnx":
-        raise ArgumentError(f"{path} does not end in .onnx: name it {path.stem or 'model'}.onnx")
+    path = checked_place(path, uint8)
     chosen = part_of(model, part, skips=skips, scaling=scaling)
     kept = model if part == "whole" else model.encoder if part == "encoder" and not skips else None
     made = message(chosen, uint8, json.dumps(kept.config()) if kept is not None else "")
@@ -57,11 +53,32 @@ def write_onnx(
     return path
 
 
+def checked_place(path: str | Path, uint8: str | None) -> Path:
+    """Where to write; ArgumentError where the ending or the layout is none of ours."""
+    if uint8 is not None and uint8 not in LAYOUTS:
+        raise ArgumentError(f"unknown layout {uint8!r} of uint8 images; expected one of {', '.join(LAYOUTS)}")
+    path = expanded(path)
+    if path.suffix.lower() != ".onnx":
+        raise ArgumentError(f"{path} does not end in .onnx: name it {path.stem or 'model'}.onnx")
+    return path
+
+
 def message(part: Part, uint8: str | None = None, config: str = "") -> Any:
     """The part as an ONNX model in memory, checked by onnx.checker with all its types and shapes.
 
     config: the network as JSON, from which read_onnx() builds it again."""
-    onnx = need_onnx()
+    graph, inputs = begun(part, uint8)
+    outputs = []
+    for value in part.outputs:
+        name = value.name
+        if value in part.inputs:  # an output is no input in ONNX
+            name = graph.node("Identity", [graph.named(value)], graph.take(f"{name}_output"))
+        outputs.append(graph.described(name, value.shape))
+    return finished(graph.made(part.name, inputs, outputs, _summary(part, uint8)), _metadata(part, uint8, config))
+
+
+def begun(part: Part, uint8: str | None) -> tuple[Graph, list[Any]]:
+    """A graph with the part's steps in it, and its inputs."""
     size = sum(array.nbytes for array in part.parameters.values())
     if size > _LARGEST:
         raise DataError(f"the parameters of {part.name!r} have {size:,} bytes; a file of ONNX holds at most {_LARGEST:,}")
@@ -72,18 +89,17 @@ def message(part: Part, uint8: str | None = None, config: str = "") -> Any:
     inputs = [_input(graph, value, part.intakes.get(value.name), uint8) for value in part.inputs]
     for step in part.steps:
         translate(graph, step)
-    outputs = []
-    for value in part.outputs:
-        name = value.name
-        if value in part.inputs:  # an output is no input in ONNX
-            name = graph.node("Identity", [graph.named(value)], graph.take(f"{name}_output"))
-        outputs.append(graph.described(name, value.shape))
-    made = graph.made(part.name, inputs, outputs, _summary(part, uint8))
+    return graph, inputs
+
+
+def finished(graph: Any, metadata: dict[str, str]) -> Any:
+    """The model of a graph, checked by onnx.checker with all its types and shapes."""
+    onnx = need_onnx()
     model = onnx.helper.make_model(
-        made, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="warploom",
-        producer_version=__version__, doc_string=_summary(part, uint8),
+        graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="warploom",
+        producer_version=__version__, doc_string=graph.doc_string,
     )  # fmt: skip
-    onnx.helper.set_model_props(model, _metadata(part, uint8, config))
+    onnx.helper.set_model_props(model, {PREFIX + key: text for key, text in metadata.items()})
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -119,8 +135,7 @@ def _metadata(part: Part, uint8: str | None, config: str) -> dict[str, str]:
         scaling[name] = {"mean": found.mean, "deviation": found.deviation, "channels": "BGR" if intake.bgr else "RGB"}
     said = {"name": part.name, "part": part.kind, "layout": uint8 or "nchw", "scaling": json.dumps(scaling)}
     said |= {"scaled": "inside" if uint8 else "outside"} if scaling else {}
-    said |= {"graph": config} if config else {}
-    return {PREFIX + key: text for key, text in said.items()}
+    return said | ({"graph": config} if config else {})
 
 
 def _summary(part: Part, uint8: str | None) -> str:

@@ -66,6 +66,10 @@ class Graph:
         self.nodes.append(self._onnx.helper.make_node(op, list(inputs), [output], name=name or output, **attributes))
         return output
 
+    def pair(self, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> None:
+        """A node with several outputs, under the name of the first."""
+        self.nodes.append(self._onnx.helper.make_node(op, list(inputs), list(outputs), name=outputs[0], **attributes))
+
     def add(self, step: Step, part: str, op: str, inputs: Sequence[str], **attributes: Any) -> str:
         """A node before the last one of a step."""
         return self.node(op, inputs, self.take(f"{step.name}/{part}"), **attributes)

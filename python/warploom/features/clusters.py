@@ -64,7 +64,7 @@ def _lloyd(
         if spherical:
             centres = _unit(centres)
         sums, members = _assign(rows, centres, mirror, spherical)
-        centres = sums if spherical else sums / np.maximum(members, 1)[:, None].astype(np.float32)
+        centres = sums if spherical else (sums / np.maximum(members, 1)[:, None]).astype(np.float32)
         empty = np.flatnonzero(members == 0)
         centres[empty] = rows[rng.choice(len(rows), len(empty), replace=False)]
         if progress is not None:

@@ -12,9 +12,9 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
@@ -29,8 +29,11 @@ _TYPES = {
     "U16": "<u2", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
 _FLOATS = {"F64", "F32", "F16", "BF16"}
+_LONGEST = 100_000_000  # bytes of a header, by the format
 _TRIES = 100  # of a call that a signal interrupts
-_LEFTOVER = re.compile(r"\..+\.(csv|html|json|jsonl|md|onnx|png|pth?|py|safetensors|svg|txt)\.[a-z0-9_]{8}(\.tmp)?")
+_LEFTOVER = re.compile(
+    r"\..+\.(csv|html|json|jsonl|md|npy|npz|onnx|parquet|png|pth?|py|safetensors|svg|txt)\.[a-z0-9_]{8}(\.tmp)?"
+)
 
 R = TypeVar("R")
 
@@ -81,6 +84,31 @@ def _replace(path: Path, content: bytes) -> None:
             insist(lambda: os.unlink(temporary))
         raise
     sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_stream(path: str | Path) -> Iterator[BinaryIO]:
+    """A binary file to write to and read from, for what is too large to hold: whole under its name at the end, or not there."""
+    path = expanded(path)
+    try:
+        insist(lambda: path.parent.mkdir(parents=True, exist_ok=True))
+        if path.is_dir():
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        target = path.resolve()
+        temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+        with open(temporary, "x+b") as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                insist(lambda: os.replace(temporary, target))
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    insist(lambda: os.unlink(temporary))
+                raise
+        sync_folder(target.parent)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
 
 
 def insist(call: Callable[[], R]) -> R:
@@ -183,6 +211,17 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
                 "safetensors.numpy.load_file and model.load_state_dict)"
             )
     return tensors, metadata
+
+
+def metadata_of(path: str | Path) -> dict[str, Any]:
+    """Our metadata of a .safetensors file, its tensors not looked at; {} of any other: read_tensors() says what is wrong."""
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(8)
+            said = json.loads(_own_metadata(start + file.read(min(int.from_bytes(start, "little"), _LONGEST))))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _own_metadata(content: bytes) -> str:

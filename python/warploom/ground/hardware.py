@@ -202,6 +202,12 @@ def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool 
     return Choice(choice.device, choice.versions, note)
 
 
+def of_worker(device: str, number: int) -> str:
+    """The device of the worker with that number on its host: of several GPUs each has one, where none is named."""
+    gpus = [d["name"] for d in devices() if d["kind"] == "cuda" and d["usable"]]
+    return gpus[number % len(gpus)] if device in ("auto", "cuda") and gpus else device
+
+
 def _named(version: str, device: str, here: list[Device], known: dict[str, list[str]], precision: str) -> Choice:
     kind = device.split(":")[0] if device.startswith("cuda") else device
     rows = [d for d in here if d["kind"] == kind]

@@ -89,6 +89,9 @@ class Images:
         files = None if self.files is None else [self.files[i] for i in chosen]
         return replace(self, names=[self.names[i] for i in chosen], labels=labels, files=files, _places=self._places[chosen])
 
+    def without_labels(self) -> "Images":
+        return replace(self, labels=None, classes=[])
+
     def limited(self, limit: int | None) -> "Images":
         return self if limit is None or limit >= len(self) else self.select(slice(0, limit))
 
@@ -176,22 +179,22 @@ def _ahead(start: int, count: int, read: Callable[[int], Any]) -> Iterator[tuple
 
 def open_images(
     source: Any, *, channels: int = 3, part: str = "all", data_dir: str | Path | None = None, skip_bad: bool = False,
-    limit: int | None = None,
+    limit: int | None = None, seed: int = 0,
 ) -> Images:  # fmt: skip
     """Images from a folder (class sub-folders are labels), the folder, archive or name of CIFAR-10, "patches", an image file,
     a .npy or .npz file, a list of image files, or an array.
 
     channels: of the network; grey and RGB become each other, arrays may have any number if it is this one. part: "train" or
-    "test" of sources that have such parts (of folders without sub-folders train and test: every tenth image is for testing, as in
-    training). limit: the first so many. Arrays: NCHW, NHWC, NHW, or one image as CHW, HWC, HW; uint8, or floats in [0, 1]; .npy
-    files stay on the disk. DataError where there is nothing to read.
+    "test" of sources that have such parts (else, as in training: every tenth file of a folder, the last tenth of an array, is for
+    testing). limit: the first so many. seed: of patches. Arrays: NCHW, NHWC, NHW, or one image as CHW, HWC, HW; uint8, or floats
+    in [0, 1]; .npy files stay on the disk. DataError where there is nothing to read.
     """
     if part not in PARTS:
         raise ArgumentError(f"unknown part {part!r}; expected one of {', '.join(PARTS)}")
-    return _opened(source, positive(channels, "channels"), part, data_dir, skip_bad).limited(limit)
+    return _opened(source, positive(channels, "channels"), part, data_dir, skip_bad, seed).limited(limit)
 
 
-def _opened(source: Any, channels: int, part: str, data_dir: str | Path | None, skip_bad: bool) -> Images:
+def _opened(source: Any, channels: int, part: str, data_dir: str | Path | None, skip_bad: bool, seed: int) -> Images:
     if isinstance(source, Dataset):
         return _of_dataset(source, channels, part)
     if isinstance(source, np.ndarray):
@@ -199,7 +202,7 @@ def _opened(source: Any, channels: int, part: str, data_dir: str | Path | None, 
     if isinstance(source, (list, tuple)):
         return _of_files("files", [expanded(s) for s in source], None, channels, part, skip_bad)
     if str(source) in ("auto", "cifar10", "patches"):
-        return _of_dataset(data.load(str(source), data_dir=data_dir), channels, part)
+        return _of_dataset(data.load(str(source), data_dir=data_dir, seed=seed), channels, part)
     if data_dir is not None:
         raise DataError(f"--data-dir is where CIFAR-10 is, but {source} is data of its own: leave one of them out")
     path = expanded(source)
@@ -229,15 +232,15 @@ def _of_dataset(dataset: Dataset, channels: int, part: str) -> Images:
 
 
 def _of_folder(root: Path, channels: int, part: str, skip_bad: bool) -> Images:
-    roots = [root]
-    if (root / "train").is_dir() and (root / "test").is_dir():
-        roots = [root / "train", root / "test"] if part == "all" else [root / part]
+    divided = (root / "train").is_dir() and (root / "test").is_dir()
+    roots = [root / "train", root / "test"] if divided else [root]
     files = [path for r in roots for path in folder.images_in(r)]
-    classes, labels = folder.classes_of(files, roots)
-    made = _of_files(root.resolve().name, files, root, channels, "all", skip_bad)
-    notes = [f"{root}: {len(files):,} images" + (f", {len(classes)} classes: {folder.listed(classes)}" if classes else "")]
-    made = replace(made, labels=labels, classes=classes, notes=[*notes, *folder.other_files(root)])
-    return made if part == "all" or roots != [root] else _tenth(made, part)
+    classes, labels = folder.classes_of(files, roots)  # of both parts together: a class has one number
+    made = replace(_of_files(root.resolve().name, files, root, channels, "all", skip_bad), labels=labels, classes=classes)
+    if part != "all":
+        made = made.select([f.is_relative_to(root / part) for f in files]) if divided else _tenth(made, part)
+    notes = [f"{root}: {len(made):,} images" + (f", {len(classes)} classes: {folder.listed(classes)}" if classes else "")]
+    return replace(made, notes=[*notes, *folder.other_files(root)])
 
 
 def _tenth(images: Images, part: str) -> Images:
@@ -285,8 +288,12 @@ def _named_arrays(path: Path) -> list[tuple[str, Array, Array | None]]:
 
 def _of_arrays(title: str, parts: Sequence[tuple[str, Array, Array | None]], channels: int, part: str) -> Images:
     chosen = [p for p in parts if part == "all" or p[0] == part]
-    if not chosen and len(parts) == 1:  # not divided: every tenth
-        return _tenth(_of_arrays(title, parts, channels, "all"), part)
+    if not chosen and len(parts) == 1:  # not divided: the last tenth is for testing, as in training
+        whole = _of_arrays(title, parts, channels, "all")
+        if len(whole) < 2:
+            raise DataError(f"{title} holds one image: there is no {part} part")
+        first = len(whole) - max(1, len(whole) // _TEST_EVERY)
+        return whole.select(slice(first, None) if part == "test" else slice(0, first))
     counts, names, labels = [], list[str](), list[Array]()
     for name, images, given in chosen:
         layout = pixels.layout(images, channels, title)

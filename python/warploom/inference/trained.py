@@ -6,6 +6,7 @@ for batch in trained.images("photos").batches(trained.batch_size, size=trained.s
 """
 
 import contextlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,9 +92,22 @@ class Trained:
             )
         return self.model
 
-    def images(self, source: Any, **options: Any) -> Images:
-        """open_images() with the channels of this network."""
+    def images(self, source: Any = None, **options: Any) -> Images:
+        """open_images() with the channels of this network. None: what it was trained on; DataError where that is not known."""
+        if source is None:
+            own = self._own_data()
+            source = own[0]
+            options = {**options, "data_dir": options.get("data_dir") or own[1], "seed": own[2]}
         return open_images(source, channels=self.shape[0], **options)
+
+    def _own_data(self) -> tuple[str, str | None, int]:
+        """(source, folder of CIFAR-10, seed) of its run, or of the recipe that it was learnt by."""
+        if self.config is not None:
+            return self.config.data, self.config.data_dir, self.config.seed
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            about = json.loads((self.path.parent / "recipe.json").read_text())
+            return str(about["data"]), about.get("data_dir"), int(about["seed"])
+        raise DataError(f"{self.path}: what it was trained on stands in no file beside it: name the data")
 
     def prepare(self, images: Any) -> Array:
         """Pixels (uint8, or floats in [0, 1]) as the network takes them, scaled as in training."""

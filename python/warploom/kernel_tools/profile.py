@@ -124,6 +124,16 @@ class Profiler:
             f"{', '.join(layers)}"
         )
 
+    def launches(self) -> dict[str, int]:
+        """Kernel launches of a training step by operation, in order: the nodes of its recording (on cuda, of its graph)."""
+        with counters.counting(1, skip_rest=True) as counts:  # one block a launch: the numbers of launches do not depend on data
+            self.engine.train_batch(self.inputs, self.targets)
+            self.engine.synchronize()
+        found: dict[str, int] = {}
+        for k in counts.kernels:
+            found[k.call] = found.get(k.call, 0) + k.launches
+        return found
+
     def run(self, layer: str = "", direction: str = "", *, kernel: str = "", blocks: int = 8, complete: bool = False) -> Profile:
         """Counts a training step. complete: every block of every kernel runs, so that data are a step's own."""
         calls = self.chosen(layer, direction)

@@ -1,7 +1,7 @@
 """Inline PTX to C++: `asm volatile("..." : outputs : inputs)` becomes calls of kernels/lab/ptx.h.
 
 Reads the template as PTX does: instructions, `.reg` declarations, predicates, vectors, addresses. What is not modelled
-is refused by name.
+is refused by name. Long because it is one table of instructions, each with its rule.
 """
 
 from __future__ import annotations

@@ -78,15 +78,10 @@ class Evidence:
     @property
     def decoder(self) -> Model | None:
         """From the latent to the output; None where there is no latent, or where something else leads past it."""
-        if self.model.latent is None:
-            return None
         try:
-            made = Model(self.model.latent, self.model.outputs, name=f"{self.model.name}-decoder")
+            return self.model.decoder
         except GraphError:
             return None
-        made.run_with(self.model)
-        made.batch_size = self.model.batch_size
-        return made
 
 
 def gather(
@@ -161,8 +156,9 @@ def _source(trained: Trained, data: str | None, skip_bad: bool) -> Images | Task
     if config.data == "auto" and trained.shape != (3, 32, 32):
         return trained.data()  # crops of photographs, made anew
     return open_images(
-        config.data, channels=trained.shape[0], part="test", data_dir=config.data_dir, skip_bad=skip_bad or config.skip_bad
-    )
+        config.data, channels=trained.shape[0], part="test", data_dir=config.data_dir, skip_bad=skip_bad or config.skip_bad,
+        limit=config.limit if config.limit_test is None else config.limit_test,
+    )  # fmt: skip
 
 
 def _count(trained: Trained) -> int:

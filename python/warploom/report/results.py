@@ -33,19 +33,19 @@ def result_files(folders: Iterable[Path]) -> list[Path]:
 
 
 def _dictionaries(found: Evidence) -> Iterator[dict[str, Any]]:
-    """Every dictionary in those files, outer ones first, with the file as "path"."""
+    """Every dictionary in those files, outer ones first, with the file as "path" and the keys that lead to it as "keys"."""
     for path in result_files(found.result_folders):
         try:
-            todo: list[Any] = [json.loads(path.read_text("utf-8"))]
+            todo: list[tuple[tuple[str, ...], Any]] = [((), json.loads(path.read_text("utf-8")))]
         except (OSError, ValueError, RecursionError):
             continue  # another program's, or half of one
         while todo:
-            value = todo.pop(0)
+            keys, value = todo.pop(0)
             if isinstance(value, dict):
-                yield {**value, "path": str(path)}
-                todo += value.values()
+                yield {**value, "path": str(path), "keys": keys}
+                todo += [((*keys, key), inner) for key, inner in value.items()]
             elif isinstance(value, list) and len(value) <= _MOST_ENTRIES:
-                todo += [v for v in value if isinstance(v, (dict, list))]
+                todo += [(keys, inner) for inner in value if isinstance(inner, (dict, list))]
 
 
 def _numbers(value: Any) -> bool:
@@ -90,8 +90,8 @@ def classification(found: Evidence) -> Markup | None:
 
 
 def _title(told: dict[str, Any]) -> str:
-    parts = [str(told[key]) for key in ("features", "name", "method") if isinstance(told.get(key), str)]
-    return ", ".join(parts) or Path(str(told["path"])).stem
+    said = [told[key] for key in ("features", "name", "method") if isinstance(told.get(key), str)]
+    return ", ".join(dict.fromkeys(key for key in (*told["keys"], *said) if key != "results")) or Path(str(told["path"])).stem
 
 
 def _class_names(told: dict[str, Any], count: int, found: Evidence) -> list[str]:
@@ -112,7 +112,7 @@ def _confusion(matrix: list[list[int]], names: list[str]) -> Markup:
         total = sum(row) or 1
         cells: list[Content] = [
             el(
-                "span", str(v), class_="cell strong" if v / total > 0.55 else "cell", style=f"--share:{v / total:.3f}",
+                "span", str(v), class_="cell", style=f"--share:{v / total:.3f}",
                 data_tip=f"{name} taken for {other}: {v} of {total}",
             )
             for v, other in zip(row, names, strict=True)

@@ -16,6 +16,7 @@ _LOG_RANGE = 10.0  # losses that span more than this are drawn on a logarithmic 
 
 
 def new_figure(width: float, height: float) -> Any:
+    """A figure of matplotlib, of that many inches, that needs no display."""
     figures.ready()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -26,6 +27,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save_figure(figure: Any, path: str | Path) -> None:
+    """As a .png file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # names of data sets may be in any script

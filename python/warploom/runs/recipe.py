@@ -42,6 +42,7 @@ class RunConfig:
     skip_bad: bool = False
     patience: int | None = None
     keep_best: bool = False
+    shards: int | None = None  # of a batch, where several workers may share it; None: it is one call
 
     @property
     def title(self) -> str:

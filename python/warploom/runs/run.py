@@ -42,6 +42,9 @@ _CHECKPOINT_FORMATS = (_CHECKPOINT_FORMAT, "warploom-checkpoint-1")  # that are 
 _CHECKPOINT_SECONDS = 300.0  # between checkpoints inside a long epoch
 
 
+RECIPE = "recipe.json"  # of a run without gradients: what it was asked for
+
+
 class RunFolder:
     """The files of a run."""
 
@@ -73,6 +76,8 @@ class RunFolder:
     def require_unused(self) -> None:
         if self.config_path.exists():
             raise DataError(f"{self.path} already holds a run: choose another --out, or go on with it by --resume {self.path}")
+        if (self.path / RECIPE).exists():
+            raise DataError(f"{self.path} already holds what a recipe has learnt: choose another --out")
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -220,7 +225,7 @@ def _fits(value: object, kind: Any) -> bool:
 
 def _require_counts(config: dict[str, Any]) -> None:
     """ValueError where a number that counts something counts nothing."""
-    for key in ("epochs", "batch_size", "limit"):
+    for key in ("epochs", "batch_size", "limit", "shards"):
         if config.get(key) is not None:
             positive(config[key], key, maximum=LARGEST)
     check_seed(config.get("seed", 0))

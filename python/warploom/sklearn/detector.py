@@ -1,6 +1,5 @@
 """An autoencoder as an outlier detector: fit, score_samples, decision_function, predict, offset_."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,16 +88,13 @@ class AutoencoderDetector(OutlierMixin, AutoencoderBase):  # type: ignore[misc]
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """[n]: minus the error of each sample, or minus its distance: lower for more abnormal ones."""
-        network = self._ready()
         if self.method == "latent":
             assert self.bank_ is not None
             return -self.bank_.distances(self._latents(X), self.n_neighbors).astype(np.float64)
         given, outputs = self._errors(X)
         if self.method == "ssim":
             if given.ndim != 4:
-                raise ValueError(
-                    f"method='ssim' is for images, but X has {math.prod(network.inputs[0].shape)} features: set image_shape"
-                )
+                raise ValueError(f"method='ssim' is for images, but X has {given.shape[1]} features: set image_shape")
             scores = dissimilarity(given.astype(np.float32), outputs, _WINDOW, _SIGMA).mean(axis=(1, 2), dtype=np.float64)
         else:
             scores = np.mean((given - outputs) ** 2, axis=tuple(range(1, given.ndim)), dtype=np.float64)

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -32,7 +32,9 @@ def epoch_order(seed: int, epoch: int, rows: int, shuffle: bool = True) -> Order
 class Feed(Protocol):
     """One pass: begin(order, epoch), then batches in that order by train() or evaluate()."""
 
-    def begin(self, order: Order, epoch: int = 0) -> None: ...
+    def begin(self, order: Order, epoch: int = 0, sizes: Sequence[int] | None = None) -> None:
+        """sizes: of the batches, where they are not all of the size that the feed was made for."""
+
     def train(self, count: int) -> None: ...
     def evaluate(self, count: int) -> None: ...
     def close(self) -> None: ...
@@ -45,7 +47,7 @@ class DeviceFeed:
         self._engine = engine
         self._slot = engine.load_data(images)
 
-    def begin(self, order: Order, epoch: int = 0) -> None:
+    def begin(self, order: Order, epoch: int = 0, sizes: Sequence[int] | None = None) -> None:
         self._engine.begin_epoch(self._slot, order)
 
     def train(self, count: int) -> None:
@@ -70,9 +72,10 @@ class StreamFeed:
         self._thread: threading.Thread | None = None
         self._watch: watch.Watch | None = None
 
-    def _batches(self, order: Order) -> Iterator[tuple[list[Array], list[Array]]]:
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
+    def _batches(self, order: Order, sizes: Sequence[int]) -> Iterator[tuple[list[Array], list[Array]]]:
+        start = 0
+        for size in sizes:
+            rows, start = order[start : start + size], start + size
             if self._watch is not None:
                 self._watch.check()  # before, since reading what a file has lost kills the process
             parts = {id(a): to_host(a[rows]) for a in (*self._inputs, *self._targets)}  # an array may serve twice
@@ -80,9 +83,9 @@ class StreamFeed:
                 self._watch.check()  # and after: what was read is what the training began with
             yield [parts[id(a)] for a in self._inputs], [] if self._same else [parts[id(a)] for a in self._targets]
 
-    def _work(self, order: Order) -> None:
+    def _work(self, order: Order, sizes: Sequence[int]) -> None:
         try:
-            for batch in self._batches(order):
+            for batch in self._batches(order, sizes):
                 if not self._put(batch):
                     return
         except BaseException as error:  # handed to the thread that trains
@@ -97,7 +100,7 @@ class StreamFeed:
                 continue
         return False
 
-    def begin(self, order: Order, epoch: int = 0) -> None:
+    def begin(self, order: Order, epoch: int = 0, sizes: Sequence[int] | None = None) -> None:
         self.close()
         for array in (*self._inputs, *self._targets):
             if isinstance(array, Lazy):
@@ -106,7 +109,9 @@ class StreamFeed:
         self._queue = queue.Queue(maxsize=2)
         self._watch = watch.of([*self._inputs, *self._targets]) if self._watch is None else self._watch
         self._watch.check_contents()
-        self._thread = threading.Thread(target=self._work, args=(order,), name="warploom-feed", daemon=True)
+        if sizes is None:
+            sizes = [self._batch_size] * -(-len(order) // self._batch_size)
+        self._thread = threading.Thread(target=self._work, args=(order, sizes), name="warploom-feed", daemon=True)
         self._thread.start()
 
     def _next(self, count: int) -> tuple[list[Array], list[Array]]:
@@ -130,7 +135,47 @@ class StreamFeed:
             self._thread = None
 
 
+class PartFeed:
+    """This worker's parts of every batch, through another feed; the workers together make the step."""
+
+    def __init__(self, engine: Engine, inner: Feed, batch_size: int) -> None:
+        self._engine, self._inner, self._batch_size = engine, inner, batch_size
+
+    def begin(self, order: Order, epoch: int = 0, sizes: Sequence[int] | None = None) -> None:
+        rows: list[Order] = []
+        for start in range(0, len(order), self._batch_size):
+            batch = order[start : start + self._batch_size]
+            rows += [batch[first : first + count] for first, count in self._parts(len(batch))]
+        if rows:
+            self._inner.begin(np.concatenate(rows), epoch, [len(part) for part in rows])
+
+    def _parts(self, count: int) -> list[tuple[int, int]]:
+        parts = self._engine.parts(count)
+        return [(0, count)] if parts is None else parts
+
+    def train(self, count: int) -> None:
+        self._engine.begin_batch(count, training=True)
+        for _, rows in self._parts(count):
+            self._inner.train(rows)
+        self._engine.end_batch(training=True)
+
+    def evaluate(self, count: int) -> None:
+        self._engine.begin_batch(count, training=False)
+        for _, rows in self._parts(count):
+            self._inner.evaluate(rows)
+        self._engine.end_batch(training=False)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
 def make_feed(engine: Engine, inputs: list[Array], targets: list[Array], batch_size: int) -> Feed:
+    """What feeds the engine batch by batch."""
+    feed = _make_feed(engine, inputs, targets, batch_size)
+    return feed if engine.parts(batch_size) is None else PartFeed(engine, feed, batch_size)
+
+
+def _make_feed(engine: Engine, inputs: list[Array], targets: list[Array], batch_size: int) -> Feed:
     """On the device where the target is the input and the data fit beside the plan; else streamed."""
     if len(inputs) == 1 and len(targets) == 1 and inputs[0] is targets[0] and not is_lazy(inputs[0]):
         plan = engine.memory(batch_size)["total"]

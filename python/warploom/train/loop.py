@@ -2,8 +2,10 @@
 
 import math
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from warploom.engine import Engine
 from warploom.errors import ArgumentError, DivergedError, DTypeError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import positive
+from warploom.interop import Array as DeviceArray
 from warploom.train.feed import Feed, epoch_order, make_feed
 
 _SYNC_SECONDS = 0.25  # how far the host may run ahead of the device: bounds the wait after Ctrl-C and feeds the display
@@ -110,6 +113,7 @@ def fit(engine: Engine, job: Job, callbacks: Sequence[Callback]) -> History:
     listeners: list[Callback] = [*callbacks, history]  # history last: callbacks may add to the logs
     start = replace(job.progress)
     engine.sync()
+    engine.begin_fit(lambda: _facts(job))
     feed = make_feed(engine, *job.data, job.batch_size)
     test_feed = make_feed(engine, *job.validation, job.batch_size) if job.validation else None
     about: Logs = {
@@ -124,13 +128,14 @@ def fit(engine: Engine, job: Job, callbacks: Sequence[Callback]) -> History:
                 for callback in listeners:
                     callback.on_epoch_begin(epoch, {"batch": start.batch if epoch == start.epoch else 0})
                 try:
-                    logs = _epoch(engine, job, feed, epoch, listeners)
+                    logs = engine.same(_epoch(engine, job, feed, epoch, listeners))
                     if logs is None:
                         break
                     if not all(np.isfinite(value).all() for value in _values(engine).values()):
                         raise _NotFinite(f"weights became infinite or NaN in epoch {epoch + 1}")  # no loss has seen it yet
                     if test_feed is not None and job.validation is not None:
-                        values = _mean_losses(engine, test_feed, len(job.validation[0][0]), job.batch_size, job, listeners)
+                        rows = len(job.validation[0][0])
+                        values = engine.same(_mean_losses(engine, test_feed, rows, job.batch_size, job, listeners))
                         if values is None:  # stopped: progress says that only the validation of this epoch is left
                             break
                         logs.update({f"val_{name}": value for name, value in values.items()})
@@ -147,7 +152,7 @@ def fit(engine: Engine, job: Job, callbacks: Sequence[Callback]) -> History:
                 job.progress = Progress(epoch + 1)
                 for callback in listeners:
                     callback.on_epoch_end(epoch, logs)
-                if job.stop:
+                if engine.agreed_stop(job.stop, now=True):
                     break
     finally:
         job.clock = None
@@ -156,6 +161,20 @@ def fit(engine: Engine, job: Job, callbacks: Sequence[Callback]) -> History:
         if test_feed is not None:
             test_feed.close()
     return history
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    """What several workers must have in common; of the data, some samples."""
+    rows = np.unique(np.linspace(0, job.rows - 1, 32).astype(np.int64))
+    crc = 0
+    for array in {id(a): a for a in (*job.data[0], *job.data[1])}.values():
+        if not isinstance(array, DeviceArray):
+            crc = zlib.crc32(np.ascontiguousarray(array[rows]).tobytes(), crc)
+    return {
+        "seed": job.seed, "batch_size": job.batch_size, "epochs": job.epochs, "samples": job.rows,
+        "the data's checksum": crc, "shuffle": job.shuffle, "start": (job.progress.epoch, job.progress.batch),
+        "validation samples": len(job.validation[0][0]) if job.validation else 0,
+    }  # fmt: skip
 
 
 class _NotFinite(Exception):
@@ -195,7 +214,7 @@ def _epoch(engine: Engine, job: Job, feed: Feed, epoch: int, listeners: list[Cal
         feed.train(count)
         engine.changed()
         progress.batch += 1
-        if pace.due() or start + count == rows:
+        if pace.due() or engine.waits or start + count == rows:
             loss = engine.loss()
             pace.waited()
             if not math.isfinite(loss):
@@ -207,7 +226,7 @@ def _epoch(engine: Engine, job: Job, feed: Feed, epoch: int, listeners: list[Cal
         logs: Logs = {"loss": loss, "samples": start + count, "fresh": start + count - first, "total": rows, "seconds": seconds}
         for callback in listeners:
             callback.on_train_batch_end(progress.batch - 1, logs)
-        if job.stop and start + count < rows:
+        if engine.agreed_stop(job.stop) and start + count < rows:
             job.take(engine)
             return None
     job.take(engine)
@@ -249,7 +268,7 @@ def _mean_losses(
         seen: Logs = {"samples": start + count, "total": rows, "seconds": time.perf_counter() - started}
         for callback in listeners:
             callback.on_test_batch_end(start // batch_size, seen)
-        if job is not None and job.stop:
+        if job is not None and engine.agreed_stop(job.stop):
             engine.take_mean_loss()
             return None
     loss_sum, samples = engine.take_mean_loss()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import warploom as wl
 from warploom.data import tasks
+from warploom.detect.saving import FORMAT as DETECTOR
 from warploom.network.config import FORMAT
 from warploom.optim.schedules import PlateauLR
 from warploom.runs.recipe import RunConfig
@@ -58,6 +59,20 @@ def train(folder: Path, epochs: int, model: wl.Model, *, resume: bool) -> None:
         model.fit(samples, epochs=epochs, callbacks=[schedule, Recorder(files, schedule)], verbose=False, start=start)
 
 
+def detector() -> wl.detect.Detector:
+    """Every kind of score, so that the file has everything a detector's can have."""
+    model = network()
+    model.place("cpu", "cpu")
+    return wl.detect.Detector(model, "mse:2+ssim+latent", contamination=0.1).fit(np.load(HERE / "images.npy"))
+
+
+def write_detector() -> None:
+    made = detector()
+    made.save(HERE / f"detector-{DETECTOR.rpartition('-')[2]}.safetensors")
+    scores = made.decision_function(np.load(HERE / "images.npy"))
+    np.savez(HERE / f"expected-detector-{DETECTOR.rpartition('-')[2]}.npz", scores=scores)
+
+
 if __name__ == "__main__":
     if not (HERE / "images.npy").exists():
         np.save(HERE / "images.npy", np.random.default_rng(0).integers(0, 256, (8, 3, 8, 8), dtype=np.uint8))
@@ -68,3 +83,4 @@ if __name__ == "__main__":
     train(run, 2, made, resume=False)
     (run / "model.safetensors").rename(HERE / f"model-{number}.safetensors")
     np.savez(HERE / f"expected-{number}.npz", prediction=made.predict(np.load(HERE / "images.npy")))
+    write_detector()

@@ -1,0 +1,183 @@
+"""`warploom classify`: how well a network's features tell classes, and classes for images without labels."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from warploom.classify.classifier import Classifier
+from warploom.classify.experiment import METHODS
+from warploom.classify.scores import score
+from warploom.classify.trained import FEATURES, Experiment, classify_trained, predictions_csv
+from warploom.cli.app import SEED, BatchOption, DeviceOption, JsonOption, PrecisionOption, VersionOption, app, say, table
+from warploom.cli.plain import visible
+from warploom.cli.using import (
+    DataArgument,
+    DataDirOption,
+    LimitOption,
+    Progress,
+    RunArgument,
+    fit_option,
+    images_of,
+    opened,
+    progress,
+)
+from warploom.cli.words import USE, complete_from, whole
+from warploom.errors import ArgumentError, DataError
+from warploom.ground.atomic import expanded, write_atomically
+from warploom.ground.tables import Column
+from warploom.inference.features import EncodedSource
+from warploom.inference.trained import Trained
+from warploom.train.progress import duration
+
+
+class _Told:
+    """One bar after the other."""
+
+    def __init__(self) -> None:
+        self._shown: Progress | None = None
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        if self._shown is None or self._shown.what != what:
+            self.close()
+            self._shown = Progress(what, of, "images" if "encoding" in what else "steps")
+        self._shown.update(done)
+
+    def close(self) -> None:
+        if self._shown is not None:
+            self._shown.close()
+
+
+@app.command(rich_help_panel=USE)
+def classify(
+    run: RunArgument,
+    data: DataArgument = None,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            "--test", metavar="DATA", show_default=False, help="Other images to test on. Default: the test part of DATA."
+        ),
+    ] = None,
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods", metavar="NAMES", autocompletion=complete_from(METHODS),
+            help="linear (ridge), hinge (squared hinge, in memory), rbf; joined by commas.",
+        ),
+    ] = "linear,rbf",
+    controls: Annotated[
+        bool, typer.Option("--controls/--no-controls", help="Also classify by pixels and by the untrained network.")
+    ] = True,
+    landmarks: Annotated[
+        int,
+        typer.Option(
+            "--landmarks", metavar="N", callback=whole(2, 30_000), help="Of the RBF classifier: memory grows with N squared."
+        ),
+    ] = 6_000,
+    using: Annotated[
+        Path | None,
+        typer.Option(
+            "--using", metavar="FILE", help="Only predict DATA, labelled or not, with a classifier that was written before."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", show_default=False, help="Where to write. Default: classify in the run's folder."
+        ),
+    ] = None,
+    fit: str = fit_option("crop"),
+    data_dir: DataDirOption = None,
+    limit: LimitOption = None,
+    limit_test: Annotated[
+        int | None,
+        typer.Option("--limit-test", metavar="N", callback=whole(), show_default=False, help="Only the first N test images."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", **SEED, help="Of the rows held out and of landmarks.")] = 0,
+    batch_size: BatchOption = None,
+    version: VersionOption = "auto",
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "fp32",
+    as_json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Classes from features: accuracy, per class, confusion matrix, beside pixels and the untrained network."""
+    chosen = [name.strip() for name in methods.split(",") if name.strip()]
+    for name in chosen:
+        if name not in METHODS:
+            raise ArgumentError(f"--methods {name}: expected some of {', '.join(METHODS)}, joined by commas")
+    trained = opened(run, version, device, precision, batch_size)
+    trained.require_latent()
+    if fit == "own":
+        raise ArgumentError("classify needs features of one length: --fit crop or stretch")
+    folder = expanded(out) if out is not None else trained.path.parent / "classify"
+    common: dict[str, Any] = {"quiet": as_json, "data_dir": data_dir}
+    if using is not None:
+        _predict(trained, Classifier.load(expanded(using)), data, folder, fit, as_json, limit=limit, **common)
+        return
+    training = images_of(trained, data, part="train" if test is None else "all", limit=limit, **common)
+    own = {"source": data, "part": "test", "data_dir": data_dir} if test is None else {"source": test, "part": "all"}
+    testing = trained.images(limit=limit_test, **own)
+    if test is not None and testing.classes != training.classes:
+        raise DataError(f"the classes of the test images ({', '.join(testing.classes)}) are not those of the training images")
+    began, told = time.monotonic(), _Told()
+    try:
+        made = classify_trained(
+            trained, training, testing, folder, methods=chosen or ["linear"], features=FEATURES if controls else FEATURES[:1],
+            fit=fit, landmarks=landmarks, seed=seed, tell=told,
+        )  # fmt: skip
+    finally:
+        told.close()
+    files = made.write(folder, trained.title)
+    if as_json:
+        print(json.dumps({**made.as_dict(), "files": [str(folder / name) for name in files]}))
+        return
+    _show(made, trained, len(training))
+    say(f"in {duration(time.monotonic() - began)}; written to {visible(str(folder))}: {', '.join(files)}")
+
+
+def _show(made: Experiment, trained: Trained, rows: int) -> None:
+    lines = []
+    for name, found in made.results.items():
+        for method, result in found.items():
+            low, high = result.interval
+            about = result.classifier.about
+            best = f"C {about['C']:g}" + (f", gamma {about['gamma']:g}" if "gamma" in about else "")
+            lines.append([
+                name, method, f"{len(result.classifier.mean):,}", f"{result.accuracy:.2%}", f"{low:.2%} - {high:.2%}", best,
+            ])  # fmt: skip
+    table(
+        f"{visible(trained.title)}: {rows:,} training images, {len(made.test):,} for testing",
+        ["features", "classifier", Column("values", right=True), Column("right", right=True), "95 %", "chosen"], lines,
+    )  # fmt: skip
+    kept = made.best
+    each = [
+        [visible(c.name), f"{c.precision:.1%}", f"{c.recall:.1%}", f"{c.f1:.1%}", f"{c.count:,}"] for c in kept.scores.classes
+    ]
+    table(f"{kept.method}, by class", ["class", "precision", "recall", "F1", "images"], each, 1)
+
+
+def _predict(
+    trained: Trained, classifier: Classifier, data: str | None, folder: Path, fit: str, as_json: bool, *, limit: int | None,
+    quiet: bool, data_dir: str | None,
+) -> None:  # fmt: skip
+    images = images_of(trained, data, part="all", limit=limit, quiet=quiet, data_dir=data_dir)
+    with progress("encoding", len(images)) as shown:
+        predicted = classifier.predict(EncodedSource(trained, images, fit=fit, report=shown.update))
+    names = classifier.classes or [str(i) for i in range(len(classifier.bias))]
+    path = folder / "predictions.csv"
+    known = images.labels is not None and images.classes == classifier.classes
+    write_atomically(path, predictions_csv(images if known else images.without_labels(), predicted, names).encode())
+    found: dict[str, Any] = {"images": len(images), "file": str(path)}
+    if known:
+        scores = score(images.labels, predicted, classifier.classes, len(names))  # type: ignore[arg-type]
+        found |= {"accuracy": scores.accuracy, "interval_95": list(scores.interval)}
+    if as_json:
+        print(json.dumps(found))
+        return
+    right = ""
+    if known:
+        low, high = found["interval_95"]
+        right = f", {found['accuracy']:.2%} right (95 %: {low:.2%} - {high:.2%})"
+    say(f"{len(images):,} images{right}: written to {visible(str(path))}")

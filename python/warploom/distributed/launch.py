@@ -1,0 +1,58 @@
+"""`--workers N`: the same command again, N times, by the mpirun that belongs to mpi4py's MPI."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from warploom.distributed.groups import library, why_no_mpi
+from warploom.distributed.guard import LAUNCHER
+from warploom.errors import DeviceError
+
+
+def mpirun() -> str:
+    """The launcher beside this Python (the mpich wheel's), else on the PATH; "" where there is none."""
+    for folder in (Path(sys.executable).parent, Path(sys.prefix) / "bin"):
+        for name in ("mpiexec", "mpirun"):
+            if os.access(folder / name, os.X_OK):
+                return str(folder / name)
+    return shutil.which("mpiexec") or shutil.which("mpirun") or ""
+
+
+def start(workers: int, arguments: list[str]) -> int:
+    """Runs `warploom arguments` on several workers; the exit code. Their output is this process's."""
+    why = why_no_mpi() or ("" if mpirun() else "mpi4py has an MPI library, but there is no mpirun: pip install mpich")
+    if why:
+        raise DeviceError(f"--workers needs MPI: {why}")
+    own = ["--oversubscribe"] if "Open MPI" in library() else []  # more workers than cores, as MPICH allows
+    command = [mpirun(), *own, "-n", str(workers), sys.executable, "-m", "warploom", *arguments]
+    process = subprocess.Popen(command, env={**os.environ, LAUNCHER: f"{os.getpid()}@{socket.gethostname()}"})
+
+    def forward(number: int, frame: object) -> None:
+        with contextlib.suppress(OSError):
+            process.send_signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
+
+
+def engines() -> list[tuple[str, bool, str]]:
+    """What can carry numbers between workers here: (name, usable, which one or why not)."""
+    rows = [
+        (
+            "mpi",
+            not why_no_mpi(),
+            why_no_mpi() or f"{library()}, started by {mpirun() or 'a launcher of its own (no mpirun here)'}",
+        )
+    ]
+    why = "" if shutil.which("torchrun") else "for torchrun only, which is not installed: pip install torch"
+    return [*rows, ("gloo", not why, why or "PyTorch's, for workers that torchrun starts")]

@@ -1,0 +1,58 @@
+"""A small training that the tests start on several workers. Arguments: device, what goes wrong, rank, step."""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+
+import numpy as np
+import warploom as wl
+
+device, fault, rank, step = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+if fault == "absent" and int(os.environ["PMI_RANK"]) == rank:
+    os.environ["PYTHONPATH"] = ""
+    sys.modules["mpi4py"] = None  # type: ignore[assignment]
+world = wl.distributed.init()
+mine = world.rank == rank
+
+x = wl.Input((3, 8, 8), name="image")
+h = wl.layers.BatchNorm2d(name="bn")(wl.layers.Conv2d(4, 3, padding=1, name="c1")(x))
+h = wl.layers.Dropout(0.3, name="drop")(wl.layers.ReLU()(h))
+model = wl.Model(x, wl.layers.Conv2d(3, 3, padding=1, name="c2")(h), name="small")
+seed = 3 + (fault == "seed" and mine)
+batch_size = 12 + (fault == "batch" and mine)
+model.compile(wl.optim.Adam(1e-2, clip_norm=1.0), device=device, batch_size=batch_size, seed=seed, distributed=True)
+
+
+class Fault(wl.Callback):
+    """Does it after the step."""
+
+    done = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict) -> None:
+        self.done += 1
+        if not mine or self.done != step:
+            return
+        if fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "guard":
+            os.kill(os.getppid(), signal.SIGKILL)
+        if fault == "raise":
+            raise wl.DataError("a file is gone")
+        if fault == "stop":
+            self.model.stop_training = True
+
+
+images = np.random.default_rng(0).random((31, 3, 8, 8), dtype=np.float32)  # the last batch has 7: fewer than shards
+if fault == "data" and mine:
+    images[30] += 1
+if fault == "weights" and mine:
+    model.load_state_dict({name: value + 1 for name, value in model.state_dict().items()})  # rank 0's are what counts
+epochs = 2 if fault in ("none", "weights") else 100_000
+history = model.fit(images, epochs=epochs, validation_data=images[:13], callbacks=[Fault()], verbose=False)
+streamed = model.fit(images, images * 0.5, epochs=1, verbose=False) if epochs == 2 else {}
+bits = hashlib.sha256(b"".join(model.state_dict()[name].tobytes() for name in sorted(model.state_dict()))).hexdigest()
+numbers = [history["loss"][-2:], history["val_loss"][-2:], streamed["loss"], model.evaluate(images)["loss"]] if streamed else []
+line = json.dumps({"rank": world.rank, "size": world.size, "bits": bits, "numbers": numbers, "at": vars(model.progress)})
+os.write(1, (line + "\n").encode())

@@ -1,0 +1,165 @@
+"""Workers that are killed, fail, cannot start or differ: all end soon, one sentence says who, nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from launching import environment, living, needs_mpi, run
+from warploom.ground.atomic import read_tensors
+
+pytestmark = needs_mpi
+TRIES = int(os.environ.get("WARPLOOM_KILL_TRIES", "3"))
+CLI = [
+    "train",
+    "--data",
+    "patches",
+    "--limit",
+    "24",
+    "--batch-size",
+    "8",
+    "--preset",
+    "sharp",
+    "--device",
+    "cpu",
+    "--epochs",
+    "3",
+]
+
+
+def nothing_is_left(word: str) -> None:
+    limit = time.monotonic() + 5
+    while living(word) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not living(word)
+
+
+@pytest.mark.parametrize("attempt", range(TRIES))
+def test_a_killed_worker_is_named_and_all_end(attempt: int) -> None:
+    rank, step = attempt % 3, 1 + 7 * attempt % 23
+    code, _, err, _ = run(3, "cpu", "kill", str(rank), str(step), seconds=60)
+    assert code != 0
+    said = [line for line in err.splitlines() if line.startswith("warploom:")]
+    assert len(said) == 1, err
+    assert f"rank {rank} on host {os.uname().nodename} was killed by signal 9 (SIGKILL); all workers were stopped" in said[0]
+    nothing_is_left("small.py")
+
+
+def test_a_killed_guard_ends_all() -> None:
+    code, _, err, _ = run(3, "cpu", "guard", "1", "5", seconds=60)
+    assert code != 0
+    assert "warploom: error:" in err
+    nothing_is_left("small.py")
+
+
+def test_a_worker_that_fails_ends_all() -> None:
+    code, _, err, _ = run(3, "cpu", "raise", "1", "5", seconds=60)
+    assert code != 0
+    assert "DataError: a file is gone" in err
+    assert f"rank 1 on host {os.uname().nodename} ended with exit code 1; all workers were stopped" in err
+    nothing_is_left("small.py")
+
+
+def test_a_worker_that_cannot_start_ends_all() -> None:
+    code, _, err, _ = run(2, "cpu", "absent", "1", "0", seconds=60)
+    assert code != 0
+    assert "mpi4py is not installed" in err
+    nothing_is_left("small.py")
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("seed", "seed is 4"), ("batch", "batch_size is 13"), ("data", "the data's checksum is")]
+)
+def test_workers_that_differ_are_told_before_the_first_step(fault: str, words: str) -> None:
+    code, _, err, _ = run(2, "cpu", fault, "1", "0", seconds=60)
+    assert code != 0
+    assert "the workers differ before the first step" in err
+    assert words in err
+    assert f"on rank 1 on host {os.uname().nodename}" in err
+
+
+def worker_of(rank: int, word: str) -> int:
+    """The process of a rank that trains, not its guard."""
+    found = {}
+    for pid in living(word):
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if f"PMI_RANK={rank}".encode() in variables:
+            found[pid] = parent
+    return next(pid for pid, parent in found.items() if parent in found)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "warploom", *arguments]
+
+
+def test_a_run_whose_worker_was_killed_goes_on_with_the_same_bits_on_another_number(tmp_path: Path) -> None:
+    code, _, err, _ = run(1, command=command(*CLI, "--shards", "8", "--out", str(tmp_path / "whole")), seconds=240)
+    assert code == 0, err
+    broken = tmp_path / "broken"
+    process = subprocess.Popen(
+        command(*CLI, "--workers", "2", "--out", str(broken)), stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    limit = time.monotonic() + 120
+    while not (broken / "checkpoint.safetensors").exists():
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    os.kill(worker_of(1, str(broken)), signal.SIGKILL)
+    killed = time.monotonic()
+    err = process.communicate(timeout=60)[1]
+    assert time.monotonic() - killed < 10
+    assert process.returncode != 0
+    assert f"rank 1 on host {os.uname().nodename} was killed by signal 9" in err
+    assert f"go on with: warploom train --resume {broken}" in err
+    nothing_is_left(str(broken))
+    code, out, err, _ = run(1, command=command("train", "--resume", str(broken), "--workers", "3"), seconds=240)
+    assert code == 0, err
+    assert "going on after epoch" in out
+    whole, again = (read_tensors(tmp_path / folder / "checkpoint.safetensors")[0] for folder in ("whole", "broken"))
+    assert whole.keys() == again.keys()
+    assert all(whole[name].tobytes() == again[name].tobytes() for name in whole)
+
+
+def test_a_killed_launcher_leaves_no_worker(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        command(*CLI, "--workers", "2", "--out", str(folder)), stderr=subprocess.DEVNULL, env=environment()
+    )
+    limit = time.monotonic() + 60
+    while not (folder / "config.json").exists():
+        assert process.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    limit = time.monotonic() + 10
+    while living(str(folder)) and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert not living(str(folder))
+
+
+def test_an_error_of_all_is_said_once() -> None:
+    code, _, err, _ = run(1, command=command("train", "--model", "nothing", "--workers", "3"), seconds=60)
+    assert code == 2
+    assert err.count("warploom: error:") == 1
+    assert "nothing" in err
+
+
+def test_a_run_without_shards_is_not_shared(tmp_path: Path) -> None:
+    arguments = [*CLI[:-1], "1", "--limit-test", "8", "--out", str(tmp_path / "run")]
+    code, _, err, _ = run(1, command=command(*arguments), seconds=120)
+    assert code == 0, err
+    code, _, err, _ = run(
+        1, command=command("train", "--resume", str(tmp_path / "run"), "--epochs", "2", "--workers", "2"), seconds=60
+    )
+    assert code == 2
+    assert "was begun by one worker without shards" in err
