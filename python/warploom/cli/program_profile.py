@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from warploom.cli.app import say, table
+from warploom.errors import ArgumentError
 from warploom.ground.atomic import write_atomically
 from warploom.ground.tables import Column, bytes_text
 from warploom.kernel_tools.verdict import place_text, verdict
@@ -14,6 +15,7 @@ from warploom.lab import html
 from warploom.lab.gpus import Gpu
 from warploom.lab.profile import Counted, ProgramProfile
 from warploom.lab.profile import profile as count
+from warploom.lab.refusal import Refusal
 
 
 def profile_program(
@@ -21,7 +23,10 @@ def profile_program(
     html_file: Path | None,
 ) -> None:  # fmt: skip
     """Counts, and shows."""
-    found = count(file, arguments, blocks=blocks, options=options)
+    try:
+        found = count(file, arguments, blocks=blocks, options=options)
+    except Refusal as e:
+        raise ArgumentError(str(e)) from None
     if json_file is not None:
         write_atomically(json_file, (json.dumps(found.to_json(), indent=1) + "\n").encode())
     if html_file is not None:

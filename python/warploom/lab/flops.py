@@ -39,8 +39,8 @@ def by_block(executable: Path, starts: list[int]) -> dict[int, int]:
         if address in wanted:
             now, counting = address, True
         if counting:
-            if "__sanitizer_cov_trace_pc" in m.group(3):
-                counting = False
+            if "__sanitizer_cov_trace_pc" in m.group(3) or re.match(r"(ret|jmp|b|hlt|ud2)q?$", m.group(2)):
+                counting = False  # the next block, or the end of this one
             else:
                 found[now] += _of_instruction(m.group(2), m.group(3))
     return found
