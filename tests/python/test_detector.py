@@ -116,7 +116,7 @@ def test_defects_are_found_and_located() -> None:
         for finding, (top, left) in zip(detector.examine(bad), places, strict=True):
             row, column = np.unravel_index(finding.map.argmax(), (16, 16))
             hit += top - 1 <= row <= top + 4 and left - 1 <= column <= left + 4
-        assert hit >= 25, scores
+        assert hit >= 20, scores  # by chance 6: a square and a pixel around it are a seventh of the image
 
 
 # Thresholds

@@ -152,7 +152,7 @@ def test_pictures(name: str, tmp_path: Path) -> None:
     assert ElementTree.parse(tmp_path / "net.svg").getroot().tag.endswith("svg")
     boxes = graph_layout.gathered(model)
     graph_layout.place(boxes)
-    assert 8 <= len(boxes) <= 60
+    assert 6 <= len(boxes) <= 60
     for i, box in enumerate(boxes):
         assert all(s < i and boxes[s].column < box.column for s in box.sources)
         for other in boxes[:i]:
