@@ -96,8 +96,8 @@ def test_variables_are_told_from_functions() -> None:
 
 
 def test_ptx_that_is_not_modelled_is_refused_by_name_and_line() -> None:
-    source = '__global__ void k() {\n  int x;\n  asm volatile("wgmma.fence.sync.aligned;\\n" ::: "memory");\n}\n'
-    with pytest.raises(lab.Refusal, match=r"mine\.cu:3: inline PTX `wgmma\.fence\.sync\.aligned` is not modelled"):
+    source = '__global__ void k() {\n  int x;\n  asm volatile("tcgen05.relinquish_alloc_permit.sync;\\n" ::: "memory");\n}\n'
+    with pytest.raises(lab.Refusal, match=r"mine\.cu:3: inline PTX `tcgen05\.relinquish_alloc_permit\.sync` is not modelled"):
         rewrite(source, Path("mine.cu"))
 
 
