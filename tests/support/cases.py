@@ -237,10 +237,13 @@ def _small_fusions() -> Iterator[Case]:
         yield fused(case, activation="sigmoid")
         yield fused(case, activation="relu", pool=2)
         yield fused(case, pool=2)
-    for kind, slope in (("tanh", 0.0), ("elu", 0.5), ("silu", 0.0), ("gelu", 0.0), ("gelu_tanh", 0.0), *KERNEL_NETWORK):
+    # signed_sqrt and rsqrt have no largest slope, so nothing bounds what a sum's rounding becomes: they stand alone below, and
+    # fused in tests/features. exp is given a number with which its slope stays under 1 here.
+    for kind, slope in (("tanh", 0.0), ("elu", 0.5), ("silu", 0.0), ("gelu", 0.0), ("gelu_tanh", 0.0), ("exp", 0.003)):
         yield fused(conv((2, 3, 6, 8), 5, 3, pad=1), activation=kind, slope=slope)
         yield fused(conv((1, 24, 7, 9), 18, 1), activation=kind, slope=slope)
-        yield fused(conv((1, 16, 12, 12), 8, 3, pad=1), activation=kind, slope=slope, pool=2)
+        if kind != "exp":  # of whole numbers it has many ties, and rounding chooses the pool's maximum among them
+            yield fused(conv((1, 16, 12, 12), 8, 3, pad=1), activation=kind, slope=slope, pool=2)
     yield fused(conv((1, 4, 9, 11), 6, 5, stride=2, pad=2), activation="leaky_relu", slope=0.125)
     yield fused(conv((1, 6, 6, 6), 6, 3, pad=1, groups=3), activation="relu")
     yield fused(conv((1, 3, 9, 9), 4, 3, pad=1), activation="relu", pool=3)
