@@ -398,7 +398,8 @@ def test_entries_match_the_oracle(core: Any) -> None:
     import oracle
     import shared_ops
 
-    names = {entry["name"] for entry in core.entries()}
+    # Three steps in one, for inference: tests/engine/test_mean_pools.py compares it with the three, and with float64.
+    names = {entry["name"] for entry in core.entries()} - {"conv2d_mean_forward"}
     shared = shared_ops.entries_with_reference()  # kernels/ops/<name>/reference.py: both in one
     assert not shared & set(oracle.ENTRIES), "an operation has one oracle"
     assert names == set(oracle.ENTRIES) | shared
