@@ -47,7 +47,7 @@ def test_digits_as_well_as_exact_classifiers() -> None:
     found = classify(DIGITS[TRAIN], LABELS[TRAIN], DIGITS[TEST], LABELS[TEST], classes=[f"digit {i}" for i in range(10)])
     linear, rbf = found["linear"], found["rbf"]
     assert linear.accuracy >= RidgeClassifier().fit(x, LABELS[TRAIN]).score(z, LABELS[TEST]) - 0.01
-    assert rbf.accuracy >= SVC(C=10).fit(x, LABELS[TRAIN]).score(z, LABELS[TEST]) - 0.017  # one deviation times two
+    assert rbf.accuracy >= SVC(C=10).fit(x, LABELS[TRAIN]).score(z, LABELS[TEST]) - 0.017  # two deviations on 897 digits
     assert rbf.accuracy > linear.accuracy + 0.02
     for result in found.values():
         assert result.tested_on == "test"
