@@ -1,4 +1,7 @@
-"""Model: a network that can be compiled, trained and run, and everything that a user asks of it."""
+"""Model: a network that can be compiled, trained and run, and everything that a user asks of it.
+
+Long because it is one class, the one that people read first: a line or two of each method are code, the rest says what it takes.
+"""
 
 import math
 import threading
