@@ -22,9 +22,13 @@ step() { # step WORDS COMMAND...: wall seconds and CPU-seconds, of all its proce
 }
 
 first_line() { # the training command until its first epoch's line, then it is stopped
-  set +o pipefail
-  python train.py --version v4 --limit 2000 --epochs 1 --out "$work/run" 2>&1 | grep -m 1 -E '^epoch +1/'
+  local found
+  set +o pipefail # the training ends by a closed pipe
+  python train.py --version v4 --limit 2000 --epochs 1 --out "$work/run" 2>&1 | tee "$work/said" | grep -m 1 -E '^epoch +1/'
+  found=${PIPESTATUS[2]}
   set -o pipefail
+  [ "$found" = 0 ] || cat "$work/said"
+  return "$found"
 }
 
 compiled() { find build -name '*.o' -newer "$1" | wc -l; }

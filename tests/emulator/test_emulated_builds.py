@@ -256,6 +256,27 @@ def test_devices_tells_what_is_not_compiled_yet(place: Place) -> None:
     assert place.calls() == []
 
 
+def test_versions_are_known_before_anything_is_compiled(place: Place) -> None:
+    """The README's first command asks for v4 where there is neither a GPU nor an emulated device yet: the cpu kernels run."""
+    python = (
+        "import json; cpu = [x for x in t._core.libraries() if x['kind'] == 'cpu']; known = t._core.versions(); "
+        "t._core.libraries = lambda: cpu; t._core.versions = lambda: [v for v in known if v['name'] == 'cpu']; "
+        "t.hardware._libraries.cache_clear(); t.hardware._versions.cache_clear(); t.emulated_builds.versions.cache_clear(); "
+        "choice = t.hardware.resolve('v4'); "
+        "print(json.dumps([choice.device, choice.versions, choice.note, t.hardware.versions(), t.hardware.devices()]))"
+    )
+    process = place.process(python)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    device, chosen, note, rows, devices = json.loads(out)
+    assert (device, chosen) == ("cpu", ["cpu"])
+    assert note.startswith("version v4 needs a CUDA device")
+    assert [row["name"] for row in rows] == ["v1", "v2", "v3", "v4", "v5", "v6", "v7", "cpu"]
+    assert rows[3]["why"].startswith("emulated, not compiled yet: its first use does that")
+    assert next(d["versions"] for d in devices if d["name"] == "emulated") == [row["name"] for row in rows[:-1]]
+    assert place.calls() == []
+
+
 def test_asking_for_a_device_compiles_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
     monkeypatch.setattr(emulated_builds._core, "add_library", loaded.append, raising=True)

@@ -58,6 +58,20 @@ def source_root() -> Path:
     return root
 
 
+@cache
+def versions() -> list[dict[str, Any]]:
+    """The kernel versions that an emulated device will have, as _core.versions() tells those of libraries that are there.
+
+    Their layouts and what they take stand in the library, so these rows say nothing of them."""
+    try:
+        text = (source_root() / "kernels" / "versions.def").read_text()
+    except (DeviceError, OSError):
+        return []
+    unknown = {"layout": "", "weight_layout": "", "kinds": ["cuda", *DEVICES], "float32_from": "", "compute_capability": 0}
+    found = re.findall(r'^WL_VERSION\((\w+), \w+, "(.*)"\)$', text, re.MULTILINE)
+    return [{"name": name, "summary": summary, **unknown} for name, summary in found]
+
+
 def compiler() -> list[str]:
     """The C++ compiler: $CXX, the one that built this package, c++ or g++; DeviceError where there is none."""
     for words in (shlex.split(os.environ.get("CXX", "")), [installed()["compiler"]], ["c++"], ["g++"]):

@@ -80,7 +80,10 @@ def _not_built(kind: str) -> str:
 
 @cache
 def _versions() -> list[dict[str, Any]]:
-    return _core.versions()
+    """What the libraries here hold, and the versions of an emulated device that is compiled when it is first used."""
+    held = _core.versions()
+    names = {v["name"] for v in held}
+    return [*held, *(v for v in emulated_builds.versions() if v["name"] not in names)]
 
 
 def devices() -> list[Device]:
@@ -97,6 +100,8 @@ def devices() -> list[Device]:
                 library for library in libraries if library["kind"] == "emulated" and kind in emulated_builds.DEVICES
             ]
             versions = [str(v) for v in same[0]["versions"]] if same else []
+            if not same and kind in emulated_builds.DEVICES:
+                versions = [str(v["name"]) for v in emulated_builds.versions()]
             rows.append(_row(kind, kind, False, why, {}, versions))
             continue
         library = usable[0]
