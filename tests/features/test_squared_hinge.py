@@ -53,6 +53,22 @@ def test_squared_hinge_ends_where_its_gradient_is_zero() -> None:
     assert loss(found.weight, found.bias) < 0.98 * loss(ridge.weight, ridge.bias)
 
 
+def test_stronger_penalties_are_tried_while_the_strongest_is_best() -> None:
+    """The strengths given end far below what many noisy columns need: the search goes past them, and stops where it gets worse."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1500, 1000)).astype(np.float32)
+    labels = (x[:, :30].sum(1) + 10 * rng.standard_normal(1500) > 0).astype(int)
+    found = S.fit_linear(x, labels, strengths=(1e-3, 1e-2), held_out=0.4)
+    best = max(accuracy for loss, _, accuracy in found.tried if loss == "ridge")
+    start = next(strength for loss, strength, accuracy in found.tried if loss == "ridge" and accuracy == best)
+    hinges = [(strength / start, accuracy) for loss, strength, accuracy in found.tried if loss == "squared hinge"]
+    np.testing.assert_allclose([factor for factor, _ in hinges], S._FACTORS[: len(hinges)], rtol=1e-6)
+    assert len(hinges) > 3
+    assert max(a for _, a in hinges) > max(a for _, a in hinges[:3])
+    for i in range(3, len(hinges)):  # on only after a step that was as good as any
+        assert hinges[i - 1][1] >= max(a for _, a in hinges[:i])
+
+
 def test_the_choice_is_made_on_rows_held_out() -> None:
     """Many more columns than rows: without a strong penalty the training rows are learnt by heart."""
     rng = np.random.default_rng(1)

@@ -270,6 +270,9 @@ def test_archives_with_parts_and_labels(tmp_path: Path) -> None:
     assert both.names == ["train/00000", "train/00001", "train/00002", "train/00003", "test/00000", "test/00001"]
     assert both.labels is not None
     np.testing.assert_array_equal(both.labels, y)
+    batches = list(both.batches(4))
+    assert [batch.indices.tolist() for batch in batches] == [[0, 1, 2, 3], [4, 5]]
+    assert all(batch.labels is not None and batch.labels.tolist() == batch.indices.tolist() for batch in batches)
     pixels, _ = collected(both, batch_size=3)  # a batch ends where a part does
     np.testing.assert_array_equal(np.stack(pixels), ARRAYS)
     tested = open_images(path, part="test")

@@ -212,7 +212,8 @@ class _Fitting:
         self.add_aside()
         directions, variances = self.moments.components(min(components, len(self.moments.mean), len(self.y)), self.seed)
         mean, scale = _single(self.moments.mean), _single(self.moments.scale)
-        self.moments, self.aside = Moments(), self.aside[:0]  # the sums' memory is free
+        del self.moments  # their memory is needed
+        self.aside = self.aside[:0]
         rows = np.empty((len(self.y), directions.shape[1]), np.float32)
         for start, block in float_blocks(self.source):
             rows[start : start + len(block)] = ((block - mean) * scale) @ directions

@@ -5,6 +5,7 @@ solves for as many numbers as there are rows. Both standardise each feature and 
 length 1 on average and penalties mean the same for every number of features; features that never change count for nothing.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def cholesky_solve(a: Array, b: Array, penalty: float) -> Doubles | None:
     return solution if np.isfinite(solution).all() else None
 
 
-class Moments:
+class Moments(ABC):
     """What both kinds share: mean [d] and scale [d] of the features, mean of the targets [k]; z = (x - mean) * scale."""
 
     mean: Doubles
@@ -46,21 +47,21 @@ class Moments:
         z *= self.scale.astype(np.float32)
         return z
 
+    @abstractmethod
     def add(self, x: Floats, y: Array) -> None:
         """Rows [n, d] and targets [n, k]; x may be changed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """After the last add() before solve(); more rows may be added afterwards, and it be closed again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def solve(self, penalty: float) -> Doubles | None:
         """Weights [d, k] on z that minimise mean |z w - (y - target_mean)|^2 + penalty |w|^2; None where rounding forbids it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def components(self, count: int, seed: int) -> tuple[Floats, Doubles]:
         """Directions of largest variance of z [d, count or fewer], and the variances, largest first."""
-        raise NotImplementedError
 
 
 def _varying(directions: Array, variances: Doubles) -> tuple[Floats, Doubles]:

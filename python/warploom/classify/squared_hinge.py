@@ -218,7 +218,7 @@ def fit_linear(
             judged(found, "squared hinge")
             if progress is not None:
                 progress(0.4 + 0.4 * (i + 1) / len(_FACTORS))
-            if factor >= 1.0 and tried[-1][2] < max(accuracy for _, _, accuracy in tried):
+            if factor >= 1.0 and tried[-1][2] < max(accuracy for name, _, accuracy in tried if name == "squared hinge"):
                 break
         del kept
     loss, strength, _ = max(tried, key=lambda t: t[2])
