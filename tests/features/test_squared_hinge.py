@@ -54,7 +54,7 @@ def test_squared_hinge_ends_where_its_gradient_is_zero() -> None:
 
 
 def test_stronger_penalties_are_tried_while_the_strongest_is_best() -> None:
-    """The strengths given end far below what many noisy columns need: the search goes past them, and stops where it gets worse."""
+    """The strengths given end far below what many noisy columns need: the search goes on, and stops where it gets worse."""
     rng = np.random.default_rng(1)
     x = rng.standard_normal((1500, 1000)).astype(np.float32)
     labels = (x[:, :30].sum(1) + 10 * rng.standard_normal(1500) > 0).astype(int)
