@@ -21,7 +21,6 @@ from warploom.layers import Conv2d, Latent, MaxPool2d, ReLU, Upsample
 
 needs_sklearn = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")
 needs_pyarrow = pytest.mark.skipif(importlib.util.find_spec("pyarrow") is None, reason="pyarrow is not installed")
-RNG = np.random.default_rng(2)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +38,10 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def shades(count: int, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
     """Two kinds: dark above and bright below, or the other way round; and noise."""
-    labels = RNG.integers(0, 2, count)
+    rng = np.random.default_rng(count)  # of its own: what a test sees must not depend on the tests before it
+    labels = rng.permutation(np.arange(count) % 2)
     ramp = np.linspace(0, 200, size)[None, None, :, None]
-    images = np.where(labels[:, None, None, None] == 1, ramp, ramp[:, :, ::-1]) + RNG.integers(0, 55, (count, 3, size, size))
+    images = np.where(labels[:, None, None, None] == 1, ramp, ramp[:, :, ::-1]) + rng.integers(0, 55, (count, 3, size, size))
     return images.astype(np.uint8), labels
 
 

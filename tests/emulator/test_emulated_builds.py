@@ -81,8 +81,9 @@ class Place:
         everything = {**os.environ, **self.environment, **environment, "PYTHONPATH": paths}
         words = [sys.executable, "-c", ENSURE.format(python), str(Path(__file__).parent), str(self.package)]
         return subprocess.Popen(
-            words, env=everything, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+            words, env=everything, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        )  # fmt: skip
 
 
 @pytest.fixture

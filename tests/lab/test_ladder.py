@@ -56,7 +56,7 @@ def test_rungs_share_their_end_and_each_has_its_page() -> None:
     for path in RUNGS:
         assert re.search(rf"^## {path.stem[:2]} ", PAGE, re.MULTILINE), f"docs/ladder.md has no section on {path.stem}"
     assert {e[0] for e in exercises()} == {p.stem[:2] for p in RUNGS}, "a rung has no exercise"
-    assert files(["03", "tma"]) == [RUNGS[2], RUNGS[9]]
+    assert [path.name for path in files(["03", "tma"])] == [RUNGS[2].name, RUNGS[9].name]
 
 
 @needs_compiler

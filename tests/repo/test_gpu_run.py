@@ -165,7 +165,7 @@ def test_a_worker_that_is_lost_is_replaced(tmp_path: Path) -> None:
 
     (tmp_path / "test_faulty.py").write_text(FAULTY)
     told = tmp_path / "told.jsonl"
-    line = tests_apart.run_group("faulty", [str(tmp_path / "test_faulty.py"), "-c", os.devnull], told, quiet_limit=6)
+    line = tests_apart.run_group("faulty", [str(tmp_path / "test_faulty.py"), "-c", os.devnull], told, quiet_limit=20)
     found = {test.split("::")[1]: outcome for test, outcome in tests_apart.last_told(told).items()}
     assert found == {
         "test_before": "passed", "test_crashes": "CRASHED (-6)", "test_between": "passed", "test_loses_the_gpu": "failed",
