@@ -1,7 +1,7 @@
 """Two builds of the emulated devices beside each other: CPU-seconds of a training step, alternating.
 
-    python benchmarks/emulator_speed.py BEFORE AFTER            folders with emulated.so and checked.so
-    python benchmarks/emulator_speed.py BEFORE AFTER --runs 9 --batch 4
+    python benchmarks/emulator_speed.py BEFORE AFTER            folders with emulated.so, checked.so or both
+    python benchmarks/emulator_speed.py BEFORE                  AFTER: what this checkout was built with
 
 For a change of kernels/emulator: compile the libraries of both states from the same kernels, and compare them here. Each run is a
 process of its own that makes training steps of the CIFAR-10 autoencoder (the first is not counted); the two builds take turns,
@@ -25,6 +25,8 @@ CASES = (
     ("v1", "fp32", "emulated"), ("v3", "fp32", "emulated"), ("v4", "fp32", "emulated"), ("v5", "bf16", "emulated"),
     ("v3", "fp32", "emulated:checked"),
 )  # fmt: skip
+
+DEVICES = {"emulated": "emulated.so", "emulated:checked": "checked.so"}
 
 
 def measure(version: str, precision: str, device: str, batch: int, steps: int) -> float:
@@ -58,10 +60,9 @@ def package(libraries: Path, folder: Path) -> Path:
     for path in (ours / "_lib").iterdir():
         if path.name.startswith("cpu") or path.suffix == ".json":
             (made / "_lib" / path.name).symlink_to(path)
-    for name in ("emulated.so", "checked.so"):
-        if not (libraries / name).is_file():
-            sys.exit(f"{libraries} holds no {name}; expected a folder with the two libraries, such as python/warploom/_lib")
-        (made / "_lib" / name).symlink_to((libraries / name).resolve())
+    for path in libraries.glob("*.so"):
+        if path.name in DEVICES.values():
+            (made / "_lib" / path.name).symlink_to(path.resolve())
     return folder
 
 
@@ -87,10 +88,13 @@ def main() -> None:
         return
     if a.before is None:
         parser.error("name the folder with the libraries of before")
+    cases = [c for c in CASES if all((folder / DEVICES[c[2]]).is_file() for folder in (a.before, a.after))]
+    if not cases:
+        parser.error(f"{a.before} and {a.after} must both hold {' or '.join(DEVICES.values())}")
     print(f"| step | batch | runs | before, CPU s | after, CPU s | after / before, median (quartiles) |\n{'|-' * 6}|", flush=True)
     with tempfile.TemporaryDirectory() as name:
         paths = [package(folder, Path(name) / side) for side, folder in (("before", a.before), ("after", a.after))]
-        for case in CASES:
+        for case in cases:
             checked = case[2] != "emulated"
             batch, steps = (max(1, a.batch // 4), 1) if checked else (a.batch, 2)
             seconds: list[list[float]] = [[], []]
