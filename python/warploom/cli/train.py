@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from warploom.callbacks import Callback, Logs, TensorBoard
 from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, given, say, warn_loudly
 from warploom.cli.learn import learn
 from warploom.cli.plain import visible
-from warploom.cli.using import progress
+from warploom.cli.progress import Progress as ShownProgress
 from warploom.cli.words import TRAIN, complete_from, complete_models, whole
 from warploom.data.tasks import TaskData
 from warploom.distributed.engine import SHARDS
@@ -331,15 +332,15 @@ def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> Run
     return config
 
 
-class _Shown(Callback):
-    """How many steps are done."""
+class _Each(Callback):
+    """Says how many steps are done."""
 
-    def __init__(self, shown: Any) -> None:
+    def __init__(self, shown: Callable[[int], None]) -> None:
         self.shown, self.done = shown, 0
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         self.done += 1
-        self.shown.update(self.done)
+        self.shown(self.done)
 
 
 def _find_lr(config: RunConfig, folder: Path) -> int:
@@ -349,8 +350,9 @@ def _find_lr(config: RunConfig, folder: Path) -> int:
     _compile(model, config)
     _say_notes(samples)
     steps = 100
-    with progress("trying learning rates", steps, "steps") as shown:
-        found = lr_finder(model, samples.train.x, samples.train.y, steps=steps, callbacks=[_Shown(shown)])
+    with ShownProgress() as shown:
+        each = _Each(shown.counting("trying learning rates", steps))
+        found = lr_finder(model, samples.train.x, samples.train.y, steps=steps, callbacks=[each])
     path = expanded(folder) / "lr.png"
     found.plot(path)
     print(f"suggested: --lr {found.suggestion:.2g} (the model's is {config.lr:g}); {len(found.lrs)} steps drawn in {path}")
