@@ -5,8 +5,6 @@ import os
 import shlex
 import signal
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -14,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from warploom import errors, metrics, models, optim, recipes
-from warploom.callbacks import Callback, Logs, TensorBoard
+from warploom.callbacks import Callback, TensorBoard
 from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, given, say, warn_loudly
+from warploom.cli.find_rate import compile_as_asked, find_rate, say_notes
 from warploom.cli.learn import learn
 from warploom.cli.plain import visible
-from warploom.cli.progress import Progress as ShownProgress
 from warploom.cli.words import TRAIN, complete_from, complete_models, whole
 from warploom.data.tasks import TaskData
 from warploom.distributed.engine import SHARDS
@@ -33,25 +31,10 @@ from warploom.models.saving import is_saved
 from warploom.optim.schedules import BY_NAME as SCHEDULES
 from warploom.optim.schedules import Schedule
 from warploom.runs.guards import Best, Patience, make_guards
-from warploom.runs.lr_finder import lr_finder
 from warploom.runs.recipe import LOGS, RunConfig, absolute, named, parse_arguments, parse_size
 from warploom.runs.run import Recorder, RunFolder, complete, finish, prepare
 from warploom.runs.scores import Scores
 from warploom.train.loop import Progress
-
-
-def _compile(model: Model, config: RunConfig) -> None:
-    assert config.batch_size is not None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.FallbackWarning)  # said by warn_loudly() instead
-        model.compile(
-            config.make_optimizer(), config.make_losses(), config.version, config.device, config.batch_size, config.seed,
-            config.precision, distributed=config.shards is not None, shards=config.shards or 1,
-            accumulate=config.accumulate or 1,
-        )  # fmt: skip
-    if model.engine.note:
-        warn_loudly(model.engine.note)
-
 
 _MODEL, _DATA, _OPTIMISATION, _RUN = "Model", "Data", "Optimisation", "Run"  # panels of --help
 
@@ -275,7 +258,7 @@ def train(
     if find_lr:
         if world.size > 1 or resume is not None:
             raise errors.ArgumentError("--find-lr is for the start of a training by one worker: leave out --resume and --workers")
-        return _find_lr(config, Path("." if out is None else named(out, "--out")))
+        return find_rate(config, Path("." if out is None else named(out, "--out")))
     if resume is not None:
         if out is not None:
             raise errors.ArgumentError("--out and --resume exclude each other: a resumed run stays in its folder")
@@ -332,33 +315,6 @@ def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> Run
     return config
 
 
-class _Each(Callback):
-    """Says how many steps are done."""
-
-    def __init__(self, shown: Callable[[int], None]) -> None:
-        self.shown, self.done = shown, 0
-
-    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        self.done += 1
-        self.shown(self.done)
-
-
-def _find_lr(config: RunConfig, folder: Path) -> int:
-    config = config.resolve()
-    model = config.make_model()
-    samples = config.load_data(model)
-    _compile(model, config)
-    _say_notes(samples)
-    steps = 100
-    with ShownProgress() as shown:
-        each = _Each(shown.counting("trying learning rates", steps))
-        found = lr_finder(model, samples.train.x, samples.train.y, steps=steps, callbacks=[each])
-    path = expanded(folder) / "lr.png"
-    found.plot(path)
-    print(f"suggested: --lr {found.suggestion:.2g} (the model's is {config.lr:g}); {len(found.lrs)} steps drawn in {path}")
-    return 0
-
-
 def _train(config: RunConfig, folder: RunFolder, world: World, *, resume: bool) -> int:
     hardware.resolve(config.version, config.device, precision=config.precision)  # what cannot run is said before data are read
     hint = "" if resume else config.hint()
@@ -371,19 +327,11 @@ def _train(config: RunConfig, folder: RunFolder, world: World, *, resume: bool) 
         if (world.local_rank == 0) is turn:
             samples = config.load_data(model)
         world.group.exchange(None)
-    _say_notes(samples)
+    say_notes(samples)
     assert config.batch_size is not None
-    _compile(model, config)
+    compile_as_asked(model, config)
     with folder.held() if world.is_main else contextlib.nullcontext():
         return _run(config, folder, samples, model, schedule, world, resume=resume)
-
-
-def _say_notes(samples: TaskData) -> None:
-    for note in samples.notes:
-        if note.startswith(("training on patches instead", "no --data given")):
-            warn_loudly(note)
-        else:
-            say(visible(note))
 
 
 def _run(
