@@ -119,7 +119,8 @@ Batches::Batches(const Session& s, const py::list& in, const py::list& out) {
   names.clear();
   for (size_t t = 0; t < shapes.size(); t++) names.push_back(std::to_string(t));
   for (const LossSpec& l : s.losses())  // a target is known by the output it is compared with
-    names[static_cast<size_t>(l.target)] = g.values[static_cast<size_t>(g.outputs[static_cast<size_t>(l.output)])].name;
+    if (l.target >= 0)
+      names[static_cast<size_t>(l.target)] = g.values[static_cast<size_t>(g.outputs[static_cast<size_t>(l.output)])].name;
   targets = to_batches(s.target(), shapes, names, out, "target", inputs.at(0).batch, keep);
 }
 

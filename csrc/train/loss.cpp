@@ -36,7 +36,8 @@ void check_loss(const LossSpec& spec) {
   if (!spec.class_weight.empty() && !def.takes_class_weight())
     throw GraphError("the loss " + spec.kind + " takes no class weights");
   if (spec.mask >= 0 && !def.mask_refusal().empty()) throw GraphError(def.mask_refusal());
-  if (spec.output < 0 || spec.target < 0) throw GraphError("a loss needs an output and a target");
+  if (spec.output < 0 || (def.takes_target() ? spec.target < 0 : spec.target != -1))
+    throw GraphError(def.takes_target() ? "a loss needs an output and a target" : "the loss " + spec.kind + " takes no target");
 }
 
 std::vector<Shape> target_shapes(const Graph& graph, const std::vector<int>& outputs, const std::vector<LossSpec>& losses) {
@@ -61,7 +62,8 @@ std::vector<Shape> target_shapes(const Graph& graph, const std::vector<int>& out
       if (shape.size() != 3) throw GraphError("a masked loss needs an output of shape C x H x W, got " + to_text(shape));
       want(l.mask, {1, shape[1], shape[2]});
     }
-    want(l.target, find_loss(l.kind).target_shape(shape));
+    const Shape wanted = find_loss(l.kind).target_shape(shape);
+    if (l.target >= 0) want(l.target, wanted);
   }
   for (size_t t = 0; t < shapes.size(); t++)
     if (shapes[t].empty()) throw GraphError("no loss uses target " + std::to_string(t));
@@ -86,7 +88,8 @@ void emit_loss(Emitter& e, const LossSpec& spec, int value, Handle target, Handl
   const bool wants = e.training() && e.wants_gradient(value);
   const bool direct = !spec.sigmoid && mask == kNoBuffer;
   LossCall p(e, spec, value, buffers);
-  p.prediction = e.read(value), p.target = e.in(target);
+  p.prediction = e.read(value);
+  if (target != kNoBuffer) p.target = e.in(target);
   if (wants) p.grad = direct ? e.write_gradient(value) : e.scratch(here, "grad", bytes, Category::gradients);
 
   In probability;
@@ -109,7 +112,7 @@ void emit_loss(Emitter& e, const LossSpec& spec, int value, Handle target, Handl
     e.call(e.table.multiply_forward, "multiply_forward", nullptr, a);
     return In{a.y.data, a.y.bytes};
   };
-  if (mask != kNoBuffer) {
+  if (mask != kNoBuffer) {  // which a loss without a target refuses
     p.prediction = masked(p.prediction, "masked prediction");
     p.target = masked(p.target, "masked target");
   }

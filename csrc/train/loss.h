@@ -15,7 +15,7 @@ namespace warploom {
 struct LossSpec {
   std::string kind = "mse";
   int output = 0;  // index into the graph's outputs
-  int target = 0;  // index into the targets
+  int target = 0;  // index into the targets; of a loss that compares with nothing -1
   float weight = 1.0f;
   bool sigmoid = false;                   // of the prediction, first: a loss of probabilities for an output of logits
   int mask = -1;                          // a further target of one channel that multiplies prediction and target; -1: none
@@ -55,12 +55,21 @@ class LossCall {
   void call(const Entry<Args>& entry, const char* name, Args a) {
     a.samples = emit.batch();
     a.weight = spec.weight;
-    a.prediction = prediction, a.target = target;
+    a.prediction = prediction;
+    give_target(a, 0);
     a.grad = grad;
     a.loss = emit.out(buffers.value);
     a.total = emit.inout(buffers.total);
     emit.call(entry, name, nullptr, a);
   }
+
+ private:
+  template <class Args>
+  auto give_target(Args& a, int) -> decltype(a.target, void()) {
+    a.target = target;
+  }
+  template <class Args>
+  void give_target(Args&, long) {}  // an entry without one
 };
 
 // What the engine knows about a loss.
@@ -71,6 +80,7 @@ class LossDef {
   virtual std::map<std::string, double> numbers() const { return {}; }      // what it takes, with defaults
   virtual bool takes_class_weight() const { return false; }                 // one factor per channel of the output
   virtual std::string mask_refusal() const { return ""; }                   // why it takes no mask; "": it takes one
+  virtual bool takes_target() const { return true; }                        // false: it judges the output by itself
   virtual Shape target_shape(const Shape& output) const { return output; }  // throws GraphError
   virtual void emit(LossCall& call) const = 0;                              // the entry's attributes, then call.call()
 };

@@ -28,7 +28,7 @@ const OptimizerDef& find_optimizer(const std::string& kind) {
 
 Optimizer::Optimizer(const OptimizerSpec& spec) : spec_(spec), def_(find_optimizer(spec.kind)) {
   spec_.hyper = def_.defaults();
-  spec_.hyper["max_norm"] = 0.0;
+  spec_.hyper["max_norm"] = spec_.hyper["ema"] = 0.0;
   for (const auto& [name, value] : spec.hyper) set_hyper(name, value);
   state_names_ = kept(spec_.hyper);
   def_.check(spec_.hyper);
@@ -38,6 +38,7 @@ std::vector<std::string> Optimizer::kept(const OptimizerDef::Hyper& hyper) const
   std::vector<std::string> names;
   for (const auto& name : def_.states())
     if (def_.keeps(name, hyper)) names.push_back(name);
+  if (hyper.at("ema") > 0.0) names.push_back(kAverage);
   return names;
 }
 
@@ -51,6 +52,7 @@ void Optimizer::set_hyper(const std::string& name, double value) {
     throw GraphError(name + " cannot be switched on or off while training; compile the model again");
   if (device_ && def_.fixed(name) && value != spec_.hyper[name]) throw GraphError(name + " cannot be changed while training");
   if (name == "max_norm" && value < 0.0) throw GraphError("max_norm must not be negative");
+  if (name == "ema" && !(value >= 0.0 && value < 1.0)) throw GraphError("ema must be 0 or a decay below 1");
   spec_.hyper = std::move(changed);
   if (device_) upload();
 }
@@ -66,13 +68,15 @@ void Optimizer::upload() {
   }
   const float max_norm = static_cast<float>(hyper("max_norm"));
   device_->copy_in(control_.data() + kApart, &max_norm, sizeof max_norm);
+  const double decay = hyper("ema");
+  device_->copy_in(control_.data() + 3 * kApart, &decay, sizeof decay);
 }
 
 void Optimizer::allocate(const std::shared_ptr<Device>& device, const OpTable& table, const Parameters& parameters) {
   if (device_) return;
   const int64_t fields = static_cast<int64_t>(def_.order().size()), count = parameters.trainable_count();
   DeviceMemory hyper(device, fields * (def_.hyper_in_float() ? 4 : 8), "optimizer hyper-parameters");
-  DeviceMemory control(device, 3 * kApart, "optimizer step");
+  DeviceMemory control(device, 4 * kApart, "optimizer step");
   device->fill(control.data(), 0, control.bytes());
   std::vector<DeviceMemory> states;
   for (const auto& name : state_names_) {
@@ -145,6 +149,14 @@ void Optimizer::step(const OpTable& table, Parameters& parameters) {
                   workspace,
                   std::move(states)};
   def_.update(call);
+  if (!averages()) return;
+  EmaUpdate average;
+  average.count = count;
+  average.hyper = In{control_.data() + 3 * kApart, 8};
+  average.step = In{control_.data(), 4};
+  average.w = In{parameters.weights(), bytes};
+  average.average = InOut{states_.back().data(), bytes};
+  invoke(*device_, table, table.ema_update, "ema_update", average);
 }
 
 }  // namespace warploom

@@ -16,7 +16,8 @@ namespace warploom {
 
 struct OptimizerSpec {
   std::string kind = "sgd";
-  std::map<std::string, double> hyper;  // what the kind has, OptimizerDef::defaults(); and max_norm (0: no clipping)
+  // What the kind has, OptimizerDef::defaults(); max_norm (0: no clipping); ema, the decay of the weights' average (0: none).
+  std::map<std::string, double> hyper;
 };
 
 // One update, as an OptimizerDef is given it: run() fills in what all update entries have.
@@ -49,7 +50,7 @@ class OptimizerDef {
   using Hyper = std::map<std::string, double>;
   virtual ~OptimizerDef() = default;
   virtual const char* name() const = 0;
-  virtual Hyper defaults() const = 0;                                          // every hyper-parameter but max_norm
+  virtual Hyper defaults() const = 0;                                          // every hyper-parameter but max_norm and ema
   virtual std::vector<std::string> order() const = 0;                          // of those in the device's array
   virtual bool hyper_in_float() const { return false; }                        // the array's numbers are f32, not f64
   virtual std::vector<std::string> states() const = 0;                         // buffers as large as the parameters
@@ -81,7 +82,9 @@ struct OptimizerRegistration {
 class Optimizer {
  public:
   explicit Optimizer(const OptimizerSpec& spec);  // throws GraphError for an unknown kind or hyper-parameter
-  // Names of the state buffers, each as large as the trainable parameters.
+  // Names of the state buffers, each as large as the trainable parameters. With ema the last is kAverage, the average of the weights;
+  // whoever shows the average as the weights keeps the weights there meanwhile.
+  static constexpr const char* kAverage = "ema";
   const std::vector<std::string>& states() const { return state_names_; }
   int64_t state_bytes(const Parameters& p) const { return p.trainable_bytes() * static_cast<int64_t>(state_names_.size()); }
   void allocate(const std::shared_ptr<Device>& device, const OpTable& table, const Parameters& parameters);
@@ -92,6 +95,7 @@ class Optimizer {
   void set_steps(int32_t steps);
   char* steps_on_device() const { return control_.data(); }  // i32: taken so far
   bool clips() const { return hyper("max_norm") > 0.0; }
+  bool averages() const { return hyper("ema") > 0.0; }
   double last_norm() const;  // of the gradient before clipping, at the last step; 0 without clipping; waits
 
  private:
@@ -102,7 +106,7 @@ class Optimizer {
   const OptimizerDef& def_;
   std::vector<std::string> state_names_;
   std::shared_ptr<Device> device_;
-  // hyper_: what the update entry takes. control_: i32 step, f32 max_norm, f32 norm, f32 scale, 256 bytes apart.
+  // hyper_: what the update entry takes. control_: i32 step, f32 max_norm, f32 norm and scale, f64 ema, 256 bytes apart.
   DeviceMemory hyper_, control_, workspace_;
   std::vector<DeviceMemory> states_;
 };

@@ -107,8 +107,8 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
       if (!l.class_weight.empty())
         buffers.class_weight = loss_buffer(*plan, e, "class weights " + std::to_string(i),
                                            4 * static_cast<int64_t>(l.class_weight.size()), layout.class_weight[i]);
-      emit_loss(e, l, g.outputs[static_cast<size_t>(l.output)], plan->targets[static_cast<size_t>(l.target)],
-                l.mask < 0 ? kNoBuffer : plan->targets[static_cast<size_t>(l.mask)], buffers);
+      const auto target = [&](int i) { return i < 0 ? kNoBuffer : plan->targets[static_cast<size_t>(i)]; };
+      emit_loss(e, l, g.outputs[static_cast<size_t>(l.output)], target(l.target), target(l.mask), buffers);
     }
   }
   if (!with_losses)

@@ -71,6 +71,7 @@ from warploom.kernel_tools import kernels
 from warploom.model import Model
 from warploom.models.saving import load_model as load
 from warploom.network.graph import Input, Tensor
+from warploom.runs.lr_finder import LRFinder, lr_finder
 
 __all__ = [
     "ArgumentError",
@@ -86,6 +87,7 @@ __all__ = [
     "History",
     "Input",
     "KernelFault",
+    "LRFinder",
     "Model",
     "OutOfMemoryError",
     "StateError",
@@ -108,6 +110,7 @@ __all__ = [
     "layers",
     "load",
     "losses",
+    "lr_finder",
     "metrics",
     "models",
     "ops",

@@ -84,9 +84,14 @@ class Engine:
             if parameter.stamp == 0 or (redraw and parameter.pristine):
                 parameter.held_by(self, pristine=True)
                 self._seen[name] = parameter.stamp
+        self._averages = optimizer is not None and optimizer.ema > 0 and not plan_only
+        self._averaged: set[str] = set()  # the parameters that have an average
+        self._shows_average = True
+        self._begin_average()
 
     # Parameters
     def read(self, parameter: Parameter) -> Floats:
+        self.show_average()
         value: Floats = np.array(self.session.get_parameter(self._full_names[id(parameter)]), dtype=np.float32)
         return value
 
@@ -95,6 +100,8 @@ class Engine:
         for name, parameter in self.names.items():
             if self._seen.get(name) != parameter.stamp:
                 self.session.set_parameter(name, parameter.value())
+                if name in self._averaged:
+                    self.session.set_optimizer_state({f"ema/{name}": parameter.value()})
                 self._seen[name] = parameter.stamp
         if self.optimizer is not None:
             values = self.optimizer.values()
@@ -116,6 +123,7 @@ class Engine:
 
     def optimizer_state(self) -> dict[str, Array]:
         """ "<state>/<parameter>": array, and "step": the number of steps taken."""
+        self.show_average()
         return self.session.optimizer_state()
 
     def set_optimizer_state(self, state: dict[str, Array]) -> None:
@@ -123,11 +131,34 @@ class Engine:
         differing = sorted(set(state) ^ set(self.optimizer_state()))
         if differing:
             raise ValueError(f"another optimizer wrote it, which keeps {differing[0]} or lacks it")
+        self.sync()  # what was loaded before it counts as average and as weight until here
         self.session.set_optimizer_state(state)
 
     def forget_optimizer_state(self) -> None:
         """As before the first step."""
         self.session.set_optimizer_state({name: np.zeros_like(value) for name, value in self.optimizer_state().items()})
+        self._begin_average()
+
+    # The average of the weights. The session's weights are either what is trained, or the average while the state "ema" holds
+    # what is trained: so everything that reads weights, the forward pass too, reads the average without knowing of it.
+    def _begin_average(self) -> None:
+        """Before the first step both are the same."""
+        if self._averages:
+            self._averaged = {name.partition("/")[2] for name in self.session.optimizer_state() if name.startswith("ema/")}
+            weights = np.empty(self.session.trainable_count, np.float32)
+            self.session.read_flat("weights", 0, weights)
+            self.session.write_flat("ema", 0, weights)
+
+    def show_average(self, shown: bool = True) -> None:
+        """Whether the session's weights are to be the average; else what is trained."""
+        if not self._averages or shown == self._shows_average:
+            return
+        weights, others = (np.empty(self.session.trainable_count, np.float32) for _ in range(2))
+        self.session.read_flat("weights", 0, weights)
+        self.session.read_flat("ema", 0, others)
+        self.session.write_flat("weights", 0, others)
+        self.session.write_flat("ema", 0, weights)
+        self._shows_average = shown
 
     # Losses
     def loss(self) -> float:
@@ -207,6 +238,7 @@ class Engine:
     def gradients(self, inputs: list[Array], targets: list[Array], *, training: bool = True) -> dict[str, Floats]:
         """training=False: normalisations use their running statistics. Nothing is updated, running statistics neither."""
         self.sync()
+        self.show_average()
         with self.aside():
             buffers = {name: self.session.get_parameter(name) for name, p in self.names.items() if p.spec.buffer}
             gradients = self.session.gradients(inputs, targets, not training)
@@ -217,6 +249,7 @@ class Engine:
     def predict(self, inputs: list[Array], wanted: Sequence[Tensor], out: list[DeviceArray] | None = None) -> list[Any]:
         """The values of those tensors of the network, into `out` if given; what they do not need is not computed."""
         self.sync()
+        self.show_average()
         given = [a if isinstance(a, DeviceArray) else np.ascontiguousarray(a) for a in inputs]
         return self.session.predict(given, [self._values[id(t)] for t in wanted], out)
 
@@ -248,9 +281,11 @@ class Engine:
 
     # One pass over data: batches from the host, or a data set that lives on the device. No call waits.
     def train_batch(self, inputs: list[Array], targets: list[Array]) -> None:
+        self.show_average(False)
         self.session.train_step(inputs, targets)
 
     def evaluate_batch(self, inputs: list[Array], targets: list[Array]) -> None:
+        self.show_average()
         self.session.evaluate_step(inputs, targets)
 
     def load_data(self, images: Array) -> str:
@@ -269,9 +304,11 @@ class Engine:
         self.session.begin_epoch(slot, order)
 
     def train_next(self, slot: str, count: int) -> None:
+        self.show_average(False)
         self.session.train_next(count, slot)
 
     def evaluate_next(self, slot: str, count: int) -> None:
+        self.show_average()
         self.session.evaluate_next(count, slot)
 
     # What a step is made of

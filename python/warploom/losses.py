@@ -18,6 +18,7 @@ from warploom.ground.array_types import Shape
 from warploom.ground.arrays import number, positive
 
 Place = int | str  # of an output or a target: its number, or its name
+_NOTHING = -1  # the target of a loss that compares with none
 BY_NAME: dict[str, "type[Loss]"] = {}  # filled by the classes themselves
 
 
@@ -27,6 +28,7 @@ class Loss:
     kind: ClassVar[str] = ""  # the core's; also the name, where the class does not give one
     takes_logits: ClassVar[bool] = True  # a sigmoid before it makes sense
     takes_mask: ClassVar[bool] = True
+    takes_target: ClassVar[bool] = True  # else it judges an output by itself
 
     def __init_subclass__(cls, *, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -45,7 +47,11 @@ class Loss:
     ) -> None:
         self.weight = number(weight, f"{self}: weight", 0.0)
         self.output = _place(output, f"{self}: output")
-        self.target = self.output if target is None else _place(target, f"{self}: target")
+        if not self.takes_target and target is not None:
+            raise ArgumentError(f"{self}: the output is compared with nothing; leave target out")
+        self.target = self.output if self.takes_target else _NOTHING
+        if target is not None:
+            self.target = _place(target, f"{self}: target")
         self.mask = None if mask is None else _place(mask, f"{self}: mask")
         self.from_logits = bool(from_logits)
         if self.from_logits and not self.takes_logits:
@@ -220,6 +226,24 @@ class DSSIM(SSIM, name="dssim"):
         return self.weight / 2
 
 
+class KLDivergence(Loss):
+    """Divergence of N(m, exp(v)) from N(0, 1): sum of (m^2 + exp(v) - 1 - v) / 2 over a sample's numbers, mean over samples.
+
+    The first half of the output's channels are m, the second half v. There is no target. Layers that draw from such a
+    distribution (`layers.Sampling`) add it to the loss by themselves. Source: https://arxiv.org/abs/1312.6114.
+    """
+
+    kind = "kl_divergence"
+    takes_logits = False
+    takes_mask = False
+    takes_target = False
+
+
+def of_layers(penalties: Sequence[tuple[str, float]], outputs: int) -> list[Loss]:
+    """The losses that layers add: of outputs behind the network's own, in their order."""
+    return [_by_name(kind, outputs + i, weight) for i, (kind, weight) in enumerate(penalties)]
+
+
 def get(loss: Any, outputs: "int | Sequence[str]") -> list[Loss]:
     """Losses whose outputs, targets and masks are numbers. outputs: how many the model has, or their names."""
     return resolve(loss, outputs)[0]
@@ -249,9 +273,10 @@ def resolve(loss: Any, outputs: "int | Sequence[str]") -> tuple[list[Loss], list
 def labels(losses: Sequence[Loss], outputs: Sequence[str]) -> list[str]:
     """A name per loss, for metrics: its kind, with the output's name where there are several, numbered where it repeats."""
     result: list[str] = []
-    several = len({x.output for x in losses}) > 1
+    several = len({x.output for x in losses if int(x.output) < len(outputs)}) > 1
     for loss in losses:
-        name = f"{outputs[int(loss.output)]}/{loss.label}" if several else loss.label
+        own = several and int(loss.output) < len(outputs)  # else of a layer
+        name = f"{outputs[int(loss.output)]}/{loss.label}" if own else loss.label
         repeats = sum(1 for other in result if other == name or other.startswith(f"{name}#"))
         result.append(name if not repeats else f"{name}#{repeats + 1}")
     return result
@@ -277,9 +302,9 @@ def _numbered(losses: list[Loss], names: list[str]) -> tuple[list[Loss], list[st
         changed.target = targets.index(loss.target) if isinstance(loss.target, str) else loss.target
         changed.mask = targets.index(loss.mask) if isinstance(loss.mask, str) else loss.mask
         result.append(changed)
-    read = sorted({int(p) for x in result for p in (x.target, x.mask) if p is not None})
+    read = sorted({int(p) for x in result for p in (x.target, x.mask) if p is not None and p != _NOTHING})
     for loss in result:  # what no loss reads has no place in y
-        loss.target = read.index(int(loss.target))
+        loss.target = read.index(int(loss.target)) if loss.takes_target else _NOTHING
         loss.mask = None if loss.mask is None else read.index(int(loss.mask))
     return result, [targets[i] if i < len(targets) else str(i) for i in read]
 
@@ -305,7 +330,7 @@ def _item(item: Any, place: int, *, moved: bool = False) -> Loss:
     made = copy.copy(item)
     made.weight *= weight
     if moved:
-        made.target = place if item.target == item.output else item.target
+        made.target = place if item.takes_target and item.target == item.output else item.target
         made.output = place
     return made
 

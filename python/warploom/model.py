@@ -19,7 +19,8 @@ from warploom.anysize.resizing import Sizes
 from warploom.anysize.running import MEMORY, run_at_any_size, run_in_windows
 from warploom.callbacks import Callback, History
 from warploom.distributed.engine import SHARDS, ShardedEngine
-from warploom.distributed.world import init
+from warploom.distributed.groups import Alone
+from warploom.distributed.world import World, init
 from warploom.engine import Engine
 from warploom.errors import ArgumentError, DTypeError, FallbackWarning, GraphError, StateError
 from warploom.ground import arrays, hardware
@@ -63,6 +64,7 @@ class Compiled:
     optimizer: optim.Optimizer
     losses: list[losses.Loss]
     targets: list[Target]  # what y must look like, by number
+    accumulate: int = 1  # batches in a step
 
 
 class Model(Network):
@@ -103,6 +105,7 @@ class Model(Network):
         precision: str = "fp32",
         distributed: bool = False,
         shards: int = SHARDS,
+        accumulate: int = 1,
     ) -> None:
         """Binds the model to a device, a kernel version, an optimiser and a loss.
 
@@ -113,13 +116,22 @@ class Model(Network):
         warploom.distributed); every worker makes the same calls. A batch is cut into `shards`, whose gradients are added in one
         order: the bits depend on their number, and not on that of the workers.
 
+        accumulate: a step adds up the gradients of so many batches of batch_size: the gradient of one batch as large, up to
+        rounding, in the memory of a small one. Batch norms take each small batch's statistics. For one worker: several have
+        shards.
+
         Parameters that were neither trained nor loaded are drawn anew from the seed; others keep their values.
         """
         if self._fitting.locked():
             raise StateError("compile() was called while fit() runs: call it before or after")
         batch_size = arrays.positive(batch_size, "batch_size")
         seed = arrays.seed(seed)
-        shards = arrays.positive(shards, "shards")
+        shards, accumulate = arrays.positive(shards, "shards"), arrays.positive(accumulate, "accumulate")
+        if distributed and accumulate > 1:
+            raise ArgumentError(
+                "compile() takes distributed=True or accumulate, not both: workers add up the gradients of `shards` parts of a "
+                "batch, so that a larger batch_size with more shards is the same"
+            )
         world = init() if distributed else None
         choice = hardware.resolve(
             version, device if world is None else hardware.of_worker(device, world.local_rank), precision=precision
@@ -127,20 +139,30 @@ class Model(Network):
         chosen = optim.get(optimizer)
         objective, names = losses.resolve(loss, self.output_names)
         targets = wanted_by(objective, names, [t.shape for t in self.outputs])  # before the core, which knows no names
+        penalties = self.penalties()
+        objective += losses.of_layers([(kind, weight) for _, kind, weight in penalties], len(self.outputs))
         self._compiled = None  # in case the next line raises
+        make: Callable[..., Engine] = Engine
+        if world is not None:
+            make = partial(ShardedEngine, world=world, shards=shards)
+        elif accumulate > 1:  # shards of a larger batch that one worker computes
+            make = partial(ShardedEngine, world=World(Alone()), shards=accumulate)
         engine = self._bind(
-            choice, Engine if world is None else partial(ShardedEngine, world=world, shards=shards),
-            losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True, precision=precision,
+            choice, make,
+            further=[tensor for tensor, *_ in penalties], losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size,
+            redraw=True, precision=precision,
         )  # fmt: skip
         engine.loss_labels = losses.labels(objective, self.output_names)
         self.batch_size, self.seed = batch_size, seed
-        self._compiled = Compiled(chosen, objective, targets)
+        self._compiled = Compiled(chosen, objective, targets, accumulate)
 
-    def _bind(self, choice: hardware.Choice, make: Callable[..., Engine] = Engine, **options: Any) -> Engine:
+    def _bind(
+        self, choice: hardware.Choice, make: Callable[..., Engine] = Engine, further: Sequence[Tensor] = (), **options: Any
+    ) -> Engine:
         if self._engine is not None:
             self._engine.release()
             self._engine = None  # its memory is free before the next one is made
-        self._engine = make(self.lowered(), choice, **options)
+        self._engine = make(self.lowered(further), choice, **options)
         if self._engine.note:
             warnings.warn(self._engine.note, FallbackWarning, stacklevel=3)
         return self._engine
@@ -197,7 +219,7 @@ class Model(Network):
 
     @property
     def losses(self) -> list[losses.Loss] | None:
-        """The training objective; None before compile()."""
+        """The training objective, with what layers add to it; None before compile()."""
         return self._compiled.losses if self._compiled is not None else None
 
     @property
@@ -255,10 +277,11 @@ class Model(Network):
         verbose=False shows nothing. `start` goes on where an earlier fit stopped (`model.progress`); epochs counts from the very
         beginning. DivergedError when the loss or a weight becomes NaN or infinite: the weights are back at the last good epoch.
         """
-        targets = self._require_compiled("fit()").targets
+        compiled = self._require_compiled("fit()")
+        targets = compiled.targets
         if not isinstance(callbacks, Iterable):
             raise DTypeError(f"callbacks must be a list of warploom.callbacks.Callback objects, not {type(callbacks).__name__}")
-        size = self._size(batch_size)
+        size = self._size(batch_size) * compiled.accumulate
         data = pairs(self, targets, x, y)
         warn_of_pixels(data[0])
         validation = None
@@ -305,8 +328,9 @@ class Model(Network):
         A mean over batches, weighted by their samples: RMSE, Dice, and CrossEntropy with ignored labels or class weights,
         which are no means over elements, depend on the batch size.
         """
-        targets = self._require_compiled("evaluate()").targets
-        return loop.evaluate(self.engine, pairs(self, targets, x, y), self._size(batch_size))
+        compiled = self._require_compiled("evaluate()")
+        size = self._size(batch_size) * compiled.accumulate  # of which the engine computes parts
+        return loop.evaluate(self.engine, pairs(self, compiled.targets, x, y), size)
 
     # Inference
     def predict(self, x: Arrays, *, batch_size: int | None = None, memory: int = MEMORY) -> Any:

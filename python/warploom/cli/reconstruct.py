@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from warploom.cli.app import BatchOption, DeviceOption, JsonOption, PrecisionOption, VersionOption, app, say
+from warploom.cli.app import SEED, BatchOption, DeviceOption, JsonOption, PrecisionOption, VersionOption, app, say
 from warploom.cli.plain import visible
 from warploom.cli.progress import Progress
 from warploom.cli.using import (
@@ -31,6 +31,7 @@ from warploom.inference.images import Images
 from warploom.inference.judging import judged, reconstructions
 from warploom.inference.trained import Trained
 from warploom.metrics import unit
+from warploom.models.sampling import sample
 from warploom.runs.plots import plot_rows, to_pixels
 
 _RANGE = 0.25  # of the error's colours: the same on every image
@@ -50,6 +51,14 @@ def reconstruct(
     count: Annotated[
         int, typer.Option("--count", metavar="N", callback=whole(1, 64), help="How many images the picture shows.")
     ] = 10,
+    new: Annotated[
+        int | None,
+        typer.Option(
+            "--sample", metavar="N", callback=whole(1, 100_000),
+            help="N new pictures instead, which a variational autoencoder makes of random latents.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of --sample: same seed, same pictures.", **SEED)] = 0,
     triples: Annotated[
         bool, typer.Option("--triples", help="In a folder: input, output and error beside each other in one file.")
     ] = False,
@@ -73,6 +82,15 @@ def reconstruct(
         raise ArgumentError(f"{out} is a file; expected a folder, or a name that ends with .png")
     if picture and triples:
         raise ArgumentError("--triples is for a folder: leave it out, the picture shows inputs, outputs and errors")
+    if new is not None:
+        if data is not None or triples:
+            raise ArgumentError("--sample makes pictures of random latents: leave out the images and --triples")
+        names = _new(trained, new, seed, place, picture)
+        if as_json:
+            print(json.dumps({"out": str(out), "images": names}))
+            return
+        say(f"{len(names):,} new pictures: written to {visible(str(out))}")
+        return
     images = images_of(trained, data, quiet=as_json, part=part, data_dir=data_dir, limit=limit, skip_bad=skip_bad)
     if picture:
         images = images.limited(count)
@@ -98,6 +116,21 @@ def _picture(trained: Trained, images: Images, path: Path, fit: str) -> list[str
             rows["error"].append(error_colours(image, output))
     about = f"{trained.title}: mean squared error {np.mean(mse):.5f}; errors are white from {_RANGE} on"
     plot_rows(path, [(label, made) for label, made in rows.items()], about)  # type: ignore[misc]
+    return names
+
+
+def _new(trained: Trained, count: int, seed: int, place: Path, picture: bool) -> list[str]:
+    """Pictures that the decoder makes of random latents: rows of ten in one picture, or each in a file."""
+    made = np.clip(sample(trained.model, count, seed), 0.0, 1.0)
+    if picture:
+        width = min(count, 10)
+        blank = np.ones((-count % width, *made.shape[1:]), np.float32)
+        rows = np.concatenate([made, blank]).reshape(-1, width, *made.shape[1:])
+        plot_rows(place, [("", row) for row in rows], f"{trained.title}: new pictures")
+        return [f"sample-{i}" for i in range(1, count + 1)]
+    names = [f"sample-{i}.png" for i in range(1, count + 1)]
+    for name, image in zip(names, made, strict=True):
+        write_atomically(place / name, _png([to_pixels(image)]))
     return names
 
 

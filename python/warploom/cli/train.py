@@ -5,7 +5,6 @@ import os
 import shlex
 import signal
 import sys
-import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any
@@ -13,7 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from warploom import errors, metrics, models, optim, recipes
+from warploom.callbacks import Callback, TensorBoard
 from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, given, say, warn_loudly
+from warploom.cli.find_rate import compile_as_asked, find_rate, say_notes
 from warploom.cli.learn import learn
 from warploom.cli.plain import visible
 from warploom.cli.words import TRAIN, complete_from, complete_models, whole
@@ -24,28 +25,16 @@ from warploom.distributed.launch import start as start_workers
 from warploom.distributed.world import World, init, launched
 from warploom.ground import hardware
 from warploom.ground.atomic import expanded
+from warploom.ground.optional import needed
 from warploom.model import Model
 from warploom.models.saving import is_saved
 from warploom.optim.schedules import BY_NAME as SCHEDULES
 from warploom.optim.schedules import Schedule
 from warploom.runs.guards import Best, Patience, make_guards
-from warploom.runs.recipe import RunConfig, absolute, named, parse_arguments, parse_size
+from warploom.runs.recipe import LOGS, RunConfig, absolute, named, parse_arguments, parse_size
 from warploom.runs.run import Recorder, RunFolder, complete, finish, prepare
 from warploom.runs.scores import Scores
 from warploom.train.loop import Progress
-
-
-def _compile(model: Model, config: RunConfig) -> None:
-    assert config.batch_size is not None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", errors.FallbackWarning)  # said by warn_loudly() instead
-        model.compile(
-            config.make_optimizer(), config.make_losses(), config.version, config.device, config.batch_size, config.seed,
-            config.precision, distributed=config.shards is not None, shards=config.shards or 1,
-        )  # fmt: skip
-    if model.engine.note:
-        warn_loudly(model.engine.note)
-
 
 _MODEL, _DATA, _OPTIMISATION, _RUN = "Model", "Data", "Optimisation", "Run"  # panels of --help
 
@@ -143,6 +132,28 @@ def train(
     momentum: Annotated[float | None, _number("--momentum", "Momentum of SGD and RMSprop.")] = None,
     weight_decay: Annotated[float | None, _number("--weight-decay", "Weight decay, as PyTorch's optimizers have it.")] = None,
     clip_norm: Annotated[float | None, _number("--clip-norm", "Largest norm of all gradients together; 0: off.")] = None,
+    find_lr: Annotated[
+        bool,
+        _option(
+            _OPTIMISATION,
+            "--find-lr",
+            help="Train no further than to find a learning rate: says one, and draws lr.png (into --out, if given).",
+        ),
+    ] = False,
+    ema: Annotated[
+        float | None,
+        _number("--ema", "Decay of a moving average of the weights, such as 0.999, which is evaluated and saved; 0: off."),
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        _option(
+            _OPTIMISATION,
+            "--accumulate",
+            metavar="N",
+            callback=whole(),
+            help="Add up the gradients of N batches for one step: as N times --batch-size, in the memory of one.",
+        ),
+    ] = None,
     schedule: Annotated[
         str | None,
         _number(
@@ -194,6 +205,16 @@ def train(
         bool,
         _option(_RUN, "--keep-best", help="Also keep the weights of the best epoch (best.safetensors)."),
     ] = False,
+    log: Annotated[
+        str | None,
+        _option(
+            _RUN,
+            "--log",
+            metavar="NAME",
+            autocompletion=complete_from(LOGS),
+            help=f"Also write the run's numbers and pictures for: {', '.join(LOGS)} (into the run's folder).",
+        ),
+    ] = None,
     resume: Annotated[str | None, _option(_RUN, "--resume", metavar="FOLDER", help="Go on with the run in this folder.")] = None,
 ) -> int:
     """Train a model; the run goes into a folder of its own."""
@@ -205,6 +226,11 @@ def train(
     world = World(Alone()) if place is None else init()
     if not world.is_main:  # rank 0 talks for all
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if accumulate is not None and (place is not None or shards is not None):
+        raise errors.ArgumentError(
+            "--accumulate is for one worker: several add up the gradients of --shards parts of a batch; give them a "
+            "larger --batch-size and more --shards instead"
+        )
     if place is not None and shards is None:
         shards = SHARDS
     arguments = parse_arguments(settings or [])
@@ -215,16 +241,24 @@ def train(
         data=data,
         data_dir=None if data_dir is None else absolute(data_dir, "--data-dir"),
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
-        clip_norm=clip_norm, schedule=schedule, seed=seed, limit=limit, version=version, device=device,
-        precision=precision, limit_test=limit_test, skip_bad=skip_bad, patience=patience, keep_best=keep_best,
-        shards=shards,
+        clip_norm=clip_norm, ema=ema, accumulate=accumulate, schedule=schedule, seed=seed, limit=limit, version=version,
+        device=device, precision=precision, limit_test=limit_test, skip_bad=skip_bad, patience=patience, keep_best=keep_best,
+        shards=shards, log=log,
     )  # fmt: skip
     if config.data not in ("auto", "cifar10", "patches"):
         config.data = absolute(config.data, "--data")
+    if log is not None:
+        if log not in LOGS:
+            raise errors.ArgumentError(f"--log {log!r} is not known; expected {' or '.join(LOGS)}")
+        needed("tensorboardX", "tensorboardX", f"--log {log}")
     if recipe is not None:
         if world.size > 1:
             raise errors.ArgumentError("--recipe learns on one worker: leave out --workers and mpirun")
         return learn(recipe, config, None if out is None else named(out, "--out"), _given(context))
+    if find_lr:
+        if world.size > 1 or resume is not None:
+            raise errors.ArgumentError("--find-lr is for the start of a training by one worker: leave out --resume and --workers")
+        return find_rate(config, Path("." if out is None else named(out, "--out")))
     if resume is not None:
         if out is not None:
             raise errors.ArgumentError("--out and --resume exclude each other: a resumed run stays in its folder")
@@ -259,7 +293,7 @@ def _given(context: typer.Context) -> list[str]:
     return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
-_MAY_CHANGE = {"epochs", "device", "version", "data_dir", "patience", "keep_best"}  # when a run goes on
+_MAY_CHANGE = {"epochs", "device", "version", "data_dir", "patience", "keep_best", "log"}  # when a run goes on
 
 
 def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> RunConfig:
@@ -293,13 +327,9 @@ def _train(config: RunConfig, folder: RunFolder, world: World, *, resume: bool) 
         if (world.local_rank == 0) is turn:
             samples = config.load_data(model)
         world.group.exchange(None)
-    for note in samples.notes:
-        if note.startswith(("training on patches instead", "no --data given")):
-            warn_loudly(note)
-        else:
-            say(visible(note))
+    say_notes(samples)
     assert config.batch_size is not None
-    _compile(model, config)
+    compile_as_asked(model, config)
     with folder.held() if world.is_main else contextlib.nullcontext():
         return _run(config, folder, samples, model, schedule, world, resume=resume)
 
@@ -338,7 +368,9 @@ def _run(
     if start.epoch or start.batch:
         print(f"going on after epoch {start.epoch}" + (f", batch {start.batch}" if start.batch else ""), flush=True)
     world.hint(f"go on with: warploom train --resume {shlex.quote(str(folder.path))}")
-    main_only = [Scores(model, samples), *guards, Recorder(folder, schedule)] if world.is_main else []
+    main_only = []
+    if world.is_main:
+        main_only = [Scores(model, samples), *guards, Recorder(folder, schedule), *_loggers(config, folder, samples)]
     with _Signals(model) as signals:
         try:
             model.fit(
@@ -366,6 +398,15 @@ def _run(
             print(f"stopped; go on with: warploom train --resume {shlex.quote(str(folder.path))}", file=sys.stderr, flush=True)
         return 128 + received
     return 0
+
+
+def _loggers(config: RunConfig, folder: RunFolder, samples: TaskData) -> list[Callback]:
+    """What --log asks for."""
+    if config.log is None:
+        return []
+    asked = {name: value for name, value in vars(config).items() if value is not None and name not in ("epochs", "batch_size")}
+    images = samples.test.x[0][:8] if len(samples.test.x) == 1 and len(samples.test) else None
+    return [TensorBoard(folder.path / "tensorboard", images, asked)]
 
 
 def _say_workers(world: World, model: Model, shards: int) -> None:

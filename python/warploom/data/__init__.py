@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 from warploom.data import arrays, cifar, folder, patches
+from warploom.data.augmented import augmented
 from warploom.data.dataset import Dataset
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Shape
@@ -11,7 +12,7 @@ from warploom.ground.arrays import pair
 from warploom.ground.atomic import expanded
 from warploom.ground.lazy import Lazy
 
-__all__ = ["Dataset", "Lazy", "cifar10", "load", "patches"]
+__all__ = ["Dataset", "Lazy", "augmented", "cifar10", "load", "patches"]
 
 cifar10 = cifar.load
 

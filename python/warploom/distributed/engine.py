@@ -59,6 +59,7 @@ class ShardedEngine(Engine):
         self._next = itertools.count(tree.held(len(self._cut), self.world.rank, self.world.size).start)
         # By shard: the sum and the number of what its mean loss is of, each loss; then by worker whether it was told to stop.
         self._batch = np.zeros((len(self._cut), 2 + self.loss_count))
+        self.show_average(not training)
         if training:
             self._sum.begin(len(self._cut))
             self._read_statistics(self._statistics)
@@ -213,6 +214,7 @@ class ShardedEngine(Engine):
         compare(self.world, own)
         flat = np.empty(max([first + count for _, first, count, *_ in self.session.parameter_layout()], default=0), np.float32)
         self.sync()
+        self.show_average()
         for space in ("weights", *self.session.state_names):
             values = flat if space == "weights" else flat[: self._trainable]
             self.session.read_flat(space, 0, values)

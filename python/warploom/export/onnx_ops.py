@@ -43,6 +43,16 @@ OPS["multiply"] = _simple("Mul")
 OPS["concat"] = _simple("Concat", axis=1)
 
 
+@_op("gaussian_sample")
+def _gaussian_sample(graph: Graph, step: Step) -> None:
+    """The means."""
+    starts, ends, axes = (
+        graph.constant(step, name, np.array([value], np.int64))
+        for name, value in (("starts", 0), ("ends", step.output.shape[0]), ("axes", 1))
+    )
+    graph.finish(step, "Slice", [*graph.read(step), starts, ends, axes])
+
+
 @_op("add")
 def _add(graph: Graph, step: Step) -> None:
     graph.finish(step, "Add" if len(step.inputs) == 2 else "Sum", graph.read(step))

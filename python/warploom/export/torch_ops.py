@@ -148,6 +148,12 @@ def _dropout(source: Source, step: Step, x: list[str]) -> str:
     return f"{function}({x[0]}, {step.attributes.get('p', 0.5)}, self.training)"
 
 
+@_op("gaussian_sample")
+def _gaussian_sample(source: Source, step: Step, x: list[str]) -> str:
+    """The means; training in PyTorch would draw: see layers.Sampling."""
+    return f"{x[0]}[:, :{step.output.shape[0]}]"
+
+
 @_op("depth_to_space")
 def _depth_to_space(source: Source, step: Step, x: list[str]) -> str:
     block, given = step.attributes["block"], x[0]

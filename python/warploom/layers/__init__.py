@@ -6,6 +6,7 @@ from warploom.layers.convolution import Conv2d, ConvTranspose2d, Linear
 from warploom.layers.dropout import Dropout, Dropout2d
 from warploom.layers.merging import Add, Concat, Multiply
 from warploom.layers.normalization import BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
+from warploom.layers.sampling import Sampling
 from warploom.layers.shaping import DepthToSpace, Flatten, Reshape
 from warploom.network.graph import Layer
 
@@ -36,6 +37,7 @@ __all__ = [
     "RMSNorm",
     "ReLU",
     "Reshape",
+    "Sampling",
     "SiLU",
     "Sigmoid",
     "SignedSqrt",

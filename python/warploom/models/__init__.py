@@ -8,6 +8,7 @@ from warploom.models.gray import gray_autoencoder
 from warploom.models.liae import liae_swap, liae_ud
 from warploom.models.objective import Objective, Preset
 from warploom.models.registry import BY_NAME, get, objective, presets
+from warploom.models.sampling import sample
 from warploom.models.unet import unet_large, unet_small
 
 NAMES = tuple(BY_NAME)
@@ -26,6 +27,7 @@ __all__ = [
     "liae_ud",
     "objective",
     "presets",
+    "sample",
     "unet_large",
     "unet_small",
 ]

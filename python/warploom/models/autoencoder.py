@@ -19,6 +19,7 @@ from warploom.layers import (
     MaxPool2d,
     ReLU,
     Reshape,
+    Sampling,
     Sigmoid,
     SiLU,
     Tanh,
@@ -86,6 +87,8 @@ def autoencoder(
     down: str = "max_pool",
     up: str = "nearest",
     output: str = "linear",
+    variational: bool = False,
+    beta: float = 1.0,
 ) -> Model:
     """in_channels x size -> latent -> in_channels x size, for images of any size and channels.
 
@@ -98,6 +101,11 @@ def autoencoder(
     batch or group (8 groups, or 4, 2, 1 where channels are no multiple). dropout: of whole maps, the probability; 0: none.
     down: max_pool, or stride (the stage's last convolution halves). up: nearest, bilinear, or transposed convolutions. output:
     linear, sigmoid (pixels in [0, 1]) or tanh.
+
+    variational: a variational autoencoder: in training the latent is drawn around what the encoder gives, and any loss grows by
+    beta times the KL divergence of its distribution from the standard normal one, divided by the numbers in an image: the
+    proportion of a squared error that is summed over an image to beta times the divergence. models.sample() draws new images.
+    Sources: https://arxiv.org/abs/1312.6114, and for beta https://openreview.net/forum?id=Sy2fzU9gl.
 
     Layers are named enc1.conv1.conv, enc1.conv1.act, enc1.pool, ..., latent, ..., dec1.up, dec1.conv1.conv, ..., output.
     """
@@ -117,6 +125,9 @@ def autoencoder(
     if latent_channels is not None and latent_size is not None:
         raise ArgumentError(f"{this}: the latent is a map of latent_channels or a vector of latent_size numbers, not both")
     number(dropout, f"{this}: dropout", 0.0)
+    number(beta, f"{this}: beta", 0.0)
+    if beta != 1.0 and not variational:
+        raise ArgumentError(f"{this}: beta weighs the divergence of a variational autoencoder: add variational=True")
     depth, stages = len(channels), _Stages(activation, norm, dropout)
     height, width = size_pair(pair(size, f"{this}: size"), 2**depth, this)
 
@@ -130,7 +141,8 @@ def autoencoder(
                 h = stages.conv(h, wide, name)
         if down == "max_pool":
             h = MaxPool2d(2, name=f"enc{stage}.pool")(h)
-    h = _latent(h, latent_channels, latent_size)
+    draw = Sampling(beta / (in_channels * height * width), name="sampling") if variational else None
+    h = _latent(h, latent_channels, latent_size, draw)
     for stage in range(depth, 0, -1):
         wide = channels[max(stage - 2, 0)]
         name = f"dec{stage}"
@@ -146,13 +158,17 @@ def autoencoder(
     return Model(x, last(name="output.act")(y) if last else y, name=this)
 
 
-def _latent(h: Tensor, latent_channels: int | None, latent_size: int | None) -> Tensor:
+def _latent(h: Tensor, latent_channels: int | None, latent_size: int | None, draw: Sampling | None) -> Tensor:
+    """draw: of means and as many logarithms of variances."""
+    times = 1 if draw is None else 2
     if latent_size is not None:
         shape = h.shape
-        code = Linear(positive(latent_size, "autoencoder: latent_size"), name="to_latent")(Flatten(name="flat")(h))
-        code = Latent(name="latent")(code)
+        code = Linear(times * positive(latent_size, "autoencoder: latent_size"), name="to_latent")(Flatten(name="flat")(h))
+        code = Latent(name="latent")(draw(code) if draw else code)
         wide = shape[0] * shape[1] * shape[2]
         return Reshape(shape, name="map")(ReLU(name="from_latent.act")(Linear(wide, name="from_latent")(code)))
+    if draw is not None and latent_channels is None:
+        latent_channels = h.shape[0]
     if latent_channels is not None:
-        h = Conv2d(positive(latent_channels, "autoencoder: latent_channels"), 1, name="to_latent")(h)
-    return Latent(name="latent")(h)
+        h = Conv2d(times * positive(latent_channels, "autoencoder: latent_channels"), 1, name="to_latent")(h)
+    return Latent(name="latent")(draw(h) if draw else h)

@@ -92,6 +92,10 @@ class Layer:
         """The parameters that inputs of these shapes call for."""
         return []
 
+    def penalties(self) -> list[tuple[str, float]]:
+        """(kind of loss, weight): what the layer's first input adds to every loss that its network is trained with."""
+        return []
+
     def lower(self, graph: _core.Graph, name: str, inputs: list[int], parameters: list[int]) -> list[int]:
         """Adds the layer's nodes to a graph of the core; further nodes of one layer are named "name/part"."""
         return graph.node(self.op, name, inputs, parameters, self.attributes())

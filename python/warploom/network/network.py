@@ -43,10 +43,16 @@ class Network:
         name_everything(name, self.inputs, self.layers)
         self._lowered = self.lowered()  # checks the whole graph
 
-    def lowered(self) -> Lowered:
-        """The network as a graph of the core, as its layers are now: some may have been frozen since it was made."""
-        self._lowered = lower(self.name, self.inputs, self.outputs, self.calls)
+    def lowered(self, further: Sequence[Tensor] = ()) -> Lowered:
+        """The network as a graph of the core, as its layers are now: some may have been frozen since it was made.
+
+        further: tensors of the network that are outputs of the graph too, behind the network's own."""
+        self._lowered = lower(self.name, self.inputs, [*self.outputs, *further], self.calls)
         return self._lowered
+
+    def penalties(self) -> list[tuple[Tensor, str, float]]:
+        """(tensor, kind of loss, weight): what the layers add to the loss."""
+        return [(call.inputs[0], kind, weight) for call in self.calls for kind, weight in call.layer.penalties()]
 
     @property
     def layers(self) -> list[Layer]:

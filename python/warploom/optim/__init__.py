@@ -13,6 +13,11 @@ class Optimizer:
     """Base. Hyperparameters are attributes; changing one between steps takes effect at the next step.
 
     clip_norm: the gradients of all parameters together are scaled down to this Euclidean norm where it is larger; 0 is off.
+
+    ema: the decay of an exponential moving average of the trained weights, such as 0.999; 0 is off. The average is what the
+    model evaluates, predicts with and saves; training goes on with the weights themselves. The first averages reach back over
+    few steps: the decay of step n is at most n / (n + 9). Running statistics of batch norms are not averaged. Source:
+    https://doi.org/10.1137/0330046.
     """
 
     kind: ClassVar[str] = ""
@@ -24,10 +29,15 @@ class Optimizer:
         if "kind" in vars(cls):
             BY_NAME.setdefault(cls.kind, cls)
 
-    def __init__(self, lr: float = 1e-3, weight_decay: float = 0.0, clip_norm: float = 0.0) -> None:
+    def __init__(self, lr: float = 1e-3, weight_decay: float = 0.0, clip_norm: float = 0.0, ema: float = 0.0) -> None:
         self.lr = self._number("lr", lr)
         self.weight_decay = self._number("weight_decay", weight_decay)
         self.clip_norm = self._number("clip_norm", clip_norm)
+        self.ema = self._ema = self._number("ema", ema, 1.0)
+        if self.ema == 1.0:
+            raise ArgumentError(
+                f"{type(self).__name__}: ema must be less than 1, such as 0.999; with 1 the average would never move"
+            )
         self._clips = self.clip_norm > 0
 
     def _number(self, name: str, value: object, high: float = float("inf")) -> float:
@@ -44,7 +54,9 @@ class Optimizer:
     def config(self) -> dict[str, Any]:
         """What Session takes."""
         self._clips = self.clip_norm > 0
-        return {"kind": self.kind, **self.values(), **{name: int(getattr(self, name)) for name in self.fixed}}
+        self._ema = self.ema
+        average = {"ema": self.ema} if self.ema else {}
+        return {"kind": self.kind, **self.values(), **{name: int(getattr(self, name)) for name in self.fixed}, **average}
 
     def values(self) -> dict[str, float]:
         """The numbers that may change, under the core's names."""
@@ -59,6 +71,8 @@ class Optimizer:
                 f"{type(self).__name__}: clipping cannot be switched {'off' if self._clips else 'on'} while training; "
                 "compile the model with clip_norm greater than 0 and change its value"
             )
+        if self.ema != self._ema:
+            raise ArgumentError(f"{type(self).__name__}: ema cannot be changed while training; compile the model again")
         if self._clips:
             values["max_norm"] = self.clip_norm
         return values
@@ -66,7 +80,7 @@ class Optimizer:
     betas: tuple[float, float]
 
     def __repr__(self) -> str:
-        shown = [*self.hyper, *self.fixed, *(["clip_norm"] if self.clip_norm else [])]
+        shown = [*self.hyper, *self.fixed, *(["clip_norm"] if self.clip_norm else []), *(["ema"] if self.ema else [])]
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
 
@@ -85,8 +99,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         clip_norm: float = 0.0,
+        ema: float = 0.0,
     ) -> None:
-        super().__init__(lr, weight_decay, clip_norm)
+        super().__init__(lr, weight_decay, clip_norm, ema)
         self.momentum = self._number("momentum", momentum)
         self.nesterov = bool(nesterov)
         if self.nesterov and self.momentum == 0.0:
@@ -107,8 +122,9 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         *,
         clip_norm: float = 0.0,
+        ema: float = 0.0,
     ) -> None:
-        super().__init__(lr, weight_decay, clip_norm)
+        super().__init__(lr, weight_decay, clip_norm, ema)
         self.betas = self._betas(betas)
         self.eps = self._number("eps", eps)
 
@@ -126,8 +142,9 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
         *,
         clip_norm: float = 0.0,
+        ema: float = 0.0,
     ) -> None:
-        super().__init__(lr, betas, eps, weight_decay, clip_norm=clip_norm)
+        super().__init__(lr, betas, eps, weight_decay, clip_norm=clip_norm, ema=ema)
 
 
 class RMSprop(Optimizer):
@@ -146,8 +163,9 @@ class RMSprop(Optimizer):
         *,
         lr_keep: float = 1.0,
         clip_norm: float = 0.0,
+        ema: float = 0.0,
     ) -> None:
-        super().__init__(lr, weight_decay, clip_norm)
+        super().__init__(lr, weight_decay, clip_norm, ema)
         self.alpha = self._number("alpha", alpha, 1.0)
         self.eps = self._number("eps", eps)
         self.momentum = self._number("momentum", momentum)
@@ -174,8 +192,9 @@ class AdaBelief(Optimizer):
         bias_correction: bool = True,
         lr_keep: float = 1.0,
         clip_norm: float = 0.0,
+        ema: float = 0.0,
     ) -> None:
-        super().__init__(lr, weight_decay, clip_norm)
+        super().__init__(lr, weight_decay, clip_norm, ema)
         self.betas = self._betas(betas)
         self.eps = self._number("eps", eps)
         self.bias_correction = bool(bias_correction)
@@ -199,8 +218,9 @@ class Lion(Optimizer):
         weight_decay: float = 0.0,
         *,
         clip_norm: float = 0.0,
+        ema: float = 0.0,
     ) -> None:
-        super().__init__(lr, weight_decay, clip_norm)
+        super().__init__(lr, weight_decay, clip_norm, ema)
         self.betas = self._betas(betas)
 
 

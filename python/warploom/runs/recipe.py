@@ -13,6 +13,8 @@ from warploom.model import Model
 from warploom.models.saving import is_saved, load_model, objective_of
 from warploom.optim import schedules
 
+LOGS = ("tensorboard",)
+
 
 @dataclass
 class RunConfig:
@@ -30,6 +32,8 @@ class RunConfig:
     momentum: float | None = None
     weight_decay: float | None = None
     clip_norm: float | None = None
+    ema: float | None = None  # decay of the weights' average
+    accumulate: int | None = None  # batches of batch_size whose gradients make one step
     schedule: str | None = None  # as schedules.parse() reads it, or "none"
     seed: int = 0
     limit: int | None = None
@@ -42,6 +46,7 @@ class RunConfig:
     skip_bad: bool = False
     patience: int | None = None
     keep_best: bool = False
+    log: str | None = None  # one of LOGS: what else writes down the run's numbers
     shards: int | None = None  # of a batch, where several workers may share it; None: it is one call
 
     @property
@@ -83,6 +88,7 @@ class RunConfig:
             momentum=getattr(made, "momentum", 0.0),
             weight_decay=made.weight_decay,
             clip_norm=made.clip_norm,
+            ema=made.ema,
             schedule=schedule,
         )
 
@@ -105,7 +111,7 @@ class RunConfig:
         if kind is None:
             raise ArgumentError(f"unknown optimizer {name!r}; expected one of {', '.join(optim.BY_NAME)}")
         chosen: dict[str, Any] = dict(arguments) if kind is getattr(optim, own) else {}
-        for key in ("lr", "momentum", "weight_decay", "clip_norm"):
+        for key in ("lr", "momentum", "weight_decay", "clip_norm", "ema"):
             value = getattr(self, key)
             if value is None or (key == "momentum" and "momentum" not in kind.hyper and not value):
                 continue

@@ -225,7 +225,7 @@ def _fits(value: object, kind: Any) -> bool:
 
 def _require_counts(config: dict[str, Any]) -> None:
     """ValueError where a number that counts something counts nothing."""
-    for key in ("epochs", "batch_size", "limit", "shards"):
+    for key in ("epochs", "batch_size", "limit", "shards", "accumulate"):
         if config.get(key) is not None:
             positive(config[key], key, maximum=LARGEST)
     check_seed(config.get("seed", 0))

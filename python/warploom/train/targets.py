@@ -56,6 +56,8 @@ def wanted_by(losses: Sequence[Loss], names: Sequence[str], outputs: Sequence[Sh
     """The targets those losses read; ArgumentError where two want different things of one."""
     targets = [Target(name) for name in names]
     for loss in losses:
+        if not loss.takes_target:
+            continue
         shape, reader = outputs[int(loss.output)], f"the loss {loss}"
         targets[int(loss.target)].needs(loss.target_shape(shape), reader, *loss.labels(shape))
         if loss.kind.startswith("bce"):
