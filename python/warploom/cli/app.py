@@ -31,6 +31,10 @@ from warploom.models.saving import is_saved, load_model
 class _Commands(TyperGroup):
     """Lists the commands by their panels, in the order in which a person needs them."""
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        _without_types(self)
+
     def list_commands(self, ctx: Any) -> list[str]:
         def place(name: str) -> tuple[int, int]:
             panel = getattr(self.commands[name], "rich_help_panel", None)
@@ -65,6 +69,7 @@ def _without_types(command: Any) -> None:
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Convolutional autoencoders on hand-written CUDA kernels, on the CPU, and on an emulated GPU.",
