@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -306,7 +307,9 @@ class Model(Network):
         which are no means over elements, depend on the batch size.
         """
         targets = self._require_compiled("evaluate()").targets
-        return loop.evaluate(self.engine, pairs(self, targets, x, y), self._size(batch_size))
+        data = pairs(self, targets, x, y)
+        warn_of_pixels(data[0])
+        return loop.evaluate(self.engine, data, self._size(batch_size))
 
     # Inference
     def predict(self, x: Arrays, *, batch_size: int | None = None, memory: int = MEMORY) -> Any:
@@ -320,6 +323,7 @@ class Model(Network):
         For arrays on a GPU (PyTorch, CuPy, warploom.Array) the outputs are warploom.Arrays there; nothing is copied to the host.
         """
         given, groups = images_of(self, x, "x")
+        warn_of_pixels(chain.from_iterable(groups), whole=True)
         results = [self._at_any_size(self, group, batch_size, memory) for group in groups]
         outputs = [given.back([r[i] for r in results]) for i in range(len(self.outputs))]
         return outputs[0] if len(outputs) == 1 else outputs
@@ -329,6 +333,7 @@ class Model(Network):
         image gives one latent. Images of another size give a latent of another size."""
         latent = self.require_latent()
         given, groups = images_of(self, x, "x")
+        warn_of_pixels(chain.from_iterable(groups), whole=True)
         results = []
         for group in groups:
             if self._is_own(group):

@@ -219,6 +219,9 @@ def test_the_folder_of_a_run_is_a_model(folder: Path, tmp_path: Path, capsys: py
     (tmp_path / "empty").mkdir()
     with pytest.raises(wl.DataError, match=r"holds no model.safetensors"):
         wl.load(tmp_path / "empty")
+    for command in ("summary", "trace", "memory"):
+        assert main([command, str(tmp_path / "empty")]) == 2
+        assert "empty holds no model.safetensors" in capsys.readouterr().err
 
 
 def test_limits_of_both_parts(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -290,7 +293,7 @@ def test_nothing_is_a_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str
         ["plot", "x", "y.jpg"], ["summary", str(tmp_path)], ["train", "--model", str(tmp_path)], ["models", "extra"],
         ["--frobnicate"],
         ["memory", "--batch-size", "0"], ["profile", "--version", "v1,v99"], ["profile", "--lines", "-1"],
-        ["kernels", "--arch", "x"],
+        ["kernels", "--arch", "x"], ["check", "x.cu", "--timeout", "nan"], ["report", "x", "--port", "0"],
     ):  # fmt: skip
         assert main(arguments) == 2, arguments
         err = capfd.readouterr().err
