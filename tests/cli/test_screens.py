@@ -302,6 +302,19 @@ def test_nothing_is_a_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str
         assert "2147483647" not in err
 
 
+@pytest.mark.parametrize("arguments", [["summary"], ["detect", "sample", "x"]], ids=" ".join)
+def test_an_interruption_is_said(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("warploom.cli.networks.load_network", interrupted)
+    monkeypatch.setattr("warploom.cli.detect.expanded", interrupted)
+    assert main(arguments) == 130
+    assert capsys.readouterr().err == "warploom: interrupted\n"
+
+
 def test_a_defect_is_a_sentence_and_a_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("warploom.cli.networks.load_network", lambda name: 1 / 0)
     monkeypatch.delenv("WARPLOOM_TRACEBACK", raising=False)
