@@ -50,7 +50,7 @@ PAGES = [
         "warploom",
         "The model",
         "build, train, run, save",
-        ("Model", "Input", "Tensor", "load", "History", "devices", "versions"),
+        ("Model", "Sequential", "Input", "Tensor", "load", "History", "devices", "versions"),
     ),
     Page("layers", "warploom.layers", "Layers", "what networks are made of"),
     Page("losses", "warploom.losses", "Losses", "what a network is trained for"),

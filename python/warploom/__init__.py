@@ -70,6 +70,7 @@ from warploom.interop import Array, asarray, from_dlpack
 from warploom.kernel_tools import kernels
 from warploom.model import Model
 from warploom.models.saving import load_model as load
+from warploom.models.sequential import Sequential
 from warploom.network.graph import Input, Tensor
 from warploom.runs.lr_finder import LRFinder, lr_finder
 
@@ -90,6 +91,7 @@ __all__ = [
     "LRFinder",
     "Model",
     "OutOfMemoryError",
+    "Sequential",
     "StateError",
     "Tensor",
     "UnsupportedError",

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -329,8 +330,10 @@ class Model(Network):
         which are no means over elements, depend on the batch size.
         """
         compiled = self._require_compiled("evaluate()")
+        data = pairs(self, compiled.targets, x, y)
+        warn_of_pixels(data[0])
         size = self._size(batch_size) * compiled.accumulate  # of which the engine computes parts
-        return loop.evaluate(self.engine, pairs(self, compiled.targets, x, y), size)
+        return loop.evaluate(self.engine, data, size)
 
     # Inference
     def predict(self, x: Arrays, *, batch_size: int | None = None, memory: int = MEMORY) -> Any:
@@ -344,6 +347,7 @@ class Model(Network):
         For arrays on a GPU (PyTorch, CuPy, warploom.Array) the outputs are warploom.Arrays there; nothing is copied to the host.
         """
         given, groups = images_of(self, x, "x")
+        warn_of_pixels(chain.from_iterable(groups), whole=True)
         results = [self._at_any_size(self, group, batch_size, memory) for group in groups]
         outputs = [given.back([r[i] for r in results]) for i in range(len(self.outputs))]
         return outputs[0] if len(outputs) == 1 else outputs
@@ -353,6 +357,7 @@ class Model(Network):
         image gives one latent. Images of another size give a latent of another size."""
         latent = self.require_latent()
         given, groups = images_of(self, x, "x")
+        warn_of_pixels(chain.from_iterable(groups), whole=True)
         results = []
         for group in groups:
             if self._is_own(group):

@@ -116,6 +116,8 @@ def test_what_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "say with --model" in refused(capsys, "import", file)
     assert "does not fit model" in refused(capsys, "import", file, "--model", "cifar10_autoencoder")
     assert "--set is for a model's name" in refused(capsys, "import", file, "--model", run, "--set", "size=16")
+    assert "there is no file" in refused(capsys, "import", tmp_path / "nowhere.pt")
+    (tmp_path / "x.onnx").touch()
     assert "says itself which network" in refused(capsys, "import", tmp_path / "x.onnx", "--model", run)
     assert [p.name for p in run.iterdir()] == ["model.safetensors"]
 

@@ -15,7 +15,9 @@ import pytest
 import warploom as wl
 from PIL import Image
 from rich.cells import cell_len
+from typer.main import get_command
 from warploom.cli import main
+from warploom.cli.app import app
 
 GROUPS = {
     "Train": ["train", "models", "make-data"],
@@ -77,12 +79,22 @@ def test_options_of_train_stand_in_panels(capsys: pytest.CaptureFixture[str]) ->
     assert found["Options"] == ["--help"]
 
 
+def every_command(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """The words that lead to a command and to all below it."""
+    below = getattr(command, "commands", {})
+    return [path, *(found for name in below for found in every_command(below[name], (*path, name)))]
+
+
 @pytest.mark.usefixtures("eighty")
-@pytest.mark.parametrize("command", [c for commands in GROUPS.values() for c in commands])
-def test_help_fits_and_has_no_raw_types(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    text = screen([command, "--help"], capsys)
+@pytest.mark.parametrize("command", every_command(get_command(app)), ids=" ".join)
+def test_help_fits_and_has_no_raw_types(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    text = screen([*command, "--help"], capsys)
     assert max(map(cell_len, text.splitlines())) <= 80
-    assert not re.search(r"<=|>=|2147483647|int range|INTEGER|<int|<str|<float|…", text), text
+    assert "\x1b" not in text
+    raw = r"<=|>=|2147483647|\bx[<>]|<(bool|int|str|float|path|list|file|choice)|\b(INTEGER|TEXT|FLOAT|BOOLEAN|PATH|CHOICE)\b|…"
+    assert not (found := re.search(raw, text)), text[found.start() - 80 : found.end() + 80]
+    assert not re.search(r"{[a-z]", text)  # an argument that only its Python name tells
+    assert screen([*command, "-h"], capsys) == text
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,6 +219,9 @@ def test_the_folder_of_a_run_is_a_model(folder: Path, tmp_path: Path, capsys: py
     (tmp_path / "empty").mkdir()
     with pytest.raises(wl.DataError, match=r"holds no model.safetensors"):
         wl.load(tmp_path / "empty")
+    for command in ("summary", "trace", "memory"):
+        assert main([command, str(tmp_path / "empty")]) == 2
+        assert "empty holds no model.safetensors" in capsys.readouterr().err
 
 
 def test_limits_of_both_parts(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,13 +293,26 @@ def test_nothing_is_a_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str
         ["plot", "x", "y.jpg"], ["summary", str(tmp_path)], ["train", "--model", str(tmp_path)], ["models", "extra"],
         ["--frobnicate"],
         ["memory", "--batch-size", "0"], ["profile", "--version", "v1,v99"], ["profile", "--lines", "-1"],
-        ["kernels", "--arch", "x"],
+        ["kernels", "--arch", "x"], ["check", "x.cu", "--timeout", "nan"], ["report", "x", "--port", "0"],
     ):  # fmt: skip
         assert main(arguments) == 2, arguments
         err = capfd.readouterr().err
         assert err.startswith("warploom: error: "), err
         assert "Traceback" not in err
         assert "2147483647" not in err
+
+
+@pytest.mark.parametrize("arguments", [["summary"], ["detect", "sample", "x"]], ids=" ".join)
+def test_an_interruption_is_said(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("warploom.cli.networks.load_network", interrupted)
+    monkeypatch.setattr("warploom.cli.detect.expanded", interrupted)
+    assert main(arguments) == 130
+    assert capsys.readouterr().err == "warploom: interrupted\n"
 
 
 def test_a_defect_is_a_sentence_and_a_file(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,8 @@ def made(channels: int = 3, sides: tuple[int, int] = (8, 8)) -> wl.Model:
         (3, lambda: IMAGES.transpose(0, 2, 3, 1), "it looks like NHWC: use x.transpose(0, 3, 1, 2)"),
         (3, lambda: IMAGES[0], "for one sample use x[None]"),
         (1, lambda: IMAGES[:, 0], "for grey images use x[:, None]"),
+        (3, lambda: IMAGES[:, 0], "for grey images use x[:, None].repeat(3, 1)"),
+        (3, lambda: Image.new("L", (8, 8)), "for one grey image use numpy.asarray(x)[None, None].repeat(3, 1)"),
         (1, lambda: Image.new("L", (8, 8)), "for one grey image use numpy.asarray(x)[None, None]"),
         (3, lambda: list(IMAGES), "model 'model' takes 1 input array(s) (image), not 5"),
     ],
@@ -55,6 +57,7 @@ def test_what_training_does_not_take_is_explained(channels: int, value: Callable
         (1, lambda: IMAGES, "the network takes 1 channel, these have 3"),
         (3, lambda: "photos/", "str: load the images first"),
         (3, lambda: Path("photos"), "load the images first"),
+        (3, lambda: wl.data.Dataset("own", IMAGES, IMAGES), "pass a part of it, .train, .test or .images"),
         (3, lambda: (batch for batch in IMAGES), "generator: collect its batches"),
         (3, lambda: (IMAGES * 255).astype(np.int64), "convert it with x.astype(numpy.uint8)"),
         (3, lambda: (IMAGES * 9000).astype(np.int32), "convert it with x.astype(numpy.float32)"),
@@ -72,8 +75,9 @@ def test_loaders_and_tensors_of_pytorch() -> None:
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.from_numpy(IMAGES)), batch_size=2)
     with pytest.raises(wl.DTypeError, match=r"DataLoader: collect its batches into one array .* train_step\(\) on each"):
         made().fit(loader, epochs=1)
-    with pytest.raises(wl.DTypeError, match=r"pass x.detach\(\)"):
+    with pytest.raises(wl.DTypeError, match=r"pass x.detach\(\)") as caught:
         made().predict(torch.from_numpy(IMAGES).requires_grad_())
+    assert "numpy()" not in str(caught.value)  # PyTorch's own sentence
     model = made()
     np.testing.assert_array_equal(model.predict(torch.from_numpy(IMAGES)), model.predict(IMAGES))
 
@@ -145,3 +149,16 @@ def test_to_torch_without_torch_says_so() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "to_torch() needs PyTorch: pip install torch"
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate", "predict", "encode"])
+def test_pixels_as_floats_are_pointed_out_wherever_they_come_in(call: str) -> None:
+    x = wl.Input((3, 8, 8), name="image")
+    h = wl.layers.Latent()(Conv2d(3, 3, padding=1)(x))
+    model = wl.Model(x, Conv2d(3, 3, padding=1)(h))
+    model.compile(wl.optim.SGD(1e-9), device="cpu", batch_size=5)
+    more = {"epochs": 1, "verbose": False} if call == "fit" else {}
+    with pytest.warns(UserWarning, match="which look like pixels: pass them as uint8, or divide by 255") as caught:
+        getattr(model, call)(np.rint(IMAGES * 255), **more)
+    assert caught[0].filename == __file__
+    model.decoder.predict(IMAGES * 255)  # codes are not pixels; warnings are errors here

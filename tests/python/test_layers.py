@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,3 +159,50 @@ def test_graphs_that_cannot_be_built() -> None:
 def test_wrong_arguments(make: Any, kind: type[Exception], text: str) -> None:
     with pytest.raises(kind, match=text):
         make()
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, (5, 2)])
+def test_same_padding_is_pytorchs(kernel: Any) -> None:
+    torch = pytest.importorskip("torch")
+    images = np.random.default_rng(1).random((2, 3, 9, 8), np.float32)
+    model = wl.Sequential([wl.Input((3, 9, 8)), wl.layers.Conv2d(4, kernel, padding="same", name="a")])
+    assert model.outputs[0].shape == (4, 9, 8)
+    ours = model.state_dict()
+    theirs = torch.nn.functional.conv2d(
+        torch.from_numpy(images), torch.from_numpy(ours["a.weight"]), torch.from_numpy(ours["a.bias"]), padding="same"
+    )
+    np.testing.assert_allclose(model.predict(images), theirs.numpy(), atol=1e-5)
+    assert wl.Model.from_config(model.config()).outputs[0].shape == (4, 9, 8)
+
+
+def test_same_padding_keeps_the_size_at_stride_1_only() -> None:
+    with pytest.raises(wl.ArgumentError, match='padding="same" keeps the size'):
+        wl.layers.Conv2d(4, 3, stride=2, padding="same")
+    with pytest.raises(wl.ArgumentError, match="'valid'"):
+        wl.layers.Conv2d(4, 3, padding="valid")  # type: ignore[arg-type]
+
+
+def test_layers_in_a_row(tmp_path: Path) -> None:
+    def block(x: wl.Tensor) -> wl.Tensor:
+        return wl.layers.ReLU()(wl.layers.Conv2d(4, 3, padding="same")(x))
+
+    x = wl.Input((3, 8, 8))
+    model = wl.Sequential([x, block, wl.layers.Latent(), wl.layers.Conv2d(3, 3, padding=1)], name="row")
+    assert model.name == "row"
+    assert [type(layer).__name__ for layer in model.layers] == ["Conv2d", "ReLU", "Latent", "Conv2d"]
+    model.save(tmp_path / "row.safetensors")
+    images = np.random.default_rng(2).random((2, 3, 8, 8), np.float32)
+    np.testing.assert_array_equal(wl.load(tmp_path / "row.safetensors").predict(images), model.predict(images))
+    for wrong, said in [
+        ([], "begins with an Input, not with nothing"),
+        ([wl.layers.ReLU()], "begins with an Input, not with ReLU"),
+        ([x], "no layer"),
+        ([x, 5], "number 1 of Sequential is no layer: int"),
+        ([x, x], "number 1 of Sequential is no layer: Tensor"),
+        ([x, lambda h: 5], "number 1 of Sequential is no layer: function"),
+        ([x, wl.layers.ReLU], r"number 1 of Sequential is the class ReLU: write ReLU\(\)"),
+        (5, "not int"),
+    ]:
+        with pytest.raises((wl.ArgumentError, wl.DTypeError), match=said):
+            wl.Sequential(wrong)  # type: ignore[arg-type]

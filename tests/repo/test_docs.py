@@ -110,6 +110,17 @@ def test_files_named_in_the_text_exist(path: Path) -> None:
     assert not missing_files(path.read_text())
 
 
+def test_pages_that_messages_name_exist() -> None:
+    """An error that sends its reader to a page that is not there is worse than one that does not."""
+    named_pages = {
+        word
+        for path in (ROOT / "python/warploom").rglob("*.py")
+        for word in re.findall(r"\b(?:docs|benchmarks|kernels)/[\w/-]+\.md\b", path.read_text())
+    }
+    assert len(named_pages) > 3
+    assert not [word for word in sorted(named_pages) if not (ROOT / word).is_file()]
+
+
 def test_a_broken_link_and_a_missing_file_are_found() -> None:
     here = ROOT / "docs/design.md"
     assert broken_links(here, "[a](gone.md), [b](#words), [c](README.md#nowhere), [d](https://example.org/x.md)\n## Words") == [

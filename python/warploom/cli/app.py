@@ -28,8 +28,16 @@ from warploom.model import Model
 from warploom.models.saving import is_saved, load_model
 
 
+class _Interrupted(Exception):
+    """Ctrl-C while a command ran."""
+
+
 class _Commands(TyperGroup):
     """Lists the commands by their panels, in the order in which a person needs them."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        _without_types(self)
 
     def list_commands(self, ctx: Any) -> list[str]:
         def place(name: str) -> tuple[int, int]:
@@ -38,6 +46,12 @@ class _Commands(TyperGroup):
             return PANELS.index(panel) if panel in PANELS else len(PANELS), first
 
         return sorted(self.commands, key=place)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # typer would end the command with code 130 and no word
+            raise _Interrupted from None
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
@@ -65,6 +79,7 @@ def _without_types(command: Any) -> None:
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Convolutional autoencoders on hand-written CUDA kernels, on the CPU, and on an emulated GPU.",
@@ -147,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error))
     except MemoryError as error:
         return _fail(f"the host ran out of memory ({error or 'no details'}); use a smaller --batch-size or --limit")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, _Interrupted):
         return _fail("interrupted", 130)
     except BrokenPipeError:  # `warploom ... | head`
         _drop_stdout()

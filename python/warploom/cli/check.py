@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from warploom import __version__
-from warploom.cli.app import app
-from warploom.cli.words import KERNELS
+from warploom.cli.app import SEED, app
+from warploom.cli.words import KERNELS, whole
 from warploom.errors import DeviceError
 from warploom.lab import build
 from warploom.lab.check import check
@@ -20,25 +20,39 @@ from warploom.lab.report import as_github, as_text
 from warploom.lab.sarif import as_sarif
 
 
+def _patience(seconds: float) -> float:
+    if not seconds >= 1:  # not a number neither
+        raise typer.BadParameter(f"{seconds:g} is out of range: expected at least one second")
+    return seconds
+
+
 @app.command("check", rich_help_panel=KERNELS)
 def check_file(
     file: Annotated[
-        Path, typer.Argument(help="A CUDA source with its main(). What follows -- is given to the program.", exists=False)
+        Path, typer.Argument(metavar="FILE", help="A CUDA source with its main(). What follows -- is for the program.")
     ],
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of the program, after --.", metavar="-- ARGS")] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the order of threads.")] = 0,
-    schedules: Annotated[int, typer.Option("--schedules", min=1, max=1000, help="Try so many orders of threads.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Chooses the order of threads.", **SEED)] = 0,
+    schedules: Annotated[
+        int, typer.Option("--schedules", metavar="N", callback=whole(1, 1000), help="Try so many orders of threads, up to 1000.")
+    ] = 1,
     blocks: Annotated[
-        int, typer.Option("--blocks", min=0, help="Run only so many blocks of each launch; 0: all that 20 s allow.")
+        int,
+        typer.Option(
+            "--blocks", metavar="N", callback=whole(0), help="Run only so many blocks of each launch; 0: all that 20 s allow."
+        ),
     ] = 0,
     option: Annotated[
-        list[str] | None, typer.Option("--option", "-X", help='For the compiler, such as "-DN=64" (may be repeated).')
+        list[str] | None,
+        typer.Option("--option", "-X", metavar="OPTION", help='For the compiler, such as "-DN=64"; again for more.'),
     ] = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds for one run of the program.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", callback=_patience, help="For one run of the program.")
+    ] = 120.0,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 for warnings too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Drop what the program prints.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The report as JSON on stdout.")] = False,
-    sarif: Annotated[Path | None, typer.Option("--sarif", help="Write a SARIF report to this file.")] = None,
+    sarif: Annotated[Path | None, typer.Option("--sarif", metavar="FILE", help="Write a SARIF report to this file.")] = None,
     github: Annotated[bool, typer.Option("--github", help="Print annotations for a GitHub workflow.")] = False,
 ) -> None:
     """Runs a CUDA program on the checked emulated device and reports races, bad accesses, barriers and mistakes of the host.

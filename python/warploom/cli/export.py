@@ -12,7 +12,7 @@ from warploom import models
 from warploom.cli.app import JsonOption, ModelArgument, app, load_network, table, warn_loudly
 from warploom.cli.words import USE, complete_from, complete_models
 from warploom.detect.detector import Detector
-from warploom.errors import ArgumentError
+from warploom.errors import ArgumentError, DataError
 from warploom.export.onnx_detector import OUTPUTS
 from warploom.export.onnx_file import LAYOUTS
 from warploom.export.part import part_of
@@ -199,6 +199,8 @@ def import_(
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Make a warploom file of a PyTorch state dict or of an exported ONNX file. No code in the file is run."""
+    if not file.is_file():
+        raise DataError(f"there is no file {file}: expected a PyTorch state dict, a .safetensors or an .onnx file")
     if file.suffix.lower() == ".onnx":
         if model is not None or settings:
             raise ArgumentError("an ONNX file says itself which network it holds: leave out --model and --set")

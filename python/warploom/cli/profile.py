@@ -119,7 +119,9 @@ def profile(
     ] = "H100",
     option: Annotated[
         list[str] | None,
-        typer.Option("--option", "-X", rich_help_panel=_HOW, help='For the compiler of a program, such as "-DN=64".'),
+        typer.Option(
+            "--option", "-X", metavar="OPTION", rich_help_panel=_HOW, help='For the compiler of a program, such as "-DN=64".'
+        ),
     ] = None,
 ) -> None:
     """Coalescing, bank conflicts and divergence of kernels, counted by source line on the emulated device.

@@ -9,7 +9,7 @@ import typer
 from warploom.cli.app import DeviceOption, JsonOption, VersionOption, app, say
 from warploom.cli.plain import visible
 from warploom.cli.progress import Progress
-from warploom.cli.words import USE
+from warploom.cli.words import USE, whole
 from warploom.errors import ArgumentError
 from warploom.ground.atomic import expanded
 from warploom.ground.tables import bytes_text
@@ -54,8 +54,7 @@ def report(
         typer.Option(
             "--port",
             metavar="N",
-            min=1,
-            max=65535,
+            callback=whole(1, 65535),
             help=f"Of --live; default {live_view.PORT}, or another that is free.",
             show_default=False,
         ),

@@ -322,7 +322,7 @@ def _train(config: RunConfig, folder: RunFolder, world: World, *, resume: bool) 
     schedule = config.make_schedule()
     model = config.make_model()
     if hint:
-        print(hint)
+        say(hint)
     for turn in (True, False):  # before anything is allocated; the first worker of a host alone may download
         if (world.local_rank == 0) is turn:
             samples = config.load_data(model)

@@ -33,8 +33,12 @@ def as_array(value: object, what: str) -> Array:
         try:
             return np.asarray(value)
         except (RuntimeError, TypeError) as error:  # a tensor of PyTorch with a gradient, or on a device not known here
-            hint = f": pass {what}.detach()" if getattr(value, "requires_grad", False) else ""
-            raise DTypeError(f"{what} of type {type(value).__name__} gives no array ({error}){hint}") from None
+            kind = type(value).__name__
+            if getattr(value, "requires_grad", False):
+                raise DTypeError(
+                    f"{what} is a {kind} that requires a gradient, and none flows here: pass {what}.detach()"
+                ) from None
+            raise DTypeError(f"{what} of type {kind} gives no array ({error})") from None
     raise DTypeError(f"{what} must be a NumPy array, not {_named(value)}")
 
 
@@ -45,6 +49,8 @@ def _named(value: object) -> str:
         return f"{kind}: load the images first (warploom.data.load takes a folder or a file)"
     if isinstance(value, (list, tuple)):
         return f"{kind}: stack it with numpy.stack(...)"
+    if hasattr(value, "train") and hasattr(value, "notes"):
+        return f"{kind}: pass a part of it, .train, .test or .images"
     if hasattr(value, "iloc"):
         return f"{kind}: take its numbers with .to_numpy()"
     if hasattr(value, "__iter__") and (hasattr(value, "dataset") or hasattr(value, "__next__") or hasattr(value, "batch_size")):
@@ -117,10 +123,12 @@ def _shape_hint(given: Shape, shape: Shape, what: str) -> str:
         return f"; it looks like NHWC: use {what}.transpose(0, 3, 1, 2)"
     if given == nhwc:
         return f"; it looks like one image as HWC: use numpy.asarray({what}).transpose(2, 0, 1)[None]"
-    if grey and given[1:] == tuple(sides) and len(given) == 3:
-        return f"; for grey images use {what}[:, None]"
-    if grey and given == tuple(sides):
-        return f"; for one grey image use numpy.asarray({what})[None, None]"
+    if given[1:] == tuple(sides) and len(given) == 3:
+        more = "" if grey else f".repeat({channels}, 1)"
+        return f"; for grey images use {what}[:, None]{more}"
+    if given == tuple(sides):
+        more = "" if grey else f".repeat({channels}, 1)"
+        return f"; for one grey image use numpy.asarray({what})[None, None]{more}"
     if len(given) == 3 and given[-1] in (1, 3, 4):
         return f"; it looks like one image as HWC: resize it to {sides[0]}x{sides[1]}, then .transpose(2, 0, 1)[None]"
     if len(given) == 4 and given[1] != channels and given[1] in (1, 3) and given[2:] == tuple(sides):

@@ -186,8 +186,8 @@ def listing(arch: str | None = None, version: str | None = None, folder: Path | 
     if not where.is_dir():
         raise StateError(
             f"this build holds no cubins ({where} does not exist): install with nvcc and CMAKE_ARGS=-DWARPLOOM_CUBINS=ON, or "
-            "compile one file with warploom.kernels.compile(). docs/static-report.md has the numbers of every kernel; what "
-            "kernels do to memory needs no nvcc: warploom profile"
+            "compile one file with warploom.kernels.compile(). benchmarks/results/static_report.md has the numbers of every "
+            "kernel; what kernels do to memory needs no nvcc: warploom profile"
         )
     found = [k for path in sorted(where.rglob("*.sm_*.cubin")) for k in read(path, where) if arch in (None, k.arch)]
     return [k for k in found if version in (None, k.version)]

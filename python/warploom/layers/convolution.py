@@ -1,6 +1,6 @@
 """Layers that convolve."""
 
-from typing import Any
+from typing import Any, Literal
 
 from warploom.errors import ArgumentError
 from warploom.ground.array_types import Shape, Sizes
@@ -55,7 +55,8 @@ class _Convolution(Layer):
 
 
 class Conv2d(_Convolution):
-    """2-D convolution. padding: a number, (height, width) or (top, bottom, left, right); input channels are inferred.
+    """2-D convolution. padding: a number, (height, width), (top, bottom, left, right), or "same", which at stride 1 keeps the
+    size; input channels are inferred.
 
     weight [out_channels, in_channels / groups, kernel height, kernel width], bias [out_channels]. init: zeros, ones, he_normal
     (by the fan-in), he_normal_fan_out, he_uniform, glorot_uniform, uniform_fan_in (PyTorch's own), times gain.
@@ -69,7 +70,7 @@ class Conv2d(_Convolution):
         out_channels: int,
         kernel_size: Sizes,
         stride: Sizes = 1,
-        padding: Sizes = 0,
+        padding: Sizes | Literal["same"] = 0,
         groups: int = 1,
         bias: bool = True,
         *,
@@ -80,7 +81,14 @@ class Conv2d(_Convolution):
     ) -> None:
         super().__init__(name)
         self._configure(out_channels, kernel_size, stride, groups, bias, (init, gain, bias_init))
-        self.padding = sides(padding, "Conv2d: padding")
+        self.padding = self._same() if padding == "same" else sides(padding, "Conv2d: padding")
+
+    def _same(self) -> tuple[int, int, int, int]:
+        """Of an even kernel the bottom and the right side get the odd row and column, as in PyTorch."""
+        if self.stride != (1, 1):
+            raise ArgumentError(f'Conv2d: padding="same" keeps the size, and stride {self.stride} does not: pass numbers')
+        (top, bottom), (left, right) = ((k - 1 - k // 2, k // 2) for k in self.kernel_size)
+        return top, bottom, left, right
 
     def attributes(self) -> dict[str, Any]:
         return {"stride": list(self.stride), "padding": list(self.padding), "groups": self.groups}

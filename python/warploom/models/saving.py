@@ -17,7 +17,9 @@ def is_saved(name: str | Path) -> bool:
     """Whether it is meant as the file of a model or the folder of a run, and not as a model's name."""
     path = Path(name)
     try:
-        return path.suffix == ".safetensors" or path.is_file() or (path / _OF_A_RUN).is_file()
+        if path.is_dir() and str(name) in BY_NAME:  # `--out unet_small` made it
+            return (path / _OF_A_RUN).is_file()
+        return path.suffix == ".safetensors" or path.exists()
     except OSError:  # no path at all, such as one that is too long
         return False
 

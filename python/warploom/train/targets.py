@@ -1,7 +1,7 @@
 """The arrays a user passes to a model, checked and paired with their targets."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -251,14 +251,17 @@ def split_off(data: tuple[list[Array], list[Array]], share: float) -> tuple[tupl
     return (training[0], training[1]), (validation[0], validation[1])
 
 
-def warn_of_pixels(inputs: Sequence[Array]) -> None:
-    """A warning where float images look like pixels from 0 to 255, which make most trainings diverge."""
+def warn_of_pixels(inputs: Iterable[Array], *, whole: bool = False) -> None:
+    """A warning where float images look like pixels from 0 to 255: most trainings diverge, and predictions are nonsense.
+
+    whole: only for whole numbers, where codes of a latent may come in as well.
+    """
     for array in inputs:
         if array.dtype.kind != "f" or isinstance(array, (Lazy, DeviceArray, np.memmap)) or array.ndim != 4:
             continue
         some = array[:_CHUNK]
         low, high = float(some.min()), float(some.max())
-        if low >= 0.0 and _NO_UNIT < high <= 255.0:
+        if low >= 0.0 and _NO_UNIT < high <= 255.0 and not (whole and (some != np.rint(some)).any()):
             warnings.warn(
                 f"x holds floats from {low:g} to {high:g}, which look like pixels: pass them as uint8, or divide by 255",
                 UserWarning, stacklevel=3,
