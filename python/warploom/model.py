@@ -19,6 +19,7 @@ from warploom.anysize.resizing import Sizes
 from warploom.anysize.running import MEMORY, run_at_any_size, run_in_windows
 from warploom.callbacks import Callback, History
 from warploom.distributed.engine import SHARDS, ShardedEngine
+from warploom.distributed.options import Options
 from warploom.distributed.world import init
 from warploom.engine import Engine
 from warploom.errors import ArgumentError, DTypeError, FallbackWarning, GraphError, StateError
@@ -101,7 +102,7 @@ class Model(Network):
         batch_size: int = 64,
         seed: int = 0,
         precision: str = "fp32",
-        distributed: bool = False,
+        distributed: bool | Options = False,
         shards: int = SHARDS,
     ) -> None:
         """Binds the model to a device, a kernel version, an optimiser and a loss.
@@ -111,7 +112,7 @@ class Model(Network):
 
         distributed: fit(), evaluate() and train_step() share each batch among the workers that a launcher has started (see
         warploom.distributed); every worker makes the same calls. A batch is cut into `shards`, whose gradients are added in one
-        order: the bits depend on their number, and not on that of the workers.
+        order: the bits depend on their number, and not on that of the workers. warploom.distributed.Options says more.
 
         Parameters that were neither trained nor loaded are drawn anew from the seed; others keep their values.
         """
@@ -129,7 +130,10 @@ class Model(Network):
         targets = wanted_by(objective, names, [t.shape for t in self.outputs])  # before the core, which knows no names
         self._compiled = None  # in case the next line raises
         engine = self._bind(
-            choice, Engine if world is None else partial(ShardedEngine, world=world, shards=shards),
+            choice, Engine if world is None else partial(
+                ShardedEngine, world=world, shards=shards,
+                distribution=distributed if isinstance(distributed, Options) else Options(),
+            ),
             losses=objective, optimizer=chosen, seed=seed, batch_size=batch_size, redraw=True, precision=precision,
         )  # fmt: skip
         engine.loss_labels = losses.labels(objective, self.output_names)
@@ -494,11 +498,18 @@ class Model(Network):
         write_tensors(path, self.state_dict(), {"format": FORMAT, "graph": self.config()}, dtype=dtype)
 
 
-def planned(network: Network, choice: hardware.Choice, batch_size: int, precision: str = "fp32") -> Engine:
-    """The plan of a training step with MSE and SGD, for memory() and explain(): nothing is allocated."""
+def planned(
+    network: Network,
+    choice: hardware.Choice,
+    batch_size: int,
+    precision: str = "fp32",
+    optimizer: optim.Optimizer | None = None,
+    part: tuple[int, int] = (0, 1),
+) -> Engine:
+    """The plan of a training step with MSE (and SGD), for memory() and explain(): nothing is allocated."""
     return Engine(
-        network.lowered(), choice, losses=losses.get("mse", len(network.outputs)), optimizer=optim.SGD(), batch_size=batch_size,
-        precision=precision, plan_only=True,
+        network.lowered(), choice, losses=losses.get("mse", len(network.outputs)), optimizer=optimizer or optim.SGD(),
+        batch_size=batch_size, precision=precision, plan_only=True, part=part,
     )  # fmt: skip
 
 

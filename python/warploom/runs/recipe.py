@@ -43,6 +43,8 @@ class RunConfig:
     patience: int | None = None
     keep_best: bool = False
     shards: int | None = None  # of a batch, where several workers may share it; None: it is one call
+    reduce: str = "same"  # "fast": the workers' gradients are added in MPI's, gloo's or NCCL's order
+    shard_optimizer: bool = False  # among the workers
 
     @property
     def title(self) -> str:
