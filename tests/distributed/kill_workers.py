@@ -4,9 +4,9 @@
 
 COUNT: how many kills (100). Three of four are SIGKILL, the others SIGTERM. After each: every process of the run must be gone
 within 10 seconds, what is said must be one sentence (SIGKILL: with rank and host), the checkpoint must load. The run is gone on
-with by `--resume`, on another number of workers, and killed again. A run that has come to its end must have every bit of the model
-and checkpoint, the metrics (but for their timing) and the file names of an uninterrupted one. --out: a line of JSON for the whole
-and for every kill. Exit code 1 where something was wrong.
+with by `--resume`, on another number of workers, and killed again. At its end every bit of the model and checkpoint, the metrics
+(but for their timing) and the file names must be those of an uninterrupted one. --out: a line of JSON for the whole and for every
+kill. Exit code 1 where something was wrong.
 """
 
 from __future__ import annotations

@@ -133,8 +133,9 @@ def _memory_of_workers(
         print(json.dumps({**about, "whole_optimizer": whole_state, "sharded_optimizer": sharded}, indent=2))
         return
     optimizer = type(plans[0].optimizer).__name__
+    at_once = f"{samples} sample{'s' if samples > 1 else ''} at once"
     title = (
-        f"{network.name}, batch {batch_size} on {workers} workers ({samples} samples at once), {optimizer}, "
+        f"{network.name}, batch {batch_size} on {workers} workers ({at_once}), {optimizer}, "
         f"{hardware.place(plans[0].version, plans[0].device)}: memory of each worker"
     )
     order = [key for key in sharded if not key.startswith("total")] + [key for key in sharded if key.startswith("total")]

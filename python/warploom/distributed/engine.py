@@ -283,7 +283,7 @@ class ShardedEngine(Engine):
         self.session.write_flat("weights", 0, flat)
         kept = self.options.shard_optimizer and self.world.size > 1
         loaded = self.same(self._kept is not None and self._kept[0] == self.session.steps) if kept else False
-        values = flat[: self._trainable]
+        values = np.zeros(self._trainable, np.float32)
         for space in self.session.state_names:
             if not kept:
                 self.session.read_flat(space, 0, values)
