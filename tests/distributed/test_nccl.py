@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from launching import needs_mpi, results, run
 from test_workers import alone
-from warploom.distributed import nccl
+from warploom.distributed import nccl_interop as nccl
 
 HERE = Path(__file__).parent
 CALLS = ("ncclGetUniqueId", "ncclCommInitRank", "ncclGroupStart", "ncclSend", "ncclRecv", "ncclGroupEnd")
@@ -108,7 +108,7 @@ def test_devices_say_why_not(stub: Path, tmp_path: Path) -> None:
 def test_the_wheel_has_every_symbol(tmp_path: Path) -> None:
     """Where it is installed: it loads without a GPU."""
     done = subprocess.run(
-        [sys.executable, "-c", "from warploom.distributed import nccl; print(nccl.why_not() or nccl.version())"],
+        [sys.executable, "-c", "from warploom.distributed import nccl_interop as nccl; print(nccl.why_not() or nccl.version())"],
         capture_output=True, text=True, check=True, env={k: v for k, v in os.environ.items() if k != nccl.VARIABLE},
     )  # fmt: skip
     if "pip install" in done.stdout:

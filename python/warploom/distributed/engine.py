@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from warploom import __version__, _core
-from warploom.distributed import nccl, tree
+from warploom.distributed import nccl_interop as nccl
+from warploom.distributed import tree
 from warploom.distributed.options import Options
 from warploom.distributed.reduction import OnDevice, OnHost, Reduction, Statistics, bounds
 from warploom.distributed.world import World

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from warploom.distributed import nccl
+from warploom.distributed import nccl_interop as nccl
 from warploom.distributed.groups import library, why_no_mpi
 from warploom.distributed.guard import LAUNCHER
 from warploom.errors import DeviceError

@@ -14,7 +14,7 @@ import numpy as np
 from warploom import _core
 from warploom.distributed import tree
 from warploom.distributed.groups import Group
-from warploom.distributed.nccl import Nccl
+from warploom.distributed.nccl_interop import Nccl
 from warploom.distributed.options import Options
 from warploom.ground.array_types import Floats
 from warploom.interop import Array
