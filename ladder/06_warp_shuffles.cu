@@ -15,7 +15,8 @@
 #endif
 constexpr int kShape[] = {SHAPE};
 constexpr int N = kShape[0], H = 16, W = 16, CIN = kShape[1], COUT = kShape[2], PIXELS = N * H * W;
-constexpr int XC = COUT, YC = CIN, PARTS = COUT / 32;  // the input here is dy, the result dx
+constexpr int XC = COUT, YC = CIN, PARTS = COUT / 32;                                      // the input here is dy, the result dx
+constexpr size_t XS = size_t(PIXELS) * XC, KS = 9 * CIN * COUT, YS = size_t(PIXELS) * YC;  // elements
 using Element = float;
 
 __global__ void __launch_bounds__(256) conv_backward_input(const float* dy, const float* k, float* dx) {
@@ -58,8 +59,8 @@ float reference(const std::vector<Element>& dy, const std::vector<Element>& k, i
   } while (0)
 
 int main(int argc, char** argv) {  // an argument: so many timed runs
-  std::vector<Element> x(size_t(PIXELS) * XC), k(9 * CIN * COUT);
-  std::vector<float> y(size_t(PIXELS) * YC);
+  std::vector<Element> x(XS), k(KS);
+  std::vector<float> y(YS);
   unsigned state = 1;  // small whole numbers: every order of summation gives the same bits
   for (Element& v : x) v = Element(float(int((state = state * 1664525u + 1013904223u) >> 29) - 3));
   for (Element& v : k) v = Element(float(int((state = state * 1664525u + 1013904223u) >> 30) - 1));
@@ -76,7 +77,7 @@ int main(int argc, char** argv) {  // an argument: so many timed runs
   int wrong = 0;
   for (size_t i = 0; i < y.size(); i += y.size() / 2048 | 1)  // some 2,000 values, of all channels
     if (y[i] != reference(x, k, int(i / YC), int(i % YC)) && ++wrong <= 3)
-      printf("pixel %zu, channel %zu: %g instead of %g\n", i / YC, i % YC, y[i], reference(x, k, int(i / YC), int(i % YC)));
+      printf("row %zu, channel %zu: %g instead of %g\n", i / YC, i % YC, y[i], reference(x, k, int(i / YC), int(i % YC)));
   cudaEvent_t from, to;
   CHECK(cudaEventCreate(&from));
   CHECK(cudaEventCreate(&to));

@@ -23,6 +23,8 @@ _ran = {"gpu": 0}
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gpu: runs on a cuda device")
     config.addinivalue_line("markers", "emulated: runs kernels on the emulated device")
+    if _is_worker(config):
+        os.environ.pop("COLUMNS", None)  # pytest-xdist gives its processes one of 80: what is printed would be for a terminal
     if _core is None or config.option.markexpr == "gpu" or os.environ.get("WARPLOOM_SANITIZED"):
         return  # .ci/sanitize tries the host's code
     try:  # an installation holds the fast emulated device only; the others are compiled once and kept

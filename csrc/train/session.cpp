@@ -140,9 +140,9 @@ void Session::run_step(const Step& step) {
 void Session::replay_or_run(const PlanRequest& request, const std::string& purpose, const Data* data,
                             const std::function<void()>& work) {
   if (!records_) return work();
-  const Circumstances now{arena_generation_, data ? data->generation : 0, data ? data->rows : 0, optimizer_.clips()};
+  const RecordedUnder now{arena_generation_, data ? data->generation : 0, data ? data->rows : 0, optimizer_.clips()};
   Recorded& r = recorded_[{request, purpose}];
-  if (r.circumstances != now) {  // the first step is made of calls: drivers load kernels at their first launch
+  if (r.under != now) {  // the first step is made of calls: drivers load kernels at their first launch
     r = Recorded{now, Recording()};
     return work();
   }

@@ -88,16 +88,16 @@ class Session {
   };
 
   // What a recording depends on besides its plan: memory that may move, and which calls an update makes.
-  using Circumstances = std::tuple<int, int64_t, int64_t, bool>;
+  using RecordedUnder = std::tuple<int, int64_t, int64_t, bool>;
   struct Recorded {
-    Circumstances circumstances;
+    RecordedUnder under;
     Recording recording;  // empty after the first step
   };
 
   PlanRequest training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard);
   Bound& bound(const PlanRequest& request);  // valid until the next call of it
   void forget_oldest_plan();
-  // Does `work`, which belongs to the plan and purpose, by replaying it where it has been recorded in the same circumstances.
+  // Does `work`, which belongs to the plan and purpose, by replaying it where it has been recorded under the same conditions.
   // A device that fails to record is not asked again.
   bool record(Recorded& r, const std::function<void()>& work);
   void replay_or_run(const PlanRequest& request, const std::string& purpose, const Data* data, const std::function<void()>& work);

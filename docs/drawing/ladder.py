@@ -320,6 +320,52 @@ def v6() -> Drawing:
     return d
 
 
+def split_sum() -> Drawing:
+    d = Drawing(
+        "The gradient of the weights: a long sum, split",
+        "Blocks add up parts of the pixels into places of their own; a second kernel adds the parts in a fixed order.",
+        900,
+        330,
+    )
+    d.text(
+        20, 30, "A few results, each a sum over all pixels: split the pixels, then add the parts in a fixed order", 16, bold=True
+    )
+    x0, y0, cell = 24, 84, 16
+    d.text(x0, 70, "rows of pixels (x and dy)", 13)
+    d.grid(x0, y0, 10, 12, cell, lambda c, r: FOUR[r // 3])
+    places = []
+    for i, fill in enumerate(FOUR):
+        y = y0 + i * 3 * cell
+        d.arrow((x0 + 10 * cell + 6, y + 24), (x0 + 10 * cell + 54, y + 24))
+        d.box(x0 + 226, y + 3, 104, 42, [f"block {i}", "its own sums"], fill, 12)
+        d.arrow((x0 + 336, y + 24), (x0 + 384, y + 24))
+        d.box(x0 + 390, y + 3, 96, 42, [f"parts[{i}]"], fill, 12)
+        places.append(y + 24)
+    d.bracket(x0 + 226, x0 + 486, y0 + 200, "first kernel: no block waits for another one")
+    top = (places[0] + places[-1]) / 2
+    for y in places:
+        d.path([(x0 + 492, y), (x0 + 516, y)])
+    d.path([(x0 + 516, places[0]), (x0 + 516, places[-1])])
+    d.arrow((x0 + 516, top), (x0 + 544, top))
+    d.box(x0 + 550, top - 34, 132, 68, ["dk", "((p0 + p1) + p2) + p3"], GREY, 11)
+    d.bracket(x0 + 550, x0 + 682, y0 + 200, "second kernel: one order")
+    d.lines(
+        x0 + 694,
+        top - 44,
+        [
+            "With atomicAdd to dk:",
+            "no parts, one kernel;",
+            "but who comes first",
+            "is chance, and so are",
+            "a float sum's last bits",
+        ],
+        12,
+        1.5,
+    )
+    d.text(x0, 320, "More splits: more blocks at work, and more parts to write and to read.", 13)
+    return d
+
+
 def drawings() -> dict[str, Drawing]:
     return {
         "v1_threads": v1(),
@@ -329,4 +375,5 @@ def drawings() -> dict[str, Drawing]:
         "v4_im2col": v4_im2col(),
         "v4_double_buffer": v4_gemm(),
         "v6_passes": v6(),
+        "split_sum": split_sum(),
     }

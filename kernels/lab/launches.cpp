@@ -43,6 +43,7 @@ struct Sample {
   uint64_t wanted = 0, blocks = 0, stride = 1;
   double deadline = 0;
   std::atomic<uint64_t> run{0};
+  std::atomic<bool> open{false};  // a launch is running
 } sample;
 
 std::string shown(const dim3& d) {
@@ -63,7 +64,7 @@ void summary() {
       .put("launches", totals.launches)
       .put("kernels", names)
       .put("blocks", totals.blocks)
-      .put("blocks_run", totals.blocks_run)
+      .put("blocks_run", blocks_run())
       .put("threads", totals.threads)
       .put("accesses", all_accesses())
       .write();
@@ -102,6 +103,8 @@ void stop() {
   summary();
   _exit(97);
 }
+
+unsigned long long blocks_run() { return totals.blocks_run + (sample.open ? sample.run.load() : 0); }
 
 unsigned long long all_accesses() {
   unsigned long long sum = 0;
@@ -208,6 +211,7 @@ cudaError_t launch(const Configuration& c, const LaunchOf& what) {
   fflush(stdout);
   const uint64_t before = emulator::last_launch();
   bool stopped = false;
+  sample.open = true;
   try {
     run(request);
 #if defined(WARPLOOM_EMULATOR_CHECKED)
@@ -223,6 +227,7 @@ cudaError_t launch(const Configuration& c, const LaunchOf& what) {
   }
   for (uint64_t serial = before + 1; serial <= emulator::last_launch(); ++serial) note_launch(serial, c.stream);
   spent()[name] += now() - begun;
+  sample.open = false;
   totals.blocks_run += sample.run;
   totals.threads += sample.run * threads;
   if (stopped) stop();

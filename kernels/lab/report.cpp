@@ -19,14 +19,6 @@ std::mutex& lock() {
   return *m;
 }
 
-int output() {
-  static const int file = [] {
-    const char* path = getenv("WARPLOOM_LAB_REPORT");
-    return path && *path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644) : 2;
-  }();
-  return file;
-}
-
 std::string quoted(const std::string& value) {
   std::string text = "\"";
   for (const char c : value) {
@@ -42,6 +34,14 @@ std::string quoted(const std::string& value) {
 }
 
 }  // namespace
+
+int report_file() {
+  static const int file = [] {
+    const char* path = getenv("WARPLOOM_LAB_REPORT");
+    return path && *path ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644) : 2;
+  }();
+  return file;
+}
 
 void Line::key(const char* name) {
   if (text_.size() > 1) text_ += ", ";
@@ -80,7 +80,7 @@ void Line::write() {
   const std::string text = text_ + "}\n";
   const std::lock_guard<std::mutex> hold(lock());
   for (size_t done = 0; done < text.size();) {
-    const ssize_t n = ::write(output(), text.data() + done, text.size() - done);
+    const ssize_t n = ::write(report_file(), text.data() + done, text.size() - done);
     if (n <= 0) return;
     done += static_cast<size_t>(n);
   }

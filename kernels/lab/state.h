@@ -40,6 +40,7 @@ class Line {
 // A mistake of the host's. `level`: "error" or "warning".
 void report(const char* level, const char* code, const Site& site, const std::string& message);
 std::string buffer_name(const Site& site);  // of an allocation: the reader of the report finds the variable on that line
+int report_file();                          // a file descriptor
 [[noreturn]] void stop();                   // the program ends here: what would follow could not be trusted
 
 // ---- host_errors.cpp ----
@@ -84,14 +85,16 @@ struct PendingCopy {
   uintptr_t low, high;
   bool host_is_written;
   uint32_t stream;
+  uint64_t piece;  // of what was put on streams, in order
   Site site;
 };
 const PendingCopy* pending_copy_at(uintptr_t address, size_t bytes, bool host_writes);
 
 // ---- launches.cpp ----
 struct Totals {
-  unsigned long long launches = 0, blocks = 0, blocks_run = 0, threads = 0;
+  unsigned long long launches = 0, blocks = 0, blocks_run = 0, threads = 0;  // the latter two: of launches that are over
 };
+unsigned long long blocks_run();  // the running launch's too
 extern Totals totals;
 extern std::vector<std::string> kernel_names;
 unsigned long long all_accesses();

@@ -10,41 +10,67 @@ struct CUstream_st {
   uint32_t number;
   bool blocking;  // waits for, and is waited for by, the default stream
 };
+// Of each stream, by number: which of its work is over when something else is, as the number of its last piece.
+typedef std::vector<uint64_t> Done;
 struct CUevent_st {
   bool recorded = false, timed = true;
   std::chrono::steady_clock::time_point when;
-  uint64_t serial = 0;  // launches up to here had been made
-  uint32_t stream = 0;
+  Done done;
 };
 
 namespace warploom {
 namespace lab {
 namespace {
 
+struct Work {
+  uint32_t stream;
+  uint64_t piece;
+};
 struct Streams {
   std::set<cudaStream_t> open;
   std::set<cudaEvent_t> events;
-  uint32_t next = 3;
   std::vector<bool> nonblocking = {false, false, false};  // by stream number
-  // Launches that the host has not waited for, by launch number: its stream and serial.
-  std::map<uint32_t, std::pair<uint32_t, uint64_t>> launches;
+  std::vector<Done> done = std::vector<Done>(3);          // by stream number: when all is over that was put on it
+  uint64_t pieces = 0;
+  std::map<uint32_t, Work> launches;  // that the host has not waited for, by launch number
   std::vector<PendingCopy> copies;
-  uint64_t serial = 0;
 };
 Streams& streams() {
   static Streams* s = new Streams;
   return *s;
 }
 
-void finish(uint32_t stream, uint64_t up_to) {
-  Streams& s = streams();
-  for (auto it = s.launches.begin(); it != s.launches.end();)
-    it = it->second.first == stream && it->second.second <= up_to ? s.launches.erase(it) : std::next(it);
+void join(Done& into, const Done& other) {
+  if (into.size() < other.size()) into.resize(other.size());
+  for (size_t i = 0; i < other.size(); ++i) into[i] = std::max(into[i], other[i]);
 }
-void drop_copies(uint32_t stream) {
-  auto& copies = streams().copies;
-  copies.erase(std::remove_if(copies.begin(), copies.end(), [&](const PendingCopy& c) { return c.stream == stream; }),
-               copies.end());
+
+// What starts on a stream now starts behind this. The default stream waits for the blocking ones, and they for it.
+Done& tail(uint32_t stream) {
+  Streams& s = streams();
+  if (stream == 0) {
+    for (uint32_t other = 2; other < s.done.size(); ++other)
+      if (!s.nonblocking[other]) join(s.done[0], s.done[other]);
+  } else if (!s.nonblocking[stream]) {
+    join(s.done[stream], s.done[0]);
+  }
+  return s.done[stream];
+}
+
+Work enqueue(cudaStream_t stream) {
+  const uint32_t number = stream_number(stream);
+  Done& done = tail(number);
+  if (done.size() <= number) done.resize(number + 1);
+  return {number, done[number] = ++streams().pieces};
+}
+
+void finish(const Done& done) {
+  Streams& s = streams();
+  auto over = [&](uint32_t stream, uint64_t piece) { return stream < done.size() && piece <= done[stream]; };
+  for (auto it = s.launches.begin(); it != s.launches.end();)
+    it = over(it->second.stream, it->second.piece) ? s.launches.erase(it) : std::next(it);
+  s.copies.erase(std::remove_if(s.copies.begin(), s.copies.end(), [&](const PendingCopy& c) { return over(c.stream, c.piece); }),
+                 s.copies.end());
 }
 
 }  // namespace
@@ -54,30 +80,21 @@ uint32_t stream_number(cudaStream_t stream) {
   return value < 3 ? (value == 1 ? 0 : static_cast<uint32_t>(value)) : stream->number;
 }
 void note_launch(uint64_t serial, cudaStream_t stream) {
-  Streams& s = streams();
-  s.serial = serial;
-  if (s.launches.size() < 4096)
-    s.launches[static_cast<uint32_t>(emulator::global_tag::launch_number(serial))] = {stream_number(stream), serial};
+  const Work work = enqueue(stream);
+  if (streams().launches.size() < 4096)
+    streams().launches[static_cast<uint32_t>(emulator::global_tag::launch_number(serial))] = work;
 }
 void note_pending_copy(cudaStream_t stream, const void* host, size_t bytes, bool host_is_written, const Site& site) {
   const auto low = reinterpret_cast<uintptr_t>(host);
+  const Work work = enqueue(stream);
   if (streams().copies.size() < 4096)
-    streams().copies.push_back({low, low + bytes, host_is_written, stream_number(stream), site});
+    streams().copies.push_back({low, low + bytes, host_is_written, work.stream, work.piece, site});
 }
 void all_done() {
   streams().launches.clear();
   streams().copies.clear();
 }
-void stream_done(cudaStream_t stream) {
-  Streams& s = streams();
-  const uint32_t number = stream_number(stream);
-  finish(number, s.serial);
-  drop_copies(number);
-  if (number != 0) return;
-  // The default stream waits for what was put on the blocking ones before.
-  for (uint32_t other = 2; other < s.next; ++other)
-    if (!s.nonblocking[other]) finish(other, s.serial), drop_copies(other);
-}
+void stream_done(cudaStream_t stream) { finish(tail(stream_number(stream))); }
 bool finished(uint64_t launch_number) { return !streams().launches.count(static_cast<uint32_t>(launch_number)); }
 const PendingCopy* pending_copy_at(uintptr_t address, size_t bytes, bool host_writes) {
   for (const PendingCopy& c : streams().copies)
@@ -99,7 +116,8 @@ cudaError_t unknown_event(const Call& call) {
 
 cudaError_t create(cudaStream_t* stream, bool blocking) {
   Streams& s = streams();
-  *stream = new CUstream_st{s.next++, blocking};
+  *stream = new CUstream_st{static_cast<uint32_t>(s.done.size()), blocking};
+  s.done.emplace_back();
   s.nonblocking.push_back(!blocking);
   s.open.insert(*stream);
   return cudaSuccess;
@@ -144,6 +162,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   const Call call("cudaStreamWaitEvent", site);
   if (!known(stream)) return unknown(call);
   if (!streams().events.count(event)) return unknown_event(call);
+  if (event->recorded) join(tail(stream_number(stream)), event->done);
   return call.succeeds();
 }
 cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void* data, unsigned, Site site) {
@@ -178,19 +197,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream, Site site) {
   if (!known(stream)) return unknown(call);
   event->recorded = true;
   event->when = std::chrono::steady_clock::now();
-  event->serial = streams().serial;
-  event->stream = stream_number(stream);
+  event->done = tail(stream_number(stream));
   return call.succeeds();
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event, Site site) {
   const Call call("cudaEventSynchronize", site);
   if (!streams().events.count(event)) return unknown_event(call);
   if (!event->recorded) return call.succeeds();
-  finish(event->stream, event->serial);
-  drop_copies(event->stream);
-  if (event->stream == 0)
-    for (uint32_t other = 2; other < streams().next; ++other)
-      if (!streams().nonblocking[other]) finish(other, event->serial);
+  finish(event->done);
   return call.succeeds();
 }
 cudaError_t cudaEventQuery(cudaEvent_t event, Site site) { return cudaEventSynchronize(event, site); }

@@ -246,6 +246,16 @@ def test_what_does_not_compile_is_refused_at_its_line(tmp_path: Path) -> None:
         lab.check(file)
     with pytest.raises(lab.Refusal, match="cannot be read"):
         lab.check(tmp_path / "missing.cu")
+    file.write_text("void elsewhere(int);\nint main() {\n  elsewhere(1);\n}\n")
+    with pytest.raises(lab.Refusal, match=r"wrong\.cu:3: elsewhere\(int\) is defined nowhere"):
+        lab.check(file)
+    (tmp_path / "own.cuh").write_text("void elsewhere();\n\ninline void f() { elsewhere(); }\n")
+    file.write_text('#include "own.cuh"\nint main() { f(); }\n')
+    with pytest.raises(lab.Refusal, match=r"own\.cuh:3: elsewhere\(\) is defined nowhere"):
+        lab.check(file)
+    file.write_text("__global__ void k() {}\n")
+    with pytest.raises(lab.Refusal, match=r"has no main\(\)"):
+        lab.check(file)
 
 
 @needs_compiler

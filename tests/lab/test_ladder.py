@@ -51,7 +51,7 @@ def try_exercise(exercise: tuple[str, str, str, str, str], folder: Path) -> str:
 
 
 def test_rungs_share_their_end_and_each_has_its_page() -> None:
-    assert len(RUNGS) == 12
+    assert len(RUNGS) == 13
     assert len({p.read_text().split("// ---- From here on")[1] for p in RUNGS}) == 1
     for path in RUNGS:
         assert re.search(rf"^## {path.stem[:2]} ", PAGE, re.MULTILINE), f"docs/ladder.md has no section on {path.stem}"

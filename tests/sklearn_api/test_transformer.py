@@ -108,6 +108,7 @@ def test_pipelines_searches_and_folds() -> None:
     assert search.best_score_ == max(search.cv_results_["mean_test_score"])
 
 
+@pytest.mark.filterwarnings("ignore:A worker stopped while some jobs")  # joblib's word for a process that a busy machine starved
 def test_processes_of_joblib() -> None:
     parallel = cross_val_score(made(epochs=1), DIGITS, cv=2, n_jobs=2)
     np.testing.assert_array_equal(parallel, cross_val_score(made(epochs=1), DIGITS, cv=2))

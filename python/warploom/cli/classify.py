@@ -1,7 +1,6 @@
 """`warploom classify`: how well a network's features tell classes, and classes for images without labels."""
 
 import json
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,16 +12,15 @@ from warploom.classify.scores import score
 from warploom.classify.trained import FEATURES, Experiment, classify_trained, predictions_csv
 from warploom.cli.app import SEED, BatchOption, DeviceOption, JsonOption, PrecisionOption, VersionOption, app, say, table
 from warploom.cli.plain import visible
+from warploom.cli.progress import Progress
 from warploom.cli.using import (
     DataArgument,
     DataDirOption,
     LimitOption,
-    Progress,
     RunArgument,
     fit_option,
     images_of,
     opened,
-    progress,
 )
 from warploom.cli.words import USE, complete_from, whole
 from warploom.errors import ArgumentError, DataError
@@ -31,23 +29,6 @@ from warploom.ground.tables import Column
 from warploom.inference.features import EncodedSource
 from warploom.inference.trained import Trained
 from warploom.train.progress import duration
-
-
-class _Told:
-    """One bar after the other."""
-
-    def __init__(self) -> None:
-        self._shown: Progress | None = None
-
-    def __call__(self, what: str, done: int, of: int) -> None:
-        if self._shown is None or self._shown.what != what:
-            self.close()
-            self._shown = Progress(what, of, "images" if "encoding" in what else "steps")
-        self._shown.update(done)
-
-    def close(self) -> None:
-        if self._shown is not None:
-            self._shown.close()
 
 
 @app.command(rich_help_panel=USE)
@@ -121,20 +102,17 @@ def classify(
     testing = trained.images(limit=limit_test, **own)
     if test is not None and testing.classes != training.classes:
         raise DataError(f"the classes of the test images ({', '.join(testing.classes)}) are not those of the training images")
-    began, told = time.monotonic(), _Told()
-    try:
+    with Progress() as progress:
         made = classify_trained(
             trained, training, testing, folder, methods=chosen or ["linear"], features=FEATURES if controls else FEATURES[:1],
-            fit=fit, landmarks=landmarks, seed=seed, tell=told,
+            fit=fit, landmarks=landmarks, seed=seed, tell=progress,
         )  # fmt: skip
-    finally:
-        told.close()
     files = made.write(folder, trained.title)
     if as_json:
         print(json.dumps({**made.as_dict(), "files": [str(folder / name) for name in files]}))
         return
     _show(made, trained, len(training))
-    say(f"in {duration(time.monotonic() - began)}; written to {visible(str(folder))}: {', '.join(files)}")
+    say(f"in {duration(progress.seconds)}; written to {visible(str(folder))}: {', '.join(files)}")
 
 
 def _show(made: Experiment, trained: Trained, rows: int) -> None:
@@ -163,8 +141,8 @@ def _predict(
     quiet: bool, data_dir: str | None,
 ) -> None:  # fmt: skip
     images = images_of(trained, data, part="all", limit=limit, quiet=quiet, data_dir=data_dir)
-    with progress("encoding", len(images)) as shown:
-        predicted = classifier.predict(EncodedSource(trained, images, fit=fit, report=shown.update))
+    with Progress() as progress:
+        predicted = classifier.predict(EncodedSource(trained, images, fit=fit, report=progress.counting("encoding", len(images))))
     names = classifier.classes or [str(i) for i in range(len(classifier.bias))]
     path = folder / "predictions.csv"
     known = images.labels is not None and images.classes == classifier.classes

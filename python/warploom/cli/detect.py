@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from warploom.anysize.running import MEMORY
 from warploom.cli.app import SEED, DeviceOption, JsonOption, VersionOption, group, say, table
 from warploom.cli.plain import visible
+from warploom.cli.progress import Progress
 from warploom.cli.words import USE, complete_from, whole
 from warploom.data import textures
 from warploom.data.folder import listed
@@ -112,7 +112,7 @@ def fit(
     good = normal_ones(examined(images, part="train", data_dir=data_dir, **options))
     bad = None if abnormal is None else abnormal_ones(examined(abnormal, part="test", data_dir=data_dir, **options))
     _tell(good.notes, as_json)
-    with _Progress(as_json) as progress:
+    with Progress(quiet=as_json) as progress:
         detector.fit(good.images, None if bad is None else bad.images, skip_bad=skip_bad, say=progress)
     detector.normal_classes = sorted(set(good.kinds)) if normal else []
     _tell(detector.notes, as_json)
@@ -180,7 +180,7 @@ def run(
     )  # fmt: skip
     _tell(found.notes, as_json)
     folder = _folder(out, found)
-    with _Progress(as_json) as progress:
+    with Progress(quiet=as_json) as progress:
         trial = tried(detector, found, folder, heat_maps=heat_maps, masks=not no_masks, skip_bad=skip_bad, say=progress)
     if trial.skipped:
         _tell([f"{len(trial.skipped)} files that cannot be read left out: {listed(trial.skipped)}"], as_json)
@@ -211,7 +211,7 @@ def tiles(
         raise ArgumentError(f"--out {out}: tiles are written as a .npy file")
     found = normal_ones(examined(images, channels=1 if grey else 3, part="train", normal=_words(normal), skip_bad=skip_bad))
     _tell(found.notes, False)
-    with _Progress(False) as progress:
+    with Progress() as progress:
         made = cut_tiles(found.images, size, count, seed=seed, say=progress)
     write_tiles(expanded(out), made)
     say(f"{len(made):,} tiles of {size}x{size}: {visible(str(out))}; train with: warploom train --data {visible(str(out))} ...")
@@ -302,45 +302,3 @@ def _report(trial: Trial, folder: Path, seconds: float) -> None:
 def _listed(files: Sequence[str]) -> list[str]:
     folders = dict.fromkeys(f"{name.split('/')[0]}/" for name in files if "/" in name)
     return [*(name for name in files if "/" not in name), *folders]
-
-
-class _Progress:
-    """A bar with the time left on a terminal; else a line every half minute."""
-
-    _EVERY = 30.0
-
-    def __init__(self, quiet: bool) -> None:
-        self._bar: Any = None
-        self._quiet = quiet
-        self._task: Any = None
-        self._what = ""
-        self._began = self._last = self._first = time.monotonic()
-        self.seconds = 0.0
-
-    def __enter__(self) -> "_Progress":
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = [TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn()]
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.seconds = time.monotonic() - self._began
-        if self._bar is not None:
-            self._bar.stop()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if what != self._what:
-            self._what, self._first = what, now
-            if self._bar is not None:
-                self._task = self._bar.add_task(what, total=total)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total)
-        elif not self._quiet and now - self._last >= self._EVERY and done < total:
-            self._last = now
-            left = (now - self._first) / done * (total - done)
-            print(f"{what}: {done:,} of {total:,}, ETA {duration(left)}", file=sys.stderr, flush=True)

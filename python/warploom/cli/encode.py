@@ -9,6 +9,7 @@ import typer
 
 from warploom.cli.app import BatchOption, DeviceOption, JsonOption, PrecisionOption, VersionOption, app, say
 from warploom.cli.plain import visible
+from warploom.cli.progress import Progress
 from warploom.cli.using import (
     DataArgument,
     DataDirOption,
@@ -19,7 +20,6 @@ from warploom.cli.using import (
     images_of,
     opened,
     part_option,
-    progress,
 )
 from warploom.cli.words import USE, complete_from
 from warploom.inference.features import DTYPES, write_features
@@ -54,8 +54,9 @@ def encode(
     trained.require_latent()
     images = images_of(trained, data, quiet=as_json, part=part, data_dir=data_dir, limit=limit, skip_bad=skip_bad)
     began = time.monotonic()
-    with progress("encoding", len(images)) as shown:
-        done = write_features(out, trained, images, fit=fit, dtype=dtype, keep_shape=keep_shape, report=shown.update)
+    with Progress() as progress:
+        counted = progress.counting("encoding", len(images))
+        done = write_features(out, trained, images, fit=fit, dtype=dtype, keep_shape=keep_shape, report=counted)
     seconds = time.monotonic() - began
     if as_json:
         print(json.dumps({**done, "seconds": round(seconds, 3)}))

@@ -12,6 +12,7 @@ import typer
 from warploom import metrics
 from warploom.cli.app import BatchOption, DeviceOption, JsonOption, PrecisionOption, VersionOption, app, say, table
 from warploom.cli.plain import visible
+from warploom.cli.progress import Progress
 from warploom.cli.using import (
     DataArgument,
     DataDirOption,
@@ -22,7 +23,6 @@ from warploom.cli.using import (
     images_of,
     opened,
     part_option,
-    progress,
 )
 from warploom.cli.words import USE
 from warploom.errors import ArgumentError
@@ -59,8 +59,8 @@ def evaluate_(
         return
     images = images_of(trained, data, quiet=as_json, part=part, data_dir=data_dir, limit=limit, skip_bad=skip_bad)
     skipped = list[str]()
-    with progress("evaluating", len(images)) as shown:
-        found, rows = evaluate(trained, images, fit=fit, skipped=skipped, report=shown.update)
+    with Progress() as progress:
+        found, rows = evaluate(trained, images, fit=fit, skipped=skipped, report=progress.counting("evaluating", len(images)))
     if scores is not None:
         write_atomically(scores, _as_csv(rows).encode())
     worst = sorted(rows, key=lambda r: -r.mse)[:_WORST]

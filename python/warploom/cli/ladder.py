@@ -1,4 +1,4 @@
-"""`warploom ladder`: the twelve files of the ladder beside each other."""
+"""`warploom ladder`: the thirteen files of the ladder beside each other."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ladder(
     html_folder: Annotated[Path | None, typer.Option("--html", metavar="FOLDER", help="Write each rung's page into it.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all counts as JSON.")] = False,
 ) -> None:
-    """One convolution in twelve stand-alone CUDA files, each with one idea more: their counters beside each other.
+    """One convolution in thirteen stand-alone CUDA files, each with one idea more: their counters beside each other.
 
     On a machine with a GPU and nvcc the time of each for a batch of 64 stands there too. docs/ladder.md explains the files.
     """

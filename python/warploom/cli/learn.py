@@ -10,7 +10,7 @@ from typing import Any
 from warploom import data, errors, recipes
 from warploom.cli.app import JsonOption, app, say, table, warn_loudly
 from warploom.cli.plain import visible
-from warploom.cli.told import Told
+from warploom.cli.progress import Progress
 from warploom.cli.words import TRAIN
 from warploom.data.dataset import Dataset
 from warploom.ground.atomic import write_atomically
@@ -44,8 +44,8 @@ def learn(name: str, config: RunConfig, out: str | None, given: list[str]) -> in
     with folder.held():
         say(f"{name}: {len(samples.train):,} images; run folder {visible(str(folder.path))}")
         start = time.monotonic()
-        with Told(plain=True) as told:
-            model = recipe.learn(samples.train, seed=config.seed, progress=told, **arguments)
+        with Progress() as progress:
+            model = recipe.learn(samples.train, seed=config.seed, progress=progress, **arguments)
         seconds = time.monotonic() - start
         _write(folder, name, recipe.arguments | arguments, config, samples, model, seconds)
     features = 1

@@ -11,6 +11,7 @@ import typer
 
 from warploom.cli.app import BatchOption, DeviceOption, JsonOption, PrecisionOption, VersionOption, app, say
 from warploom.cli.plain import visible
+from warploom.cli.progress import Progress
 from warploom.cli.using import (
     DataArgument,
     DataDirOption,
@@ -21,7 +22,6 @@ from warploom.cli.using import (
     images_of,
     opened,
     part_option,
-    progress,
 )
 from warploom.cli.words import USE, whole
 from warploom.errors import ArgumentError
@@ -103,7 +103,8 @@ def _picture(trained: Trained, images: Images, path: Path, fit: str) -> list[str
 
 def _files(trained: Trained, images: Images, folder: Path, fit: str, triples: bool) -> list[str]:
     names = list[str]()
-    with progress("reconstructing", len(images)) as shown:
+    with Progress() as progress:
+        count = progress.counting("reconstructing", len(images))
         for batch, outputs in reconstructions(trained, images, fit=fit):
             for name, image, output in zip(batch.names, batch.images, outputs, strict=True):
                 parts = [to_pixels(output)]
@@ -111,7 +112,7 @@ def _files(trained: Trained, images: Images, folder: Path, fit: str, triples: bo
                     parts = [to_pixels(image), *parts, to_pixels(error_colours(image, output))]
                 write_atomically(folder / file_name(name), _png(parts))
                 names.append(name)
-            shown.update(len(names))
+            count(len(names))
     return names
 
 

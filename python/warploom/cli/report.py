@@ -8,7 +8,7 @@ import typer
 
 from warploom.cli.app import DeviceOption, JsonOption, VersionOption, app, say
 from warploom.cli.plain import visible
-from warploom.cli.told import Told
+from warploom.cli.progress import Progress
 from warploom.cli.words import USE
 from warploom.errors import ArgumentError
 from warploom.ground.atomic import expanded
@@ -80,10 +80,10 @@ def report(
             raise ArgumentError(f"--live follows the folder of a run, and {run} is none")
         live_view.serve(place, look, port=port, say=lambda text: print(text, flush=True))
         print("ended; writing the page", flush=True)
-    with Told(quiet=as_json) as told:
-        told("looking at images", 0.0)
+    with Progress(quiet=as_json) as progress:
+        progress("looking at images", 0.0)
         found = look()
-        size = write(found, target, tell=told)
+        size = write(found, target, tell=progress)
     if as_json:
         print(json.dumps({"path": str(target), "bytes": size, "missing": found.missing}, indent=2))
         return

@@ -12,7 +12,7 @@ import typer
 
 from warploom.cli.app import SEED, DeviceOption, JsonOption, VersionOption, app, say, table
 from warploom.cli.plain import visible
-from warploom.cli.told import Told
+from warploom.cli.progress import Progress
 from warploom.cli.words import USE, whole
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.atomic import expanded, write_atomically
@@ -45,8 +45,8 @@ def _gallery(
     images = trained.images(source, data_dir=data_dir, skip_bad=skip_bad, limit=limit)
     for note in [*trained.notes, *images.notes]:
         print(visible(note), file=sys.stderr)
-    with Told(plain=True) as told:
-        gallery = Gallery.of(trained, images, lambda share: told("features", share))
+    with Progress() as progress:
+        gallery = Gallery.of(trained, images, lambda share: progress("features", share))
     if gallery.skipped:
         print(f"left out: {visible(', '.join(gallery.skipped))}", file=sys.stderr)
     return gallery
@@ -144,10 +144,10 @@ def cluster(
         raise ArgumentError(f"--out {out} is no .csv file: the clusters are written as .csv, their picture beside it")
     gallery = _gallery(run, source, data_dir, limit, skip_bad, device, version)
     tried: list[tuple[int, Clusters]] = []
-    with Told(plain=True) as told:
+    with Progress() as progress:
         for count in range(low, high + 1):
             tried.append((count, gallery.clusters(count, seed=seed)))
-            told("clusters", (count - low + 1) / (high - low + 1))
+            progress("clusters", (count - low + 1) / (high - low + 1))
     best = max((found for _, found in tried), key=lambda found: found.silhouette)
     names, purity = gallery.images.names, best.purity()
     rows: list[dict[str, Any]] = [

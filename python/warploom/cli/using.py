@@ -1,10 +1,7 @@
-"""What the commands that use a trained network share: their arguments, opening network and images, and progress on stderr."""
+"""What the commands that use a trained network share: their arguments, opening network and images."""
 
-import contextlib
 import sys
-import time
 import warnings
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -15,10 +12,6 @@ from warploom.cli.plain import visible
 from warploom.cli.words import complete_from, whole
 from warploom.inference.images import FITS, PARTS, Images
 from warploom.inference.trained import Trained, open_trained
-from warploom.train.progress import duration
-
-_PLAIN_SECONDS = 30.0  # between lines where there is no terminal
-_QUIET_SECONDS = 1.0  # what takes less shows nothing
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A trained network: the folder of a run, or a .safetensors file.", show_default=False)
@@ -74,50 +67,3 @@ def images_of(trained: Trained, source: str | None, *, quiet: bool = False, **op
         else:
             say(visible(note))
     return found
-
-
-class Progress:
-    """update(done): a bar with the time left on a terminal, a line every half minute elsewhere; all on stderr."""
-
-    def __init__(self, what: str, total: int, unit: str = "images") -> None:
-        self.what, self.total, self.unit = what, total, unit
-        self._began = self._last = time.monotonic()
-        self._bar: Any = None
-
-    def update(self, done: int) -> None:
-        now = time.monotonic()
-        if now - self._began < _QUIET_SECONDS or not self.total:
-            return
-        speed = done / (now - self._began)
-        left = duration((self.total - done) / speed) if speed else "?"
-        if sys.stderr.isatty():
-            self._show(done, f"{speed:,.0f} {self.unit}/s  ETA {left}")
-        elif now - self._last >= _PLAIN_SECONDS:
-            self._last = now
-            line = f"{self.what}  {done:,}/{self.total:,} {self.unit}  {speed:,.0f} {self.unit}/s  ETA {left}"
-            print(line, file=sys.stderr, flush=True)
-
-    def _show(self, done: int, about: str) -> None:
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as Bar
-
-            columns = TextColumn("{task.description}"), BarColumn(bar_width=None), TextColumn("{task.fields[about]}")
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True, expand=True, refresh_per_second=4)
-            self._task = self._bar.add_task(self.what, total=self.total, about="")
-            self._bar.start()
-        self._bar.update(self._task, completed=done, about=f"{done:,}/{self.total:,}  {about}")
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-
-@contextlib.contextmanager
-def progress(what: str, total: int, unit: str = "images") -> Iterator[Progress]:
-    shown = Progress(what, total, unit)
-    try:
-        yield shown
-    finally:
-        shown.close()

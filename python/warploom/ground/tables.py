@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WIDTH = 240  # a table that does not go to a terminal is as wide as its text, up to this
 _GAP = 2  # between columns: a space of padding, and the space that stands for a line
 _NARROWEST = 16  # of a column of sentences
+_LONGEST_WORD = 26  # there: longer ones, such as paths, are broken where a line ends
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -127,12 +128,12 @@ def _width(columns: list[Column], rows: list[list[str]], i: int) -> int:
 
 
 def _least_width(columns: list[Column], rows: list[list[str]], i: int) -> int:
-    """Of a column of sentences: its longest word, and no less than can be read."""
+    """Of a column of sentences: its longest word that is not broken, and no less than can be read."""
     from rich.cells import cell_len
     from rich.text import Text
 
     words = [word for text in [columns[i].title, *(row[i] for row in rows)] for word in Text.from_markup(text).plain.split()]
-    return min(_width(columns, rows, i), max([_NARROWEST, *map(cell_len, words)]))
+    return min(_width(columns, rows, i), max(_NARROWEST, *(min(cell_len(word), _LONGEST_WORD) for word in words)))
 
 
 def _total(columns: list[Column], rows: list[list[str]], kept: Sequence[int], *, wrapped: bool = False) -> int:

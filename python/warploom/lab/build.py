@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -154,7 +155,7 @@ def program(path: Path, options: tuple[str, ...] = (), build: str = "checked", e
             objects = [str(o) for o in ready.objects]
             result = _run([*compiler, "-pie", "-o", str(work / "program"), compiled, *objects, "-pthread", "-ldl"])
         if result.returncode:
-            raise _compiler_refusal(result.stderr, path)
+            raise _compiler_refusal(result.stderr, path, texts)
         folder.mkdir(exist_ok=True)
         _place(str(work / "program"), str(done.executable))
     return done
@@ -168,15 +169,23 @@ def _programs() -> Path:
     return emulated_builds.cache_root().parent / "lab" / "programs"
 
 
-def _compiler_refusal(text: str, path: Path) -> Refusal:
-    """The compiler's first error, at the user's line."""
+def _compiler_refusal(text: str, path: Path, files: dict[Path, str]) -> Refusal:
+    """The compiler's or linker's first error, at the user's line."""
+    missing = re.search(r":(\d+): undefined reference to .(.+).$", text, re.MULTILINE)
+    if missing:
+        line, called = int(missing[1]), missing[2].partition("(")[0].rpartition("::")[2]
+        # The linker knows the line, but names the file that was compiled.
+        holds = [f for f, source in files.items() if called in "".join(source.splitlines()[line - 1 : line])]
+        file = path if not holds or path.resolve() in holds else holds[0]
+        return Refusal(str(file), line, f"{missing[2]} is defined nowhere: the lab compiles one file and its headers")
+    if re.search(r"undefined reference to .main.$", text, re.MULTILINE):
+        return Refusal(str(path), 0, "has no main(): check runs a program; a file of kernels alone is for warploom.lab.load()")
     first = next((line for line in text.splitlines() if ": error:" in line or ": fatal error:" in line), "")
     place, _, why = first.replace(": fatal error:", ": error:").partition(": error:")
     parts = place.split(":")
     line = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 0
     if not why:
-        undefined = next((x for x in text.splitlines() if "undefined reference" in x), "")
-        why = undefined.split(": ")[-1] if undefined else text.strip()[-300:] or "the compiler failed"
+        why = text.strip()[-300:] or "the compiler failed"
         parts = [str(path)]
     if "No such file" in why:
         why = (

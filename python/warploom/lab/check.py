@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -56,8 +57,7 @@ def _run_once(
     elif code == -signal.SIGABRT and not report.complete:
         pass  # an assertion of the host's, about a result of which only a part was computed
     elif code < 0:
-        what = signal.Signals(-code).name
-        report.findings.append(Finding("error", "crash", f"the host's code was ended by {what}", here, seeds=(seed,)))
+        report.findings.append(_crash(report, signal.Signals(-code).name, here, seed))
     elif code == _TIMED_OUT:
         report.complete = False
         words = (
@@ -69,6 +69,18 @@ def _run_once(
             Finding("warning", "program-exit", f"the program ended with exit code {code}", here, seeds=(seed,))
         )
     return report
+
+
+def _crash(report: Report, what: str, file: Place, seed: int) -> Finding:
+    """A signal: at its line, where the program could still say it."""
+    at = report.crash[0] if report.crash else file
+    text = Path(at.file).read_text(errors="replace") if at.line and Path(at.file).is_file() else ""
+    name = at.function.partition("<")[0].rpartition("::")[2].split(" ")[-1]
+    if name and len(report.crash) > 1 and re.search(rf"__global__[^;{{}}]*?\b{re.escape(name)}\s*\(", text):
+        words = f"the kernel {name} is called as a function, without <<<>>>: such a call starts nothing"
+        return Finding("error", "kernel-call", words, report.crash[1], seeds=(seed,))
+    where = f" in {at.function}" if at.line and at.function else ""
+    return Finding("error", "crash", f"the host's code was ended by {what}{where}", at, seeds=(seed,))
 
 
 def check(

@@ -28,6 +28,7 @@ HELP = {
     "barrier": "move the barrier out of the condition, or let all threads of the block take it",
     "warp": "every lane that the mask names must reach the operation, and the mask must name the caller",
     "deadlock": "all threads that are waited for must get there",
+    "kernel-call": "start it with kernel<<<grid, block>>>(...); a function that times others takes a host function that does so",
     "grid-sync": "launch with cudaLaunchCooperativeKernel, and let every thread of every block reach grid.sync()",
     "async": "wait for what is under way (cp.async.wait_group, an mbarrier, wgmma.wait_group) before its data are used",
     "assert": "the kernel's own assertion does not hold",
@@ -123,6 +124,7 @@ class Report:
     exit_code: int = 0
     schedules: int = 1
     seconds: float = 0.0
+    crash: tuple[Place, ...] = ()  # where a signal ended the program, and from where that code was called
 
     def __bool__(self) -> bool:
         """No errors: `assert warploom.lab.check("mine.cu")`."""
@@ -184,7 +186,9 @@ def read(path: Path, log: Path, executable: Path, seed: int) -> Report:
             except json.JSONDecodeError:
                 continue  # the program was killed while it wrote
     report = Report(str(path))
-    wanted = sorted({e[k] for e in entries for k in ("pc", "other_pc") if k in e})
+    wanted = sorted(
+        {e[k] for e in entries for k in ("pc", "other_pc") if k in e} | {pc for e in entries for pc in e.get("pcs", ())}
+    )
     found = symbols.places(executable, wanted)
     files: dict[str, list[str]] = {}
 
@@ -227,6 +231,8 @@ def read(path: Path, log: Path, executable: Path, seed: int) -> Report:
             report.stopped = True
         elif e["type"] == "partial":
             report.complete = False
+        elif e["type"] == "crash":
+            report.crash = tuple(at_start(place({"pc": pc}, "pc")) for pc in e["pcs"] if pc in found)
         elif e["type"] == "finding":
             here = at_start(place(e, "pc", "at"))
             lines(here.file)
