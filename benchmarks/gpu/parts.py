@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def on_gpu() -> list[Part]:
         Part("step-fp32", 60, f"{steps} --torch off --batch 64 --versions {FP32} --precisions fp32 --seconds 50"),
         Part("step-others", 50, f"{steps} --torch off --batch 64 --versions v7 v5 --precisions tf32 fp16 --seconds 45"),
         Part("tests", 240, f"{TESTS} cuda --workers 8 --quiet-limit 60 --told $WORK/tests"),
+        Part("nccl", 60, workers(), few_gpus() or no_nccl()),
         Part("memcheck", 60, sanitize("memcheck", "v7 or v5"), no_sanitizer),
         Part("synccheck", 45, sanitize("synccheck", "v7"), no_sanitizer),
         # Of v7's barriers, which are PTX, racecheck may say what is not so: the others only.
@@ -96,6 +98,31 @@ def on_gpu() -> list[Part]:
         Part("rival-tuned", 240, f"{rival} --batch 64 --ways tuned compile graph --seconds 230", no_torch),
     ]  # fmt: skip
     return found
+
+
+def few_gpus() -> str:
+    done = (
+        subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False) if shutil.which("nvidia-smi") else None
+    )
+    count = len(done.stdout.splitlines()) if done else 0
+    return "" if count > 1 else f"{count or 'no'} GPU: NCCL needs one for each of two workers"
+
+
+def no_nccl() -> str:
+    """In this process, which has no warploom yet: what a worker would say is in the part's own log."""
+    return "" if importlib.util.find_spec("mpi4py") else "this python has no mpi4py"
+
+
+def workers() -> str:
+    """Two workers on two GPUs: through NCCL, through the host's memory, and one alone must end with the same bits."""
+    small = f"{PYTHON} tests/distributed/small.py cuda none 0 0"
+    mpirun = "$(command -v mpiexec || command -v mpirun) -n 2"
+    bits = 'sed -n \'s/.*"bits": "\([0-9a-f]*\)".*/\1/p\''
+    return (
+        f"set -o pipefail; {PYTHON} -m warploom devices | grep nccl; {small} | {bits} > $WORK/nccl.bits && "
+        f"{mpirun} {small} | {bits} >> $WORK/nccl.bits && WARPLOOM_NCCL=off {mpirun} {small} | {bits} >> $WORK/nccl.bits && "
+        "sort -u $WORK/nccl.bits && test $(sort -u $WORK/nccl.bits | wc -l) = 1"
+    )
 
 
 def sanitize(tool: str, versions: str) -> str:
@@ -132,5 +159,6 @@ def rehearsal() -> list[Part]:
         Part("operations-bf16", 200, f"{COMPARE} emulated {checked} --versions v7 v5 --precisions bf16"),
         Part("operations-shared", 200, f"{COMPARE} emulated --step off --cases shared --elements 2048 --repeat 1 --versions v4"),
         Part("train-v7-bf16", 200, training("emulated", "v7", "bf16", "--limit 4 --batch-size 2 --epochs 1")),
+        Part("nccl", 60, workers(), "a rehearsal: NCCL needs two GPUs"),
         Part("ncu", 40, "", "a rehearsal"),
     ]  # fmt: skip

@@ -85,6 +85,11 @@ py::array to_array(const std::vector<float>& values, const Shape& shape) {
   return a;
 }
 
+void check_whole(PySession& s) {
+  if (s.session.optimizer().shared())
+    throw GraphError("the optimizer's state is shared among workers: this one has a part of it");
+}
+
 const Shape& parameter_shape(const Session& s, int p) { return s.graph().parameters[static_cast<size_t>(p)].shape; }
 
 py::array checked_parameter(const Session& s, int p, const py::handle& value) {
@@ -195,11 +200,63 @@ char* flat_range(Session& x, const std::string& space, int64_t first, int64_t co
   else if (found != states.end() && !x.losses().empty())
     base = x.optimizer().state(static_cast<size_t>(found - states.begin()));
   if (!base) throw py::value_error("there is no flat buffer '" + space + "'");
-  const int64_t all = space == "weights" ? x.parameters().bytes() / 4 : x.parameters().trainable_count();
-  if (first < 0 || count > all || first > all - count)
+  const bool state = found != states.end();
+  const int64_t begin = state ? x.optimizer().first(x.parameters()) : 0;  // of a state's part
+  const int64_t all = space == "weights" ? x.parameters().bytes() / 4
+                      : state            ? x.optimizer().count(x.parameters())
+                                         : x.parameters().trainable_count();
+  if (first < begin || count > all || first - begin > all - count)
     throw py::value_error("elements " + std::to_string(first) + " to " + std::to_string(first + count) + " of '" + space +
-                          "' do not exist: it has " + std::to_string(all));
-  return base + 4 * first;
+                          "' do not exist: it has " + std::to_string(begin) + " to " + std::to_string(begin + all));
+  return base + 4 * (first - begin);
+}
+
+// The session's own flat buffer as an array; it keeps the session.
+py::object flat_array(const py::object& self, const std::string& space) {
+  PySession& s = self.cast<PySession&>();
+  auto a = std::make_unique<DeviceArray>();
+  a->target = s.session.target();
+  a->data = guarded(s, [&](Session& x) {
+    return flat_range(x, space, space == "weights" || space == "gradients" ? 0 : x.optimizer().first(x.parameters()), 0);
+  });
+  a->type = &element_type(DType::f32);
+  Parameters& p = s.session.parameters();
+  a->shape = {space == "weights" ? p.bytes() / 4 : space == "gradients" ? p.trainable_count() : s.session.optimizer().count(p)};
+  a->owner = std::shared_ptr<void>(new py::object(self), [](void* kept) {
+    const py::gil_scoped_acquire lock;
+    delete static_cast<py::object*>(kept);
+  });
+  return py::cast(std::move(a));
+}
+
+DeviceArray& device_array(PySession& s, const py::handle& h, const char* what) {
+  const DeviceArray& a = on_device(h, s.session.target(), what);
+  if (a.type != &element_type(DType::f32)) throw py::type_error(std::string(what) + " must be a float32 array");
+  return const_cast<DeviceArray&>(a);
+}
+
+// a += b, and y = a * factor with `factor` an array of the same size: in the order of the device's work, without a wait.
+void add_into(PySession& s, const py::handle& to, const py::handle& more) {
+  DeviceArray &a = device_array(s, to, "to"), &b = device_array(s, more, "more");
+  if (a.size() != b.size()) throw py::value_error("the arrays must have the same size");
+  if (a.size() == 0) return;
+  guarded(s, [&](Session& x) {
+    Add call;
+    call.count = a.size();
+    call.a = In{a.data, a.bytes()}, call.b = In{b.data, b.bytes()}, call.y = Out{a.data, a.bytes()};
+    invoke(*x.target().device, x.table(), x.table().add, "add", call);
+  });
+}
+void multiply_into(PySession& s, const py::handle& to, const py::handle& from, const py::handle& by) {
+  DeviceArray &y = device_array(s, to, "to"), &a = device_array(s, from, "from_"), &b = device_array(s, by, "by");
+  if (y.size() != a.size() || y.size() != b.size()) throw py::value_error("the arrays must have the same size");
+  if (a.size() == 0) return;
+  guarded(s, [&](Session& x) {
+    MultiplyForward call;
+    call.outer = 1, call.C = 1, call.inner = a.size(), call.b_channels = 1;
+    call.a = In{a.data, a.bytes()}, call.b = In{b.data, b.bytes()}, call.y = Out{y.data, y.bytes()};
+    invoke(*x.target().device, x.table(), x.table().multiply_forward, "multiply_forward", call);
+  });
 }
 
 using FlatArray = py::array_t<float, py::array::c_style>;
@@ -215,6 +272,33 @@ void bind_shards(py::class_<PySession>& c) {
              }
              return list;
            })
+      .def("flat_array", &flat_array, py::arg("space"))
+      .def("add_into", &add_into, py::arg("to"), py::arg("more"))
+      .def("multiply_into", &multiply_into, py::arg("to"), py::arg("from_"), py::arg("by"))
+      .def_property_readonly("steps", [](PySession& s) { return guarded(s, [](Session& x) { return x.optimizer().steps(); }); })
+      .def_property_readonly("state_range",
+                             [](PySession& s) {
+                               const Parameters& p = s.session.parameters();
+                               const int64_t first = s.session.optimizer().first(p);
+                               return py::make_tuple(first, first + s.session.optimizer().count(p));
+                             })
+      .def(
+          "get_from",
+          [](PySession& s, const std::string& space, const std::string& name) {
+            const int p = s.session.parameters().find(name);
+            const auto values = guarded(s, [&](Session& x) { return x.parameters().get(p, flat_range(x, space, 0, 0)); });
+            return to_array(values, parameter_shape(s.session, p));
+          },
+          py::arg("space"), py::arg("name"))
+      .def(
+          "set_in",
+          [](PySession& s, const std::string& space, const std::string& name, const py::object& value) {
+            const int p = s.session.parameters().find(name);
+            const py::array a = checked_parameter(s.session, p, value);
+            const auto* data = static_cast<const float*>(a.data());
+            guarded(s, [&](Session& x) { x.parameters().set(p, data, flat_range(x, space, 0, 0)); });
+          },
+          py::arg("space"), py::arg("name"), py::arg("value"))
       .def_property_readonly("trainable_count", [](PySession& s) { return s.session.parameters().trainable_count(); })
       .def_property_readonly("state_names", [](PySession& s) { return s.session.optimizer().states(); })
       .def(
@@ -242,14 +326,17 @@ void bind_session(py::module_& m) {
   bind_shards(session);
   session
       .def(py::init([](const Graph& g, const std::string& device, const std::string& version, const py::object& losses,
-                       const py::object& optimizer, const std::string& precision, uint64_t seed, bool allocate) {
+                       const py::object& optimizer, const std::string& precision, uint64_t seed, bool allocate,
+                       std::pair<int, int> part) {
              auto s = std::make_unique<PySession>(g, device, version, to_losses(losses), to_optimizer(optimizer),
                                                   parse<Precision>(precision));
+             if (part.second > 1) s->session.optimizer().keep_part(part.first, part.second);
              if (allocate) s->session.initialize(seed);
              return s;
            }),
            py::arg("graph"), py::arg("device"), py::arg("version"), py::kw_only(), py::arg("losses") = py::none(),
-           py::arg("optimizer") = py::none(), py::arg("precision") = "fp32", py::arg("seed") = 0, py::arg("allocate") = true)
+           py::arg("optimizer") = py::none(), py::arg("precision") = "fp32", py::arg("seed") = 0, py::arg("allocate") = true,
+           py::arg("part") = std::pair<int, int>(0, 1))
       .def_property_readonly("device", [](const PySession& s) { return s.session.target().name; })
       .def_property_readonly("version", [](PySession& s) { return std::string(s.session.table().version); })
       .def(
@@ -428,6 +515,7 @@ void bind_session(py::module_& m) {
              py::dict d;
              const auto& list = s.session.graph().parameters;
              const auto& states = s.session.optimizer().states();
+             if (!states.empty()) check_whole(s);
              for (size_t i = 0; i < states.size() && !s.session.losses().empty(); i++)
                for (size_t p = 0; p < list.size(); p++) {
                  if (!list[p].trainable) continue;
@@ -455,6 +543,7 @@ void bind_session(py::module_& m) {
                 guarded(s, [&](Session& x) { x.optimizer().set_steps(n); });
                 continue;
               }
+              check_whole(s);
               const size_t slash = key.find('/');
               const auto& states = s.session.optimizer().states();
               size_t i = 0;

@@ -13,6 +13,8 @@ std::map<std::string, const OptimizerDef*>& optimizer_defs() {
   return *map;
 }
 
+constexpr int64_t kPartGrid =
+    64;  // elements: a part begins where vectors of every width do, so its updates have the bits of the whole
 constexpr int64_t kApart = 256;  // bytes between the fields of control_, so that each is a buffer of its own
 
 }  // namespace
@@ -34,6 +36,26 @@ Optimizer::Optimizer(const OptimizerSpec& spec) : spec_(spec), def_(find_optimiz
   def_.check(spec_.hyper);
 }
 
+void Optimizer::keep_part(int rank, int size) {
+  if (device_) throw GraphError("an optimizer is shared before its states are allocated");
+  if (size < 1 || rank < 0 || rank >= size)
+    throw GraphError("there is no part " + std::to_string(rank) + " of " + std::to_string(size));
+  rank_ = rank, size_ = size;
+  check_part(spec_.hyper);
+}
+
+int64_t Optimizer::bound(const Parameters& p, int rank) const {
+  const int64_t all = p.trainable_count();
+  return rank == size_ ? all : all * rank / size_ / kPartGrid * kPartGrid;
+}
+
+void Optimizer::check_part(const OptimizerDef::Hyper& hyper) const {
+  const auto keep = hyper.find("lr_keep");  // drawn by an element's place in the call
+  if (size_ > 1 && keep != hyper.end() && keep->second < 1.0)
+    throw GraphError(
+        "an optimizer whose state is shared among workers cannot drop learning rates: leave out lr_keep, or do not share");
+}
+
 std::vector<std::string> Optimizer::kept(const OptimizerDef::Hyper& hyper) const {
   std::vector<std::string> names;
   for (const auto& name : def_.states())
@@ -51,6 +73,7 @@ void Optimizer::set_hyper(const std::string& name, double value) {
   if (device_ && kept(changed) != state_names_)
     throw GraphError(name + " cannot be switched on or off while training; compile the model again");
   if (device_ && def_.fixed(name) && value != spec_.hyper[name]) throw GraphError(name + " cannot be changed while training");
+  check_part(changed);
   if (name == "max_norm" && value < 0.0) throw GraphError("max_norm must not be negative");
   if (name == "ema" && !(value >= 0.0 && value < 1.0)) throw GraphError("ema must be 0 or a decay below 1");
   spec_.hyper = std::move(changed);
@@ -80,7 +103,7 @@ void Optimizer::allocate(const std::shared_ptr<Device>& device, const OpTable& t
   device->fill(control.data(), 0, control.bytes());
   std::vector<DeviceMemory> states;
   for (const auto& name : state_names_) {
-    states.emplace_back(device, std::max<int64_t>(parameters.trainable_bytes(), 4), "optimizer " + name);
+    states.emplace_back(device, std::max<int64_t>(4 * this->count(parameters), 4), "optimizer " + name);
     device->fill(states.back().data(), 0, states.back().bytes());
   }
   GradientNorm norm;
@@ -130,32 +153,34 @@ void Optimizer::step(const OpTable& table, Parameters& parameters) {
     invoke(*device_, table, table.gradient_norm, "gradient_norm", a, need > 0 ? InOut{workspace.data, need} : InOut{});
     scale = In{control_.data() + 2 * kApart + 4, 4};
   }
+  const int64_t first = 4 * this->first(parameters), part = this->count(parameters);  // bytes, elements
+  if (part == 0) return;
   std::vector<InOut> states;
   size_t next = 0;
   for (const auto& name : def_.states()) {
     const bool there = next < state_names_.size() && state_names_[next] == name;
-    states.push_back(there ? InOut{states_[next].data(), bytes} : InOut{});
+    states.push_back(there ? InOut{states_[next].data(), 4 * part} : InOut{});
     next += there;
   }
   UpdateCall call{*device_,
                   table,
                   spec_.hyper,
-                  count,
+                  part,
                   In{hyper_.data(), hyper_.bytes()},
                   scale,
-                  g,
+                  In{parameters.gradients() + first, 4 * part},
                   In{control_.data(), 4},
-                  InOut{parameters.weights(), bytes},
+                  InOut{parameters.weights() + first, 4 * part},
                   workspace,
                   std::move(states)};
   def_.update(call);
   if (!averages()) return;
   EmaUpdate average;
-  average.count = count;
+  average.count = part;
   average.hyper = In{control_.data() + 3 * kApart, 8};
   average.step = In{control_.data(), 4};
-  average.w = In{parameters.weights(), bytes};
-  average.average = InOut{states_.back().data(), bytes};
+  average.w = In{parameters.weights() + first, 4 * part};
+  average.average = InOut{states_.back().data(), 4 * part};
   invoke(*device_, table, table.ema_update, "ema_update", average);
 }
 

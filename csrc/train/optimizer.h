@@ -82,11 +82,17 @@ struct OptimizerRegistration {
 class Optimizer {
  public:
   explicit Optimizer(const OptimizerSpec& spec);  // throws GraphError for an unknown kind or hyper-parameter
-  // Names of the state buffers, each as large as the trainable parameters. With ema the last is kAverage, the average of the weights;
-  // whoever shows the average as the weights keeps the weights there meanwhile.
+  // Of several workers that share the work, this one keeps the states of one part of the flat buffers and updates that part alone
+  // (ZeRO stage 1: Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054). Before allocate().
+  void keep_part(int rank, int size);
+  bool shared() const { return size_ > 1; }
+  int64_t first(const Parameters& p) const { return bound(p, rank_); }  // of the part, in elements; 0 without keep_part()
+  int64_t count(const Parameters& p) const { return bound(p, rank_ + 1) - first(p); }
+  // Names of the state buffers, each as large as the trainable parameters, or the part. With ema the last is kAverage, the average of
+  // the weights; whoever shows the average as the weights keeps the weights there meanwhile.
   static constexpr const char* kAverage = "ema";
   const std::vector<std::string>& states() const { return state_names_; }
-  int64_t state_bytes(const Parameters& p) const { return p.trainable_bytes() * static_cast<int64_t>(state_names_.size()); }
+  int64_t state_bytes(const Parameters& p) const { return 4 * count(p) * static_cast<int64_t>(state_names_.size()); }
   void allocate(const std::shared_ptr<Device>& device, const OpTable& table, const Parameters& parameters);
   void set_hyper(const std::string& name, double value);
   void step(const OpTable& table, Parameters& parameters);
@@ -100,6 +106,8 @@ class Optimizer {
 
  private:
   double hyper(const char* name) const { return spec_.hyper.at(name); }
+  int64_t bound(const Parameters& p, int rank) const;
+  void check_part(const OptimizerDef::Hyper& hyper) const;
   std::vector<std::string> kept(const OptimizerDef::Hyper& hyper) const;  // names of the states that these ask for
   void upload();
   OptimizerSpec spec_;
@@ -109,6 +117,7 @@ class Optimizer {
   // hyper_: what the update entry takes. control_: i32 step, f32 max_norm, f32 norm and scale, f64 ema, 256 bytes apart.
   DeviceMemory hyper_, control_, workspace_;
   std::vector<DeviceMemory> states_;
+  int rank_ = 0, size_ = 1;
 };
 
 }  // namespace warploom

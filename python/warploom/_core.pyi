@@ -191,8 +191,10 @@ class Session:
         precision: str = "fp32",
         seed: int = 0,
         allocate: bool = True,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         """allocate=False: for memory() and explain() only.
+        part: (rank, size): the states of that part of the parameters alone are kept here, and update() changes it alone.
         precision: "fp32", "fp32-exact" (sums of products only: no Winograd and its like), "tf32", "bf16", "fp16".
         losses: [{"kind": "mse", "l1", ... (those of kernels/ops/*/loss.cpp), "output": index of a graph output, "target": target
         index, "weight": 1.0, "sigmoid": one goes first, "mask": index of a target of one channel that multiplies output and
@@ -261,6 +263,21 @@ class Session:
     def synchronize(self) -> None: ...
     # Steps in parts: gradients without update, the flat buffers, and the update by what stands in them
     def update(self) -> None: ...
+    @property
+    def steps(self) -> int:
+        """Taken by the optimizer; waits."""
+    @property
+    def state_range(self) -> tuple[int, int]:
+        """The elements whose optimizer state is kept here and which update() changes: all, or the `part` of the constructor."""
+    def flat_array(self, space: str) -> DeviceArray:
+        """The flat buffer itself: writing to it changes the session."""
+    def add_into(self, to: DeviceArray, more: DeviceArray) -> None:
+        """to += more, after the device's work so far; no wait. float32, of one size."""
+    def multiply_into(self, to: DeviceArray, from_: DeviceArray, by: DeviceArray) -> None:
+        """to = from_ * by; no wait."""
+    def get_from(self, space: str, name: str) -> Array:
+        """The elements of a flat buffer ("weights", "gradients") at a parameter's place, in the parameter's shape."""
+    def set_in(self, space: str, name: str, value: Array) -> None: ...
     @property
     def trainable_count(self) -> int:
         """Elements of the flat gradient, gaps included; those of the flat weights begin with the same ones."""

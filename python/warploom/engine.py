@@ -41,8 +41,10 @@ class Engine:
         redraw: bool = False,
         plan_only: bool = False,
         precision: str = "fp32",
+        part: tuple[int, int] = (0, 1),
     ) -> None:
-        """redraw: what was neither trained nor loaded is drawn again from the seed. plan_only: nothing is allocated."""
+        """part: (rank, size) of a worker that keeps the optimizer's states of that part of the parameters alone.
+        redraw: what was neither trained nor loaded is drawn again from the seed. plan_only: nothing is allocated."""
         self.names = lowered.parameters
         self._values = lowered.values
         self.optimizer = optimizer
@@ -55,7 +57,7 @@ class Engine:
             session = _core.Session(
                 lowered.graph, choice.device, version,
                 losses=loss_configs, optimizer=optimizer.config() if optimizer else None, seed=seed, precision=precision,
-                allocate=not plan_only,
+                allocate=not plan_only, part=part,
             )  # fmt: skip
             try:
                 session.memory(
@@ -274,6 +276,13 @@ class Engine:
     def agreed_stop(self, stop: bool, *, now: bool = False) -> bool:
         """Whether to stop, from whether this process was told to; now=False: as known from the last batch."""
         return stop
+
+    def collect_state(self) -> None:
+        """Where all workers are, before one may ask for the optimizer's state."""
+
+    def state_is_whole(self) -> bool:
+        """Whether optimizer_state() can be asked for now; where not, it can after the next step."""
+        return True
 
     def same(self, value: Any) -> Any:
         """Rank 0's value."""

@@ -21,6 +21,7 @@ from warploom.anysize.running import MEMORY, run_at_any_size, run_in_windows
 from warploom.callbacks import Callback, History
 from warploom.distributed.engine import SHARDS, ShardedEngine
 from warploom.distributed.groups import Alone
+from warploom.distributed.options import Options
 from warploom.distributed.world import World, init
 from warploom.engine import Engine
 from warploom.errors import ArgumentError, DTypeError, FallbackWarning, GraphError, StateError
@@ -104,7 +105,7 @@ class Model(Network):
         batch_size: int = 64,
         seed: int = 0,
         precision: str = "fp32",
-        distributed: bool = False,
+        distributed: bool | Options = False,
         shards: int = SHARDS,
         accumulate: int = 1,
     ) -> None:
@@ -115,7 +116,7 @@ class Model(Network):
 
         distributed: fit(), evaluate() and train_step() share each batch among the workers that a launcher has started (see
         warploom.distributed); every worker makes the same calls. A batch is cut into `shards`, whose gradients are added in one
-        order: the bits depend on their number, and not on that of the workers.
+        order: the bits depend on their number, and not on that of the workers. warploom.distributed.Options says more.
 
         accumulate: a step adds up the gradients of so many batches of batch_size: the gradient of one batch as large, up to
         rounding, in the memory of a small one. Batch norms take each small batch's statistics. For one worker: several have
@@ -145,7 +146,13 @@ class Model(Network):
         self._compiled = None  # in case the next line raises
         make: Callable[..., Engine] = Engine
         if world is not None:
-            make = partial(ShardedEngine, world=world, shards=shards)
+            told = distributed if isinstance(distributed, Options) else Options()
+            if told.shard_optimizer and chosen.ema:
+                raise ArgumentError(
+                    "ema and shard_optimizer do not go together: a worker would show an average of a part of the weights; "
+                    "leave one of them out"
+                )
+            make = partial(ShardedEngine, world=world, shards=shards, distribution=told)
         elif accumulate > 1:  # shards of a larger batch that one worker computes
             make = partial(ShardedEngine, world=World(Alone()), shards=accumulate)
         engine = self._bind(
@@ -523,11 +530,18 @@ class Model(Network):
         write_tensors(path, self.state_dict(), {"format": FORMAT, "graph": self.config()}, dtype=dtype)
 
 
-def planned(network: Network, choice: hardware.Choice, batch_size: int, precision: str = "fp32") -> Engine:
-    """The plan of a training step with MSE and SGD, for memory() and explain(): nothing is allocated."""
+def planned(
+    network: Network,
+    choice: hardware.Choice,
+    batch_size: int,
+    precision: str = "fp32",
+    optimizer: optim.Optimizer | None = None,
+    part: tuple[int, int] = (0, 1),
+) -> Engine:
+    """The plan of a training step with MSE (and SGD), for memory() and explain(): nothing is allocated."""
     return Engine(
-        network.lowered(), choice, losses=losses.get("mse", len(network.outputs)), optimizer=optim.SGD(), batch_size=batch_size,
-        precision=precision, plan_only=True,
+        network.lowered(), choice, losses=losses.get("mse", len(network.outputs)), optimizer=optimizer or optim.SGD(),
+        batch_size=batch_size, precision=precision, plan_only=True, part=part,
     )  # fmt: skip
 
 

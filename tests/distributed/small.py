@@ -20,9 +20,10 @@ x = wl.Input((3, 8, 8), name="image")
 h = wl.layers.BatchNorm2d(name="bn")(wl.layers.Conv2d(4, 3, padding=1, name="c1")(x))
 h = wl.layers.Dropout(0.3, name="drop")(wl.layers.ReLU()(h))
 model = wl.Model(x, wl.layers.Conv2d(3, 3, padding=1, name="c2")(h), name="small")
+options = wl.distributed.Options(**json.loads(os.environ.get("SMALL_OPTIONS", "{}")))
 seed = 3 + (fault == "seed" and mine)
 batch_size = 12 + (fault == "batch" and mine)
-model.compile(wl.optim.Adam(1e-2, clip_norm=1.0), device=device, batch_size=batch_size, seed=seed, distributed=True)
+model.compile(wl.optim.Adam(1e-2, clip_norm=1.0), device=device, batch_size=batch_size, seed=seed, distributed=options)
 
 
 class Fault(wl.Callback):

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kill_workers import kill_some, trainer
 from launching import environment, living, needs_mpi, run
 from warploom.ground.atomic import read_tensors
 
@@ -83,20 +84,6 @@ def test_workers_that_differ_are_told_before_the_first_step(fault: str, words: s
     assert f"on rank 1 on host {os.uname().nodename}" in err
 
 
-def worker_of(rank: int, word: str) -> int:
-    """The process of a rank that trains, not its guard."""
-    found = {}
-    for pid in living(word):
-        try:
-            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if f"PMI_RANK={rank}".encode() in variables:
-            found[pid] = parent
-    return next(pid for pid, parent in found.items() if parent in found)
-
-
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "warploom", *arguments]
 
@@ -113,7 +100,9 @@ def test_a_run_whose_worker_was_killed_goes_on_with_the_same_bits_on_another_num
         assert process.poll() is None
         assert time.monotonic() < limit
         time.sleep(0.02)
-    os.kill(worker_of(1, str(broken)), signal.SIGKILL)
+    victim = trainer(1, str(broken))
+    assert victim is not None
+    os.kill(victim, signal.SIGKILL)
     killed = time.monotonic()
     err = process.communicate(timeout=60)[1]
     assert time.monotonic() - killed < 10
@@ -127,6 +116,36 @@ def test_a_run_whose_worker_was_killed_goes_on_with_the_same_bits_on_another_num
     whole, again = (read_tensors(tmp_path / folder / "checkpoint.safetensors")[0] for folder in ("whole", "broken"))
     assert whole.keys() == again.keys()
     assert all(whole[name].tobytes() == again[name].tobytes() for name in whole)
+
+
+def test_a_checkpoint_of_a_shared_optimizer_is_whole(tmp_path: Path) -> None:
+    """It goes on with another number of workers, and without sharing."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    short = [*CLI[:-1], "1", "--shards", "8"]
+    for arguments in (  # a schedule may depend on --epochs, so both runs are told the same
+        [*short, "--out", str(whole)],
+        ["train", "--resume", str(whole), "--epochs", "2"],
+        [*short, "--workers", "2", "--shard-optimizer", "--out", str(parts)],
+        ["train", "--resume", str(parts), "--workers", "3", "--epochs", "2"],
+    ):
+        code, _, err, _ = run(1, command=command(*arguments), seconds=240)
+        assert code == 0, err
+    expected, found = (read_tensors(folder / "checkpoint.safetensors")[0] for folder in (whole, parts))
+    assert expected.keys() == found.keys()
+    assert all(expected[name].tobytes() == found[name].tobytes() for name in expected)
+
+
+def test_some_random_kills(tmp_path: Path) -> None:
+    """A few of what kill_workers.py tries; see docs/reliability.md."""
+    rows = list(kill_some(tmp_path, TRIES, [2, 4], seed=5))
+    assert sum(not row["ended"] for row in rows) == TRIES
+    assert [text for row in rows for text in row["wrong"]] == []
+
+
+def test_options_for_several_workers_need_them() -> None:
+    code, _, err, _ = run(1, command=command(*CLI, "--shard-optimizer"), seconds=60)
+    assert code == 2
+    assert "--shard-optimizer is for several workers: add --workers N" in err
 
 
 def test_a_killed_launcher_leaves_no_worker(tmp_path: Path) -> None:

@@ -9,6 +9,10 @@ from warploom.distributed import tree
 LEAVES = [1, 2, 3, 5, 7, 8, 12, 16]
 
 
+def add(to: np.ndarray, more: np.ndarray) -> None:
+    to += more
+
+
 def by_hand(values: list[np.ndarray]) -> np.ndarray:
     if len(values) == 1:
         return values[0].copy()
@@ -23,14 +27,14 @@ def test_any_number_of_workers_gives_the_bits_of_one(leaves: int, workers: int) 
     parts: dict[tree.Node, np.ndarray] = {}
     for rank in range(workers):
         held = tree.held(leaves, rank, workers)
-        own = tree.Sum(257)
+        own = tree.Sum(lambda: np.empty(257, np.float32), add)
         for _ in range(2):  # its arrays are used again
             own.begin(leaves)
             for k in held:
                 own.add(k, lambda leaf, k=k: np.copyto(leaf, values[k]))  # type: ignore[misc]
         assert [node for node, _ in own.nodes] == tree.largest(leaves, held)
         parts.update({node: array.copy() for node, array in own.nodes})
-    assert np.array_equal(tree.total(leaves, parts), by_hand(values))
+    assert np.array_equal(tree.total(leaves, parts, add), by_hand(values))
 
 
 def test_the_order_matters_to_these_numbers() -> None:

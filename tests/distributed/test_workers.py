@@ -33,6 +33,28 @@ def test_workers_give_the_bits_of_one(device: str) -> None:
 
 
 @needs_mpi
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+def test_a_shared_optimizer_gives_the_bits_of_a_whole_one(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = alone(device)
+    monkeypatch.setenv("SMALL_OPTIONS", '{"shard_optimizer": true}')
+    for workers in (2, 4) if device == "cpu" else (2,):
+        code, out, err, _ = run(workers, device, "none", "0", "0")
+        assert code == 0, err
+        assert {result["bits"] for result in results(out)} == {expected["bits"]}, workers
+
+
+@needs_mpi
+def test_fast_is_near_and_the_same_for_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = alone("cpu")
+    monkeypatch.setenv("SMALL_OPTIONS", '{"reduce": "fast"}')
+    code, out, err, _ = run(3, "cpu", "none", "0", "0")
+    assert code == 0, err
+    found = results(out)
+    assert len({result["bits"] for result in found}) == 1
+    np.testing.assert_allclose(found[0]["numbers"][0], expected["numbers"][0], rtol=1e-3)
+
+
+@needs_mpi
 def test_more_workers_than_shards_are_refused() -> None:
     code, _, err, _ = run(9, "cpu", "none", "0", "0")
     assert code != 0

@@ -10,6 +10,7 @@ from warploom.cli.app import say, warn_loudly
 from warploom.cli.plain import visible
 from warploom.cli.progress import Progress
 from warploom.data.tasks import TaskData
+from warploom.distributed.options import Options
 from warploom.ground.atomic import expanded
 from warploom.model import Model
 from warploom.runs.lr_finder import lr_finder
@@ -22,8 +23,8 @@ def compile_as_asked(model: Model, config: RunConfig) -> None:
         warnings.simplefilter("ignore", errors.FallbackWarning)  # said by warn_loudly() instead
         model.compile(
             config.make_optimizer(), config.make_losses(), config.version, config.device, config.batch_size, config.seed,
-            config.precision, distributed=config.shards is not None, shards=config.shards or 1,
-            accumulate=config.accumulate or 1,
+            config.precision, distributed=Options(config.reduce, config.shard_optimizer) if config.shards is not None else False,
+            shards=config.shards or 1, accumulate=config.accumulate or 1,
         )  # fmt: skip
     if model.engine.note:
         warn_loudly(model.engine.note)

@@ -1,10 +1,12 @@
 """The commands that only look at what is there and what a step does: devices, versions, memory, explain."""
 
 import json
+import math
 from typing import Annotated, Any
 
 import typer
 
+from warploom import models
 from warploom.cli.app import (
     BatchOption,
     DeviceOption,
@@ -18,7 +20,8 @@ from warploom.cli.app import (
     say,
     table,
 )
-from warploom.cli.words import EXPLAIN, KERNELS
+from warploom.cli.words import EXPLAIN, KERNELS, whole
+from warploom.distributed.engine import SHARDS
 from warploom.distributed.launch import engines
 from warploom.engine import Engine
 from warploom.errors import ArgumentError, UnsupportedError
@@ -27,11 +30,18 @@ from warploom.ground.tables import Column, bytes_text
 from warploom.kernel_tools import counters
 from warploom.kernel_tools.profile import Profiler
 from warploom.model import Model, planned
+from warploom.runs.recipe import RunConfig
 
 
-def _plan(model: Model, version: str, device: str, batch_size: int, precision: str) -> Engine:
-    """Nothing runs: any device that has the version will do."""
-    return planned(model, hardware.resolve(version, device, kernels_first=True, precision=precision), batch_size, precision)
+def _plan(
+    model: Model, version: str, device: str, batch_size: int, precision: str, workers: int = 1, shard_optimizer: bool = False
+) -> Engine:
+    """Nothing runs: any device that has the version will do. Of several workers: the first one's, with its own optimizer."""
+    choice = hardware.resolve(version, device, kernels_first=True, precision=precision)
+    if workers == 1:
+        return planned(model, choice, batch_size, precision)
+    own = RunConfig(model=model.name) if model.name in models.NAMES else RunConfig(model="autoencoder", optimizer="adam")
+    return planned(model, choice, batch_size, precision, own.resolve().make_optimizer(), (0, workers if shard_optimizer else 1))
 
 
 @app.command(rich_help_panel=KERNELS)
@@ -83,11 +93,23 @@ def memory(
     version: VersionOption = "auto",
     device: DeviceOption = "auto",
     precision: PrecisionOption = "fp32",
+    workers: Annotated[
+        int,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            callback=whole(),
+            help="What each of N workers needs, with the model's own optimizer, whole and sharded (docs/distributed.md).",
+        ),
+    ] = 1,
     as_json: JsonOption = False,
 ) -> None:
     """Bytes a training step needs, by category, from the plan: nothing is allocated."""
     network = load_network(model)
     batch_size = own_batch_size(network, batch_size)
+    if workers > 1:
+        _memory_of_workers(network, version, device, batch_size, precision, workers, as_json)
+        return
     engine = _plan(network, version, device, batch_size, precision)
     report = engine.memory(batch_size)
     if as_json:
@@ -97,6 +119,28 @@ def memory(
     title = f"{network.name}, batch {batch_size}, {hardware.place(engine.version, engine.device)}: memory of a training step"
     rows = [[key.replace("_", " "), f"{report[key]:,}", bytes_text(report[key])] for key in order]
     table(title, ["category", "bytes", ""], rows, 1)
+
+
+def _memory_of_workers(
+    network: Model, version: str, device: str, batch_size: int, precision: str, workers: int, as_json: bool
+) -> None:
+    """A worker computes one shard at a time, so its activations are those of a shard."""
+    samples = math.ceil(batch_size / max(SHARDS, workers))
+    plans = [_plan(network, version, device, samples, precision, workers, sharded) for sharded in (False, True)]
+    whole_state, sharded = (plan.memory(samples) for plan in plans)
+    if as_json:
+        about = {"workers": workers, "batch_size": batch_size, "samples_at_once": samples}
+        print(json.dumps({**about, "whole_optimizer": whole_state, "sharded_optimizer": sharded}, indent=2))
+        return
+    optimizer = type(plans[0].optimizer).__name__
+    at_once = f"{samples} sample{'s' if samples > 1 else ''} at once"
+    title = (
+        f"{network.name}, batch {batch_size} on {workers} workers ({at_once}), {optimizer}, "
+        f"{hardware.place(plans[0].version, plans[0].device)}: memory of each worker"
+    )
+    order = [key for key in sharded if not key.startswith("total")] + [key for key in sharded if key.startswith("total")]
+    rows = [[key.replace("_", " "), bytes_text(whole_state[key]), bytes_text(sharded[key])] for key in order]
+    table(title, ["category", "whole optimizer", "--shard-optimizer"], rows, 1)
 
 
 @app.command(rich_help_panel=KERNELS)

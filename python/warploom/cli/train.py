@@ -19,9 +19,10 @@ from warploom.cli.learn import learn
 from warploom.cli.plain import visible
 from warploom.cli.words import TRAIN, complete_from, complete_models, whole
 from warploom.data.tasks import TaskData
-from warploom.distributed.engine import SHARDS
+from warploom.distributed.engine import SHARDS, ShardedEngine
 from warploom.distributed.groups import Alone
 from warploom.distributed.launch import start as start_workers
+from warploom.distributed.options import REDUCE, Options
 from warploom.distributed.world import World, init, launched
 from warploom.ground import hardware
 from warploom.ground.atomic import expanded
@@ -35,6 +36,7 @@ from warploom.runs.recipe import LOGS, RunConfig, absolute, named, parse_argumen
 from warploom.runs.run import Recorder, RunFolder, complete, finish, prepare
 from warploom.runs.scores import Scores
 from warploom.train.loop import Progress
+
 
 _MODEL, _DATA, _OPTIMISATION, _RUN = "Model", "Data", "Optimisation", "Run"  # panels of --help
 
@@ -198,6 +200,18 @@ def train(
             f"workers: {SHARDS}.",
         ),
     ] = None,
+    reduce: Annotated[
+        str,
+        _option(
+            _RUN,
+            "--reduce",
+            metavar="|".join(REDUCE),
+            help="How workers add their gradients: the same bits for any number of workers, or fast, in MPI's or NCCL's order.",
+        ),
+    ] = "same",
+    shard_optimizer: Annotated[
+        bool, _option(_RUN, "--shard-optimizer", help="Each worker keeps the optimizer's state of its part alone; same bits.")
+    ] = False,
     out: Annotated[
         str | None, _option(_RUN, "--out", metavar="FOLDER", help="Folder of the run; default runs/<model>-<time>.")
     ] = None,
@@ -233,6 +247,8 @@ def train(
         )
     if place is not None and shards is None:
         shards = SHARDS
+    if resume is None:
+        _shared(shards, reduce, shard_optimizer)
     arguments = parse_arguments(settings or [])
     if size is not None:
         arguments["size"] = parse_size(size)
@@ -243,7 +259,7 @@ def train(
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, ema=ema, accumulate=accumulate, schedule=schedule, seed=seed, limit=limit, version=version,
         device=device, precision=precision, limit_test=limit_test, skip_bad=skip_bad, patience=patience, keep_best=keep_best,
-        shards=shards, log=log,
+        shards=shards, reduce=reduce, shard_optimizer=shard_optimizer, log=log,
     )  # fmt: skip
     if config.data not in ("auto", "cifar10", "patches"):
         config.data = absolute(config.data, "--data")
@@ -276,6 +292,14 @@ def train(
     return _train(config, folder, world, resume=resume is not None)
 
 
+def _shared(shards: int | None, reduce: str, shard_optimizer: bool) -> None:
+    """ArgumentError where an option for several workers has none to act on."""
+    Options(reduce, shard_optimizer)
+    if shards is None and (reduce != "same" or shard_optimizer):
+        option = "--shard-optimizer" if shard_optimizer else f"--reduce {reduce}"
+        raise errors.ArgumentError(f"{option} is for several workers: add --workers N, or --shards N to begin with one")
+
+
 def _without(arguments: list[str], option: str) -> list[str]:
     """The command line without an option and its value."""
     kept: list[str] = []
@@ -293,7 +317,7 @@ def _given(context: typer.Context) -> list[str]:
     return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
-_MAY_CHANGE = {"epochs", "device", "version", "data_dir", "patience", "keep_best", "log"}  # when a run goes on
+_MAY_CHANGE = {"epochs", "device", "version", "data_dir", "patience", "keep_best", "shard_optimizer", "log"}  # when a run goes on
 
 
 def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> RunConfig:
@@ -416,6 +440,8 @@ def _say_workers(world: World, model: Model, shards: int) -> None:
     )
     count = f"{world.size} worker{'s' if world.size > 1 else ''}"
     say(f"{count}{threads}, through {world.group.engine}; {shards} shards of a batch ({'; '.join(places)})")
+    if isinstance(model.engine, ShardedEngine) and model.engine.carrier:
+        say(model.engine.carrier)
 
 
 def _say_end(folder: RunFolder, model: Model, guards: list[Best | Patience]) -> None:

@@ -2,25 +2,29 @@
 
 Every batch is cut into virtual shards (tree.py). A worker computes forward and backward of its shards one by one. Each gradient,
 times the shard's share of the batch, is a leaf of the tree; the running statistics of batch norms that a shard has moved are
-averaged in the same way. A worker adds up what it holds. Then every worker gets one part of all vectors, ends the additions in it
-(a reduce-scatter in the tree's order), and all collect the parts. Losses are exchanged as they are, and summed by shard.
+averaged in the same way (reduction.py). Losses are exchanged as they are, and summed by shard.
 """
 
 import itertools
+import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from warploom import __version__
+from warploom import __version__, _core
+from warploom.distributed import nccl_interop as nccl
 from warploom.distributed import tree
+from warploom.distributed.options import Options
+from warploom.distributed.reduction import OnDevice, OnHost, Reduction, Statistics, bounds
 from warploom.distributed.world import World
 from warploom.engine import Engine
-from warploom.errors import ArgumentError
+from warploom.errors import ArgumentError, StateError
 from warploom.ground.array_types import Array, Floats
 
 SHARDS = 8  # of a batch, where nothing else is said
+_DEFAULT = Options()
 
 
 class ShardedEngine(Engine):
@@ -28,24 +32,29 @@ class ShardedEngine(Engine):
 
     waits = True
 
-    def __init__(self, *arguments: Any, world: World, shards: int = SHARDS, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, world: World, shards: int = SHARDS, distribution: Options = _DEFAULT, **options: Any
+    ) -> None:
+        if distribution.shard_optimizer:
+            options["part"] = (world.rank, world.size)
         super().__init__(*arguments, **options)
         if world.size > shards:
             raise ArgumentError(
                 f"{world.size} workers need at least as many shards, and a batch has {shards}: take fewer workers or "
                 f"more shards (a number that a run keeps: its bits depend on it)"
             )
-        self.world, self.shards = world, shards
+        self.world, self.shards, self.options = world, shards, distribution
         layout = self.session.parameter_layout()
-        self._buffers = _joined([(first, count) for _, first, count, _, buffer in layout if buffer])
+        self._buffers = Statistics(self.session, _joined([(first, count) for _, first, count, _, buffer in layout if buffer]))
         self._trainable = self.session.trainable_count
-        self._size = self._trainable + sum(count for _, count in self._buffers)
-        self._sum = tree.Sum(self._size)
-        self._statistics: Floats = np.empty(self._size - self._trainable, np.float32)  # at the start of the step
+        self._reduction = self._choose()
+        self.carrier = self._reduction.about
+        self._statistics: Floats = np.empty(self._buffers.size, np.float32)  # at the start of the step
+        self._kept: tuple[int, dict[str, Array]] | None = None  # the whole optimizer state, and after how many steps it was so
         self._cut: list[tree.Node] = [(0, 1)]
         self._next: itertools.count[int] = itertools.count()
         self._batch: Array = np.zeros((1, 3))
-        self._stops = self._stop_agreed = False
+        self._stops = self._stop_agreed = self._wants_state = False
         self._losses: list[float] = []
         self._total, self._samples = 0.0, 0
 
@@ -61,8 +70,8 @@ class ShardedEngine(Engine):
         self._batch = np.zeros((len(self._cut), 2 + self.loss_count))
         self.show_average(not training)
         if training:
-            self._sum.begin(len(self._cut))
-            self._read_statistics(self._statistics)
+            self._reduction.begin(len(self._cut))
+            self._buffers.read(self._statistics)
 
     def train_batch(self, inputs: list[Array], targets: list[Array]) -> None:
         shard = self._begin_shard()
@@ -84,17 +93,11 @@ class ShardedEngine(Engine):
 
     def _begin_shard(self) -> int:
         shard = next(self._next)
-        self._write_statistics(self._statistics)
+        self._buffers.write(self._statistics)
         return shard
 
     def _end_shard(self, shard: int) -> None:
-        def fill(leaf: Floats) -> None:
-            self.session.read_flat("gradients", 0, leaf[: self._trainable])
-            self._read_statistics(leaf[self._trainable :])
-            with np.errstate(all="ignore"):
-                np.multiply(leaf, self._share(shard), out=leaf)
-
-        self._sum.add(shard, fill)
+        self._reduction.add(shard, self._share(shard))
         self._note(shard)
 
     def _share(self, shard: int) -> np.float32:
@@ -116,12 +119,13 @@ class ShardedEngine(Engine):
             here = len(part) * width
             if rank == group.rank:
                 numbers[at : at + here] = self._batch[part.start : part.stop].ravel()
-                numbers[at + here] = self._stops
+                numbers[at + here] = self._stops + 2 * self._wants_state
             counts.append(here + 1)
             at += here + 1
         group.share(numbers, counts)
         ends = np.cumsum(counts) - 1
-        self._stop_agreed = bool(numbers[ends].any())
+        told = numbers[ends].astype(np.int64)
+        self._stop_agreed = bool((told & 1).any())
         by_shard = np.delete(numbers, ends).reshape(leaves, width)
         self._losses = [0.0] * self.loss_count
         for shard, row in enumerate(by_shard):  # in one order everywhere
@@ -131,45 +135,105 @@ class ShardedEngine(Engine):
             self._losses = [sum_ + share * float(value) for sum_, value in zip(self._losses, row[2:], strict=True)]
         if not training:
             return
-        whole = self._reduced(leaves, held)
-        self.session.write_flat("gradients", 0, whole[: self._trainable])
-        self._write_statistics(whole[self._trainable :])
+        parts = self.options.shard_optimizer and group.size > 1
+        # The norm of clipping is that of the whole gradient, in one order of additions.
+        self._reduction.finish(held, whole=not parts or bool(self.optimizer and self.optimizer.clip_norm))
         self.session.update()
+        if parts:
+            self._reduction.collect_weights()
+            if (told & 2).any():
+                self.collect_state()
 
-    def _reduced(self, leaves: int, held: Sequence[range]) -> Floats:
-        """The sum over all shards."""
+    def _choose(self) -> Reduction:
+        """The same on all workers: NCCL where each has a GPU of its own and the library."""
         group = self.world.group
-        if group.size == 1:
-            return self._sum.nodes[0][1]
-        bounds = [self._size * rank // group.size for rank in range(group.size + 1)]
-        pieces = [slice(a, b) for a, b in itertools.pairwise(bounds)]
-        lengths = [piece.stop - piece.start for piece in pieces]
-        arrays = [array for _, array in self._sum.nodes]
-        if len(arrays) == 1:
-            send = arrays[0]
-        else:
-            send = np.concatenate([array[piece] for piece in pieces for array in arrays] or [np.empty(0, np.float32)])
-        nodes = [tree.largest(leaves, part) for part in held]
-        own = lengths[group.rank]
-        receive = np.empty(own * sum(map(len, nodes)), np.float32)
-        group.swap(send, [n * len(arrays) for n in lengths], receive, [own * len(each) for each in nodes])
-        parts = dict(zip(itertools.chain(*nodes), receive.reshape(-1, own), strict=True))
-        whole = np.empty(self._size, np.float32)
-        whole[pieces[group.rank]] = tree.total(leaves, parts)
-        group.share(whole, lengths)
+        host = OnHost(self.session, group, self.options, self._buffers)
+        if group.size == 1 or not any(group.exchange(nccl.wanted(self.device))):
+            return host
+        place = (self.world.hosts[group.rank], os.environ.get("CUDA_VISIBLE_DEVICES"), self.device)
+        told = group.exchange((nccl.wanted(self.device), nccl.why_not(), place))
+        why = [f"{self.world.name(rank)}: {text}" for rank, (_, text, _) in enumerate(told) if text]
+        places = [place for *_, place in told if place[-1].startswith("cuda")]
+        if len(set(places)) < len(places):
+            why.append("several workers share a GPU")
+        if not all(wanted for wanted, *_ in told):
+            why.append("not every worker has a GPU")
+        if why:
+            host.about = f"gradients through the host's memory, because NCCL cannot be used ({why[0]})"
+            return host
+        carrier = nccl.Nccl(group, _core.stream_of(self.device))
+        return OnDevice(self.session, group, self.options, self._buffers, carrier, nccl.version())
+
+    # The optimizer's state, of which a worker may have a part
+    def collect_state(self) -> None:
+        """All workers, where one of them may ask for the whole state: rank 0 keeps a copy."""
+        if not (self.options.shard_optimizer and self.world.size > 1) or not self.session.state_names:
+            return
+        group, ends = self.world.group, bounds(self._trainable, self.world.size)
+        found: dict[str, Array] = {}
+        for space in self.session.state_names:
+            flat = np.zeros(self._trainable, np.float32)
+            begin, end = self.session.state_range
+            self.session.read_flat(space, begin, flat[begin:end])
+            group.share(flat, [b - a for a, b in itertools.pairwise(ends)])
+            if self.world.is_main:
+                self.session.write_flat("gradients", 0, flat)  # which the next step writes anew
+                for name, parameter in self.names.items():
+                    if not parameter.spec.buffer and self._is_trainable(name):
+                        found[f"{space}/{name}"] = self.session.get_from("gradients", name)
+        steps, self._wants_state = self.session.steps, False
+        self._kept = steps, {**found, "step": np.array([steps], np.int32)}
+
+    def state_is_whole(self) -> bool:
+        parts = self.options.shard_optimizer and self.world.size > 1 and self.session.state_names
+        whole = not parts or (self._kept is not None and self._kept[0] == self.session.steps)
+        self._wants_state = not whole
         return whole
 
-    def _read_statistics(self, out: Floats) -> None:
-        at = 0
-        for first, count in self._buffers:
-            self.session.read_flat("weights", first, out[at : at + count])
-            at += count
+    def _is_trainable(self, name: str) -> bool:
+        return any(trainable for each, _, _, trainable, _ in self.session.parameter_layout() if each == name)
 
-    def _write_statistics(self, values: Floats) -> None:
-        at = 0
-        for first, count in self._buffers:
-            self.session.write_flat("weights", first, values[at : at + count])
-            at += count
+    def optimizer_state(self) -> dict[str, Array]:
+        if not (self.options.shard_optimizer and self.world.size > 1) or not self.session.state_names:
+            return super().optimizer_state()
+        if self._kept is None or self._kept[0] != self.session.steps or not self.world.is_main:
+            raise StateError(
+                "the optimizer's state is shared among the workers: rank 0 has the whole of it before the first step, at the end "
+                "of an epoch and after fit()"
+            )
+        return self._kept[1]
+
+    def set_optimizer_state(self, state: dict[str, Array]) -> None:
+        """On rank 0 before fit(), which gives all workers their part; or on all."""
+        if not (self.options.shard_optimizer and self.world.size > 1) or not self.session.state_names:
+            return super().set_optimizer_state(state)
+        names = {f"{s}/{n}" for s in self.session.state_names for n in self.names if self._is_trainable(n)} | {"step"}
+        if differing := sorted(set(state) ^ names):
+            raise ValueError(f"another optimizer wrote it, which keeps {differing[0]} or lacks it")
+        self.session.set_optimizer_state({"step": state["step"]})
+        for space in self.session.state_names:
+            self._write_part(space, self._flat_state(space, state))
+        self._kept = int(np.ravel(state["step"])[0]), {name: np.array(value) for name, value in state.items()}
+
+    def _flat_state(self, space: str, state: dict[str, Array]) -> Floats:
+        flat = np.zeros(self._trainable, np.float32)
+        self.session.write_flat("gradients", 0, flat)
+        for name in self.names:
+            if self._is_trainable(name):
+                self.session.set_in("gradients", name, state[f"{space}/{name}"])
+        self.session.read_flat("gradients", 0, flat)
+        return flat
+
+    def _write_part(self, space: str, flat: Floats) -> None:
+        begin, end = self.session.state_range
+        self.session.write_flat(space, begin, flat[begin:end])
+
+    def forget_optimizer_state(self) -> None:
+        begin, end = self.session.state_range
+        for space in self.session.state_names:
+            self.session.write_flat(space, begin, np.zeros(end - begin, np.float32))
+        self.session.set_optimizer_state({"step": np.zeros(1, np.int32)})
+        self._kept = None
 
     # Losses
     @property
@@ -206,6 +270,8 @@ class ShardedEngine(Engine):
             "numpy": np.__version__,
             **facts(),
             "shards": self.shards,
+            "reduce": self.options.reduce,
+            "sharded optimizer": self.options.shard_optimizer,
             "kernels": f"{self.version} on {self.device.partition(':')[0]}",
             "precision": self.precision,
             "optimizer": self.optimizer.config() if self.optimizer else None,
@@ -215,13 +281,25 @@ class ShardedEngine(Engine):
         flat = np.empty(max([first + count for _, first, count, *_ in self.session.parameter_layout()], default=0), np.float32)
         self.sync()
         self.show_average()
-        for space in ("weights", *self.session.state_names):
-            values = flat if space == "weights" else flat[: self._trainable]
-            self.session.read_flat(space, 0, values)
-            self.world.group.spread(values)
-            self.session.write_flat(space, 0, values)
-        self.session.set_optimizer_state({"step": self.same(self.session.optimizer_state()["step"])})
+        self.session.read_flat("weights", 0, flat)
+        self.world.group.spread(flat)
+        self.session.write_flat("weights", 0, flat)
+        kept = self.options.shard_optimizer and self.world.size > 1
+        loaded = self.same(self._kept is not None and self._kept[0] == self.session.steps) if kept else False
+        values = np.zeros(self._trainable, np.float32)
+        for space in self.session.state_names:
+            if not kept:
+                self.session.read_flat(space, 0, values)
+                self.world.group.spread(values)
+                self.session.write_flat(space, 0, values)
+            elif loaded:  # else every worker's part is as its last step left it
+                if self.world.is_main and self._kept is not None:
+                    values[:] = self._flat_state(space, self._kept[1])
+                self.world.group.spread(values)
+                self._write_part(space, values)
+        self.session.set_optimizer_state({"step": np.array([self.same(self.session.steps)], np.int32)})
         self.changed()
+        self.collect_state()
 
 
 def compare(world: World, facts: dict[str, Any]) -> None:

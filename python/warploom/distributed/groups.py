@@ -36,6 +36,9 @@ class Group(Protocol):
     def spread(self, buffer: Array) -> None:
         """Rank 0's buffer to all."""
 
+    def sum(self, buffer: Array) -> None:
+        """Over all workers, in place, in an order of the engine's own."""
+
 
 class Alone:
     """One worker."""
@@ -52,6 +55,9 @@ class Alone:
         receive[:] = send
 
     def spread(self, buffer: Array) -> None:
+        pass
+
+    def sum(self, buffer: Array) -> None:
         pass
 
 
@@ -102,6 +108,9 @@ class Mpi:
 
     def spread(self, buffer: Array) -> None:
         self._wait(self._comm.Ibcast(buffer, root=0))
+
+    def sum(self, buffer: Array) -> None:
+        self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, buffer, self._mpi.SUM))
 
 
 def _load() -> Any:

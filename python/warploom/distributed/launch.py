@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from warploom.distributed import nccl_interop as nccl
 from warploom.distributed.groups import library, why_no_mpi
 from warploom.distributed.guard import LAUNCHER
 from warploom.errors import DeviceError
@@ -55,4 +56,8 @@ def engines() -> list[tuple[str, bool, str]]:
         )
     ]
     why = "" if shutil.which("torchrun") else "for torchrun only, which is not installed: pip install torch"
-    return [*rows, ("gloo", not why, why or "PyTorch's, for workers that torchrun starts")]
+    return [
+        *rows,
+        ("gloo", not why, why or "PyTorch's, for workers that torchrun starts"),
+        ("nccl", not nccl.why_not(), nccl.why_not() or f"NCCL {nccl.version()}, between GPUs, beside one of the others"),
+    ]

@@ -55,3 +55,6 @@ class Gloo:
 
     def spread(self, buffer: Array) -> None:
         self._collectives.broadcast(self._torch.from_numpy(buffer), 0)
+
+    def sum(self, buffer: Array) -> None:
+        self._collectives.all_reduce(self._torch.from_numpy(buffer))

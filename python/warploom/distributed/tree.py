@@ -6,11 +6,9 @@ same additions are made in the same order, so the sums have the same bits for an
 """
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-import numpy as np
-
-from warploom.ground.array_types import Floats
-
+T = TypeVar("T")
 Node = tuple[int, int]  # leaves from, to
 
 
@@ -56,14 +54,15 @@ def largest(leaves: int, part: range) -> list[Node]:
     return visit((0, leaves)) if part else []
 
 
-class Sum:
+class Sum(Generic[T]):
     """Adds leaves as they come, from the left; keeps one array for every level of the tree at most."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._free: list[Floats] = []
+    def __init__(self, make: Callable[[], T], add: Callable[[T, T], None]) -> None:
+        """make(): an array; add(to, more): to += more."""
+        self._make, self._add = make, add
+        self._free: list[T] = []
         self._parents: dict[int, dict[Node, tuple[Node, Node]]] = {}
-        self.nodes: list[tuple[Node, Floats]] = []
+        self.nodes: list[tuple[Node, T]] = []
         self._leaves = 0
 
     def begin(self, leaves: int) -> None:
@@ -72,30 +71,28 @@ class Sum:
         if leaves not in self._parents:
             self._parents[leaves] = parents(leaves)
 
-    def add(self, leaf: int, fill: Callable[[Floats], None]) -> None:
+    def add(self, leaf: int, fill: Callable[[T], None]) -> None:
         """fill() writes the leaf's numbers."""
-        array = self._free.pop() if self._free else np.empty(self._size, np.float32)
+        array = self._free.pop() if self._free else self._make()
         fill(array)
         node: Node = (leaf, leaf + 1)
         known = self._parents[self._leaves]
         while node in known and self.nodes and self.nodes[-1][0] == known[node][0]:
             left = self.nodes.pop()[1]
-            with np.errstate(all="ignore"):  # what is not finite is told by the loss
-                np.add(left, array, out=left)
+            self._add(left, array)
             self._free.append(array)
             node, array = known[node][1], left
         self.nodes.append((node, array))
 
 
-def total(leaves: int, parts: dict[Node, Floats]) -> Floats:
+def total(leaves: int, parts: dict[Node, T], add: Callable[[T, T], None]) -> T:
     """The whole sum from parts that make up the tree; writes over them."""
 
-    def visit(node: Node) -> Floats:
+    def visit(node: Node) -> T:
         if node in parts:
             return parts[node]
         left, right = visit((node[0], middle(node))), visit((middle(node), node[1]))
-        np.add(left, right, out=left)
+        add(left, right)
         return left
 
-    with np.errstate(all="ignore"):
-        return visit((0, leaves))
+    return visit((0, leaves))

@@ -48,6 +48,8 @@ class RunConfig:
     keep_best: bool = False
     log: str | None = None  # one of LOGS: what else writes down the run's numbers
     shards: int | None = None  # of a batch, where several workers may share it; None: it is one call
+    reduce: str = "same"  # "fast": the workers' gradients are added in MPI's, gloo's or NCCL's order
+    shard_optimizer: bool = False  # among the workers
 
     @property
     def title(self) -> str:

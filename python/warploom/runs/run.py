@@ -257,7 +257,7 @@ class Recorder(Callback):
         self.last_checkpoint = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        if time.monotonic() - self.last_checkpoint < _CHECKPOINT_SECONDS:
+        if time.monotonic() - self.last_checkpoint < _CHECKPOINT_SECONDS or not self.model.engine.state_is_whole():
             return
         self.model.update_progress()
         if math.isfinite(self.model.progress.loss_sum):

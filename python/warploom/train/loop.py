@@ -130,6 +130,7 @@ def fit(engine: Engine, job: Job, callbacks: Sequence[Callback]) -> History:
                 try:
                     logs = engine.same(_epoch(engine, job, feed, epoch, listeners))
                     if logs is None:
+                        engine.collect_state()
                         break
                     if not all(np.isfinite(value).all() for value in _values(engine).values()):
                         raise _NotFinite(f"weights became infinite or NaN in epoch {epoch + 1}")  # no loss has seen it yet
@@ -137,6 +138,7 @@ def fit(engine: Engine, job: Job, callbacks: Sequence[Callback]) -> History:
                         rows = len(job.validation[0][0])
                         values = engine.same(_mean_losses(engine, test_feed, rows, job.batch_size, job, listeners))
                         if values is None:  # stopped: progress says that only the validation of this epoch is left
+                            engine.collect_state()
                             break
                         logs.update({f"val_{name}": value for name, value in values.items()})
                         if not math.isfinite(values["loss"]):
@@ -150,6 +152,7 @@ def fit(engine: Engine, job: Job, callbacks: Sequence[Callback]) -> History:
                     place = "where this fit() began" if before.batch else place
                     raise DivergedError(f"{wrong}: the weights are back {place}; {_advice(engine)}") from None
                 job.progress = Progress(epoch + 1)
+                engine.collect_state()
                 for callback in listeners:
                     callback.on_epoch_end(epoch, logs)
                 if engine.agreed_stop(job.stop, now=True):
