@@ -117,6 +117,13 @@ def test_what_shards_mean_for_losses() -> None:
         assert abs(sharded - whole).max() > 1e-6
 
 
+def test_an_average_of_parts_is_refused() -> None:
+    x = wl.Input((3, 8, 8), name="image")
+    model = wl.Model(x, wl.layers.Conv2d(3, 3, padding=1, name="c")(x), name="net")
+    with pytest.raises(wl.ArgumentError, match="ema and shard_optimizer do not go together"):
+        model.compile(wl.optim.SGD(0.1, ema=0.9), device="cpu", distributed=wl.distributed.Options(shard_optimizer=True))
+
+
 def test_labels_that_are_ignored() -> None:
     """A shard without a label adds nothing; its share of the batch is kept."""
     rng = np.random.default_rng(0)

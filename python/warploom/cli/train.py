@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from warploom import errors, metrics, models, optim, recipes
+from warploom import errors, models, optim, recipes
 from warploom.callbacks import Callback, TensorBoard
 from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, given, say, warn_loudly
+from warploom.cli.closing import already_finished, say_end
 from warploom.cli.find_rate import compile_as_asked, find_rate, say_notes
 from warploom.cli.learn import learn
 from warploom.cli.plain import visible
@@ -31,12 +32,11 @@ from warploom.model import Model
 from warploom.models.saving import is_saved
 from warploom.optim.schedules import BY_NAME as SCHEDULES
 from warploom.optim.schedules import Schedule
-from warploom.runs.guards import Best, Patience, make_guards
+from warploom.runs.guards import Patience, make_guards
 from warploom.runs.recipe import LOGS, RunConfig, absolute, named, parse_arguments, parse_size
-from warploom.runs.run import Recorder, RunFolder, complete, finish, prepare
+from warploom.runs.run import Recorder, RunFolder, finish, prepare
 from warploom.runs.scores import Scores
 from warploom.train.loop import Progress
-
 
 _MODEL, _DATA, _OPTIMISATION, _RUN = "Model", "Data", "Optimisation", "Run"  # panels of --help
 
@@ -388,7 +388,7 @@ def _run(
     guards = make_guards(folder, config) if world.is_main else []
     exhausted = any(isinstance(guard, Patience) and guard.exhausted() for guard in guards)
     if world.on_main(lambda: start.epoch >= (config.epochs or 0) or exhausted):
-        return _finished(folder, model, samples, config, start) if world.is_main else 0
+        return already_finished(folder, model, samples, config, start) if world.is_main else 0
     if start.epoch or start.batch:
         print(f"going on after epoch {start.epoch}" + (f", batch {start.batch}" if start.batch else ""), flush=True)
     world.hint(f"go on with: warploom train --resume {shlex.quote(str(folder.path))}")
@@ -416,7 +416,7 @@ def _run(
         if world.is_main:
             finish(folder, model, samples, config, schedule)
     if world.is_main:
-        _say_end(folder, model, guards)
+        say_end(folder, model, guards)
     if received:
         if model.progress.epoch < config.epochs:
             print(f"stopped; go on with: warploom train --resume {shlex.quote(str(folder.path))}", file=sys.stderr, flush=True)
@@ -442,41 +442,6 @@ def _say_workers(world: World, model: Model, shards: int) -> None:
     say(f"{count}{threads}, through {world.group.engine}; {shards} shards of a batch ({'; '.join(places)})")
     if isinstance(model.engine, ShardedEngine) and model.engine.carrier:
         say(model.engine.carrier)
-
-
-def _say_end(folder: RunFolder, model: Model, guards: list[Best | Patience]) -> None:
-    _closing_words(folder, model)
-    for guard in guards:
-        if isinstance(guard, Best):
-            print(f"the best epoch was {guard.epoch} (test loss {guard.best:.6f}): {folder.path / Best.FILE}")
-        elif guard.stopped_epoch is not None:
-            print(f"stopped early: the test loss was lowest after epoch {guard.best_epoch + 1}")
-
-
-def _finished(folder: RunFolder, model: Model, samples: TaskData, config: RunConfig, start: Progress) -> int:
-    """Nothing is left to train: what a kill has kept it from writing is written. 0, so that a loop until success ends."""
-    done = f"has finished its {start.epoch} epochs; pass --epochs with a larger number to go on"
-    if start.epoch < (config.epochs or 0):
-        done = f"was stopped early after {start.epoch} epochs, since the test loss no longer fell"
-    if complete(folder, model, samples, config, start):
-        done += " (it had been killed before its last files were written; they are there now)"
-    say(f"{visible(str(folder.path))} {done}")
-    return 0
-
-
-def _closing_words(folder: RunFolder, model: Model) -> None:
-    rows = folder.read_metrics()
-    if rows:
-        judged = metrics.text(rows[-1], "test_")
-        print(f"test loss {rows[-1]['test_loss']:.6f}{f' ({judged})' if judged else ''} after epoch {rows[-1]['epoch']}")
-        for label, value in rows[-1].get("test_losses", {}).items():
-            print(f"  {label:<24} {value:.6f}")
-    if model.device == "emulated:checked":
-        say("0 faults: races, barriers, bounds and uninitialised reads were checked in every access of the kernels")
-    if model.engine.note:
-        print(f"note: this ran with {hardware.place(model.version, model.device)}, as said at the start", file=sys.stderr)
-    files = sorted(p.name for p in folder.path.iterdir() if not p.name.startswith("."))
-    say(f"written to {visible(str(folder.path))}: {', '.join(files)}")
 
 
 class _Signals:
