@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +55,6 @@ class Network:
 
 def gradient_bytes(name: str) -> int:
     """float32, of every trainable parameter."""
-    sys.path.insert(0, str(ROOT / "python"))
     import warploom as wl
 
     return 4 * int(wl.models.get(name).count_parameters())

@@ -117,7 +117,7 @@ def workers() -> str:
     """Two workers on two GPUs: through NCCL, through the host's memory, and one alone must end with the same bits."""
     small = f"{PYTHON} tests/distributed/small.py cuda none 0 0"
     mpirun = "$(command -v mpiexec || command -v mpirun) -n 2"
-    bits = 'sed -n \'s/.*"bits": "\([0-9a-f]*\)".*/\1/p\''
+    bits = r"""sed -n 's/.*"bits": "\([0-9a-f]*\)".*/\1/p'"""
     return (
         f"set -o pipefail; {PYTHON} -m warploom devices | grep nccl; {small} | {bits} > $WORK/nccl.bits && "
         f"{mpirun} {small} | {bits} >> $WORK/nccl.bits && WARPLOOM_NCCL=off {mpirun} {small} | {bits} >> $WORK/nccl.bits && "

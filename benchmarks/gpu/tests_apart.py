@@ -51,6 +51,7 @@ def run_group(name: str, given: list[str], told: Path, quiet_limit: float) -> st
     """Runs it to its end; returns a line about it."""
     environment = os.environ | {
         "WARPLOOM_TESTS_TOLD": str(told), "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "WARPLOOM_THREADS": "2",
+        "PYTEST_ADDOPTS": "",  # such as -n 2: processes are this program's matter
         "PYTHONPATH": os.pathsep.join([str(ROOT / "tests/support"), str(ROOT / "python"), os.environ.get("PYTHONPATH", "")]),
     }  # fmt: skip
     told.touch()
