@@ -6,6 +6,8 @@ On a machine with a usable cuda device a run of the whole suite in which no test
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,6 +36,14 @@ def pytest_configure(config: pytest.Config) -> None:
             emulated_builds.ensure(name)
     except _core.DeviceError as error:
         raise pytest.UsageError(f"the tests need every emulated device: {error}") from None
+
+
+@pytest.fixture(autouse=True)
+def _search_path_of_before() -> Iterator[None]:
+    """Benchmarks that a test imports add the checkout's package, which an installation's tests must not see."""
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
 
 
 @pytest.fixture(scope="session")
