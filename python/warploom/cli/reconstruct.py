@@ -123,10 +123,8 @@ def _new(trained: Trained, count: int, seed: int, place: Path, picture: bool) ->
     """Pictures that the decoder makes of random latents: rows of ten in one picture, or each in a file."""
     made = np.clip(sample(trained.model, count, seed), 0.0, 1.0)
     if picture:
-        width = min(count, 10)
-        blank = np.ones((-count % width, *made.shape[1:]), np.float32)
-        rows = np.concatenate([made, blank]).reshape(-1, width, *made.shape[1:])
-        plot_rows(place, [("", row) for row in rows], f"{trained.title}: new pictures")
+        rows = [("", made[start : start + 10]) for start in range(0, count, 10)]
+        plot_rows(place, rows, f"{trained.title}: new pictures")
         return [f"sample-{i}" for i in range(1, count + 1)]
     names = [f"sample-{i}.png" for i in range(1, count + 1)]
     for name, image in zip(names, made, strict=True):

@@ -63,7 +63,7 @@ def plot_reconstructions(path: str | Path, originals: Array, outputs: Array, tit
 
 
 def plot_rows(path: str | Path, rows: Sequence[tuple[str, Array]], title: str) -> None:
-    """A labelled row of images for each entry; NCHW, uint8 or float32 in [0, 1]."""
+    """A labelled row of images for each entry, none longer than the first; NCHW, uint8 or float32 in [0, 1]."""
     count = len(rows[0][1])
     figure = new_figure(1.15 * count + 0.9, 1.2 * len(rows) + 0.7)
     grid = figure.subplots(len(rows), count, squeeze=False)
@@ -75,6 +75,8 @@ def plot_rows(path: str | Path, rows: Sequence[tuple[str, Array]], title: str) -
             axes.set_yticks([])
             if column == 0:
                 axes.set_ylabel(label, fontsize=10)
+        for axes in grid[row][len(images) :]:
+            axes.set_axis_off()
     figure.suptitle(title, fontsize=11, parse_math=False)
     save_figure(figure, path)
 
