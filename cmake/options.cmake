@@ -19,9 +19,14 @@ else()
   warploom_choice(EMULATORS none none fast all) # no part of the way to the first epoch
 endif()
 
-# Small sources of a library together in one compilation: quicker where a build is made once, but then no two of them may have a
-# helper of one name.
-option(WARPLOOM_UNITY "Compile small sources together" OFF)
+# Small sources of a library together in one compilation: a build that is made once takes half the time. In a checkout, where single
+# files are compiled again, each is by itself; then no two sources of a group may have a helper of one name only in an installation.
+if(WARPLOOM_INPLACE)
+  set(unity OFF)
+else()
+  set(unity ON)
+endif()
+option(WARPLOOM_UNITY "Compile small sources together" ${unity})
 
 set(WARPLOOM_LAUNCHER "${CMAKE_CXX_COMPILER_LAUNCHER}")
 if(WARPLOOM_CCACHE AND NOT WARPLOOM_LAUNCHER)

@@ -298,7 +298,7 @@ def test_profile_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     [
         (("--device", "cuda"), "ncu --set full"),
         (("--device", "cpu"), "profile runs on device emulated"),
-        (("--layer", "conv9", "--batch-size", "1"), "runs no operation of a layer 'conv9'"),
+        (("--layer", "conv9", "--batch-size", "1"), "there is no layer 'conv9' in cifar10_autoencoder; there are conv1,"),
         (("--layer", "conv2", "--direction", "sideways", "--batch-size", "1"), "unknown direction 'sideways'"),
         (("--layer", "pool1", "--batch-size", "1", "--version", "v3", "--kernel", "none"), "no kernel matches 'none'"),
     ],

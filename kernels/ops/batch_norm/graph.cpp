@@ -9,7 +9,7 @@ namespace warploom {
 namespace {
 
 template <class Args>
-Args shaped(Emitter& e, const Node& n) {
+Args norm_args(Emitter& e, const Node& n) {
   const auto extent = e.extent(n.inputs[0]);
   Args a;
   a.outer = extent.outer, a.C = extent.C, a.inner = extent.inner;
@@ -39,7 +39,7 @@ class BatchNormOp final : public OpDef {
   }
 
   void forward(Emitter& e, const Node& n) const override {
-    auto a = shaped<BatchNormForward>(e, n);
+    auto a = norm_args<BatchNormForward>(e, n);
     a.momentum = static_cast<float>(n.attributes.number("momentum", 0.1));
     a.eps = static_cast<float>(n.attributes.number("eps", 1e-5));
     a.x = e.read(n.inputs[0]);
@@ -54,7 +54,7 @@ class BatchNormOp final : public OpDef {
   }
 
   void backward(Emitter& e, const Node& n) const override {
-    auto a = shaped<BatchNormBackward>(e, n);
+    auto a = norm_args<BatchNormBackward>(e, n);
     a.dy = e.gradient(n.outputs[0]);
     a.x = e.read(n.inputs[0]);
     if (a.activation != Activation::none) a.y = e.read(n.outputs[0]);

@@ -9,7 +9,7 @@ namespace warploom {
 namespace {
 
 template <class Args>
-Args shaped(Emitter& e, const Node& n) {
+Args concat_args(Emitter& e, const Node& n) {
   Args a;
   a.count = static_cast<int>(n.inputs.size());
   for (int k = 0; k < a.count; k++) {
@@ -42,7 +42,7 @@ class ConcatOp final : public OpDef {
   }
 
   void forward(Emitter& e, const Node& n) const override {
-    auto a = shaped<ConcatForward>(e, n);
+    auto a = concat_args<ConcatForward>(e, n);
     if (a.rows == 1 && e.join_in_place(n.outputs[0], n.inputs)) return;
     for (int k = 0; k < a.count; k++) a.x[k] = e.read(n.inputs[static_cast<size_t>(k)]);
     a.y = e.write(n.outputs[0]);
@@ -50,7 +50,7 @@ class ConcatOp final : public OpDef {
   }
 
   void backward(Emitter& e, const Node& n) const override {
-    auto a = shaped<ConcatBackward>(e, n);
+    auto a = concat_args<ConcatBackward>(e, n);
     bool any = false;
     int64_t offset = 0;
     for (int k = 0; k < a.count; k++) {

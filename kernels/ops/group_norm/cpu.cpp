@@ -102,11 +102,11 @@ void for_groups(const GroupMap& m, const double* partial, Weight&& weight, Use&&
     }
 }
 
-struct Workspace {
+struct GroupWorkspace {
   double* partial;
   float* rows[4];  // [N, padded C] each
   int64_t bytes;
-  Workspace(const GroupMap& m, const InOut& memory) {
+  GroupWorkspace(const GroupMap& m, const InOut& memory) {
     Carver ws(memory);
     partial = ws.take<double>(m.N * m.slices * 2 * m.padded());
     for (float*& row : rows) row = ws.take(m.N * m.padded());
@@ -115,13 +115,13 @@ struct Workspace {
 };
 template <class Args>
 int64_t workspace(const Args& a) {
-  return Workspace(GroupMap(a), InOut{}).bytes;
+  return GroupWorkspace(GroupMap(a), InOut{}).bytes;
 }
 
 void run_forward(const GroupNormForward& a, const Context& context) {
   const GroupMap m(a);
   if (m.N == 0) return;
-  const Workspace ws(m, context.workspace);
+  const GroupWorkspace ws(m, context.workspace);
   const float *x = a.x.ptr(), *gamma = a.gamma.ptr(), *beta = a.beta.ptr();
   float* y = a.y.ptr();
   channel_sums(m, ws.partial, [=](int64_t offset, int n, int64_t, int64_t, vd* terms) __attribute__((always_inline)) {
@@ -152,7 +152,7 @@ void run_forward(const GroupNormForward& a, const Context& context) {
 
 void run_backward(const GroupNormBackward& a, const Context& context) {
   const GroupMap m(a);
-  const Workspace ws(m, context.workspace);
+  const GroupWorkspace ws(m, context.workspace);
   const float *dy = a.dy.ptr(), *x = a.x.ptr(), *gamma = a.gamma.ptr();
   float *dx = a.dx.ptr(), *centre = ws.rows[0], *inv = ws.rows[1], *of_g = ws.rows[2], *of_product = ws.rows[3];
   const int64_t width = m.padded();

@@ -7,7 +7,7 @@ namespace warploom {
 namespace {
 
 template <class Args>
-Args shaped(Emitter& e, const Node& n) {
+Args multiply_args(Emitter& e, const Node& n) {
   const auto extent = e.extent(n.inputs[0]);
   Args a;
   a.outer = extent.outer, a.C = extent.C, a.inner = extent.inner;
@@ -32,7 +32,7 @@ class MultiplyOp final : public OpDef {
   }
 
   void forward(Emitter& e, const Node& n) const override {
-    auto a = shaped<MultiplyForward>(e, n);
+    auto a = multiply_args<MultiplyForward>(e, n);
     a.a = e.read(n.inputs[0]);
     a.b = e.read(n.inputs[1]);
     const bool keeps = e.wants_gradient(n.inputs[1]) || e.buffer_of(n.inputs[0]) == e.buffer_of(n.inputs[1]);
@@ -41,7 +41,7 @@ class MultiplyOp final : public OpDef {
   }
 
   void backward(Emitter& e, const Node& n) const override {
-    auto a = shaped<MultiplyBackward>(e, n);
+    auto a = multiply_args<MultiplyBackward>(e, n);
     a.dy = e.gradient(n.outputs[0]);
     a.b = e.read(n.inputs[1]);
     const bool wants_a = e.wants_gradient(n.inputs[0]), wants_b = e.wants_gradient(n.inputs[1]);

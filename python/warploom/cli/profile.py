@@ -10,10 +10,11 @@ from warploom import errors
 from warploom.cli.app import app, load_network, say, table
 from warploom.cli.program_profile import profile_program
 from warploom.cli.words import KERNELS, complete_models, whole
+from warploom.ground import hardware
 from warploom.ground.tables import Column, bytes_text
 from warploom.kernel_tools import counters
 from warploom.kernel_tools.counters import Kernel, Line
-from warploom.kernel_tools.profile import DIRECTIONS, Profile, Profiler
+from warploom.kernel_tools.profile import DIRECTIONS, Profile, Profiler, check_names, pattern_of
 from warploom.kernel_tools.verdict import place_text, verdict
 from warploom.lab.gpus import GPUS
 from warploom.lab.gpus import gpu as known_gpu
@@ -144,9 +145,14 @@ def profile(
     names = [name.strip() for name in version.split(",") if name.strip()] or ["auto"]
     if len(names) > 1 and json_file is not None:
         raise errors.ArgumentError("--json writes the counts of one version: leave it out, or name one --version")
+    network = load_network(model)
+    for name in names:  # all of it before the first use compiles the device, which takes minutes
+        hardware.check(name, precision)
+    check_names(network, layer, direction)
+    pattern_of(kernel)
     found = []
     for name in names:
-        profiler = Profiler(load_network(model), name, batch_size=batch_size, precision=precision)
+        profiler = Profiler(network, name, batch_size=batch_size, precision=precision)
         found.append(profiler.run(layer, direction, kernel=kernel, blocks=blocks, complete=complete))
     if json_file is not None:
         found[0].write(json_file)

@@ -193,10 +193,10 @@ def explain(
 
 def _nodes(network: Model, version: str, batch_size: int, precision: str, as_json: bool) -> None:
     """A step's launches are counted on the counting emulated device, which has every version."""
-    hardware.prepare(counters.DEVICE)
-    names = next(d["versions"] for d in hardware.devices() if d["name"] == counters.DEVICE)
+    names = [name for name, kinds in hardware.check(version, precision).items() if counters.DEVICE in kinds]
     if version != "auto" and version not in names:
         raise ArgumentError(f"version {version} launches no kernels of a GPU; --nodes counts those of {', '.join(names)}")
+    hardware.prepare(counters.DEVICE)
     counts: dict[str, dict[str, int]] = {}
     refused: dict[str, str] = {}
     for name in names if version == "auto" else [version]:

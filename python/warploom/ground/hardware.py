@@ -171,6 +171,16 @@ def layouts(version: str) -> tuple[str, str]:
     raise UnsupportedError(f"this build has no version {version!r}")
 
 
+def check(version: str, precision: str = "fp32") -> dict[str, list[str]]:
+    """The versions there are, and what kinds run them; ArgumentError for names that no device knows, before any is compiled."""
+    known = {v["name"]: v["kinds"] for v in _versions()}
+    if not isinstance(version, str) or (version != "auto" and version not in known):
+        raise ArgumentError(f"unknown version {version!r}; expected one of auto, {', '.join(sorted(known))}")
+    if precision not in PRECISIONS:
+        raise ArgumentError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    return known
+
+
 def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool = False, precision: str = "fp32") -> Choice:
     """Device and version from what was asked for.
 
@@ -181,11 +191,7 @@ def resolve(version: str = "auto", device: str = "auto", *, kernels_first: bool 
     (single operations). What else is not there raises.
     """
     here = devices()
-    known = {v["name"]: v["kinds"] for v in _versions()}
-    if not isinstance(version, str) or (version != "auto" and version not in known):
-        raise ArgumentError(f"unknown version {version!r}; expected one of auto, {', '.join(sorted(known))}")
-    if precision not in PRECISIONS:
-        raise ArgumentError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+    known = check(version, precision)
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|emulated(:checked|:counting)?", device):
         raise ArgumentError(f"unknown device {device!r}; expected one of auto, cpu, cuda, cuda:N, {', '.join(KINDS[2:])}")
     if device != "auto":

@@ -13,7 +13,6 @@ from warploom import errors, losses, optim
 from warploom.engine import Engine
 from warploom.ground import hardware
 from warploom.ground.atomic import write_atomically
-from warploom.ground.hardware import PRECISIONS
 from warploom.inspection.summary import Summary
 from warploom.kernel_tools import counters
 from warploom.kernel_tools.counters import Kernel, Line, Parting
@@ -79,12 +78,28 @@ class Profile:
         write_atomically(path, (json.dumps(self.record(), indent=1) + "\n").encode())
 
 
+def check_names(network: Network, layer: str = "", direction: str = "") -> None:
+    """ArgumentError for a direction or a layer that no version can have: known before the counting device is compiled."""
+    if direction and direction not in DIRECTIONS:
+        raise errors.ArgumentError(f"unknown direction {direction!r}; expected one of {', '.join(DIRECTIONS)}")
+    layers = [row.name for row in Summary(network).rows]
+    if layer and not any(fnmatch.fnmatchcase(name, layer) for name in {*layers, *network.lowered().nodes}):
+        raise errors.ArgumentError(f"there is no layer {layer!r} in {network.name}; there are {', '.join(layers)}")
+
+
+def pattern_of(kernel: str) -> "re.Pattern[str]":
+    """A regular expression of names of kernels; ArgumentError where it is none."""
+    try:
+        return re.compile(kernel)
+    except re.error as error:
+        raise errors.ArgumentError(f"the kernel pattern {kernel!r} is not a regular expression: {error}") from None
+
+
 class Profiler:
     """A model's training step on the counting device, made once, profiled as often as wanted."""
 
     def __init__(self, model: Network, version: str = "auto", *, batch_size: int = 64, precision: str = "fp32") -> None:
-        if precision not in PRECISIONS:
-            raise errors.ArgumentError(f"unknown precision {precision!r}; expected one of {', '.join(PRECISIONS)}")
+        hardware.check(version, precision)
         choice = hardware.resolve(version, counters.DEVICE)
         objective = losses.get("mse", len(model.outputs))
         self.engine = Engine(
@@ -109,8 +124,7 @@ class Profiler:
 
     def chosen(self, layer: str = "", direction: str = "") -> str:
         """A pattern of operations; raises ArgumentError, with what there is, where none matches."""
-        if direction and direction not in DIRECTIONS:
-            raise errors.ArgumentError(f"unknown direction {direction!r}; expected one of {', '.join(DIRECTIONS)}")
+        check_names(self.model, layer, direction)
         pattern = f"{layer or '*'}.*{'_' + direction if direction else ''}" if layer or direction else "*"
         if any(fnmatch.fnmatchcase(call, pattern) for call in self.calls):
             return pattern
@@ -136,11 +150,7 @@ class Profiler:
 
     def run(self, layer: str = "", direction: str = "", *, kernel: str = "", blocks: int = 8, complete: bool = False) -> Profile:
         """Counts a training step. complete: every block of every kernel runs, so that data are a step's own."""
-        calls = self.chosen(layer, direction)
-        try:
-            wanted = re.compile(kernel)
-        except re.error as error:
-            raise errors.ArgumentError(f"the kernel pattern {kernel!r} is not a regular expression: {error}") from None
+        calls, wanted = self.chosen(layer, direction), pattern_of(kernel)
         with counters.counting(blocks, calls=calls, skip_rest=not complete) as counts:
             self.engine.train_batch(self.inputs, self.targets)
             self.engine.synchronize()
