@@ -24,7 +24,7 @@ except ImportError as e:  # the tests of plain Python files still run; those tha
     MISSING = f"the extension warploom._core cannot be imported ({e}); install the package first: pip install ."
 
 _ran = {"gpu": 0}
-SLOW = set(Path(__file__).with_name("slow.txt").read_text().split())
+SLOW = set(Path(__file__).with_name("slow.txt").read_text().splitlines())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,7 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
 
-LIMIT = 3.0
+LIMIT = 1.2
 KEPT = ("tests/cli/test_cli.py",)
 FILE = Path(__file__).with_name("slow.txt")
 

@@ -253,7 +253,6 @@ def test_reports(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         ["summary", "--json"],
         ["memory", "--json"],
         ["explain", "--json"],
-        ["explain", "--nodes", "--json", "--version", "v2", "--batch-size", "2"],
     ):
         assert main(command) == 0
         assert json.loads(capsys.readouterr().out)

@@ -302,6 +302,27 @@ def test_nothing_is_a_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str
         assert "2147483647" not in err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["profile", "--version", "v1,v99"], ["profile", "--version", "v1", "--precision", "fp99"],
+        ["profile", "--layer", "conv9"], ["profile", "--direction", "sideways"],
+        ["profile", "--kernel", "("], ["explain", "--nodes", "--version", "v99"],
+        ["explain", "--nodes", "--version", "cpu"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_mistakes_are_said_before_a_device_is_compiled(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def minutes(device: str) -> None:
+        pytest.fail(f"{device} would be compiled first")
+
+    monkeypatch.setattr("warploom.ground.hardware.prepare", minutes)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("warploom: error: ")
+
+
 @pytest.mark.parametrize("arguments", [["summary"], ["detect", "sample", "x"]], ids=" ".join)
 def test_an_interruption_is_said(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -20,10 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "kernels" / "emulator" / "selftest" / "counted.cu"
 
 
-def _library() -> Path | None:
-    return emulated_builds.find("selftest_counting")
-
-
 class SelfTest:
     """A case of the self-test library, and what the device counted meanwhile: {kernel: row}."""
 
@@ -45,9 +41,7 @@ class SelfTest:
 
 @pytest.fixture(scope="module")
 def selftest() -> SelfTest:
-    path = _library()
-    assert path is not None
-    return SelfTest(path)
+    return SelfTest(emulated_builds.ensure("selftest_counting"))
 
 
 def device(row: dict[str, Any], action: str = "load") -> tuple[int, int, int, int]:

@@ -193,7 +193,7 @@ def explain(
 
 def _nodes(network: Model, version: str, batch_size: int, precision: str, as_json: bool) -> None:
     """A step's launches are counted on the counting emulated device, which has every version."""
-    names = [name for name, kinds in hardware.check(version, precision).items() if counters.DEVICE in kinds]
+    names = [name for name, kinds in hardware.check(version, precision).items() if kinds != ["cpu"]]
     if version != "auto" and version not in names:
         raise ArgumentError(f"version {version} launches no kernels of a GPU; --nodes counts those of {', '.join(names)}")
     hardware.prepare(counters.DEVICE)

@@ -15,6 +15,7 @@ from warploom import errors, models, optim, recipes
 from warploom.callbacks import Callback, TensorBoard
 from warploom.cli.app import SEED, DeviceOption, PrecisionOption, VersionOption, app, given, say, warn_loudly
 from warploom.cli.closing import already_finished, say_end
+from warploom.cli.config_file import arguments_of, from_file
 from warploom.cli.find_rate import compile_as_asked, find_rate, say_notes
 from warploom.cli.learn import learn
 from warploom.cli.plain import visible
@@ -230,6 +231,18 @@ def train(
         ),
     ] = None,
     resume: Annotated[str | None, _option(_RUN, "--resume", metavar="FOLDER", help="Go on with the run in this folder.")] = None,
+    config_file: Annotated[
+        Path | None,
+        _option(
+            _RUN,
+            "--config",
+            metavar="FILE",
+            is_eager=True,
+            callback=from_file("config_file", "resume"),
+            help="Options from a TOML file, or from the config.json of a run; what the command line says goes before it.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
     """Train a model; the run goes into a folder of its own."""
     place = launched()
@@ -249,7 +262,9 @@ def train(
         shards = SHARDS
     if resume is None:
         _shared(shards, reduce, shard_optimizer)
-    arguments = parse_arguments(settings or [])
+    if config_file is not None and resume is not None:
+        raise errors.ArgumentError("--config and --resume exclude each other: a run goes on with the options that it began with")
+    arguments = arguments_of(context) | parse_arguments(settings or [])
     if size is not None:
         arguments["size"] = parse_size(size)
     config = RunConfig(

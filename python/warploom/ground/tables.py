@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 WIDTH = 240  # a table that does not go to a terminal is as wide as its text, up to this
 _GAP = 2  # between columns: a space of padding, and the space that stands for a line
 _NARROWEST = 16  # of a column of sentences
-_LONGEST_WORD = 26  # there: longer ones, such as paths, are broken where a line ends
+_LONGEST_WORD = 24  # there: longer ones, such as paths, are broken where a line ends
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 

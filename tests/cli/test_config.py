@@ -1,0 +1,78 @@
+"""Options from a file: TOML, or a run's config.json; the command line goes before it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from warploom.cli import main
+
+RUN = 'data = "patches"\nlimit = 16\nlimit_test = 4\nbatch-size = 8\nlr = 0.002\nkeep_best = true\nmodel = "gray_autoencoder"\n'
+RUN += "[arguments]\nsize = 16\n"
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "config.json").read_text()))
+
+
+def test_a_file_names_options_and_a_run_can_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(f'epochs = 2\nout = "{tmp_path / "first"}"\n{RUN}')
+    assert main(["train", "--config", str(tmp_path / "run.toml"), "--epochs", "1", "--seed", "3"]) == 0
+    config = config_of(tmp_path / "first")
+    wanted = {"epochs": 1, "seed": 3, "lr": 0.002, "batch_size": 8, "limit": 16, "keep_best": True, "model": "gray_autoencoder"}
+    assert {key: config[key] for key in wanted} == wanted
+    assert config["arguments"]["size"] == 16
+    again = ["train", "--config", str(tmp_path / "first" / "config.json"), "--out", str(tmp_path / "second")]
+    assert main(again) == 0
+    assert config_of(tmp_path / "second") == config
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second")]
+    assert weights[0] == weights[1]
+    assert main([*again[:-1], str(tmp_path / "third"), "--set", "size=32", "--lr", "0.004"]) == 0
+    assert config_of(tmp_path / "third")["arguments"]["size"] == 32
+    assert config_of(tmp_path / "third")["lr"] == 0.004
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epoch = 3", "unknown key 'epoch'; did you mean epochs?"),
+        ("quantum = 3", "unknown key 'quantum'; expected names of options: accumulate, "),
+        ("resume = 'x'", "unknown key 'resume'"),
+        ("epochs = 1.5", "Invalid value for '--epochs'"),
+        ("epochs = 0", "0 is out of range: expected at least 1"),
+        ("epochs = [1]", "epochs is list; expected what --epochs takes"),
+        ("limit = true", "limit is True; expected a value"),
+        ("skip_bad = 3", "skip_bad is 3; expected true or false"),
+        ("arguments = 3", "arguments is no table"),
+        ("[arguments]\nsise = 3", "has no argument 'sise'"),
+        ("a = ", "is not TOML: "),
+        ("model = 'nosuch'", "unknown model 'nosuch'"),
+    ],
+)
+def test_a_bad_file_is_one_sentence(text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    assert main(["train", "--config", str(tmp_path / "run.toml"), "--data", "patches", "--out", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("warploom: error: ")
+    assert said in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_file_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "broken.json").write_text('{"epochs": ')
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "long.toml").write_text("#" * (2 << 20))
+    for name, said in (
+        ("list.json", "holds no table of options"), ("broken.json", "is not JSON"), ("deep.json", "is not JSON"),
+        ("bytes.toml", "is not TOML"), ("long.toml", "no file of options"), ("nosuch.toml", "No such file"),
+        (".", "cannot be read"),
+    ):  # fmt: skip
+        assert main(["train", "--config", str(tmp_path / name)]) == 2, name
+        assert said in capsys.readouterr().err, name
+    (tmp_path / "run.toml").write_text("epochs = 1")
+    assert main(["train", "--config", str(tmp_path / "run.toml"), "--resume", str(tmp_path)]) == 2
+    assert "exclude each other" in capsys.readouterr().err
