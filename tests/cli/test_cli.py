@@ -223,8 +223,8 @@ def test_default_folders_do_not_collide(tmp_path: Path, monkeypatch: pytest.Monk
 def test_nodes_of_a_recorded_step(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "--nodes", "--precision", "bf16", "--batch-size", "2", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert set(told["versions"]) == {"v5", "v6", "v7"}
-    assert set(told["refused"]) == {"v1", "v2", "v3", "v4"}
+    assert set(told["versions"]) >= {"v5", "v6", "v7"}  # a new version may be with either
+    assert set(told["refused"]) >= {"v1", "v2", "v3", "v4"}
     v7 = told["versions"]["v7"]
     assert v7["operations"]["conv2.conv2d_forward"] == 2  # packs the weights, multiplies
     assert v7["operations"]["gather_images"] == 2  # the batch and its targets: two launches of one shape
