@@ -20,7 +20,7 @@ else()
 endif()
 
 # Small sources of a library together in one compilation: a build that is made once takes half the time. In a checkout, where single
-# files are compiled again, each is by itself; then no two sources of a group may have a helper of one name only in an installation.
+# files are compiled again, each is by itself. Compiled together, no two sources of a library may have a helper of one name.
 if(WARPLOOM_INPLACE)
   set(unity OFF)
 else()

@@ -1,7 +1,7 @@
 """What all tests share: the kernel targets, the option --all, and a summary that says how many tests ran on a GPU.
 
 Without --all what takes long is left out: the tests that slow.txt names (make_slow.py), and those that need the counting device,
-whose compilation takes as long as those of the two others together, where it has not been compiled yet.
+which takes the longest of the three to compile, where it has not been compiled yet.
 
 On a machine with a usable cuda device a run of the whole suite in which no test ran on it fails: a green run must mean something.
 """

@@ -31,7 +31,7 @@ def from_file(*left_out: str) -> Any:
         if path is None:
             return None
         found = _read(expanded(path))
-        options = {str(p.name): p for p in context.command.params if p.name not in (*left_out, "config", "settings")}
+        options = {str(p.name): p for p in context.command.params if p.name not in left_out}
         arguments = found.pop("arguments", {})
         if not isinstance(arguments, dict):
             raise ArgumentError(f"{path}: arguments is no table of the model's arguments, such as {{size = 48}}")

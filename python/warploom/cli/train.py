@@ -238,7 +238,7 @@ def train(
             "--config",
             metavar="FILE",
             is_eager=True,
-            callback=from_file("config_file", "resume"),
+            callback=from_file("config_file", "resume", "settings"),
             help="Options from a TOML file, or from the config.json of a run; what the command line says goes before it.",
             show_default=False,
         ),
