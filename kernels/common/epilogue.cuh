@@ -13,31 +13,53 @@ struct Epilogue {
   __device__ __forceinline__ float operator()(float sum) const { return activate(activation, sum, negative_slope); }
 };
 
-// The same for one activation, known when it is compiled.
-template <Activation kActivation>
-struct FixedActivation {
-  static constexpr Activation activation = kActivation;
-  float negative_slope;
+// Scales the sums of a scaled gradient back. Such sums have neither bias nor activation: the order does not matter.
+template <int kRows, int kFragments>
+__device__ __forceinline__ void scale_all(float (&sum)[kRows][kFragments][4], float scale) {
+  WL_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    WL_UNROLL
+    for (int j = 0; j < kFragments; ++j) {
+      WL_UNROLL
+      for (int e = 0; e < 4; ++e) sum[i][j][e] *= scale;
+    }
+  }
+}
 
-  __device__ __forceinline__ float operator()(float sum) const { return activate(kActivation, sum, negative_slope); }
+// Activates all sums of a thread. Asks for the activation once: asked at each of the dozens of sums the branches would take more
+// instructions than the arithmetic.
+template <int kRows, int kFragments>
+__device__ __forceinline__ void activate_all(float (&sum)[kRows][kFragments][4], const Epilogue& epilogue) {
+  auto each = [&](auto activated) {
+    WL_UNROLL
+    for (int i = 0; i < kRows; ++i) {
+      WL_UNROLL
+      for (int j = 0; j < kFragments; ++j) {
+        WL_UNROLL
+        for (int e = 0; e < 4; ++e) sum[i][j][e] = activated(sum[i][j][e]);
+      }
+    }
+  };
+  if (epilogue.activation == Activation::relu)
+    each([](float v) { return activate(Activation::relu, v, 0.0f); });
+  else if (epilogue.activation == Activation::leaky_relu)
+    each([&](float v) { return activate(Activation::leaky_relu, v, epilogue.negative_slope); });
+  else if (epilogue.activation != Activation::none)
+    each(epilogue);
+}
+
+template <bool kValue>
+struct Constant {  // known when it is compiled
+  __host__ __device__ constexpr operator bool() const { return kValue; }
 };
 
-struct Always {  // true, when it is compiled
-  __host__ __device__ constexpr operator bool() const { return true; }
-};
-
-// Calls body(activation, pairs) with the usual activations and pairs = true as constants: asked once, not at each of the dozens of sums
-// that a thread holds, where the branches would take more instructions than the arithmetic. The rest asks at each.
+// Calls body(whether to store pairs) with a constant: asked once, not at each store.
 template <class Body>
-__device__ __forceinline__ void with_activation(const Epilogue& epilogue, bool pairs, Body body) {
-  if (pairs && epilogue.activation == Activation::none)
-    body(FixedActivation<Activation::none>{0.0f}, Always());
-  else if (pairs && epilogue.activation == Activation::relu)
-    body(FixedActivation<Activation::relu>{0.0f}, Always());
-  else if (pairs && epilogue.activation == Activation::leaky_relu)
-    body(FixedActivation<Activation::leaky_relu>{epilogue.negative_slope}, Always());
+__device__ __forceinline__ void with_pairs(bool pairs, Body body) {
+  if (pairs)
+    body(Constant<true>());
   else
-    body(epilogue, pairs);
+    body(Constant<false>());
 }
 
 }  // namespace warploom

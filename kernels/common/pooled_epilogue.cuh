@@ -49,8 +49,8 @@ __device__ __forceinline__ bool later_wins(float first, float later) { return !(
 // window stand in the rows of four lanes (bits 2 and 3 of the lane number), which first halve their columns between them, then halve
 // again: each ends with the maxima of every fourth fragment. The activation, which is monotonous, meets the maxima only. codes: 2 bits
 // position, + 4 where the activation's slope applies. All lanes take part; only those `inside` store.
-template <int kFragments, class Activated, class Pairs>
-__device__ __forceinline__ void store_pooled_row(const float (&sum)[kFragments][4], int half, const Activated& activated,
+template <int kFragments, class Pairs>
+__device__ __forceinline__ void store_pooled_row(const float (&sum)[kFragments][4], int half, const Epilogue& epilogue,
                                                  int first_n, int columns, Pairs pairs, bool inside,
                                                  float* __restrict__ row,              // [columns] of the pooled pixel
                                                  unsigned char* __restrict__ codes) {  // the same, or null
@@ -80,9 +80,9 @@ __device__ __forceinline__ void store_pooled_row(const float (&sum)[kFragments][
       const uint32_t other_right = __shfl_xor_sync(0xffffffffu, sent_right, 8);
       const float first = p1 ? other : mine, later = p1 ? mine : other;
       const bool wins = later_wins(first, later);
-      best[e] = activated(wins ? later : first);
+      best[e] = epilogue(wins ? later : first);
       code[e] = (wins == (p1 != 0) ? mine_right : other_right) | (wins ? 2u : 0u) |
-                (takes_slope(activated.activation, best[e]) ? 4u : 0u);
+                (takes_slope(epilogue.activation, best[e]) ? 4u : 0u);
     }
     const int n = first_n + 8 * (four + position);
     if (!inside || four + position >= kFragments) continue;

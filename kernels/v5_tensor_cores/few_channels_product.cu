@@ -123,21 +123,20 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
     for (int step = 0; step < steps; ++step) multiply_stage<Tile>(shared + step * Tile::kStageBytes, sum);
 
     add_bias(sum, epilogue.bias, first_n, g.others, g.pairs);
-    with_activation(epilogue, g.pairs, [&](auto activated, auto pairs) {
+    if constexpr (kGradient && kScaled<T>) scale_all(sum, unscale);
+    if constexpr (!kPool) activate_all(sum, epilogue);
+    with_pairs(g.pairs, [&](auto pairs) {
       for_each_row<Tile>([&](int i, int half, int m) {
         int at;
         const bool inside = box.find(g, kPool ? m / 4 : m, at);
         const int to = at * g.others;
         if constexpr (kPool) {
-          store_pooled_row(sum[i], half, activated, first_n, g.others, pairs, inside, out + to, codes ? codes + to : nullptr);
+          store_pooled_row(sum[i], half, epilogue, first_n, g.others, pairs, inside, out + to, codes ? codes + to : nullptr);
         } else {
           if (!inside) return;
           WL_UNROLL
-          for (int j = 0; j < Tile::NT; ++j) {
-            float v0 = sum[i][j][2 * half], v1 = sum[i][j][2 * half + 1];
-            if constexpr (kGradient && kScaled<T>) v0 *= unscale, v1 *= unscale;
-            store_pair(out + to, first_n + 8 * j, g.others, pairs, activated(v0), activated(v1));
-          }
+          for (int j = 0; j < Tile::NT; ++j)
+            store_pair(out + to, first_n + 8 * j, g.others, pairs, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
         }
       });
     });

@@ -256,13 +256,14 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
 
   const int channels_before = group * g.n_channels, first_n = n0 + first_column<Tile>();
   add_bias(sum, epilogue.bias ? epilogue.bias + channels_before : nullptr, first_n, g.n_channels, g.pairs_n);
-  const float unscale = kGradient && kScaled<T> ? reciprocal_of_power(gradient_scale) : 1.0f;  // 1 where there is a bias
-  with_activation(epilogue, g.pairs_n, [&](auto activated, auto pairs) {
+  if constexpr (kGradient && kScaled<T>) scale_all(sum, reciprocal_of_power(gradient_scale));  // there is no bias
+  if constexpr (!kPool || kBackward) activate_all(sum, epilogue);
+  with_pairs(g.pairs_n, [&](auto pairs) {
     for_each_row<Tile>([&](int i, int half, int in_tile) {
       const int m = m0 + in_tile;
       if constexpr (kPool && !kBackward) {
         const int64_t to = static_cast<int64_t>(m / 4) * g.out_C + channels_before;
-        store_pooled_row(sum[i], half, activated, first_n, g.n_channels, pairs, m < M, out + to, codes ? codes + to : nullptr);
+        store_pooled_row(sum[i], half, epilogue, first_n, g.n_channels, pairs, m < M, out + to, codes ? codes + to : nullptr);
       } else {
         if (m >= M) return;
         int pixel = m;
@@ -273,11 +274,8 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
         }
         float* to = out + static_cast<int64_t>(pixel) * g.out_C + channels_before;
         WL_UNROLL
-        for (int j = 0; j < Tile::NT; ++j) {
-          float v0 = sum[i][j][2 * half], v1 = sum[i][j][2 * half + 1];
-          if constexpr (kGradient && kScaled<T>) v0 *= unscale, v1 *= unscale;
-          store_pair(to, first_n + 8 * j, g.n_channels, pairs, activated(v0), activated(v1));
-        }
+        for (int j = 0; j < Tile::NT; ++j)
+          store_pair(to, first_n + 8 * j, g.n_channels, pairs, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
       }
     });
   });

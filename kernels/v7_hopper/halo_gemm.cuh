@@ -224,7 +224,9 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
   const float unscale = scale ? __uint_as_float((254u << 23) - __float_as_uint(gradient_scale)) : 1.0f;
   const int first_n = n_tile * BN + lane % 4 * 2;
   add_bias(sum, epilogue.bias, first_n, g.n_channels, g.pairs);
-  with_activation(epilogue, g.pairs, [&](auto activated, auto pairs) {
+  if (scale) scale_all(sum, unscale);
+  if constexpr (!kPool) activate_all(sum, epilogue);
+  with_pairs(g.pairs, [&](auto pairs) {
     WL_UNROLL
     for (int half = 0; half < 2; ++half) {
       int n, i, j;
@@ -233,15 +235,14 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
       if constexpr (kPool) {
         const bool inside = n < g.N && i / 2 < g.out_H && j / 2 < g.out_W;
         const int64_t to = ((static_cast<int64_t>(n) * g.out_H + i / 2) * g.out_W + j / 2) * g.n_channels;
-        store_pooled_row(sum[0], half, activated, first_n, g.n_channels, pairs, inside, out + to, codes ? codes + to : nullptr);
+        store_pooled_row(sum[0], half, epilogue, first_n, g.n_channels, pairs, inside, out + to, codes ? codes + to : nullptr);
       } else {
         if (n >= g.N || i >= phase.rows || j >= phase.cols) continue;
         const int row = i * g.step_h + phase.phase_h, col = j * g.step_w + phase.phase_w;
         float* to = out + ((static_cast<int64_t>(n) * g.out_H + row) * g.out_W + col) * g.n_channels;
         WL_UNROLL
         for (int f = 0; f < BN / 8; ++f)
-          store_pair(to, first_n + 8 * f, g.n_channels, pairs, activated(sum[0][f][2 * half] * unscale),
-                     activated(sum[0][f][2 * half + 1] * unscale));
+          store_pair(to, first_n + 8 * f, g.n_channels, pairs, sum[0][f][2 * half], sum[0][f][2 * half + 1]);
       }
     }
   });
