@@ -54,37 +54,13 @@ from warploom.runs.run import RunFolder
 CORPUS = Path(__file__).resolve().parent / "corpus"
 _SECONDS, _TIMES, _FREE = 10.0, 10, 200_000_000
 _NUMBERS = [
-    0,
-    1,
-    0x7F,
-    0x80,
-    0xFF,
-    0x7FFF,
-    0x8000,
-    0xFFFF,
-    0x7FFFFFFF,
-    0x80000000,
-    0xFFFFFFFF,
-    2**62,
-    2**63 - 1,
-    2**63,
-    2**64 - 1,
-]
+    0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF,
+    0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**62, 2**63 - 1, 2**63, 2**64 - 1,
+]  # fmt: skip
 _WORDS = [
-    b"[" * 2000,
-    b"{}",
-    b"null",
-    b"-1",
-    b"1e999",
-    b"NaN",
-    b"9" * 400,
-    b'"',
-    b"\x00",
-    b"\xff" * 8,
-    b"true",
-    b"[[]]",
-    b"\\u0000",
-]
+    b"[" * 2000, b"{}", b"null", b"-1", b"1e999", b"NaN", b"9" * 400,
+    b'"', b"\x00", b"\xff" * 8, b"true", b"[[]]", b"\\u0000",
+]  # fmt: skip
 _SHAPE = (3, 8, 8)
 
 
