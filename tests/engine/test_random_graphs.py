@@ -10,19 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from activations import ACTIVATIONS
 from conftest import device_mark, kernel_targets
-from graph_oracle import Network
+from graph_oracle import OPERATIONS, Network
 from harness import Target
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 TARGETS: list[Target] = kernel_targets()
-SMOOTH = [
-    ("leaky_relu", 0.3), ("sigmoid", 0.0), ("leaky_relu", 0.6), ("tanh", 0.0), ("elu", 0.7), ("silu", 0.0), ("gelu", 0.0),
-    ("gelu_tanh", 0.0), ("exp", 0.05), ("rsqrt", 0.5),
-]  # fmt: skip
-# Kinks at 0 alone, where a rounding error cannot matter.
-
+DRAWN = [(kind, known.drawn) for kind, known in ACTIVATIONS.items() if known.drawn is not None]
 KINDS = [
     "conv2d", "conv2d", "conv3", "conv_transpose2d", "batch_norm", "rms_norm", "group_norm", "pool", "upsample", "upsample",
     "activation", "activation", "identity", "concat", "add", "multiply", "depth_to_space", "reshape",
@@ -132,7 +128,7 @@ class Drawing:
             self.activation(x)
 
     def activation(self, x: int) -> None:
-        kind, slope = self.draw(st.sampled_from(SMOOTH))
+        kind, slope = self.draw(st.sampled_from(DRAWN))
         self.node("activation", [x], [], kind=kind, negative_slope=slope)
 
     def finish(self) -> Any:
@@ -195,14 +191,26 @@ def judge(core: Any, target: Target, graph: Any, seed: int, batch: int) -> None:
     ],
 )
 def test_random_networks(core: Any, target: Target) -> None:
+    drawn: set[str] = set()
     examples = 60 if target.device in ("cpu", "cuda") else 12 if target.device == "emulated" else 3
 
     @settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     @given(graph=networks(core), seed=st.integers(0, 1000), batch=st.sampled_from([1, 2, 3]))
     def check(graph: Any, seed: int, batch: int) -> None:
+        drawn.update(node["op"] for node in graph.describe()["nodes"])
         judge(core, target, graph, seed, batch)
 
     check()
+    if examples == 60:
+        assert drawn == OPERATIONS.keys(), "what graph_oracle.py computes is drawn by Drawing.step"
+
+
+def test_every_operation_has_its_twin(core: Any) -> None:
+    with pytest.raises(core.GraphError) as refused:
+        core.Graph("words").node("?", "a", [], [], {})
+    known = set(str(refused.value).partition("there are ")[2].split(", "))
+    elsewhere = {"dropout", "gaussian_sample", "conv2d_mean", "upsample_conv2d"}  # they draw; the planner makes them
+    assert known - elsewhere == OPERATIONS.keys(), "tests/support/graph_oracle.py needs the float64 twin of every operation"
 
 
 REPEATED = [(op, operands) for op in ("add", "concat") for operands in ("vv", "vvv", "vvvv", "uvv", "vuv", "vvu", "uvuv")]
