@@ -6,6 +6,7 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,7 +81,42 @@ def test_a_class_is_enough_for_a_name() -> None:
         assert OtherMse().label == "mse"
     finally:
         del losses.BY_NAME["quiet"]
-    assert list(optim.BY_NAME)[:6] == ["sgd", "adam", "adamw", "rmsprop", "adabelief", "lion"]  # a new one stands behind
+    assert all(type(optim.get(name)) is kind for name, kind in optim.BY_NAME.items())
+
+
+def test_the_core_and_the_classes_have_the_same_losses_and_optimizers() -> None:
+    from warploom import _core, losses, optim
+
+    graph = _core.Graph("words")
+    graph.set_outputs(graph.node("identity", "a", [graph.input("x", (1,))], [], {}))
+
+    def known(**parts: Any) -> set[str]:
+        with pytest.raises(_core.Error) as refused:
+            _core.Session(graph, "cpu", "cpu", **parts)
+        return set(str(refused.value).partition("there are ")[2].split(", "))
+
+    of_losses = known(losses=[{"kind": "?"}]) ^ {kind.kind for kind in losses.BY_NAME.values()}
+    assert not of_losses, f"no loss.cpp of that name, or no class with that kind in losses.py: {of_losses}"
+    of_optimizers = known(losses=[{"kind": "mse"}], optimizer={"kind": "?"}) ^ set(optim.BY_NAME)
+    assert not of_optimizers, f"no optimizer.cpp of that name, or no class with that kind in optim: {of_optimizers}"
+
+
+def test_every_layer_is_tried() -> None:
+    from warploom import layers
+
+    tried = "".join(path.read_text() for folder in ("engine", "python") for path in (ROOT / "tests" / folder).glob("test_*.py"))
+    for name in layers.__all__:
+        assert re.search(rf"\b{name}\b", tried), f"{name} has no line in tests/engine/test_layers_torch.py or test_graph_layers.py"
+
+
+def test_every_command_is_in_the_list_of_the_readme() -> None:
+    from warploom.cli.app import app
+
+    names = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback] + [
+        g.name for g in app.registered_groups
+    ]
+    for name in names:
+        assert re.search(rf"\bwarploom {name}\b", (ROOT / "README.md").read_text()), f"README.md, The command line: no {name}"
 
 
 def test_every_command_is_in_a_file_that_commands_imports() -> None:
