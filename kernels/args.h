@@ -13,30 +13,26 @@ enum class DType : int { f32, f64, u8, i32, bf16, f16 };
 enum class Layout : int { nchw, nhwc };
 // oihw: [C_out, C_in/groups, KH, KW] (PyTorch's). ohwi: [C_out, KH, KW, C_in/groups]. hwio: [KH, KW, C_in/groups, C_out].
 enum class WeightLayout : int { oihw, ohwi, hwio };
-enum class Activation : int {  // see ops/activation
-  none,
-  relu,
-  leaky_relu,
-  sigmoid,
-  tanh,
-  elu,
-  exp,
-  signed_sqrt,
-  silu,
-  gelu,
-  gelu_tanh,
-  rsqrt
-};
+// Every activation, see ops/activation, in one of three lists; X(name) for each.
+// What the epilogues of the CUDA convolutions hold: the others' code (exponentials, an error function) would cost each of them
+// registers, and a separate pass costs the same on every device.
+#define WL_EPILOGUE_ACTIVATIONS(X) X(none) X(relu) X(leaky_relu) X(sigmoid)
+// The gradient follows from the output, and the input's memory is free for it.
+#define WL_OUTPUT_ACTIVATIONS(X) X(tanh) X(elu) X(exp) X(signed_sqrt)
+// The gradient needs the input.
+#define WL_INPUT_ACTIVATIONS(X) X(silu) X(gelu) X(gelu_tanh) X(rsqrt)
+#define WL_SMOOTH_ACTIVATIONS(X) WL_OUTPUT_ACTIVATIONS(X) WL_INPUT_ACTIVATIONS(X)
+#define WL_ACTIVATIONS(X) WL_EPILOGUE_ACTIVATIONS(X) WL_SMOOTH_ACTIVATIONS(X)
+#define WL_ITEM(name) name,
+enum class Activation : int { WL_ACTIVATIONS(WL_ITEM) };
+#undef WL_ITEM
 // fp32 may use algorithms with fewer multiplications and a little more rounding (Winograd); fp32_exact only sums of products.
 enum class Precision : int { fp32, fp32_exact, tf32, bf16, fp16 };
 enum class UpsampleMode : int { nearest, bilinear };
 enum class DepthOrder : int { dcr, crd, phases };   // see ops/depth_to_space
 enum class LossKind : int { l1, bce_with_logits };  // see ops/pointwise_loss
 
-// What the epilogues of the CUDA convolutions hold: the others' code (exponentials, an error function) would cost each of them
-// registers, and a separate pass costs the same on every device.
-inline bool in_epilogues(Activation a) { return a <= Activation::sigmoid; }
-// Does the gradient need the activation's input? Else its output is enough, and the input's memory is free for it.
+inline bool in_epilogues(Activation a) { return a < Activation::tanh; }
 inline bool gradient_needs_input(Activation a) { return a >= Activation::silu; }
 
 inline int64_t dtype_bytes(DType t) {

@@ -66,9 +66,26 @@ class WL_EXPORT Device {
   virtual bool checks() const { return false; }  // wants begin_call() and end_call()
 };
 
+// What an engine and a library must agree on: a number, to be raised when this file or Entry changes, and the names of all entries and
+// activations and the sizes of the entries' arguments, which are added to it.
+constexpr uint32_t contract() {
+  uint32_t sum = 6;
+  const auto add = [&sum](const char* name, size_t size) {
+    for (; *name; ++name) sum = sum * 31 + static_cast<unsigned char>(*name);
+    sum = sum * 31 + static_cast<uint32_t>(size);
+  };
+#define WL_OP(name, Args) add(#name, sizeof(Args));
+#include "ops.def"
+#undef WL_OP
+#define WL_ITEM(name) add(#name, 0);
+  WL_ACTIVATIONS(WL_ITEM)
+#undef WL_ITEM
+  return sum;
+}
+
 struct DeviceLibrary {
-  static constexpr int kAbi = 5;  // raise when ops.h or device.h change
-  int abi = kAbi;
+  static constexpr uint32_t kAbi = contract();
+  uint32_t abi = kAbi;
   const char* kind = "";  // "cpu", "cuda", "emulated", "emulated:checked", "emulated:counting"
   // Number of usable devices; 0 and a sentence in *why when there is none (no driver, this CPU lacks AVX2, ...).
   int (*count)(std::string* why) = nullptr;

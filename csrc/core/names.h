@@ -31,8 +31,9 @@ struct Names<WeightLayout> {
 template <>
 struct Names<Activation> {
   static constexpr const char* what = "activation";
-  static constexpr std::array<const char*, 12> list = {"none", "relu",        "leaky_relu", "sigmoid", "tanh",      "elu",
-                                                       "exp",  "signed_sqrt", "silu",       "gelu",    "gelu_tanh", "rsqrt"};
+#define WL_ITEM(name) #name,
+  static constexpr std::array list = {WL_ACTIVATIONS(WL_ITEM)};
+#undef WL_ITEM
 };
 template <>
 struct Names<UpsampleMode> {

@@ -27,11 +27,10 @@ std::string shape_error(const Conv& c) {
     return "the cpu kernel set computes in float32 only; use precision fp32 or fp32-exact";
   if (gradient_needs_input(c.f.activation)) {
     if (c.want_dx || c.want_dw || c.want_db)
-      return "the gradient of a SiLU, GELU or rsqrt needs the convolution's sums, which are not kept; run it as an operation of "
-             "its own";
+      return "the gradient of this activation needs the convolution's sums, which are not kept; run it as an operation of its "
+             "own";
     if (c.f.pool > 1)
-      return "the maximum of a window is taken before the activation, and a SiLU, GELU or rsqrt also falls; run it as an "
-             "operation of its own";
+      return "the maximum of a window is taken before the activation, and this one also falls; run it as an operation of its own";
   }
   if (c.f.upsample < 1 || c.f.pool < 1) return "upsample and pool of a fusion must be at least 1";
   if (s.H % c.f.upsample != 0 || s.W % c.f.upsample != 0)

@@ -29,19 +29,8 @@ void with_any_activation(Activation kind, F&& f) {
   switch (kind) {
 #define WL_CASE(name)    \
   case Activation::name: \
-    return f(std::integral_constant<Activation, Activation::name>())
-    WL_CASE(none);
-    WL_CASE(relu);
-    WL_CASE(leaky_relu);
-    WL_CASE(sigmoid);
-    WL_CASE(tanh);
-    WL_CASE(elu);
-    WL_CASE(exp);
-    WL_CASE(signed_sqrt);
-    WL_CASE(silu);
-    WL_CASE(gelu);
-    WL_CASE(gelu_tanh);
-    WL_CASE(rsqrt);
+    return f(std::integral_constant<Activation, Activation::name>());
+    WL_ACTIVATIONS(WL_CASE)
 #undef WL_CASE
   }
 }

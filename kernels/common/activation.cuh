@@ -65,8 +65,10 @@ __device__ __forceinline__ float smooth(float x, float slope) {
     return x / (1.0f + expf(-x));
   else if constexpr (kKind == Activation::gelu)
     return x * (0.5f * (1.0f + erff(x * kRootHalf)));
-  else
+  else {
+    static_assert(kKind == Activation::gelu_tanh, "an activation needs its formula here");
     return 0.5f * x * (1.0f + tanhf(kGeluSlope * (x + kGeluCubic * x * x * x)));
+  }
 }
 
 // d loss / d x from d loss / d y, at the input where gradient_needs_input(), else at the output.
@@ -89,6 +91,7 @@ __device__ __forceinline__ float smooth_gradient(float dy, float at, float slope
   } else if constexpr (kKind == Activation::gelu) {
     return dy * (0.5f * (1.0f + erff(at * kRootHalf)) + at * kDensity * expf(-0.5f * at * at));
   } else {
+    static_assert(kKind == Activation::gelu_tanh, "an activation needs its gradient here");
     const float square = at * at, t = tanhf(kGeluSlope * (at + kGeluCubic * at * square));
     return dy * (0.5f * (1.0f + t) + 0.5f * at * (1.0f - t * t) * (kGeluSlope * (1.0f + 3.0f * kGeluCubic * square)));
   }
@@ -102,22 +105,13 @@ struct SmoothKind {
 template <class F>
 void with_smooth(Activation kind, F f) {
   switch (kind) {
-    case Activation::tanh:
-      return f(SmoothKind<Activation::tanh>());
-    case Activation::elu:
-      return f(SmoothKind<Activation::elu>());
-    case Activation::exp:
-      return f(SmoothKind<Activation::exp>());
-    case Activation::signed_sqrt:
-      return f(SmoothKind<Activation::signed_sqrt>());
-    case Activation::rsqrt:
-      return f(SmoothKind<Activation::rsqrt>());
-    case Activation::silu:
-      return f(SmoothKind<Activation::silu>());
-    case Activation::gelu:
-      return f(SmoothKind<Activation::gelu>());
+#define WL_CASE(name)    \
+  case Activation::name: \
+    return f(SmoothKind<Activation::name>());
+    WL_SMOOTH_ACTIVATIONS(WL_CASE)
+#undef WL_CASE
     default:
-      return f(SmoothKind<Activation::gelu_tanh>());
+      return;  // those of in_epilogues() have kernels of their own
   }
 }
 

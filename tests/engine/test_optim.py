@@ -112,6 +112,10 @@ CASES: dict[str, tuple[wl.optim.Optimizer, Callable[[dict[str, Array]], Any]]] =
 }
 
 
+def test_every_optimizer_has_a_case() -> None:
+    assert {type(optimizer) for optimizer, _ in CASES.values()} == set(O.BY_NAME.values()), "a new one needs an entry of CASES"
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_ten_steps(name: str) -> None:
     optimizer, make = CASES[name]

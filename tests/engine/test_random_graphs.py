@@ -6,23 +6,21 @@ itself, maps of one pixel, activations in front of everything, outputs that are 
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Any
 
 import numpy as np
 import pytest
+from activations import ACTIVATIONS
 from conftest import device_mark, kernel_targets
-from graph_oracle import Network
+from graph_oracle import OPERATIONS, Network
 from harness import Target
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 TARGETS: list[Target] = kernel_targets()
-SMOOTH = [
-    ("leaky_relu", 0.3), ("sigmoid", 0.0), ("leaky_relu", 0.6), ("tanh", 0.0), ("elu", 0.7), ("silu", 0.0), ("gelu", 0.0),
-    ("gelu_tanh", 0.0), ("exp", 0.05), ("rsqrt", 0.5),
-]  # fmt: skip
-# Kinks at 0 alone, where a rounding error cannot matter.
-
+DRAWN = [(kind, known.drawn) for kind, known in ACTIVATIONS.items() if known.drawn is not None]
 KINDS = [
     "conv2d", "conv2d", "conv3", "conv_transpose2d", "batch_norm", "rms_norm", "group_norm", "pool", "upsample", "upsample",
     "activation", "activation", "identity", "concat", "add", "multiply", "depth_to_space", "reshape",
@@ -132,7 +130,7 @@ class Drawing:
             self.activation(x)
 
     def activation(self, x: int) -> None:
-        kind, slope = self.draw(st.sampled_from(SMOOTH))
+        kind, slope = self.draw(st.sampled_from(DRAWN))
         self.node("activation", [x], [], kind=kind, negative_slope=slope)
 
     def finish(self) -> Any:
@@ -203,6 +201,16 @@ def test_random_networks(core: Any, target: Target) -> None:
         judge(core, target, graph, seed, batch)
 
     check()
+
+
+def test_every_operation_is_drawn_and_has_its_twin(core: Any) -> None:
+    with pytest.raises(core.GraphError) as refused:
+        core.Graph("words").node("?", "a", [], [], {})
+    known = set(str(refused.value).partition("there are ")[2].split(", "))
+    elsewhere = {"dropout", "gaussian_sample", "conv2d_mean", "upsample_conv2d"}  # they draw; the planner makes them
+    assert known - elsewhere == OPERATIONS.keys(), "tests/support/graph_oracle.py needs the float64 twin of every operation"
+    drawn = set(re.findall(r'"(\w+)"', inspect.getsource(Drawing.step))) & {*KINDS, "linear", "max_pool2d", "avg_pool2d"}
+    assert drawn >= OPERATIONS.keys(), "each has its kind in KINDS and its lines in Drawing.step"
 
 
 REPEATED = [(op, operands) for op in ("add", "concat") for operands in ("vv", "vvv", "vvvv", "uvv", "vuv", "vvu", "uvuv")]

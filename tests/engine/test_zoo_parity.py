@@ -190,6 +190,13 @@ def judge(pair: Pair, brief: bool = False) -> str:
     return wrong
 
 
+def test_every_network_has_a_twin() -> None:
+    """But `autoencoder`, which is what its arguments make of it."""
+    networks = set(models.NAMES) - {"autoencoder"}
+    assert {case.model for case in CASES.values()} == networks, "CASES has each network once at a small size"
+    assert twins.of_full_size().keys() == networks, "of_full_size() in tests/support/torch_twins.py has each network"
+
+
 @pytest.mark.parametrize(("name", "target", "scheme"), _cases())
 def test_zoo_parity(monkeypatch: pytest.MonkeyPatch, name: str, target: Target, scheme: str) -> None:
     monkeypatch.setenv("WARPLOOM_BILINEAR", scheme)  # "": by the cost rule

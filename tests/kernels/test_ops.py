@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from activations import ACTIVATIONS, EXTREMES
 from cases import (
     LONG,
     MODELS_REDUCED,
@@ -264,29 +265,13 @@ def test_nan_wins_in_max_pool(core: Any, target: Target) -> None:
     assert (y == -np.inf).all(), "the maximum of nothing but -infinity is -infinity"
 
 
-@pytest.mark.parametrize(
-    "kind", ["relu", "leaky_relu", "sigmoid", "tanh", "elu", "silu", "gelu", "gelu_tanh", "exp", "signed_sqrt", "rsqrt"]
-)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
 @pytest.mark.parametrize("target", by_target())
 def test_activation_of_extremes(core: Any, target: Target, kind: str) -> None:
-    x = np.array([-np.inf, -100.0, -0.0, 0.0, 1e-40, 100.0, np.inf, np.nan], np.float32)
-    case = activation(len(x), kind, 0.25 if kind in ("leaky_relu", "elu", "exp", "rsqrt") else 0.0)
+    x, known = np.array(EXTREMES, np.float32), ACTIVATIONS[kind]
+    case = activation(len(x), kind, known.number)
     y = _call(core, target, case, "activation_forward", {"x": x}, "y", x.shape)
-    expected = {
-        "relu": [0, 0, 0, 0, 1e-40, 100, np.inf, np.nan],
-        "leaky_relu": [-np.inf, -25, 0, 0, 1e-40, 100, np.inf, np.nan],
-        "sigmoid": [0, 0, 0.5, 0.5, 0.5, 1, 1, np.nan],
-        "tanh": [-1, -1, 0, 0, 1e-40, 1, 1, np.nan],
-        "elu": [-0.25, -0.25, 0, 0, 1e-40, 100, np.inf, np.nan],
-        # -inf * 0, as PyTorch has it
-        "silu": [np.nan, 0, 0, 0, 0, 100, np.inf, np.nan],
-        "gelu": [np.nan, 0, 0, 0, 0, 100, np.inf, np.nan],
-        "gelu_tanh": [np.nan, 0, 0, 0, 0, 100, np.inf, np.nan],
-        "exp": [0, np.exp(-25.25), np.exp(-0.25), np.exp(-0.25), np.exp(-0.25), np.exp(24.75), np.inf, np.nan],
-        "signed_sqrt": [-np.inf, -10, 0, 0, np.sqrt(np.float64(x[4])), 10, np.inf, np.nan],
-        "rsqrt": [2, 2, 2, 2, 2, 1 / np.sqrt(100.25), 0, np.nan],
-    }[kind]
-    np.testing.assert_allclose(y, np.array(expected, np.float32), rtol=1e-6, atol=1e-38)
+    np.testing.assert_allclose(y, np.array(known.extremes, np.float32), rtol=1e-6, atol=1e-38)
 
 
 @pytest.mark.parametrize("target", by_target())

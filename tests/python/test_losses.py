@@ -76,6 +76,26 @@ def test_arguments_that_are_refused() -> None:
             make()
 
 
+@pytest.mark.parametrize("name", losses.BY_NAME)
+def test_every_loss_by_its_name(name: str) -> None:
+    """The core takes its options, and its gradient is the slope of its value."""
+    x = wl.Input((3, 16, 16), name="image")
+    model = wl.Model(x, wl.layers.Sigmoid()(wl.layers.Conv2d(4, 3, padding=1, init="uniform_fan_in", name="conv")(x)), name="one")
+    model.compile("sgd", name, device="cpu", batch_size=2, seed=1)
+    given, kind = RNG.random((2, 3, 16, 16), np.float32), losses.get(name, 1)[0]
+    shape = (2, *kind.target_shape((4, 16, 16)))
+    y: Any = RNG.integers(0, 4, shape) if kind.labels((4, 16, 16))[0] else RNG.random(shape, np.float32)
+    targets = y if kind.takes_target else []
+    state, slope = model.state_dict(), model.gradients(given, targets)
+    size = np.sqrt(sum(float((g.astype(float) ** 2).sum()) for g in slope.values()))
+    assert size > 1e-4
+    values = []
+    for step in (0.02, -0.02):
+        model.load_state_dict({key: value + step / size * slope[key] for key, value in state.items()})
+        values.append(model.evaluate(given, targets)["loss"])
+    assert (values[0] - values[1]) / 0.04 == pytest.approx(size, rel=0.01)
+
+
 def test_what_targets_must_look_like() -> None:
     model = two_headed()
     model.compile(loss={"classes": losses.CrossEntropy(ignore_index=9), "picture": [losses.MSE(mask="weight"), "l1"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ import warploom as wl
 from warploom import models
 from warploom.inspection.summary import Summary
 
+ROOT = Path(__file__).resolve().parents[2]
 TOTALS: list[tuple[str, dict[str, Any], int]] = [
+    ("autoencoder", {}, 188_099),
     ("cifar10_autoencoder", {}, 751_875),
     ("liae_ud", {}, 145_343_339),
     ("liae_ud", {"mask": False}, 138_122_124),
@@ -36,6 +39,15 @@ def test_totals(name: str, arguments: dict[str, Any], total: int) -> None:
     assert model.count_parameters() == total
     rows = Summary(model).rows
     assert sum(row.parameters for row in rows if not row.shared) == total
+
+
+def test_every_network_is_in_the_tables_with_its_total() -> None:
+    totals = {name: f"{total:,}" for name, arguments, total in TOTALS if not arguments}
+    assert totals.keys() == models.BY_NAME.keys(), "TOTALS has every network with what stands in its signature"
+    for page in ("README.md", "docs/models.md"):
+        rows = [line for line in (ROOT / page).read_text().splitlines() if line.startswith("| `")]
+        for name, total in totals.items():
+            assert any(f"`{name}`" in row and total in row for row in rows), f"{page}: a row with `{name}` and {total} parameters"
 
 
 # Every row of the specification's tables: what is counted (layers whose names start so), the shape it ends in, parameters.

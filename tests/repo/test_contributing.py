@@ -6,6 +6,7 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,9 @@ PAGE = ROOT / "docs/contributing.md"
 FOLDERS = ("kernels", "csrc", "cmake", "python")
 SUFFIXES = {".h", ".cuh", ".cu", ".cpp", ".def", ".cmake", ".txt", ".py", ".pyi"}
 GUIDES = re.findall(r"<!-- files: (.+?) -->\n```\n(.*?)```", PAGE.read_text(), re.DOTALL)
-# The folder that is the thing: for a network or a version the guide says so, and its files are no list.
-OWN = {"v4_im2col_gemm": "kernels/v4_im2col_gemm/"}
+# Who may use a thing without being a place that lists it: networks use layers, and versions begin from one another.
+USERS = {"gray_autoencoder": r"$", "v4_im2col_gemm": r"kernels/v\d+_|python/warploom/kernel_tools/kernels.py$"}
+NETWORKS = r"python/warploom/models/"
 
 
 @cache
@@ -36,9 +38,7 @@ def where(pattern: str) -> list[str]:
 
 @pytest.mark.parametrize(("pattern", "files"), GUIDES, ids=[pattern for pattern, _ in GUIDES])
 def test_a_thing_is_named_where_its_guide_says(pattern: str, files: str) -> None:
-    found = [name for name in where(pattern) if not name.startswith(OWN.get(pattern, "nothing"))]
-    if pattern == "v4_im2col_gemm":
-        found.remove("python/warploom/kernel_tools/kernels.py")  # an example in a docstring
+    found = [name for name in where(pattern) if not re.match(USERS.get(pattern, NETWORKS), name)]
     assert sorted(found) == sorted(files.split()), f"the list of {pattern} in docs/contributing.md, against the tree"
 
 
@@ -80,12 +80,39 @@ def test_a_class_is_enough_for_a_name() -> None:
         assert OtherMse().label == "mse"
     finally:
         del losses.BY_NAME["quiet"]
-    assert list(optim.BY_NAME)[:6] == ["sgd", "adam", "adamw", "rmsprop", "adabelief", "lion"]  # a new one stands behind
+    assert all(type(optim.get(name)) is kind for name, kind in optim.BY_NAME.items())
 
 
-def test_every_command_is_in_a_file_that_commands_imports() -> None:
-    package = ROOT / "python/warploom"
-    imported = set(re.findall(r"\w+", (package / "cli/__init__.py").read_text()))
-    for path in package.rglob("*.py"):
-        if "@app.command" in path.read_text():
-            assert path.stem in imported, f"cli/__init__.py does not import {path.name}: its commands do not exist"
+def test_the_core_and_the_classes_have_the_same_losses_and_optimizers() -> None:
+    from warploom import _core, losses, optim
+
+    graph = _core.Graph("words")
+    graph.set_outputs(graph.node("identity", "a", [graph.input("x", (1,))], [], {}))
+
+    def known(**parts: Any) -> set[str]:
+        with pytest.raises(_core.Error) as refused:
+            _core.Session(graph, "cpu", "cpu", **parts)
+        return set(str(refused.value).partition("there are ")[2].split(", "))
+
+    of_losses = known(losses=[{"kind": "?"}]) ^ {kind.kind for kind in losses.BY_NAME.values()}
+    assert not of_losses, f"no loss.cpp of that name, or no class with that kind in losses.py: {of_losses}"
+    of_optimizers = known(losses=[{"kind": "mse"}], optimizer={"kind": "?"}) ^ set(optim.BY_NAME)
+    assert not of_optimizers, f"no optimizer.cpp of that name, or no class with that kind in optim: {of_optimizers}"
+
+
+def test_every_layer_is_tried() -> None:
+    from warploom import layers
+
+    tried = "".join(path.read_text() for folder in ("engine", "python") for path in (ROOT / "tests" / folder).glob("test_*.py"))
+    for name in layers.__all__:
+        assert re.search(rf"\b{name}\b", tried), f"{name}: a line in tests/engine/test_layers_torch.py or test_graph_layers.py"
+
+
+def test_every_command_is_in_the_list_of_the_readme() -> None:
+    from warploom.cli.app import app
+
+    names = [c.name or c.callback.__name__ for c in app.registered_commands if c.callback] + [
+        g.name for g in app.registered_groups
+    ]
+    for name in names:
+        assert re.search(rf"\bwarploom {name}\b", (ROOT / "README.md").read_text()), f"README.md, The command line: no {name}"

@@ -13,10 +13,10 @@ from functools import cached_property
 from typing import Any
 
 import zoo
+from activations import ACTIVATIONS
 
 CONV_ENTRIES = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight", "conv2d_backward_bias", "conv2d_backward")
 Sizes = tuple[int, ...]
-KERNEL_NETWORK = (("exp", 0.3), ("signed_sqrt", 0.0), ("rsqrt", 0.5))  # activations and their number
 
 
 @dataclass(frozen=True)
@@ -238,8 +238,8 @@ def _small_fusions() -> Iterator[Case]:
         yield fused(case, activation="relu", pool=2)
         yield fused(case, pool=2)
     # signed_sqrt and rsqrt have no largest slope, so nothing bounds what a sum's rounding becomes: they stand alone below, and
-    # fused in tests/features. exp is given a number with which its slope stays under 1 here.
-    for kind, slope in (("tanh", 0.0), ("elu", 0.5), ("silu", 0.0), ("gelu", 0.0), ("gelu_tanh", 0.0), ("exp", 0.003)):
+    # fused in tests/features.
+    for kind, slope in ((kind, known.fused) for kind, known in ACTIVATIONS.items() if known.fused is not None):
         yield fused(conv((2, 3, 6, 8), 5, 3, pad=1), activation=kind, slope=slope)
         yield fused(conv((1, 24, 7, 9), 18, 1), activation=kind, slope=slope)
         if kind != "exp":  # of whole numbers it has many ties, and rounding chooses the pool's maximum among them
@@ -400,18 +400,9 @@ def _small_others() -> Iterator[Case]:
             if count in (257, 4099) or kind == "relu":
                 case = activation(count, kind, slope)
                 yield replace(case, name=f"{case.name}_{slope:g}") if kind == "leaky_relu" else case
-        for kind, slope in (
-            ("tanh", 0.0),
-            ("elu", 1.0),
-            ("elu", 0.3),
-            ("silu", 0.0),
-            ("gelu", 0.0),
-            ("gelu_tanh", 0.0),
-            *KERNEL_NETWORK,
-        ):
-            if count in (31, 4099):
-                case = activation(count, kind, slope)
-                yield replace(case, name=f"{case.name}_{slope:g}") if kind == "elu" else case
+        for kind, known in ACTIVATIONS.items():
+            if count in (31, 4099) and kind not in ("none", "relu", "leaky_relu", "sigmoid"):
+                yield activation(count, kind, known.number)
     for count, samples, weight in ((1, 1, 1.0), (3, 1, 1.0), (257, 4, 1.0), (1024, 1, 0.5), (12289, 64, 3.0), (70001, 7, 1.0)):
         yield mse(count, samples, weight)
     for count in (1, 3, 259, 5003):

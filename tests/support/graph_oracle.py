@@ -117,7 +117,7 @@ def _upsample(node: Node, inputs: list[Array], parameters: list[Array], training
 def _activation(node: Node, inputs: list[Array], parameters: list[Array], training: bool) -> tuple[Array, Back]:
     kind, slope = node["attributes"]["kind"], node["attributes"].get("negative_slope", 0.0)
     y = oracle.activation(inputs[0], kind, slope)
-    at = inputs[0] if kind in oracle.NEEDS_INPUT else y
+    at = inputs[0] if oracle.ACTIVATIONS[kind].from_input else y
     return y, lambda dy: ([oracle.activation_backward(dy, at, kind, slope)], [])
 
 

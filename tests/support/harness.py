@@ -187,16 +187,12 @@ VARIANTS: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def variants(case: Case, entry: str) -> tuple[tuple[str, str], ...]:
-    if entry == "activation_backward" and case.attributes["kind"] in oracle.NEEDS_INPUT:
+    if entry == "activation_backward" and oracle.ACTIVATIONS[case.attributes["kind"]].from_input:
         return (("dy x", "dx"),)
     return VARIANTS[entry]
 
 
 # ---- What is right, and how far a result may be off ----
-
-ROUNDED = ("sigmoid", "tanh", "elu", "exp", "signed_sqrt", "silu", "gelu", "gelu_tanh", "rsqrt")
-# activations that make no whole numbers of whole numbers
-STEEP = ("exp", "signed_sqrt", "rsqrt")  # whose slope has no bound: a result may be larger than what it is made of
 
 
 def is_exact(case: Case, fill: str) -> bool:
@@ -212,8 +208,7 @@ def is_exact(case: Case, fill: str) -> bool:
     return (
         fill == "integers"
         and case.family != "mse_loss"
-        and a.get("activation") not in ROUNDED
-        and a.get("kind") not in ROUNDED
+        and oracle.ACTIVATIONS[a.get("activation", a.get("kind", "none"))].exact
         and (a.get("mode") != "bilinear" or power_of_two)
         and (a.get("negative_slope", 0.0) * 1024) % 1 == 0
     )
@@ -256,8 +251,8 @@ def bounds(case: Case, entry: str, t: Tensors) -> dict[str, tuple[Array, int]]:
         return {"w": (size, length), "velocity": (size, length)}
     if case.family == "activation":
         name = "y" if entry == "activation_forward" else "dx"
-        size = magnitude["x" if name == "y" else "dy"] + (a["kind"] in ROUNDED)
-        if a["kind"] in STEEP:
+        size = magnitude["x" if name == "y" else "dy"] + (not oracle.ACTIVATIONS[a["kind"]].exact)
+        if oracle.ACTIVATIONS[a["kind"]].steep:
             size = size + np.abs(oracle.compute(entry, a, t)[name])
         return {name: (size, length)}
     return {name: (v, length) for name, v in oracle.compute(entry, a, magnitude).items()}

@@ -7,11 +7,11 @@ functions are tested in test_oracle.py by numerical gradients and, where torch i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from activations import ACTIVATIONS
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -132,78 +132,15 @@ def upsample_backward(dy: Array, scale: Pair, mode: str = "nearest") -> Array:
     return dy
 
 
-def activation(x: Array, kind: str, slope: float = 0.0) -> Array:
-    if kind == "none":
-        return x * 1.0
-    if kind == "relu":
-        return np.where(np.isnan(x) | (x > 0), x, 0.0)  # a NaN stays one
-    if kind == "leaky_relu":
-        return np.where(x > 0, x, x * slope)
-    with np.errstate(invalid="ignore", over="ignore"):  # a NaN stays one, silently
-        if kind == "tanh":
-            return np.tanh(x)
-        if kind == "elu":
-            return np.where(x > 0, x, slope * np.expm1(np.minimum(x, 0.0)))
-        if kind == "exp":
-            return np.exp(slope * (x - 1.0))
-        if kind == "signed_sqrt":
-            return np.sign(x) * np.sqrt(np.abs(x))
-        if kind == "rsqrt":
-            with np.errstate(divide="ignore"):
-                return 1.0 / np.sqrt(np.where(x < 0, 0.0, x) + slope)
-        if kind == "silu":
-            return x * _sigmoid(x)
-        if kind == "gelu":
-            return x * _normal(x)
-        if kind == "gelu_tanh":
-            return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
-        assert kind == "sigmoid", kind
-        return _sigmoid(x)
+def activation(x: Array, kind: str, number: float = 0.0) -> Array:
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):  # a NaN stays one, silently
+        return ACTIVATIONS[kind].value(x, number)
 
 
-NEEDS_INPUT = ("silu", "gelu", "gelu_tanh", "rsqrt")  # for the gradient; the output is enough for the others
-
-
-def _sigmoid(x: Array) -> Array:
-    return np.exp(-np.logaddexp(0.0, -x))
-
-
-def _normal(x: Array) -> Array:
-    """The distribution function of the normal distribution."""
-    return 0.5 * (1.0 + np.vectorize(math.erf, otypes=[float])(np.asarray(x, float) / np.sqrt(2.0)))
-
-
-def activation_backward(dy: Array, y: Array, kind: str, slope: float = 0.0) -> Array:
-    """From the output y; for NEEDS_INPUT `y` is the input. At 0, relu and leaky_relu have the slope of the negative side; at NaN
-    relu passes dy on and leaky_relu takes the slope: all as PyTorch does."""
-    if kind == "none":
-        return dy * 1.0
-    if kind == "relu":
-        return np.where(y <= 0, 0.0, dy)
-    if kind == "leaky_relu":
-        return np.where(y > 0, dy, dy * slope)
-    if kind == "sigmoid":
-        return dy * y * (1.0 - y)
-    if kind == "tanh":
-        return dy * (1.0 - y * y)
-    if kind == "elu":
-        return np.where(y > 0, dy, dy * (y + slope))
-    if kind == "exp":
-        return dy * slope * y
-    if kind == "signed_sqrt":
-        return np.divide(dy * 0.5, np.abs(y), out=np.zeros_like(dy * 1.0), where=y != 0)
-    x = y
-    if kind == "rsqrt":
-        return np.where(x <= 0, 0.0, -0.5 * dy * activation(x, kind, slope) ** 3)
-    if kind == "silu":
-        sigmoid = _sigmoid(x)
-        return dy * sigmoid * (1.0 + x * (1.0 - sigmoid))
-    if kind == "gelu":
-        return dy * (_normal(x) + x * np.exp(-0.5 * x * x) / np.sqrt(2.0 * np.pi))
-    assert kind == "gelu_tanh", kind
-    inner = np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)
-    slope_of_inner = np.sqrt(2.0 / np.pi) * (1.0 + 3.0 * 0.044715 * x**2)
-    return dy * (0.5 * (1.0 + np.tanh(inner)) + 0.5 * x * (1.0 - np.tanh(inner) ** 2) * slope_of_inner)
+def activation_backward(dy: Array, at: Array, kind: str, number: float = 0.0) -> Array:
+    """At the output; where an activation's gradient is from_input, at the input."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        return ACTIVATIONS[kind].gradient(dy, at, number)
 
 
 def mse_loss(prediction: Array, target: Array, weight: float = 1.0) -> tuple[float, Array]:
@@ -333,7 +270,7 @@ ENTRIES: dict[str, Callable[[dict[str, Any], Tensors], Tensors]] = {
     "upsample_backward": lambda a, t: {"dx": upsample_backward(t["dy"], (a["scale_h"], a["scale_w"]), a["mode"])},
     "activation_forward": lambda a, t: {"y": activation(t["x"], a["kind"], a["negative_slope"])},
     "activation_backward": lambda a, t: {
-        "dx": activation_backward(t["dy"], t["x" if a["kind"] in NEEDS_INPUT else "y"], a["kind"], a["negative_slope"])
+        "dx": activation_backward(t["dy"], t["x" if ACTIVATIONS[a["kind"]].from_input else "y"], a["kind"], a["negative_slope"])
     },
     "mse_loss": _mse,
     "sgd_update": _sgd,

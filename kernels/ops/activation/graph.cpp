@@ -1,5 +1,5 @@
 // activation - elementwise, in place where it can be; attributes: kind, negative_slope (of leaky_relu; elu's alpha). Backward from the
-// output, or from the input where the output does not tell (silu, gelu, rsqrt): then the input stays, and the output is free for others.
+// output, or from the input where the output does not tell: then the input stays, and the output is free for others.
 #include "csrc/core/names.h"
 #include "csrc/graph/emitter.h"
 #include "csrc/graph/op.h"

@@ -1,44 +1,11 @@
-"""The `warploom` command: importing this registers every sub-command."""
+"""The `warploom` command: every file beside this one is imported, and registers its sub-commands."""
 
-from warploom.cli import (
-    check,
-    classify,
-    data,
-    detect,
-    encode,
-    evaluate,
-    export,
-    kernels,
-    ladder,
-    learn,
-    networks,
-    profile,
-    reconstruct,
-    report,
-    reports,
-    search,
-    train,
-)
+import importlib
+import pkgutil
+
 from warploom.cli.app import main, run
 
-__all__ = [
-    "check",
-    "classify",
-    "data",
-    "detect",
-    "encode",
-    "evaluate",
-    "export",
-    "kernels",
-    "ladder",
-    "learn",
-    "main",
-    "networks",
-    "profile",
-    "reconstruct",
-    "report",
-    "reports",
-    "run",
-    "search",
-    "train",
-]
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")
+
+__all__ = ["main", "run"]
