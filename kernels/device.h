@@ -67,7 +67,7 @@ class WL_EXPORT Device {
 };
 
 struct DeviceLibrary {
-  static constexpr int kAbi = 5;  // raise when ops.h or device.h change
+  static constexpr int kAbi = 6;  // raise when ops.h or device.h change
   int abi = kAbi;
   const char* kind = "";  // "cpu", "cuda", "emulated", "emulated:checked", "emulated:counting"
   // Number of usable devices; 0 and a sentence in *why when there is none (no driver, this CPU lacks AVX2, ...).
