@@ -208,7 +208,7 @@ def test_a_run_says_it_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture
     whole, halves, again, plain = (tmp_path / name for name in ("whole", "halves", "again", "plain"))
     assert main(["train", *COMMON, *CHANGES, "--epochs", "2", "--out", str(whole)]) == 0, capsys.readouterr().err
     said = "images flipped left to right in half of the cases and shifted by up to 4 pixels, inputs with noise of deviation 0.1"
-    assert f"training with {said}" in " ".join(capsys.readouterr().err.split())
+    assert f"training with {said}" in " ".join(capsys.readouterr().out.split())
     config = json.loads((whole / "config.json").read_text())
     assert {key: config[key] for key in ("flip", "shift", "noise", "cutout")} == {
         "flip": True,
