@@ -1,4 +1,4 @@
-"""`warploom train`: the run goes into a folder of its own, and can be stopped and resumed."""
+"""`warploom train`: the run goes into a folder of its own, and can be stopped and resumed. Long because of its many options."""
 
 import contextlib
 import os
