@@ -246,8 +246,9 @@ def test_a_learning_rate_is_found_on_the_same_images(tmp_path: Path, monkeypatch
     [
         (["--shift", "32"], "32 pixels on their short side: shift must be less (it is 32)"),
         (["--cutout", "33"], "cutout at most that (it is 33)"),
-        (["--shift", "-1"], "--shift"),
-        (["--noise", "nan"], "noise"),
+        (["--shift", "-1"], "-1 is out of range: expected at least 0"),
+        (["--noise", "nan"], "noise must be finite"),
+        (["--noise", "-1"], "noise must be finite and between 0 and"),
         (
             ["--model", "unet_small", "--flip"],
             "are for models whose target is their input, and unet_small is trained on segmentation",

@@ -130,15 +130,17 @@ def train(
     ] = False,
     shift: Annotated[
         int,
-        _option(_DATA, "--shift", metavar="K", min=0, help="And shift them by up to K pixels, mirrored at the edges."),
+        _option(
+            _DATA, "--shift", metavar="K", callback=whole(0), help="And shift them by up to K pixels, mirrored at the edges."
+        ),
     ] = 0,
     noise: Annotated[
         float,
-        _option(_DATA, "--noise", metavar="X", min=0, help="And add Gaussian noise to the inputs: its deviation, such as 0.1."),
+        _option(_DATA, "--noise", metavar="X", help="And add Gaussian noise to the inputs: its deviation, such as 0.1."),
     ] = 0.0,
     cutout: Annotated[
         int,
-        _option(_DATA, "--cutout", metavar="K", min=0, help="And cut a square of K pixels out of the inputs."),
+        _option(_DATA, "--cutout", metavar="K", callback=whole(0), help="And cut a square of K pixels out of the inputs."),
     ] = 0,
     epochs: Annotated[int | None, _number("--epochs", "Passes over the training samples.", "N", callback=whole())] = None,
     batch_size: Annotated[int | None, _number("--batch-size", "Samples in a step.", "N", callback=whole())] = None,
