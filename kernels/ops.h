@@ -10,6 +10,7 @@
 #include "ops/adabelief_update/args.h"
 #include "ops/adam_update/args.h"
 #include "ops/add/args.h"
+#include "ops/augment_images/args.h"
 #include "ops/avg_pool2d/args.h"
 #include "ops/batch_norm/args.h"
 #include "ops/bias_activation/args.h"

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
+
+#include "csrc/bindings/attributes.h"
 
 namespace warploom {
 namespace {
@@ -75,6 +78,12 @@ Source source_of(const py::handle& h, const OpenDevice& target, const std::strin
   return {a, a.data(), dtype_of(a.dtype(), what), {a.shape(), a.shape() + a.ndim()}, on_cpu};
 }
 
+AugmentedBatch::AugmentedBatch(py::object given, py::array_t<int32_t, py::array::c_style> of, int32_t epoch,
+                               const py::dict& changes)
+    : images(std::move(given)), numbers(std::move(of)) {
+  what = {read_attributes<AugmentImages>(changes, "augmented images"), numbers.data(), epoch};
+}
+
 namespace {
 
 // Arrays checked against the values they feed; `keep` holds them alive.
@@ -88,17 +97,23 @@ std::vector<HostBatch> to_batches(const OpenDevice& target, const std::vector<Sh
   for (size_t i = 0; i < shapes.size(); i++) {
     const std::string what = std::string(role) + " '" + names[i] + "'";
     const Shape& shape = shapes[i];
-    const Shape given = shape_of(arrays[i], what);
+    const auto* augmented = py::isinstance<AugmentedBatch>(arrays[i]) ? &arrays[i].cast<const AugmentedBatch&>() : nullptr;
+    const py::object array = augmented ? augmented->images : py::object(arrays[i]);
+    const Shape given = shape_of(array, what);
     if (given.size() != shape.size() + 1 || !std::equal(shape.begin(), shape.end(), given.begin() + 1))
       throw py::value_error(what + " must have the shape " + expected_text(shape) + ", got " + shape_text(given));
     const int rows = rows_of(given[0], what);
     if (batch > 0 && rows != batch)
       throw py::value_error(what + " holds " + std::to_string(rows) + " samples, the other arrays hold " + std::to_string(batch));
     batch = rows;
-    const Source a = source_of(arrays[i], target, what);
+    if (augmented && augmented->numbers.size() != rows)
+      throw py::value_error(what + " holds " + std::to_string(rows) + " samples and " +
+                            std::to_string(augmented->numbers.size()) + " numbers of samples");
+    const Source a = source_of(array, target, what);
     if (a.shape != given) throw py::value_error(what + " changed its shape while it was being read");
-    out.push_back({a.data, a.dtype, batch, a.resident});
+    out.push_back({a.data, a.dtype, batch, a.resident, augmented ? &augmented->what : nullptr});
     keep.push_back(a.keep);
+    if (augmented) keep.push_back(arrays[i]);
   }
   return out;
 }

@@ -29,6 +29,13 @@ Shape shape_of(const py::handle& h, const std::string& what);
 // The rows of a batch, or of a data set: counted with 32 bits by the kernels; ValueError for none and for more.
 int rows_of(int64_t rows, const std::string& what);
 
+struct AugmentedBatch {  // given as an input: raw images, and what the device makes of them
+  AugmentedBatch(py::object images, py::array_t<int32_t, py::array::c_style> numbers, int32_t epoch, const py::dict& changes);
+  py::object images;
+  py::array_t<int32_t, py::array::c_style> numbers;
+  Augmented what;
+};
+
 struct Batches {
   std::vector<py::object> keep;
   std::vector<HostBatch> inputs, targets;

@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "csrc/bindings/array.h"
+#include "csrc/bindings/attributes.h"
 #include "csrc/bindings/batches.h"
 #include "csrc/bindings/bindings.h"
 #include "csrc/bindings/native.h"
@@ -322,6 +323,10 @@ void bind_shards(py::class_<PySession>& c) {
 }  // namespace
 
 void bind_session(py::module_& m) {
+  py::class_<AugmentedBatch>(m, "AugmentedBatch")
+      .def(py::init<py::object, py::array_t<int32_t, py::array::c_style>, int32_t, const py::dict&>(), py::arg("images"),
+           py::arg("numbers"), py::arg("epoch"), py::arg("changes"))
+      .def("__len__", [](const AugmentedBatch& b) { return b.numbers.size(); });
   py::class_<PySession> session(m, "Session");
   bind_shards(session);
   session
@@ -456,24 +461,27 @@ void bind_session(py::module_& m) {
           py::arg("inputs"), py::arg("values") = py::none(), py::arg("out") = py::none())
       .def(
           "load_data",
-          [](PySession& s, const std::string& slot, const py::object& images) {
+          [](PySession& s, const std::string& slot, const py::object& images, const std::optional<py::dict>& augmentation) {
             const Shape given = shape_of(images, "images");
             if (!given.empty() && given[0] > 0) rows_of(given[0], "images");
             const Source a = source_of(images, s.session.target(), "images");
             if (a.shape.size() < 2) throw py::value_error("images must have the shape (M, C, H, W), got " + shape_text(a.shape));
+            AugmentImages how;
+            if (augmentation) how = read_attributes<AugmentImages>(*augmentation, "augmented images");
             guarded(s, [&](Session& x) {
-              x.load_data(slot, a.data, a.dtype, {a.shape.begin() + 1, a.shape.end()}, a.shape[0], a.resident);
+              x.load_data(slot, a.data, a.dtype, {a.shape.begin() + 1, a.shape.end()}, a.shape[0], a.resident,
+                          augmentation ? &how : nullptr);
             });
           },
-          py::arg("slot"), py::arg("images"))
+          py::arg("slot"), py::arg("images"), py::arg("augmentation") = py::none())
       .def(
           "begin_epoch",
-          [](PySession& s, const std::string& slot, const py::array_t<int32_t, py::array::c_style>& order) {
+          [](PySession& s, const std::string& slot, const py::array_t<int32_t, py::array::c_style>& order, int32_t epoch) {
             // Ours from here on: it is checked and then read again, while other threads may write to the array.
             const std::vector<int32_t> own(order.data(), order.data() + order.size());
-            guarded(s, [&](Session& x) { x.begin_epoch(slot, own.data(), static_cast<int64_t>(own.size())); });
+            guarded(s, [&](Session& x) { x.begin_epoch(slot, own.data(), static_cast<int64_t>(own.size()), epoch); });
           },
-          py::arg("slot"), py::arg("order"))
+          py::arg("slot"), py::arg("order"), py::arg("epoch") = 0)
       .def(
           "train_next",
           [](PySession& s, int count, const std::string& slot, bool update, int64_t shard) {

@@ -18,6 +18,12 @@ bool recording_wanted() {
   const char* text = std::getenv("WARPLOOM_RECORD");
   return !text || std::string(text) != "0";
 }
+
+// Whether the input differs from the target.
+bool damages(const AugmentImages& a) { return a.noise > 0.0f || a.cutout > 0; }
+bool targets_are_inputs(const HostBatch& input, const std::vector<HostBatch>& targets) {
+  return targets.empty() && !(input.augmented && damages(input.augmented->how));
+}
 }  // namespace
 
 Session::Session(const Graph& graph, const std::string& device, const std::string& version, std::vector<LossSpec> losses,
@@ -185,6 +191,28 @@ void Session::gather(const Plan& plan, Handle to, const Shape& shape, In images,
   invoke(*target_.device, table_, table_.gather_images, "gather_images", a);
 }
 
+void Session::augment(const Plan& plan, const Shape& shape, AugmentImages a, In images, int64_t images_count, DType dtype,
+                      In order, In numbers, int64_t rows, In cursor, In epoch) {
+  const auto place = [&](Handle h) { return Out{address(plan, h), plan.buffers[static_cast<size_t>(h)].bytes}; };
+  a.N = plan.batch, a.C = static_cast<int>(shape[0]), a.H = static_cast<int>(shape[1]), a.W = static_cast<int>(shape[2]);
+  a.images_count = images_count, a.rows = rows, a.dtype = dtype, a.to = table_.layout;
+  if (dtype == DType::u8) a.scale = kByteScale, a.noise *= 255.0f;
+  a.images = images, a.order = order, a.numbers = numbers, a.cursor = cursor, a.epoch = epoch;
+  a.x = place(plan.inputs[0]);
+  if (damages(a) && !plan.targets.empty()) a.y = place(plan.targets[0]);
+  invoke(*target_.device, table_, table_.augment_images, "augment_images", a);
+}
+
+void Session::check_augmentation(const AugmentImages& how, const Shape& shape, DType dtype) {
+  const std::vector<Shape> targets = target_shapes(graph_, graph_.outputs, losses_);
+  if (graph_.inputs.size() != 1 || shape.size() != 3 || targets.size() > 1 || (!targets.empty() && targets[0] != shape))
+    throw GraphError("augmented images are for a model with one input (C, H, W) and one target of its shape");
+  AugmentImages a = how;
+  a.N = 1, a.C = static_cast<int>(shape[0]), a.H = static_cast<int>(shape[1]), a.W = static_cast<int>(shape[2]), a.dtype = dtype;
+  const std::string why = table_.augment_images.why_not(a);
+  if (!why.empty()) throw GraphError(why);
+}
+
 const void* Session::stage(const void* host, int64_t bytes, size_t staging) {
   Device& device = *target_.device;
   if (staging_.size() <= staging) staging_.resize(staging + 1);
@@ -217,7 +245,23 @@ void Session::feed(const Plan& plan, Handle to, const Shape& shape, const HostBa
          plan.batch, In{staging_order_.data(), 4});
 }
 
+// The order in which the device holds what was staged, and zero for the cursor.
+void Session::feed_augmented(const Plan& plan, const HostBatch& batch) {
+  const Shape& shape = graph_.shape(graph_.inputs[0]);
+  check_augmentation(batch.augmented->how, shape, batch.dtype);
+  const int64_t rows = plan.batch, bytes = rows * count_of(shape) * dtype_bytes(batch.dtype);
+  const void* source = batch.resident ? batch.data : stage(batch.data, bytes, 0);
+  std::vector<int32_t> numbers(static_cast<size_t>(2 * rows) + 2);  // the order, the samples' numbers, cursor 0, the epoch
+  std::iota(numbers.begin(), numbers.begin() + rows, 0);
+  std::copy_n(batch.augmented->numbers, rows, numbers.begin() + rows);
+  numbers.back() = batch.augmented->epoch;
+  const char* staged = static_cast<const char*>(stage(numbers.data(), 4 * static_cast<int64_t>(numbers.size()), 1));
+  augment(plan, shape, batch.augmented->how, In{source, bytes}, rows, batch.dtype, In{staged, 4 * rows},
+          In{staged + 4 * rows, 4 * rows}, rows, In{staged + 8 * rows, 4}, In{staged + 8 * rows + 4, 4});
+}
+
 void Session::feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets) {
+  if (inputs.at(0).augmented) return feed_augmented(plan, inputs[0]);
   for (size_t i = 0; i < inputs.size(); i++) feed(plan, plan.inputs[i], graph_.shape(graph_.inputs[i]), inputs[i], i);
   if (targets.empty()) return;
   const std::vector<Shape> shapes = target_shapes(graph_, graph_.outputs, losses_);
@@ -226,7 +270,7 @@ void Session::feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, c
 
 void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update, bool eval_mode,
                          int64_t shard) {
-  const PlanRequest request = training_request(inputs.at(0).batch, targets.empty(), eval_mode, shard);
+  const PlanRequest request = training_request(inputs.at(0).batch, targets_are_inputs(inputs.at(0), targets), eval_mode, shard);
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, targets);
@@ -237,7 +281,8 @@ void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector
 }
 
 void Session::evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets) {
-  const PlanRequest request{inputs.at(0).batch, false, true, targets.empty(), false, precision_, 0, {}};
+  const bool same = targets_are_inputs(inputs.at(0), targets);
+  const PlanRequest request{inputs.at(0).batch, false, true, same, false, precision_, 0, {}};
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, targets);
@@ -264,19 +309,21 @@ void Session::copy_output(const Plan& p, size_t i, void* to) {
 }
 
 void Session::load_data(const std::string& slot, const void* images, DType dtype, const Shape& shape, int64_t count,
-                        bool resident) {
+                        bool resident, const AugmentImages* augmentation) {
   if (graph_.inputs.size() != 1)
     throw GraphError("data on the device needs a model with one input; feed batches with train_step");
   const Shape& expected = graph_.shape(graph_.inputs[0]);
   if (shape != expected)
     throw GraphError("the images have the shape " + to_text(shape) + ", the model's input is " + to_text(expected));
+  if (augmentation) check_augmentation(*augmentation, shape, dtype);
   const int64_t bytes = count * count_of(shape) * dtype_bytes(dtype);
   Data d;
+  if (augmentation) d.augmentation = *augmentation;
   d.dtype = dtype, d.shape = shape, d.count = count;
   target_.device->synchronize();
   data_.erase(slot);
   d.images = DeviceMemory(target_.device, std::max<int64_t>(bytes, 1), "the " + slot + " images");
-  d.cursor = DeviceMemory(target_.device, 4, "the position in the " + slot + " images");
+  d.cursor = DeviceMemory(target_.device, 8, "the position in the " + slot + " images");
   if (resident) {
     target_.device->copy(d.images.data(), images, bytes);
     target_.device->synchronize();
@@ -292,7 +339,7 @@ void Session::drop_data(const std::string& slot) {
   data_.erase(slot);
 }
 
-void Session::begin_epoch(const std::string& slot, const int32_t* order, int64_t rows) {
+void Session::begin_epoch(const std::string& slot, const int32_t* order, int64_t rows, int32_t epoch) {
   const auto found = data_.find(slot);
   if (found == data_.end()) throw GraphError("no data in slot '" + slot + "'; call load_data first");
   Data& d = found->second;
@@ -306,7 +353,8 @@ void Session::begin_epoch(const std::string& slot, const int32_t* order, int64_t
     d.generation = ++data_generation_;
   }
   target_.device->copy_in(d.order.data(), order, 4 * rows);
-  target_.device->fill(d.cursor.data(), 0, 4);
+  const int32_t begin[2] = {0, epoch};
+  target_.device->copy_in(d.cursor.data(), begin, sizeof begin);
   d.rows = rows;
   d.position = 0;
 }
@@ -318,13 +366,18 @@ void Session::run_next(const std::string& slot, int batch, bool training, bool u
   if (batch < 1 || d.position + batch > d.rows)
     throw GraphError("a batch of " + std::to_string(batch) + " does not fit: " + std::to_string(d.rows - d.position) +
                      " images of the epoch are left");
+  const bool same = !d.augmentation || !damages(*d.augmentation);
   const PlanRequest request =
-      training ? training_request(batch, true, false, shard) : PlanRequest{batch, false, true, true, false, precision_, 0, {}};
+      training ? training_request(batch, same, false, shard) : PlanRequest{batch, false, true, same, false, precision_, 0, {}};
   prepare(request);
   const Plan& p = plan(request);
   replay_or_run(request, (training && !update ? "gradients of next of " : "next of ") + slot, &d, [&] {
-    gather(p, p.inputs[0], d.shape, In{d.images.data(), d.count * count_of(d.shape) * dtype_bytes(d.dtype)}, d.count, d.dtype,
-           In{d.order.data(), 4 * d.rows}, d.rows, In{d.cursor.data(), 4});
+    const In images{d.images.data(), d.count * count_of(d.shape) * dtype_bytes(d.dtype)}, order{d.order.data(), 4 * d.rows};
+    const In cursor{d.cursor.data(), 4}, epoch{d.cursor.data() + 4, 4};
+    if (d.augmentation)
+      augment(p, d.shape, *d.augmentation, images, d.count, d.dtype, order, order, d.rows, cursor, epoch);
+    else
+      gather(p, p.inputs[0], d.shape, images, d.count, d.dtype, order, d.rows, cursor);
     AdvanceCursor advance;
     advance.step = batch;
     advance.cursor = InOut{d.cursor.data(), 4};

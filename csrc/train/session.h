@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -22,11 +23,19 @@
 
 namespace warploom {
 
+// A batch that becomes the network's input and its target on the device, by draws: see kernels/ops/augment_images.
+struct Augmented {
+  AugmentImages how;       // its switches and its key alone
+  const int32_t* numbers;  // of the samples
+  int32_t epoch;
+};
+
 struct HostBatch {  // one array from outside: [N, ...] float32, or uint8 to be scaled by 1/255
   const void* data;
   DType dtype;
   int batch;
-  bool resident = false;  // in the device's own memory: read in place, and left alone until synchronize()
+  bool resident = false;                 // in the device's own memory: read in place, and left alone until synchronize()
+  const Augmented* augmented = nullptr;  // an input from which the target is made too
 };
 
 class Session {
@@ -56,11 +65,11 @@ class Session {
   void output(const Plan& plan, size_t i, float* host);
   void copy_output(const Plan& plan, size_t i, void* to);  // into the device's memory, in stream order
 
-  // Data that stays on the device (the targets are the inputs).
+  // Data that stays on the device (the targets are the inputs, or made from them by `augmentation`: its switches and its key).
   void load_data(const std::string& slot, const void* images, DType dtype, const Shape& shape, int64_t count,
-                 bool resident = false);
+                 bool resident = false, const AugmentImages* augmentation = nullptr);
   void drop_data(const std::string& slot);  // frees what load_data took; nothing where there is none
-  void begin_epoch(const std::string& slot, const int32_t* order, int64_t rows);
+  void begin_epoch(const std::string& slot, const int32_t* order, int64_t rows, int32_t epoch = 0);
   void run_next(const std::string& slot, int batch, bool training, bool update = true, int64_t shard = 0);
   void update() { optimizer_.step(table_, parameters_); }  // by the gradients as they stand, one's own or those of all workers
 
@@ -80,11 +89,12 @@ class Session {
     int64_t used = 0;     // when it was asked for last, in calls
   };
   struct Data {
-    DeviceMemory images, order, cursor;
+    DeviceMemory images, order, cursor;  // cursor: i32[2], the second one the epoch
     DType dtype;
     Shape shape;
     int64_t count = 0, rows = 0, position = 0;
     int64_t generation = 0;  // of its buffers, never that of another
+    std::optional<AugmentImages> augmentation;
   };
 
   // What a recording depends on besides its plan: memory that may move, and which calls an update makes.
@@ -108,6 +118,11 @@ class Session {
   void feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets);
   void gather(const Plan& plan, Handle to, const Shape& shape, In images, int64_t images_count, DType dtype, In order,
               int64_t rows, In cursor);
+  // `how`, whose switches and key are set, into the plan's input, and into its target where that differs.
+  void augment(const Plan& plan, const Shape& shape, AugmentImages how, In images, int64_t images_count, DType dtype, In order,
+               In numbers, int64_t rows, In cursor, In epoch);
+  void feed_augmented(const Plan& plan, const HostBatch& batch);
+  void check_augmentation(const AugmentImages& how, const Shape& shape, DType dtype);
   char* address(const Plan& plan, Handle h) const;
 
   Graph graph_;

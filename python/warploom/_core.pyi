@@ -176,6 +176,13 @@ class Graph:
         [{"name","op","inputs","outputs","parameters","attributes",
         "output_shapes","macs","kernel","stride","padding","upsample","bilinear","transposed","global"}]}; all JSON-able."""
 
+class AugmentedBatch:
+    """Instead of a session's input, without targets: images from which the device makes the input and the target."""
+
+    def __init__(self, images: Array, numbers: NDArray[np.int32], epoch: int, changes: dict[str, Any]) -> None:
+        """numbers: of the samples. changes: as load_data() takes its augmentation."""
+    def __len__(self) -> int: ...
+
 class Session:
     """A graph bound to a device and a version, with its parameters. Plans are made per batch size, on first use or by
     prepare()."""
@@ -246,11 +253,12 @@ class Session:
         """The graph's outputs, or the given values of it (only what they need is computed); into `out`, arrays of the
         session's device, if given."""
     # Data that lives on the device (reconstruction: target == input)
-    def load_data(self, slot: str, images: Array) -> None:
-        """uint8 (scaled by 1/255 on the device) or float32 [M, C, H, W]; the slot is any name."""
+    def load_data(self, slot: str, images: Array, augmentation: dict[str, Any] | None = None) -> None:
+        """uint8 (scaled by 1/255 on the device) or float32 [M, C, H, W]; the slot is any name. augmentation: "flip", "shift",
+        "noise" (with pixels from 0 to 1), "cutout" and "seed" of augment_images, by which inputs and targets are made."""
     def drop_data(self, slot: str) -> None:
         """Frees what load_data() took; nothing where the slot is empty."""
-    def begin_epoch(self, slot: str, order: NDArray[np.int32]) -> None: ...
+    def begin_epoch(self, slot: str, order: NDArray[np.int32], epoch: int = 0) -> None: ...
     def train_next(self, count: int, slot: str = "train", update: bool = True, shard: int = 0) -> None:
         """The next `count` rows of the order: gather, forward, loss, backward, update; no wait."""
     def evaluate_next(self, count: int, slot: str = "test") -> None: ...

@@ -297,10 +297,12 @@ class Engine:
         self.show_average()
         self.session.evaluate_step(inputs, targets)
 
-    def load_data(self, images: Array) -> str:
-        """Copies a data set to the device; the slot it is in, until drop_data()."""
+    def load_data(self, images: Array, augmentation: dict[str, Any] | None = None) -> str:
+        """Copies a data set to the device, which changes its images at random by those attributes of augment_images; the slot it
+        is in, until drop_data()."""
         slot = next(name for name in map("data{}".format, itertools.count()) if name not in self._slots)
-        self.session.load_data(slot, images if isinstance(images, DeviceArray) else np.ascontiguousarray(images))
+        given = images if isinstance(images, DeviceArray) else np.ascontiguousarray(images)
+        self.session.load_data(slot, given, augmentation)
         self._slots.add(slot)
         return slot
 
@@ -309,8 +311,8 @@ class Engine:
             self._slots.remove(slot)
             self.session.drop_data(slot)
 
-    def begin_epoch(self, slot: str, order: NDArray[np.int32]) -> None:
-        self.session.begin_epoch(slot, order)
+    def begin_epoch(self, slot: str, order: NDArray[np.int32], epoch: int = 0) -> None:
+        self.session.begin_epoch(slot, order, epoch)
 
     def train_next(self, slot: str, count: int) -> None:
         self.show_average(False)

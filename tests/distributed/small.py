@@ -53,7 +53,13 @@ if fault == "weights" and mine:
 epochs = 2 if fault in ("none", "weights") else 100_000
 history = model.fit(images, epochs=epochs, validation_data=images[:13], callbacks=[Fault()], verbose=False)
 streamed = model.fit(images, images * 0.5, epochs=1, verbose=False) if epochs == 2 else {}
+changed = wl.data.augmented(images, flip=True, shift=2, noise=0.1, cutout=3)
+augmented = model.fit(*changed, epochs=1, verbose=False) if epochs == 2 else {}
 bits = hashlib.sha256(b"".join(model.state_dict()[name].tobytes() for name in sorted(model.state_dict()))).hexdigest()
-numbers = [history["loss"][-2:], history["val_loss"][-2:], streamed["loss"], model.evaluate(images)["loss"]] if streamed else []
+numbers = (
+    [history["loss"][-2:], history["val_loss"][-2:], streamed["loss"], augmented["loss"], model.evaluate(images)["loss"]]
+    if streamed
+    else []
+)
 line = json.dumps({"rank": world.rank, "size": world.size, "bits": bits, "numbers": numbers, "at": vars(model.progress)})
 os.write(1, (line + "\n").encode())

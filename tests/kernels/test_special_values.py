@@ -148,7 +148,7 @@ def small_shared() -> list[shared_ops.SharedCase]:
 @pytest.mark.parametrize("case", small_shared(), ids=str)
 def test_shared_operations(target: harness.Target, case: shared_ops.SharedCase) -> None:
     """The versions share one implementation for each layout."""
-    tensors = shared_ops.signature(_core, case.entry)
+    tensors = shared_ops.signature(_core, case)
     skipped = getattr(case.module, "NO_NAN", {}).get(case.entry, set())
     for name, value in case.draw().items():
         if value.dtype.kind != "f" or name in skipped or not value.size or tensors[name].dtype not in (np.float32, np.float64):

@@ -80,7 +80,7 @@ def test_shared_operations_keep_to_the_arrows() -> None:
     for path in files("kernels/ops"):
         own = rf"kernels/ops/{path.parent.name}/.*\.(h|cuh)"
         if path.name == "cpu.cpp" or path.name.endswith("_cpu.h"):
-            check(path, [*CONTRACT, r"csrc/cpu/.*", r"kernels/ops/(\w+_cpu|preconditions)\.h", own])
+            check(path, [*CONTRACT, r"csrc/cpu/.*", r"kernels/ops/(\w+_cpu|normal|preconditions)\.h", own])
         elif path.name in ENGINE_FILES:
             below = CSRC_ORDER[: CSRC_ORDER.index(ENGINE_FILES[path.name]) + 1]
             check(path, [*CONTRACT, *(rf"csrc/{name}/.*" for name in below)])

@@ -127,9 +127,11 @@ class Tensor:
     optional: bool
 
 
-def signature(core: Any, entry: str) -> dict[str, Tensor]:
-    described = next(e for e in core.entries() if e["name"] == entry)
-    return {t["name"]: Tensor(t["name"], t["role"], DTYPES[t["dtype"]], t["optional"]) for t in described["tensors"]}
+def signature(core: Any, case: SharedCase) -> dict[str, Tensor]:
+    """An attribute "dtype" is that of the tensor whose type is uint8 where nothing is said."""
+    described = next(e for e in core.entries() if e["name"] == case.entry)
+    kinds = DTYPES | {"u8": DTYPES.get(case.attributes.get("dtype", "u8"), np.uint8)}
+    return {t["name"]: Tensor(t["name"], t["role"], kinds[t["dtype"]], t["optional"]) for t in described["tensors"]}
 
 
 def cast(tensors: dict[str, Tensor], inputs: Tensors) -> Tensors:
@@ -184,7 +186,7 @@ def compare(target: Target, case: SharedCase, inputs: Tensors, expected: Tensors
 
 def run(core: Any, target: Target, case: SharedCase, inputs: Tensors, twice: bool) -> None:
     """The case with the given inputs and every choice of outputs; raises Mismatch."""
-    tensors = signature(core, case.entry)
+    tensors = signature(core, case)
     given = cast(tensors, inputs)
     expected = case.expect(given)
     updated = [name for name, t in tensors.items() if t.role == "inout" and name in given]
@@ -218,7 +220,7 @@ def check(core: Any, target: Target, case: SharedCase, twice: bool = True) -> No
 
 def check_nan(core: Any, target: Target, case: SharedCase) -> None:
     """One NaN in each float input in turn: it must reach exactly the outputs that the reference says."""
-    tensors = signature(core, case.entry)
+    tensors = signature(core, case)
     skipped = getattr(case.module, "NO_NAN", {}).get(case.entry, set())
     for name, value in case.draw().items():
         if value.dtype.kind != "f" or name in skipped or not value.size or tensors[name].dtype not in (np.float32, np.float64):

@@ -2,11 +2,12 @@
 // around them.
 #include <cmath>
 
-#define WL_NORMAL inline
 #include "csrc/cpu/draws.h"
 #include "csrc/cpu/entries.h"
-#include "normal.h"
 #include "preconditions.h"
+#define WL_NORMAL WL_INLINE
+#include "../normal.h"
+#include "places.h"
 
 namespace warploom::cpu {
 namespace {

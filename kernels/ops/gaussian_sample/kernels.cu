@@ -8,7 +8,8 @@
 #include "kernels/common/vector.cuh"
 #include "preconditions.h"
 #define WL_NORMAL __host__ __device__ __forceinline__
-#include "normal.h"
+#include "../normal.h"
+#include "places.h"
 
 namespace warploom::shared {
 

@@ -52,13 +52,14 @@ class _Each(Callback):
 def find_rate(config: RunConfig, folder: Path) -> int:
     config = config.resolve()
     model = config.make_model()
+    config.check_changes(model)
     samples = config.load_data(model)
     compile_as_asked(model, config)
     say_notes(samples)
     steps = 100
     with Progress() as shown:
         each = _Each(shown.counting("trying learning rates", steps))
-        found = lr_finder(model, samples.train.x, samples.train.y, steps=steps, callbacks=[each])
+        found = lr_finder(model, *config.fed(samples.train), steps=steps, callbacks=[each])
     path = expanded(folder) / "lr.png"
     found.plot(path)
     print(f"suggested: --lr {found.suggestion:.2g} (the model's is {config.lr:g}); {len(found.lrs)} steps drawn in {path}")

@@ -26,11 +26,14 @@ from warploom.distributed.launch import engines
 from warploom.engine import Engine
 from warploom.errors import ArgumentError, UnsupportedError
 from warploom.ground import hardware
+from warploom.ground.atomic import expanded
 from warploom.ground.tables import Column, bytes_text
 from warploom.kernel_tools import counters
 from warploom.kernel_tools.profile import Profiler
 from warploom.model import Model, planned
+from warploom.models.saving import is_saved
 from warploom.runs.recipe import RunConfig
+from warploom.runs.run import RunFolder
 
 
 def _plan(
@@ -163,8 +166,9 @@ def explain(
         return
     engine = _plan(network, version, device, batch_size, precision)
     steps, refusals = engine.explain(batch_size), engine.refusals(batch_size)
+    notes = _notes(model)
     if as_json:
-        print(json.dumps({"steps": steps, "refusals": refusals}, indent=2))
+        print(json.dumps({"steps": steps, "refusals": refusals, "notes": notes}, indent=2))
         return
     table(
         f"{network.name}, batch {batch_size}, {hardware.place(engine.version, engine.device)}: plan of a training step",
@@ -187,8 +191,20 @@ def explain(
         ],
         6,
     )  # fmt: skip
+    for note in notes:
+        say(note)
     for refusal in refusals:
         say(f"refused: {refusal}")
+
+
+def _notes(model: str) -> list[str]:
+    """What the run of a trained model did to its batches."""
+    path = expanded(model)
+    run = RunFolder(path if path.is_dir() else path.parent)
+    if not is_saved(path) or not run.config_path.is_file():
+        return []
+    changes = run.read_config().changes
+    return [f"each batch of the run was made by augment_images before the first step: {changes}"] if changes else []
 
 
 def _nodes(network: Model, version: str, batch_size: int, precision: str, as_json: bool) -> None:

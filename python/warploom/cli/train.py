@@ -1,4 +1,4 @@
-"""`warploom train`: the run goes into a folder of its own, and can be stopped and resumed."""
+"""`warploom train`: the run goes into a folder of its own, and can be stopped and resumed. Long because of its many options."""
 
 import contextlib
 import os
@@ -125,6 +125,23 @@ def train(
         int | None, _option(_DATA, "--limit-test", metavar="N", callback=whole(), help="Only the first N test samples.")
     ] = None,
     skip_bad: Annotated[bool, _option(_DATA, "--skip-bad", help="Leave out image files that cannot be read.")] = False,
+    flip: Annotated[
+        bool, _option(_DATA, "--flip", help="In training, flip images left to right at random, anew in every epoch.")
+    ] = False,
+    shift: Annotated[
+        int,
+        _option(
+            _DATA, "--shift", metavar="K", callback=whole(0), help="And shift them by up to K pixels, mirrored at the edges."
+        ),
+    ] = 0,
+    noise: Annotated[
+        float,
+        _option(_DATA, "--noise", metavar="X", help="And add Gaussian noise to the inputs: its deviation, such as 0.1."),
+    ] = 0.0,
+    cutout: Annotated[
+        int,
+        _option(_DATA, "--cutout", metavar="K", callback=whole(0), help="And cut a square of K pixels out of the inputs."),
+    ] = 0,
     epochs: Annotated[int | None, _number("--epochs", "Passes over the training samples.", "N", callback=whole())] = None,
     batch_size: Annotated[int | None, _number("--batch-size", "Samples in a step.", "N", callback=whole())] = None,
     optimizer: Annotated[
@@ -274,7 +291,8 @@ def train(
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, ema=ema, accumulate=accumulate, schedule=schedule, seed=seed, limit=limit, version=version,
         device=device, precision=precision, limit_test=limit_test, skip_bad=skip_bad, patience=patience, keep_best=keep_best,
-        shards=shards, reduce=reduce, shard_optimizer=shard_optimizer, log=log,
+        shards=shards, reduce=reduce, shard_optimizer=shard_optimizer, log=log, flip=flip, shift=shift, noise=noise,
+        cutout=cutout,
     )  # fmt: skip
     if config.data not in ("auto", "cifar10", "patches"):
         config.data = absolute(config.data, "--data")
@@ -360,6 +378,7 @@ def _train(config: RunConfig, folder: RunFolder, world: World, *, resume: bool) 
     config = config.resolve()
     schedule = config.make_schedule()
     model = config.make_model()
+    config.check_changes(model)
     if hint:
         say(hint)
     for turn in (True, False):  # before anything is allocated; the first worker of a host alone may download
@@ -367,6 +386,8 @@ def _train(config: RunConfig, folder: RunFolder, world: World, *, resume: bool) 
             samples = config.load_data(model)
         world.group.exchange(None)
     say_notes(samples)
+    if config.changes:
+        say(f"training with {config.changes}, anew in every epoch")
     assert config.batch_size is not None
     compile_as_asked(model, config)
     with folder.held() if world.is_main else contextlib.nullcontext():
@@ -413,8 +434,7 @@ def _run(
     with _Signals(model) as signals:
         try:
             model.fit(
-                samples.train.x,
-                samples.train.y,
+                *config.fed(samples.train),
                 epochs=config.epochs,
                 validation_data=(samples.test.x, samples.test.y),
                 callbacks=[*([schedule] if schedule else []), *main_only],

@@ -4,12 +4,12 @@ import warnings
 from pathlib import Path
 
 from warploom.data import arrays, cifar, folder, patches
-from warploom.data.augmented import augmented
 from warploom.data.dataset import Dataset
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Shape
 from warploom.ground.arrays import pair
 from warploom.ground.atomic import expanded
+from warploom.ground.augmented import augmented
 from warploom.ground.lazy import Lazy
 
 __all__ = ["Dataset", "Lazy", "augmented", "cifar10", "load", "patches"]

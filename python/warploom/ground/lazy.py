@@ -40,18 +40,18 @@ class Lazy(ABC):
 
 
 class Head(Lazy):
-    """`count` rows of another one, the first ones or those from `start` on."""
+    """`count` rows of another one, `source`, the first ones or those from `start` on."""
 
     def __init__(self, source: Lazy, count: int, start: int = 0) -> None:
-        self._source, self._start = source, start
+        self.source, self.start = source, start
         self.shape, self.dtype = (max(0, min(count, len(source) - start)), *source.shape[1:]), source.dtype
 
     def sources(self) -> list[Array]:
-        return self._source.sources()
+        return self.source.sources()
 
     def rows(self, indices: NDArray[np.int64]) -> Array:
-        self._source.epoch = self.epoch
-        return self._source.rows(indices + self._start)
+        self.source.epoch = self.epoch
+        return self.source.rows(indices + self.start)
 
 
 class Cycled(Lazy):

@@ -131,6 +131,11 @@ def plan(found: Evidence) -> Markup:
     lead = f"A training step of {batch} images, {where}: {bytes_text(memory['total'])}"
     saved = memory["total_without_reuse"]
     reuse = f", instead of {bytes_text(saved)} without sharing memory between steps." if saved > memory["total"] else "."
+    made = (
+        el("p", f"Each batch is made by augment_images: {found.config.changes}.")
+        if found.config and found.config.changes
+        else None
+    )
     steps = engine.explain(batch)
     grouped: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for step in steps:
@@ -143,7 +148,7 @@ def plan(found: Evidence) -> Markup:
     refusals = engine.refusals(batch)
     refused = el("details", el("summary", f"{len(refusals)} fusions were refused"), el("ul", [el("li", r) for r in refusals]))
     return section(
-        "plan", "Memory and kernels", el("p", lead, reuse), parts_bar(parts),
+        "plan", "Memory and kernels", el("p", lead, reuse), made, parts_bar(parts),
         el("h3", "Kernel calls", el("small", f" {len(steps)} in a step, {fused} activations, pools and upsamplings in them")),
         table(["entry", "algorithm", "layers", "calls", "touches"], rows, right=3), refused if refusals else None,
     )  # fmt: skip

@@ -9,6 +9,7 @@ from warploom import losses, models, optim
 from warploom.data import tasks
 from warploom.errors import ArgumentError, DTypeError
 from warploom.ground.atomic import expanded
+from warploom.ground.augmented import Changes, augmented
 from warploom.model import Model
 from warploom.models.saving import is_saved, load_model, objective_of
 from warploom.optim import schedules
@@ -33,6 +34,10 @@ class RunConfig:
     weight_decay: float | None = None
     clip_norm: float | None = None
     ema: float | None = None  # decay of the weights' average
+    flip: bool = False  # these four: what is done to the training images at random, as data.augmented() has it
+    shift: int = 0
+    noise: float = 0.0
+    cutout: int = 0
     accumulate: int | None = None  # batches of batch_size whose gradients make one step
     schedule: str | None = None  # as schedules.parse() reads it, or "none"
     seed: int = 0
@@ -141,6 +146,27 @@ class RunConfig:
                 raise
             reason = str(error).split("() ", 1)[-1]
             raise ArgumentError(f"model {self.model}: {reason}; see --set in warploom train --help") from None
+
+    @property
+    def changes(self) -> Changes:
+        """What is done to the training images at random."""
+        return Changes(self.flip, self.shift, self.noise, self.cutout, self.seed)
+
+    def check_changes(self, model: Model) -> None:
+        """ArgumentError where they do not fit the model."""
+        if not self.changes:
+            return
+        kind = self.objective.data
+        if kind != "images":
+            raise ArgumentError(
+                f"--flip, --shift, --noise and --cutout are for models whose target is their input, and {self.title} is trained "
+                f"on {kind}: leave them out"
+            )
+        Changes.checked(model.inputs[0].shape, **dataclasses.asdict(self.changes))
+
+    def fed(self, samples: tasks.Samples) -> tuple[Any, Any]:
+        """x and y for fit(): the samples, changed at random."""
+        return augmented(samples.x[0], **dataclasses.asdict(self.changes)) if self.changes else (samples.x, samples.y)
 
     def load_data(self, model: Model) -> tasks.TaskData:
         objective = self.objective

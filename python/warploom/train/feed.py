@@ -3,14 +3,16 @@
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from warploom import _core
 from warploom.engine import Engine
 from warploom.errors import ArgumentError, OutOfMemoryError
 from warploom.ground.array_types import Array
+from warploom.ground.augmented import Changes, on_device
 from warploom.ground.hardware import memory_bytes
 from warploom.ground.lazy import Lazy
 from warploom.interop import Array as DeviceArray
@@ -41,14 +43,15 @@ class Feed(Protocol):
 
 
 class DeviceFeed:
-    """Images that live on the device (as uint8 where they came so): gathered and scaled there. Targets are the inputs."""
+    """Images that live on the device (as uint8 where they came so): gathered, scaled and changed there. Targets are the inputs,
+    before they are damaged."""
 
-    def __init__(self, engine: Engine, images: Array) -> None:
+    def __init__(self, engine: Engine, images: Array, changes: Changes | None = None) -> None:
         self._engine = engine
-        self._slot = engine.load_data(images)
+        self._slot = engine.load_data(images, changes.attributes() if changes else None)
 
     def begin(self, order: Order, epoch: int = 0, sizes: Sequence[int] | None = None) -> None:
-        self._engine.begin_epoch(self._slot, order)
+        self._engine.begin_epoch(self._slot, order, epoch)
 
     def train(self, count: int) -> None:
         self._engine.train_next(self._slot, count)
@@ -66,6 +69,8 @@ class StreamFeed:
     def __init__(self, engine: Engine, inputs: list[Array], targets: list[Array], batch_size: int) -> None:
         self._engine = engine
         self._inputs, self._targets, self._batch_size = inputs, targets, batch_size
+        self._augmented = on_device(inputs, targets)
+        self._epoch = 0
         self._same = len(inputs) == len(targets) and all(a is b for a, b in zip(inputs, targets, strict=True))
         self._queue: queue.Queue[tuple[list[Array], list[Array]] | BaseException] = queue.Queue(maxsize=2)
         self._stop = threading.Event()
@@ -78,6 +83,11 @@ class StreamFeed:
             rows, start = order[start : start + size], start + size
             if self._watch is not None:
                 self._watch.check()  # before, since reading what a file has lost kills the process
+            if self._augmented is not None:
+                images, changes = self._augmented
+                made = _core.AugmentedBatch(to_host(images[rows]), rows, self._epoch, changes.attributes())
+                yield [cast(Array, made)], []
+                continue
             parts = {id(a): to_host(a[rows]) for a in (*self._inputs, *self._targets)}  # an array may serve twice
             if self._watch is not None:
                 self._watch.check()  # and after: what was read is what the training began with
@@ -102,6 +112,7 @@ class StreamFeed:
 
     def begin(self, order: Order, epoch: int = 0, sizes: Sequence[int] | None = None) -> None:
         self.close()
+        self._epoch = epoch
         for array in (*self._inputs, *self._targets):
             if isinstance(array, Lazy):
                 array.epoch = epoch
@@ -176,12 +187,15 @@ def make_feed(engine: Engine, inputs: list[Array], targets: list[Array], batch_s
 
 
 def _make_feed(engine: Engine, inputs: list[Array], targets: list[Array], batch_size: int) -> Feed:
-    """On the device where the target is the input and the data fit beside the plan; else streamed."""
-    if len(inputs) == 1 and len(targets) == 1 and inputs[0] is targets[0] and not is_lazy(inputs[0]):
+    """On the device where the target is the input, or made from it there, and the data fit beside the plan; else streamed."""
+    augmented = on_device(inputs, targets)
+    same = len(inputs) == 1 and len(targets) == 1 and inputs[0] is targets[0]
+    images, changes = augmented if augmented is not None else (inputs[0] if same else None, None)
+    if images is not None and not is_lazy(images):
         plan = engine.memory(batch_size)["total"]
-        if inputs[0].nbytes <= _SHARE * max(0, memory_bytes(engine.device) - plan):
+        if images.nbytes <= _SHARE * max(0, memory_bytes(engine.device) - plan):
             try:
-                return DeviceFeed(engine, inputs[0])
+                return DeviceFeed(engine, images, changes)
             except OutOfMemoryError:  # others use the device too: less was free than it has
                 pass
     for array in (*inputs, *targets):

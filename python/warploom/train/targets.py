@@ -10,6 +10,7 @@ import numpy as np
 from warploom.errors import ArgumentError, DataError, DTypeError
 from warploom.ground import arrays
 from warploom.ground.array_types import Array, Shape
+from warploom.ground.augmented import Augmented
 from warploom.ground.lazy import Head, Lazy
 from warploom.ground.pictures import Given, given_images, is_list_of_images
 from warploom.interop import Array as DeviceArray
@@ -180,6 +181,8 @@ def _image(value: Any, name: str, target: Target) -> Array:
 
 def _require_unit(array: Array, name: str, target: Target) -> None:
     """DataError where a target that must lie in [0, 1] does not, or is a mask of 0 and 1 that would be scaled as pixels are."""
+    if isinstance(array, Augmented) and not array.damaged:  # flips and shifts leave every pixel's value
+        array = array.images
     if not target.unit or isinstance(array, (Lazy, DeviceArray)):
         return
     low, high = 0.0, 0.0

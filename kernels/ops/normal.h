@@ -13,14 +13,15 @@ namespace warploom {
 
 // -2 * ln(u) of u = (2k + 1) / 2^24, k the upper 23 bits of the word.
 WL_NORMAL float minus_two_log(uint32_t word) {
-  const float odd = static_cast<float>((word >> 9) * 2u + 1u);  // exact
+  const float odd = static_cast<float>(static_cast<int>((word >> 9) * 2u + 1u));  // exact
   uint32_t bits;
   memcpy(&bits, &odd, sizeof bits);
   int exponent = static_cast<int>(bits >> 23) - 127 - 24;
-  bits = (bits & 0x007fffffu) | 0x3f800000u;
-  float m;  // from 1 to 2, then from sqrt(1/2) to sqrt(2)
+  bits = (bits & 0x007fffffu) | 0x3f800000u;          // from 1 to 2
+  const uint32_t large = bits > 0x3fb504f3u ? 1 : 0;  // than sqrt(2)
+  bits -= large << 23, exponent += static_cast<int>(large);
+  float m = 0.0f;  // from sqrt(1/2) to sqrt(2)
   memcpy(&m, &bits, sizeof m);
-  if (m > 1.41421356f) m *= 0.5f, exponent += 1;
   const float f = m - 1.0f, z = f * f, e = static_cast<float>(exponent);
   float p = 7.0376836292e-2f;
   p = fmaf(p, f, -1.1514610310e-1f);
@@ -38,7 +39,7 @@ WL_NORMAL float minus_two_log(uint32_t word) {
 
 // Sine and cosine of an angle that is uniform over the circle: two bits choose the quarter, 23 the place in it.
 WL_NORMAL void on_circle(uint32_t word, float* sine, float* cosine) {
-  const float odd = static_cast<float>(((word >> 7) & 0x007fffffu) * 2u + 1u);
+  const float odd = static_cast<float>(static_cast<int>(((word >> 7) & 0x007fffffu) * 2u + 1u));
   const float t = fmaf(odd, 5.9604644775390625e-8f, -0.5f);  // from -1/2 to 1/2
   const float a = t * 1.57079637f, z = a * a;
   float s = -1.9515295891e-4f;
@@ -63,19 +64,5 @@ WL_NORMAL void normal_pair(uint32_t first, uint32_t second, float* a, float* b) 
   on_circle(second, &sine, &cosine);
   *a = radius * cosine, *b = radius * sine;
 }
-
-// Where element q of y and its mean stand; the logarithm of its variance stands `apart` elements after the mean.
-struct SamplePlace {
-  int64_t y, mean;
-};
-struct SamplePlaces {
-  int64_t C, inner, apart;
-  bool across;  // channels innermost
-  WL_NORMAL SamplePlace of(int64_t q) const {
-    const int64_t row = q / inner, i = q - row * inner, n = row / C, c = row - n * C;
-    if (across) return {(n * inner + i) * C + c, (n * inner + i) * 2 * C + c};
-    return {q, q + n * C * inner};
-  }
-};
 
 }  // namespace warploom
