@@ -35,7 +35,8 @@ thread_local int inside_here = 0;
   for (;;) pause();
 }
 
-bool must_stop(const Gate& g) { return g.ending && !pthread_equal(g.last, pthread_self()); }
+// A call within another (in its callback) belongs to that one, which is waited for.
+bool must_stop(const Gate& g) { return g.ending && inside_here == 0 && !pthread_equal(g.last, pthread_self()); }
 
 void before_fork() {
   Gate& g = gate();
@@ -79,7 +80,7 @@ void close_for_good() {
 NativeCall::NativeCall() : state_(PyEval_SaveThread()) {
   Gate& g = gate();
   std::unique_lock<std::mutex> lock(g.mutex);
-  g.changed.wait(lock, [&] { return !g.forking || must_stop(g); });
+  g.changed.wait(lock, [&] { return !g.forking || inside_here > 0 || must_stop(g); });
   if (must_stop(g)) {
     lock.unlock();
     stand_still();
@@ -108,7 +109,7 @@ NativeCall::~NativeCall() {
   g.changed.notify_all();
 }
 
-NativeLock::NativeLock(std::mutex& mutex) : mutex_(mutex) {
+NativeLock::NativeLock(std::recursive_mutex& mutex) : mutex_(mutex) {
   if (mutex.try_lock()) return;
   if (gate().abandoned)
     throw DeviceError(

@@ -23,16 +23,16 @@ class NativeCall {
   PyThreadState* state_;
 };
 
-// A lock that only NativeCalls hold. Throws DeviceError in a child that was forked while a call of another thread did not end in time.
+// A lock that only NativeCalls hold, a thread also several times over (a call in a callback of another). Throws DeviceError in a child that was forked while a call of another thread did not end in time.
 class NativeLock {
  public:
-  explicit NativeLock(std::mutex& mutex);
+  explicit NativeLock(std::recursive_mutex& mutex);
   ~NativeLock() { mutex_.unlock(); }
   NativeLock(const NativeLock&) = delete;
   NativeLock& operator=(const NativeLock&) = delete;
 
  private:
-  std::mutex& mutex_;
+  std::recursive_mutex& mutex_;
 };
 
 }  // namespace warploom

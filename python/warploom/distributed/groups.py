@@ -17,12 +17,13 @@ _PAUSE = 0.0003
 
 
 class Group(Protocol):
-    """All workers together; every one calls the same methods in the same order."""
+    """All workers together; every one calls the same methods in the same order, from one thread at a time."""
 
     rank: int
     size: int
     engine: str  # what carries the bytes, in words
     failed: bool  # set before a worker ends with an error: it does not wait for the others
+    computes: bool  # set while this worker computes meanwhile: waits leave it the core
 
     def exchange(self, value: Any) -> list[Any]:
         """Every worker's value (anything that can be pickled), by rank."""
@@ -43,7 +44,7 @@ class Group(Protocol):
 class Alone:
     """One worker."""
 
-    rank, size, engine, failed = 0, 1, "none: one worker", False
+    rank, size, engine, failed, computes = 0, 1, "none: one worker", False, False
 
     def exchange(self, value: Any) -> list[Any]:
         return [value]
@@ -69,6 +70,7 @@ class Mpi:
         if not MPI.Is_initialized():
             MPI.Init_thread(MPI.THREAD_SERIALIZED)
             atexit.register(self._finalize)
+        self.computes = False
         self.failed = False  # then the others do not come to the end, and MPI's own end would wait for them
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
         self.rank, self.size = int(self._comm.Get_rank()), int(self._comm.Get_size())
@@ -82,7 +84,7 @@ class Mpi:
     def _wait(self, request: Any) -> None:
         started = time.perf_counter()
         while not request.Test():
-            if time.perf_counter() - started < _SPIN_SECONDS:
+            if not self.computes and time.perf_counter() - started < _SPIN_SECONDS:
                 os.sched_yield()
             else:
                 time.sleep(_PAUSE)
