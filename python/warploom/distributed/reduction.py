@@ -21,6 +21,7 @@ from warploom.distributed.options import Options
 from warploom.errors import StateError
 from warploom.ground.array_types import Floats
 
+_LARGE = 1 << 16  # elements: of less, a message costs less than a meeting
 GRID = 64  # elements: as kPartGrid in csrc/train/optimizer.cpp
 
 
@@ -206,6 +207,8 @@ class OnHost:
         if group.size == 1:
             return
         arrays = [array[piece] for _, array in self._sum.nodes]
+        if total.size >= _LARGE:
+            group.meet()
         if self._fast:
             total[:] = arrays[0] if arrays else 0  # a last batch may have fewer shards than workers
             for more in arrays[1:]:
