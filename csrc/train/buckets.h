@@ -13,9 +13,10 @@ struct Bucket {
   int64_t first = 0, count = 0;  // elements of the flat gradient
 };
 
-// Of at most `elements` each (0: one of all), in the order in which backward finishes them. The order is the graph's alone: the same on
-// every worker, whatever its plans are.
-std::vector<Bucket> make_buckets(const Graph& graph, const Parameters& parameters, int64_t elements);
+// Of at most `elements` each (0: one of all), from the end of the buffer: a graph's parameters stand in the order of their first
+// use, which is the other way round that in which backward finishes them. The order is the same on every worker, whatever its
+// plans are.
+std::vector<Bucket> make_buckets(const Parameters& parameters, int64_t elements);
 
 // By bucket: after how many of the plan's steps it is final, and those before it in the list too.
 std::vector<size_t> final_after(const Plan& plan, const Parameters& parameters, const std::vector<Bucket>& buckets);

@@ -169,7 +169,7 @@ void Session::run(const Plan& plan, size_t from, size_t to) {
 }
 
 const std::vector<Bucket>& Session::cut_buckets(int64_t elements) {
-  buckets_ = make_buckets(graph_, parameters_, elements);
+  buckets_ = make_buckets(parameters_, elements);
   for (auto& b : plans_) b.second.final_after.clear();
   return buckets_;
 }
