@@ -21,6 +21,7 @@ struct Gate {
   std::condition_variable changed;
   int inside = 0;     // calls at work
   int returning = 0;  // calls that are done and want the interpreter's lock back
+  int callbacks = 0;  // of calls that are not inside meanwhile
   bool forking = false, ending = false;
   pthread_t last{};        // the thread that ends the interpreter; it may go on
   bool abandoned = false;  // this process was forked in the middle of another thread's call
@@ -29,21 +30,20 @@ Gate& gate() {
   static auto* g = new Gate;  // never destroyed: threads may stand before it until the process is gone
   return *g;
 }
-thread_local int inside_here = 0;
+thread_local int inside_here = 0, callbacks_here = 0;
 
 [[noreturn]] void stand_still() {
   for (;;) pause();
 }
 
-// A call within another (in its callback) belongs to that one, which is waited for.
-bool must_stop(const Gate& g) { return g.ending && inside_here == 0 && !pthread_equal(g.last, pthread_self()); }
+bool must_stop(const Gate& g) { return g.ending && callbacks_here == 0 && !pthread_equal(g.last, pthread_self()); }
 
 void before_fork() {
   Gate& g = gate();
   std::unique_lock<std::mutex> lock(g.mutex);
   g.forking = true;
   const bool quiet = g.changed.wait_for(lock, kForkPatience, [&] { return g.inside == inside_here; });
-  g.abandoned = !quiet;
+  g.abandoned = !quiet || g.callbacks > callbacks_here;
   lock.release();  // held across the fork
 }
 void after_fork_in_parent() {
@@ -58,6 +58,7 @@ void after_fork_in_child() {
   new (&g.changed) std::condition_variable;
   g.inside = inside_here;
   g.returning = 0;
+  g.callbacks = callbacks_here;
   g.forking = false;
 }
 
@@ -69,7 +70,8 @@ void close_for_good() {
     std::unique_lock<std::mutex> lock(g.mutex);
     g.ending = true;
     g.last = pthread_self();
-    g.changed.wait_for(lock, kExitPatience, [&] { return g.inside == inside_here && g.returning == 0; });
+    g.changed.wait_for(lock, kExitPatience,
+                       [&] { return g.inside == inside_here && g.returning == 0 && g.callbacks == callbacks_here; });
   }
   g.changed.notify_all();
   PyEval_RestoreThread(state);
@@ -80,7 +82,7 @@ void close_for_good() {
 NativeCall::NativeCall() : state_(PyEval_SaveThread()) {
   Gate& g = gate();
   std::unique_lock<std::mutex> lock(g.mutex);
-  g.changed.wait(lock, [&] { return !g.forking || inside_here > 0 || must_stop(g); });
+  g.changed.wait(lock, [&] { return !g.forking || must_stop(g); });
   if (must_stop(g)) {
     lock.unlock();
     stand_still();
@@ -105,6 +107,33 @@ NativeCall::~NativeCall() {
   {
     const std::lock_guard<std::mutex> lock(g.mutex);
     g.returning--;
+  }
+  g.changed.notify_all();
+}
+
+NativeCallback::NativeCallback() : inside_(inside_here) {
+  Gate& g = gate();
+  {
+    const std::lock_guard<std::mutex> lock(g.mutex);
+    g.inside -= inside_;
+    inside_here = 0;
+    g.callbacks++;
+    callbacks_here++;
+  }
+  g.changed.notify_all();
+  state_ = PyGILState_Ensure();
+}
+
+NativeCallback::~NativeCallback() {
+  PyGILState_Release(state_);
+  Gate& g = gate();
+  {
+    std::unique_lock<std::mutex> lock(g.mutex);
+    g.changed.wait(lock, [&] { return !g.forking; });
+    g.inside += inside_;
+    inside_here = inside_;
+    g.callbacks--;
+    callbacks_here--;
   }
   g.changed.notify_all();
 }

@@ -265,7 +265,7 @@ Session::Ready to_ready(const py::object& f, bool update) {
   if (f.is_none()) return {};
   if (update) throw py::value_error("ready is for a step without an update");
   return [&f](size_t buckets) {
-    const py::gil_scoped_acquire lock;
+    const NativeCallback python;
     f(buckets);
   };
 }

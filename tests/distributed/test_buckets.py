@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -116,6 +119,40 @@ def test_an_error_in_the_middle_of_a_step_comes_out() -> None:
     session.train_step([IMAGES], [], update=False, ready=lambda final: None)  # the session is free again
     with pytest.raises(ValueError, match="without an update"):
         session.train_step([IMAGES], [], ready=print)
+
+
+def test_a_fork_waits_for_the_step_and_not_for_what_is_called_within() -> None:
+    """Else both would wait, a minute long, for each other. A child of the middle of a step is told that the session is lost."""
+    session = compiled(chain(), "cpu")
+    session.cut_buckets(64)
+    flat, stop, codes = np.empty(session.trainable_count, np.float32), threading.Event(), []
+
+    def ready(final: int) -> None:
+        time.sleep(0.002)  # lets go of the interpreter: a fork() may begin here
+        session.read_flat("gradients", 0, flat)
+
+    def steps() -> None:
+        while not stop.is_set():
+            session.train_step([IMAGES], [], update=False, ready=ready)
+
+    worker, started = threading.Thread(target=steps), time.monotonic()
+    worker.start()
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                try:
+                    session.read_flat("gradients", 0, flat)
+                except wl.DeviceError as error:
+                    os._exit(8 if "forked while another thread was in the middle of a call" in str(error) else 1)
+                os._exit(7)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    finally:
+        stop.set()
+        worker.join()
+    assert set(codes) <= {7, 8}
+    assert 8 in codes
+    assert time.monotonic() - started < 30
 
 
 def test_pieces_and_parts() -> None:

@@ -97,6 +97,7 @@ def wanted(device: str) -> bool:
     return device.startswith("cuda") or os.environ.get(VARIABLE, "off") != "off"
 
 
+@functools.cache
 def _own_stream(device: str) -> int:
     """Beside the one of the device's kernels; the same one where it has no other. Kept until the process ends."""
     kernels = _core.stream_of(device)  # which makes the device the thread's current one
