@@ -1,18 +1,21 @@
 """What a step costs on many workers, on paper: compute and bytes over a link, weak and strong scaling to 1,024 workers.
 
-    python benchmarks/scaling_model.py [--write] [--step-ms cifar10_autoencoder=0.25 ...] [--reduce fast]
+    python benchmarks/scaling_model.py [--write] [--step-ms cifar10_autoencoder=0.25 ...] [--reduce fast] [--bucket-mb 25]
 
 The step time of one worker comes from --step-ms, else from benchmarks/results: measured on a CPU, and predicted for an H100.
---write: into docs/distributed.md. A step is computed, then its gradient is reduced and the parts are collected; nothing overlaps,
-as in warploom today. Each worker has one link of its own. With "same" a worker's messages go point to point, with "fast" a ring
-does the same bytes in 2 (W - 1) steps. Weak scaling: the batch of the step for each worker; strong: a batch of 1,024 samples cut
-among all. Efficiency: the time of a worker that talks to nobody over that of one among W.
+--write: into docs/distributed.md. The gradient goes in buckets of one size, as `--bucket-mb` cuts it: each is reduced and its
+parts are collected when it is final and the one before it is done, while backward goes on. Backward is two thirds of a step and
+finishes the same bytes in every moment; a worker has one shard. These are assumptions. Each worker has one link of its own. With
+"same" a worker's messages go point to point, with "fast" a ring does the same bytes in 2 (W - 1) steps. Weak scaling: the batch
+of the step for each worker; strong: a batch of 1,024 samples cut among all. Efficiency: the time of a worker that talks to nobody
+over that of one among W.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,8 @@ BEGIN, END = "<!-- scaling_model.py: begin -->", "<!-- scaling_model.py: end -->
 WORKERS, STRONG_BATCH = (2, 8, 64, 1024), 1024
 UNDER_WAY = 8  # messages of a worker at a time; an assumption
 REACHED = 0.8  # of a link's rate; an assumption
+BACKWARD = 2 / 3  # of a step; an assumption
+BUCKET_MB = 25.0  # as warploom's default
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def networks(given: dict[str, float]) -> list[Network]:
     return found
 
 
-def exchange_s(size: int, link: Link, workers: int, reduce: str = "same") -> float:
+def exchange_s(size: float, link: Link, workers: int, reduce: str = "same") -> float:
     """Reduce-scatter and all-gather: each sends and receives (W - 1) / W of the gradient, twice."""
     if workers == 1:
         return 0.0
@@ -94,14 +99,21 @@ def exchange_s(size: int, link: Link, workers: int, reduce: str = "same") -> flo
     return data + messages * link.message_s
 
 
-def efficiency(network: Network, link: Link, workers: int, strong: bool, reduce: str = "same") -> float:
+def efficiency(
+    network: Network, link: Link, workers: int, strong: bool, reduce: str = "same", bucket_mb: float = BUCKET_MB
+) -> float:
     compute = network.step_ms / 1e3
     if strong:
         compute *= STRONG_BATCH / network.batch / workers
-    return compute / (compute + exchange_s(network.gradient_bytes, link, workers, reduce))
+    buckets = math.ceil(network.gradient_bytes / (bucket_mb * 2**20)) if bucket_mb else 1
+    each, sent = exchange_s(network.gradient_bytes / buckets, link, workers, reduce), 0.0
+    for k in range(buckets):
+        final = compute * (1 - BACKWARD * (1 - (k + 1) / buckets))
+        sent = max(sent, final) + each
+    return compute / sent
 
 
-def table(found: list[Network], reduce: str = "same") -> str:
+def table(found: list[Network], reduce: str = "same", bucket_mb: float = BUCKET_MB) -> str:
     lines = []
     for network in found:
         lines += [
@@ -116,7 +128,7 @@ def table(found: list[Network], reduce: str = "same") -> str:
             "|-|-|" + "-|" * (2 * len(WORKERS)),
         ]
         for name, link in LINKS.items():
-            cells = [f"{100 * efficiency(network, link, w, s, reduce):.0f} %" for s in (False, True) for w in WORKERS]
+            cells = [f"{100 * efficiency(network, link, w, s, reduce, bucket_mb):.0f} %" for s in (False, True) for w in WORKERS]
             exchange = 1e3 * exchange_s(network.gradient_bytes, link, 8, reduce)
             lines.append(f"| {name} | {exchange:.2f} ms | {' | '.join(cells)} |")
         lines.append("")
@@ -131,10 +143,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--step-ms", nargs="*", default=[], metavar="NETWORK=MS")
     parser.add_argument("--reduce", choices=("same", "fast"), default="same")
+    parser.add_argument("--bucket-mb", type=float, default=BUCKET_MB, help="0: one piece, after backward")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     steps = {name: float(value) for name, _, value in (text.partition("=") for text in options.step_ms)}
-    made = table(networks(steps), options.reduce)
+    made = table(networks(steps), options.reduce, options.bucket_mb)
     if options.write:
         PAGE.write_text(written(PAGE.read_text(), made))
     print(made)

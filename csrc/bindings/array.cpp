@@ -307,9 +307,11 @@ std::string device_of(uintptr_t pointer) {
   return "";
 }
 
-void wait_for(const std::string& device, uintptr_t stream) {
+// What waits: another stream of the device, or 0, its own.
+void wait_for(const std::string& device, uintptr_t stream, uintptr_t waits) {
   const OpenDevice d = open_device(device);
-  if (d.interop) d.interop->wait_for(d.index, d.device->stream(), stream);
+  void* own = d.device->stream();
+  if (d.interop) d.interop->wait_for(d.index, waits ? reinterpret_cast<void*>(waits) : own, stream);
 }
 
 }  // namespace
@@ -430,7 +432,7 @@ void bind_array(py::module_& m) {
   m.def(
       "stream_of", [](const std::string& device) { return reinterpret_cast<uintptr_t>(open_device(device).device->stream()); },
       py::arg("device"));
-  m.def("wait_for", &wait_for, py::arg("device"), py::arg("stream"));
+  m.def("wait_for", &wait_for, py::arg("device"), py::arg("stream"), py::arg("waits") = 0);
 }
 
 }  // namespace warploom

@@ -21,6 +21,7 @@ struct Gate {
   std::condition_variable changed;
   int inside = 0;     // calls at work
   int returning = 0;  // calls that are done and want the interpreter's lock back
+  int callbacks = 0;  // of calls that are not inside meanwhile
   bool forking = false, ending = false;
   pthread_t last{};        // the thread that ends the interpreter; it may go on
   bool abandoned = false;  // this process was forked in the middle of another thread's call
@@ -29,20 +30,20 @@ Gate& gate() {
   static auto* g = new Gate;  // never destroyed: threads may stand before it until the process is gone
   return *g;
 }
-thread_local int inside_here = 0;
+thread_local int inside_here = 0, callbacks_here = 0;
 
 [[noreturn]] void stand_still() {
   for (;;) pause();
 }
 
-bool must_stop(const Gate& g) { return g.ending && !pthread_equal(g.last, pthread_self()); }
+bool must_stop(const Gate& g) { return g.ending && callbacks_here == 0 && !pthread_equal(g.last, pthread_self()); }
 
 void before_fork() {
   Gate& g = gate();
   std::unique_lock<std::mutex> lock(g.mutex);
   g.forking = true;
   const bool quiet = g.changed.wait_for(lock, kForkPatience, [&] { return g.inside == inside_here; });
-  g.abandoned = !quiet;
+  g.abandoned = !quiet || g.callbacks > callbacks_here;
   lock.release();  // held across the fork
 }
 void after_fork_in_parent() {
@@ -57,6 +58,7 @@ void after_fork_in_child() {
   new (&g.changed) std::condition_variable;
   g.inside = inside_here;
   g.returning = 0;
+  g.callbacks = callbacks_here;
   g.forking = false;
 }
 
@@ -68,7 +70,8 @@ void close_for_good() {
     std::unique_lock<std::mutex> lock(g.mutex);
     g.ending = true;
     g.last = pthread_self();
-    g.changed.wait_for(lock, kExitPatience, [&] { return g.inside == inside_here && g.returning == 0; });
+    g.changed.wait_for(lock, kExitPatience,
+                       [&] { return g.inside == inside_here && g.returning == 0 && g.callbacks == callbacks_here; });
   }
   g.changed.notify_all();
   PyEval_RestoreThread(state);
@@ -108,7 +111,34 @@ NativeCall::~NativeCall() {
   g.changed.notify_all();
 }
 
-NativeLock::NativeLock(std::mutex& mutex) : mutex_(mutex) {
+NativeCallback::NativeCallback() : inside_(inside_here) {
+  Gate& g = gate();
+  {
+    const std::lock_guard<std::mutex> lock(g.mutex);
+    g.inside -= inside_;
+    inside_here = 0;
+    g.callbacks++;
+    callbacks_here++;
+  }
+  g.changed.notify_all();
+  state_ = PyGILState_Ensure();
+}
+
+NativeCallback::~NativeCallback() {
+  PyGILState_Release(state_);
+  Gate& g = gate();
+  {
+    std::unique_lock<std::mutex> lock(g.mutex);
+    g.changed.wait(lock, [&] { return !g.forking; });
+    g.inside += inside_;
+    inside_here = inside_;
+    g.callbacks--;
+    callbacks_here--;
+  }
+  g.changed.notify_all();
+}
+
+NativeLock::NativeLock(std::recursive_mutex& mutex) : mutex_(mutex) {
   if (mutex.try_lock()) return;
   if (gate().abandoned)
     throw DeviceError(

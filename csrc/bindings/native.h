@@ -23,16 +23,30 @@ class NativeCall {
   PyThreadState* state_;
 };
 
-// A lock that only NativeCalls hold. Throws DeviceError in a child that was forked while a call of another thread did not end in time.
+// Python called from within a NativeCall. It holds the lock of the interpreter, as fork() does while it waits: so it is not waited for,
+// but the child is told that what the call works on is lost. At exit it is waited for, with the calls within.
+class NativeCallback {
+ public:
+  NativeCallback();
+  ~NativeCallback();
+  NativeCallback(const NativeCallback&) = delete;
+  NativeCallback& operator=(const NativeCallback&) = delete;
+
+ private:
+  int inside_;
+  PyGILState_STATE state_;
+};
+
+// A lock that only NativeCalls hold, a thread also several times over (a call in a callback of another). Throws DeviceError in a child that was forked while a call of another thread did not end in time.
 class NativeLock {
  public:
-  explicit NativeLock(std::mutex& mutex);
+  explicit NativeLock(std::recursive_mutex& mutex);
   ~NativeLock() { mutex_.unlock(); }
   NativeLock(const NativeLock&) = delete;
   NativeLock& operator=(const NativeLock&) = delete;
 
  private:
-  std::mutex& mutex_;
+  std::recursive_mutex& mutex_;
 };
 
 }  // namespace warploom

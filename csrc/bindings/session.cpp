@@ -26,7 +26,7 @@ struct PySession {  // one call at a time: a session is not re-entrant
             const OptimizerSpec& o, Precision precision)
       : session(g, device, version, std::move(losses), o, precision) {}
   Session session;
-  std::mutex mutex;
+  std::recursive_mutex mutex;  // what `ready` calls may call the session
 };
 
 template <class F>
@@ -236,8 +236,9 @@ DeviceArray& device_array(PySession& s, const py::handle& h, const char* what) {
   return const_cast<DeviceArray&>(a);
 }
 
-// a += b, and y = a * factor with `factor` an array of the same size: in the order of the device's work, without a wait.
-void add_into(PySession& s, const py::handle& to, const py::handle& more) {
+// a += b, and y = a * factor with `factor` an array of the same size: in the order of the device's work, without a wait. stream: of the
+// device, for an addition beside that work; 0: its own.
+void add_into(PySession& s, const py::handle& to, const py::handle& more, uintptr_t stream) {
   DeviceArray &a = device_array(s, to, "to"), &b = device_array(s, more, "more");
   if (a.size() != b.size()) throw py::value_error("the arrays must have the same size");
   if (a.size() == 0) return;
@@ -245,7 +246,7 @@ void add_into(PySession& s, const py::handle& to, const py::handle& more) {
     Add call;
     call.count = a.size();
     call.a = In{a.data, a.bytes()}, call.b = In{b.data, b.bytes()}, call.y = Out{a.data, a.bytes()};
-    invoke(*x.target().device, x.table(), x.table().add, "add", call);
+    invoke(*x.target().device, x.table(), x.table().add, "add", call, {}, reinterpret_cast<void*>(stream));
   });
 }
 void multiply_into(PySession& s, const py::handle& to, const py::handle& from, const py::handle& by) {
@@ -258,6 +259,16 @@ void multiply_into(PySession& s, const py::handle& to, const py::handle& from, c
     call.a = In{a.data, a.bytes()}, call.b = In{b.data, b.bytes()}, call.y = Out{y.data, y.bytes()};
     invoke(*x.target().device, x.table(), x.table().multiply_forward, "multiply_forward", call);
   });
+}
+
+// `f` outlives the call. It is called in the middle of a step, with the session still locked by this thread.
+Session::Ready to_ready(const py::object& f, bool update) {
+  if (f.is_none()) return {};
+  if (update) throw py::value_error("ready is for a step without an update");
+  return [&f](size_t buckets) {
+    const NativeCallback python;
+    f(buckets);
+  };
 }
 
 using FlatArray = py::array_t<float, py::array::c_style>;
@@ -274,7 +285,16 @@ void bind_shards(py::class_<PySession>& c) {
              return list;
            })
       .def("flat_array", &flat_array, py::arg("space"))
-      .def("add_into", &add_into, py::arg("to"), py::arg("more"))
+      .def("add_into", &add_into, py::arg("to"), py::arg("more"), py::arg("stream") = 0)
+      .def(
+          "cut_buckets",
+          [](PySession& s, int64_t elements) {
+            py::list list;
+            for (const Bucket& b : guarded(s, [&](Session& x) { return x.cut_buckets(elements); }))
+              list.append(py::make_tuple(b.first, b.count));
+            return list;
+          },
+          py::arg("elements"))
       .def("multiply_into", &multiply_into, py::arg("to"), py::arg("from_"), py::arg("by"))
       .def_property_readonly("steps", [](PySession& s) { return guarded(s, [](Session& x) { return x.optimizer().steps(); }); })
       .def_property_readonly("state_range",
@@ -379,14 +399,15 @@ void bind_session(py::module_& m) {
            })
       .def(
           "train_step",
-          [](PySession& s, const py::list& inputs, const py::list& targets, bool update, int64_t shard) {
+          [](PySession& s, const py::list& inputs, const py::list& targets, bool update, int64_t shard, const py::object& ready) {
             const Batches b(s.session, inputs, targets);
+            const Session::Ready told = to_ready(ready, update);
             guarded(s, [&](Session& x) {
-              x.train_step(b.inputs, b.targets, update, false, shard);
+              x.train_step(b.inputs, b.targets, update, false, shard, told);
               if (b.borrowed()) x.synchronize();
             });
           },
-          py::arg("inputs"), py::arg("targets"), py::arg("update") = true, py::arg("shard") = 0)
+          py::arg("inputs"), py::arg("targets"), py::arg("update") = true, py::arg("shard") = 0, py::arg("ready") = py::none())
       .def("loss", [](PySession& s) { return guarded(s, [](Session& x) { return x.last_loss(); }); })
       .def("losses", [](PySession& s) { return guarded(s, [](Session& x) { return x.last_losses(); }); })
       .def("gradient_norm", [](PySession& s) { return guarded(s, [](Session& x) { return x.optimizer().last_norm(); }); })
@@ -484,10 +505,12 @@ void bind_session(py::module_& m) {
           py::arg("slot"), py::arg("order"), py::arg("epoch") = 0)
       .def(
           "train_next",
-          [](PySession& s, int count, const std::string& slot, bool update, int64_t shard) {
-            guarded(s, [&](Session& x) { x.run_next(slot, count, true, update, shard); });
+          [](PySession& s, int count, const std::string& slot, bool update, int64_t shard, const py::object& ready) {
+            const Session::Ready told = to_ready(ready, update);
+            guarded(s, [&](Session& x) { x.run_next(slot, count, true, update, shard, told); });
           },
-          py::arg("count"), py::arg("slot") = "train", py::arg("update") = true, py::arg("shard") = 0)
+          py::arg("count"), py::arg("slot") = "train", py::arg("update") = true, py::arg("shard") = 0,
+          py::arg("ready") = py::none())
       .def(
           "evaluate_next",
           [](PySession& s, int count, const std::string& slot) {

@@ -24,7 +24,8 @@ class CallScope {
 };
 
 template <class Args>
-void invoke(Device& device, const OpTable& table, const Entry<Args>& entry, const char* name, Args args, InOut workspace = {}) {
+void invoke(Device& device, const OpTable& table, const Entry<Args>& entry, const char* name, Args args, InOut workspace = {},
+            void* stream = nullptr) {  // nullptr: the device's own
   if (!entry.run) throw UnsupportedError("version " + std::string(table.version) + " has no " + name);
   std::vector<Region> regions;
   visit_buffers(args, [&](const char* buffer, const auto& field, Region::Role role) {
@@ -32,6 +33,7 @@ void invoke(Device& device, const OpTable& table, const Entry<Args>& entry, cons
   });
   Context context;
   context.stream = device.stream();
+  if (stream) context.stream = stream;
   context.device = &device.info();
   context.workspace = workspace;
   if (workspace) regions.push_back({"workspace", workspace.data, workspace.bytes, Region::write});

@@ -170,8 +170,39 @@ bool Session::record(Recorded& r, const std::function<void()>& work) {
   }
 }
 
-void Session::run(const Plan& plan) {
-  for (const auto& step : plan.steps) run_step(*step);
+void Session::run(const Plan& plan, size_t from, size_t to) {
+  for (size_t i = from; i < to; i++) run_step(*plan.steps[i]);
+}
+
+const std::vector<Bucket>& Session::cut_buckets(int64_t elements) {
+  buckets_ = make_buckets(parameters_, elements);
+  for (auto& b : plans_) b.second.final_after.clear();
+  return buckets_;
+}
+
+void Session::run_steps(const PlanRequest& request, const std::string& purpose, const Data* data,
+                        const std::function<void()>& before, bool update, const Ready& ready) {
+  Bound& b = bound(request);
+  const Plan& p = *b.plan;
+  const size_t all = p.steps.size();
+  if (ready && b.final_after.empty()) b.final_after = final_after(p, parameters_, buckets_);
+  size_t from = 0;
+  const auto piece = [&](size_t to) {  // a recording of its own, known by where it begins and ends
+    const std::string name = ready ? purpose + ", " + std::to_string(from) + " to " + std::to_string(to) : purpose;
+    replay_or_run(request, name, data, [&] {
+      if (from == 0 && before) before();
+      run(p, from, to);
+      if (update && to == all) optimizer_.step(table_, parameters_);
+    });
+    from = to;
+  };
+  for (size_t k = 0; ready && k < b.final_after.size();) {
+    const size_t to = b.final_after[k];
+    while (k < b.final_after.size() && b.final_after[k] == to) k++;
+    piece(to);
+    ready(k);
+  }
+  if (from < all) piece(all);
 }
 
 void Session::gather(const Plan& plan, Handle to, const Shape& shape, In images, int64_t images_count, DType dtype, In order,
@@ -269,24 +300,19 @@ void Session::feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, c
 }
 
 void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update, bool eval_mode,
-                         int64_t shard) {
+                         int64_t shard, const Ready& ready) {
   const PlanRequest request = training_request(inputs.at(0).batch, targets_are_inputs(inputs.at(0), targets), eval_mode, shard);
   prepare(request);
-  const Plan& p = plan(request);
-  feed_all(p, inputs, targets);
-  replay_or_run(request, update ? "train" : "gradients", nullptr, [&] {
-    run(p);
-    if (update) optimizer_.step(table_, parameters_);
-  });
+  feed_all(plan(request), inputs, targets);
+  run_steps(request, update ? "train" : "gradients", nullptr, {}, update, ready);
 }
 
 void Session::evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets) {
   const bool same = targets_are_inputs(inputs.at(0), targets);
   const PlanRequest request{inputs.at(0).batch, false, true, same, false, precision_, 0, {}};
   prepare(request);
-  const Plan& p = plan(request);
-  feed_all(p, inputs, targets);
-  replay_or_run(request, "evaluate", nullptr, [&] { run(p); });
+  feed_all(plan(request), inputs, targets);
+  run_steps(request, "evaluate", nullptr, {}, false, {});
 }
 
 const Plan& Session::predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values) {
@@ -294,7 +320,7 @@ const Plan& Session::predict(const std::vector<HostBatch>& inputs, const std::ve
   prepare(request);
   const Plan& p = plan(request);
   feed_all(p, inputs, {});
-  replay_or_run(request, "predict", nullptr, [&] { run(p); });
+  run_steps(request, "predict", nullptr, {}, false, {});
   return p;
 }
 
@@ -359,7 +385,7 @@ void Session::begin_epoch(const std::string& slot, const int32_t* order, int64_t
   d.position = 0;
 }
 
-void Session::run_next(const std::string& slot, int batch, bool training, bool update, int64_t shard) {
+void Session::run_next(const std::string& slot, int batch, bool training, bool update, int64_t shard, const Ready& ready) {
   const auto found = data_.find(slot);
   if (found == data_.end()) throw GraphError("no data in slot '" + slot + "'; call load_data first");
   Data& d = found->second;
@@ -371,7 +397,7 @@ void Session::run_next(const std::string& slot, int batch, bool training, bool u
       training ? training_request(batch, same, false, shard) : PlanRequest{batch, false, true, same, false, precision_, 0, {}};
   prepare(request);
   const Plan& p = plan(request);
-  replay_or_run(request, (training && !update ? "gradients of next of " : "next of ") + slot, &d, [&] {
+  const auto take = [&] {
     const In images{d.images.data(), d.count * count_of(d.shape) * dtype_bytes(d.dtype)}, order{d.order.data(), 4 * d.rows};
     const In cursor{d.cursor.data(), 4}, epoch{d.cursor.data() + 4, 4};
     if (d.augmentation)
@@ -382,9 +408,8 @@ void Session::run_next(const std::string& slot, int batch, bool training, bool u
     advance.step = batch;
     advance.cursor = InOut{d.cursor.data(), 4};
     invoke(*target_.device, table_, table_.advance_cursor, "advance_cursor", advance);
-    run(p);
-    if (training && update) optimizer_.step(table_, parameters_);
-  });
+  };
+  run_steps(request, (training && !update ? "gradients of next of " : "next of ") + slot, &d, take, training && update, ready);
   d.position += batch;
 }
 

@@ -17,6 +17,7 @@
 
 #include "csrc/core/recording.h"
 #include "csrc/core/registry.h"
+#include "csrc/train/buckets.h"
 #include "csrc/train/optimizer.h"
 #include "csrc/train/parameters.h"
 #include "csrc/train/planner.h"
@@ -56,9 +57,14 @@ class Session {
   void prepare(const PlanRequest& request);  // plan, allocate, bind: throws OutOfMemoryError here rather than in a step
   std::map<std::string, int64_t> memory(const PlanRequest& request);
 
+  // The gradient's buckets of at most so many elements (0: one of all), in the order in which Ready tells of them.
+  const std::vector<Bucket>& cut_buckets(int64_t elements);
+  // Called within backward, each time that more buckets are final, with how many are. The rest of backward begins when it returns.
+  using Ready = std::function<void(size_t)>;
+
   // Host data. targets empty: reconstruct the inputs. shard: which part of a larger batch this is; dropout draws by it.
   void train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update,
-                  bool eval_mode = false, int64_t shard = 0);
+                  bool eval_mode = false, int64_t shard = 0, const Ready& ready = {});
   void evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets);
   // Runs the plan and returns it; outputs are read by output().
   const Plan& predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values);
@@ -70,14 +76,15 @@ class Session {
                  bool resident = false, const AugmentImages* augmentation = nullptr);
   void drop_data(const std::string& slot);  // frees what load_data took; nothing where there is none
   void begin_epoch(const std::string& slot, const int32_t* order, int64_t rows, int32_t epoch = 0);
-  void run_next(const std::string& slot, int batch, bool training, bool update = true, int64_t shard = 0);
+  void run_next(const std::string& slot, int batch, bool training, bool update = true, int64_t shard = 0,
+                const Ready& ready = {});
   void update() { optimizer_.step(table_, parameters_); }  // by the gradients as they stand, one's own or those of all workers
 
   double last_loss();                           // of the last step, all losses together; waits
   std::vector<double> last_losses();            // each of them; waits
   std::pair<double, int64_t> take_mean_loss();  // waits
   void synchronize() { target_.device->synchronize(); }
-  int64_t replays() const { return replays_; }                                 // steps that were one call of a recording
+  int64_t replays() const { return replays_; }  // steps, or pieces, that were one call of a recording
   const std::string& recording_failure() const { return recording_failure_; }  // why every step is made of calls; "" if it is not
   // Median milliseconds of each step of the training plan on the buffers as they are.
   std::vector<double> profile(const PlanRequest& request, int repeat);
@@ -85,8 +92,9 @@ class Session {
  private:
   struct Bound {
     std::unique_ptr<Plan> plan;
-    int generation = -1;  // of the arena it is bound to
-    int64_t used = 0;     // when it was asked for last, in calls
+    int generation = -1;              // of the arena it is bound to
+    int64_t used = 0;                 // when it was asked for last, in calls
+    std::vector<size_t> final_after;  // of its steps, by bucket; empty until it is asked for
   };
   struct Data {
     DeviceMemory images, order, cursor;  // cursor: i32[2], the second one the epoch
@@ -111,7 +119,10 @@ class Session {
   // A device that fails to record is not asked again.
   bool record(Recorded& r, const std::function<void()>& work);
   void replay_or_run(const PlanRequest& request, const std::string& purpose, const Data* data, const std::function<void()>& work);
-  void run(const Plan& plan);
+  void run(const Plan& plan, size_t from, size_t to);
+  // Steps of the plan, all of them after `before` (which may be empty); with `ready` in pieces that end where buckets are final.
+  void run_steps(const PlanRequest& request, const std::string& purpose, const Data* data, const std::function<void()>& before,
+                 bool update, const Ready& ready);
   void run_step(const Step& step);
   const void* stage(const void* host, int64_t bytes, size_t staging);  // into device memory number `staging`
   void feed(const Plan& plan, Handle to, const Shape& shape, const HostBatch& batch, size_t staging);
@@ -131,8 +142,9 @@ class Session {
   std::vector<LossSpec> losses_;
   Parameters parameters_;
   Optimizer optimizer_;
-  Precision precision_;                 // of every plan
-  uint64_t seed_ = 0;                   // of every training plan
+  Precision precision_;  // of every plan
+  uint64_t seed_ = 0;    // of every training plan
+  std::vector<Bucket> buckets_;
   std::map<PlanRequest, Bound> plans_;  // a bounded number of them
   int64_t uses_ = 0;
   DeviceMemory arena_, loss_, staging_order_;

@@ -1,5 +1,6 @@
 """The C++ core. Arrays are C-contiguous NumPy arrays; activations NCHW float32; weights in PyTorch's shapes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,9 @@ def device_of(pointer: int) -> str:
 def stream_of(device: str) -> int:
     """The handle of the stream the device's work is put on; 0 for the host."""
 
-def wait_for(device: str, stream: int) -> None:
-    """The device's work from now on waits for what the stream has been given (1: the legacy default stream, 2: per thread)."""
+def wait_for(device: str, stream: int, waits: int = 0) -> None:
+    """The device's work from now on waits for what the stream has been given (1: the legacy default stream, 2: per thread).
+    waits: another stream of the device that is to wait instead."""
 
 def libraries() -> list[dict[str, Any]]:
     """Device libraries beside the package: {"kind", "path", "usable": bool, "why": str, "devices": [info], "versions": [names]}.
@@ -233,9 +235,20 @@ class Session:
     # Data from outside, one batch at a time: float32, or uint8 (scaled by 1/255 on the device). DeviceArrays of the session's
     # device are read in place.
     # targets == []: reconstruct the inputs.
-    def train_step(self, inputs: list[Array], targets: list[Array], update: bool = True, shard: int = 0) -> None:
+    def cut_buckets(self, elements: int) -> list[tuple[int, int]]:
+        """Cuts the flat gradient into buckets of at most so many elements (0: one of all); (first, count) of each, in the order
+        in which backward finishes them, which the network alone decides."""
+    def train_step(
+        self,
+        inputs: list[Array],
+        targets: list[Array],
+        update: bool = True,
+        shard: int = 0,
+        ready: Callable[[int], object] | None = None,
+    ) -> None:
         """One step; no wait. loss() waits. update=False: the gradients only. shard: which part of a larger batch this is;
-        dropout draws by it."""
+        dropout draws by it. ready(n): called within backward when the first n buckets are final (in the order of the device's
+        work), before the rest of it is put on the device; it may read them by this session's methods."""
     def loss(self) -> float:
         """The last step's loss."""
     def losses(self) -> list[float]:
@@ -259,12 +272,20 @@ class Session:
     def drop_data(self, slot: str) -> None:
         """Frees what load_data() took; nothing where the slot is empty."""
     def begin_epoch(self, slot: str, order: NDArray[np.int32], epoch: int = 0) -> None: ...
-    def train_next(self, count: int, slot: str = "train", update: bool = True, shard: int = 0) -> None:
+    def train_next(
+        self,
+        count: int,
+        slot: str = "train",
+        update: bool = True,
+        shard: int = 0,
+        ready: Callable[[int], object] | None = None,
+    ) -> None:
         """The next `count` rows of the order: gather, forward, loss, backward, update; no wait."""
     def evaluate_next(self, count: int, slot: str = "test") -> None: ...
     @property
     def replays(self) -> int:
-        """How many steps were a replay of a recorded one (on cuda, a CUDA graph); WARPLOOM_RECORD=0 turns that off."""
+        """How many steps, or pieces of one, were a replay of a recorded one (on cuda, a CUDA graph); WARPLOOM_RECORD=0 turns
+        that off."""
     @property
     def recording_failure(self) -> str:
         """Why the device could not record a step, so that each is made of calls; "" where it can."""
@@ -279,8 +300,8 @@ class Session:
         """The elements whose optimizer state is kept here and which update() changes: all, or the `part` of the constructor."""
     def flat_array(self, space: str) -> DeviceArray:
         """The flat buffer itself: writing to it changes the session."""
-    def add_into(self, to: DeviceArray, more: DeviceArray) -> None:
-        """to += more, after the device's work so far; no wait. float32, of one size."""
+    def add_into(self, to: DeviceArray, more: DeviceArray, stream: int = 0) -> None:
+        """to += more, after the device's work so far, or after that of another of its streams; no wait. float32, of one size."""
     def multiply_into(self, to: DeviceArray, from_: DeviceArray, by: DeviceArray) -> None:
         """to = from_ * by; no wait."""
     def get_from(self, space: str, name: str) -> Array:

@@ -80,6 +80,7 @@ class Killer:
         self.arguments = [
             "--data", str(folder / "x.npz"), "--batch-size", "8", "--model", "autoencoder", "--set", "size=8",
             "--set", "widths=4,8", "--optimizer", "adam", "--device", "cpu", "--epochs", "30", "--shards", "8",
+            "--bucket-mb", "0.0005",  # several, so that kills find some on their way
         ]  # fmt: skip
         whole = folder / "whole"
         started = time.monotonic()

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 
 import numpy as np
 import warploom as wl
@@ -23,7 +24,29 @@ model = wl.Model(x, wl.layers.Conv2d(3, 3, padding=1, name="c2")(h), name="small
 options = wl.distributed.Options(**json.loads(os.environ.get("SMALL_OPTIONS", "{}")))
 seed = 3 + (fault == "seed" and mine)
 batch_size = 12 + (fault == "batch" and mine)
-model.compile(wl.optim.Adam(1e-2, clip_norm=1.0), device=device, batch_size=batch_size, seed=seed, distributed=options)
+clip = float(os.environ.get("SMALL_CLIP", "1"))  # 0: none, so that a worker needs the gradient of its part alone
+model.compile(wl.optim.Adam(1e-2, clip_norm=clip), device=device, batch_size=batch_size, seed=seed, distributed=options)
+
+
+def at_bucket(number: int, send):
+    """The group's way to send a bucket, with a fault in the middle of one: the others wait for it."""
+    sent = 0
+
+    def wrapped(*arguments) -> None:
+        nonlocal sent
+        sent += 1
+        if sent == number and fault == "kill bucket":
+            assert threading.current_thread().name == "warploom-reduce"
+            os.kill(os.getpid(), signal.SIGKILL)
+        if sent == number:
+            raise wl.DeviceError("a cable is broken")
+        send(*arguments)
+
+    return wrapped
+
+
+if mine and fault.endswith("bucket"):
+    world.group.swap = at_bucket(step, world.group.swap)
 
 
 class Fault(wl.Callback):

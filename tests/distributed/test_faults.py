@@ -51,6 +51,29 @@ def test_a_killed_worker_is_named_and_all_end(attempt: int) -> None:
     nothing_is_left("small.py")
 
 
+@pytest.mark.parametrize(("rank", "bucket"), [(0, 1), (1, 11), (2, 23)])
+def test_a_worker_killed_while_a_bucket_is_on_its_way(rank: int, bucket: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMALL_OPTIONS", '{"bucket_mb": 0.0002}')
+    code, _, err, seconds = run(3, "cpu", "kill bucket", str(rank), str(bucket), seconds=60)
+    assert code != 0
+    assert seconds < 20
+    said = [line for line in err.splitlines() if line.startswith("warploom:")]
+    assert len(said) == 1, err
+    assert f"rank {rank} on host {os.uname().nodename} was killed by signal 9 (SIGKILL); all workers were stopped" in said[0]
+    nothing_is_left("small.py")
+
+
+def test_a_bucket_that_cannot_be_sent_ends_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error of the thread that sends is the worker's, which ends though the others wait for its bucket."""
+    monkeypatch.setenv("SMALL_OPTIONS", '{"bucket_mb": 0.0002}')
+    code, _, err, seconds = run(3, "cpu", "break bucket", "1", "12", seconds=60)
+    assert code != 0
+    assert seconds < 20
+    assert "DeviceError: a cable is broken" in err
+    assert f"rank 1 on host {os.uname().nodename} ended with exit code 1; all workers were stopped" in err
+    nothing_is_left("small.py")
+
+
 def test_a_killed_guard_ends_all() -> None:
     code, _, err, _ = run(3, "cpu", "guard", "1", "5", seconds=60)
     assert code != 0

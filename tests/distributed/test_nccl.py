@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -63,6 +64,28 @@ def test_the_bits_of_one_and_the_calls(device: str, workers: int, used: Path) ->
         sent = sorted(line.split()[1] for other in range(workers) if other != rank for line in log(used, other)
                       if line.startswith("ncclSend") and line.endswith(f" {rank}"))  # fmt: skip
         assert sorted(line.split()[1] for line in calls if line.startswith("ncclRecv")) == sent
+
+
+@needs_mpi
+@pytest.mark.parametrize(("clip", "shared", "fast"), [(1, False, False), (0, True, False), (0, False, True)])
+def test_buckets_are_sent_in_one_order(clip: int, shared: bool, fast: bool, used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 buckets of 64 numbers at every step, two groups each, the same on every worker; the bits are those of one piece."""
+    told = {"bucket_mb": 0.0002, "shard_optimizer": shared, "reduce": "fast" if fast else "same"}
+    monkeypatch.setenv("SMALL_OPTIONS", json.dumps(told))
+    monkeypatch.setenv("SMALL_CLIP", str(clip))
+    code, out, err, _ = run(2, "cpu", "none", "0", "0")
+    assert code == 0, err
+    steps = 3 * 3  # two epochs and one that streams, of three batches
+    calls = [[line for line in log(used, rank) if line.startswith(("ncclGroupStart", "ncclAllReduce"))] for rank in (0, 1)]
+    assert calls[0] == calls[1]
+    assert len(calls[0]) == steps * (8 if fast else 2 * 8 + shared)
+    sent = [[line.split()[1] for line in log(used, rank) if line.startswith("ncclSend")] for rank in (0, 1)]
+    received = [[line.split()[1] for line in log(used, rank) if line.startswith("ncclRecv")] for rank in (0, 1)]
+    assert sent[0] == received[1]
+    assert sent[1] == received[0]
+    monkeypatch.setenv("SMALL_OPTIONS", "{}")
+    monkeypatch.setenv(nccl.VARIABLE, "off")
+    assert fast or {result["bits"] for result in results(out)} == {alone("cpu")["bits"]}
 
 
 @needs_mpi

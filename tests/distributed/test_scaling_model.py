@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warploom.distributed.options import BUCKET_MB
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -22,8 +23,21 @@ def test_the_model_by_hand() -> None:
     assert scaling.exchange_s(10**9, link, 2) == pytest.approx(1.25)
     assert scaling.exchange_s(10**9, link, 1) == 0.0
     network = scaling.Network("x", 256, 1250.0, 10**9, "made up")
-    assert scaling.efficiency(network, link, 2, strong=False) == pytest.approx(0.5)
-    assert scaling.efficiency(network, link, 4, strong=True) == pytest.approx(1.25 / (1.25 + 1.875))
+    assert scaling.efficiency(network, link, 2, strong=False, bucket_mb=0) == pytest.approx(0.5)
+    assert scaling.efficiency(network, link, 4, strong=True, bucket_mb=0) == pytest.approx(1.25 / (1.25 + 1.875))
+
+
+def test_overlap_by_hand() -> None:
+    """Two buckets of 0.625 s each: the first is final after 5/6 s and done at 1.458 s, the second waits for it until then."""
+    network, link = scaling.Network("x", 256, 1250.0, 10**9, "made up"), scaling.Link(1e9, 0.0, "made up")
+    half = 10**9 / 2 / 2**20
+    assert scaling.efficiency(network, link, 2, strong=False, bucket_mb=half) == pytest.approx(1.25 / (5 / 6 + 2 * 0.625))
+    hidden = scaling.Network("x", 256, 12500.0, 10**9, "made up")  # of a long step all but the last bucket is hidden
+    assert scaling.efficiency(hidden, link, 2, strong=False, bucket_mb=half) == pytest.approx(12.5 / (12.5 + 0.625))
+
+
+def test_the_default_is_warplooms() -> None:
+    assert scaling.BUCKET_MB == BUCKET_MB
 
 
 def test_more_workers_are_never_more_efficient() -> None:

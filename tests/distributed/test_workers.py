@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import shutil
 import sys
 from typing import Any
@@ -43,15 +45,34 @@ def test_a_shared_optimizer_gives_the_bits_of_a_whole_one(device: str, monkeypat
         assert {result["bits"] for result in results(out)} == {expected["bits"]}, workers
 
 
+BUCKETS = (0.0, 0.0002, 0.0006)  # MiB: one for all 512 numbers of the gradient, 8, and 3 of which one is smaller
+
+
+@needs_mpi
+@pytest.mark.parametrize("device", ["cpu", "emulated"])
+@pytest.mark.parametrize(("clip", "shared"), [("1", False), ("1", True), ("0", False), ("0", True)])
+def test_buckets_of_any_size_give_the_bits_of_one(device: str, clip: str, shared: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On their way while backward goes on; without clipping a shared optimizer needs the sums of a part alone."""
+    monkeypatch.setenv("SMALL_CLIP", clip)
+    expected = alone(device)
+    sizes = BUCKETS if device == "cpu" and (clip, shared) == ("1", False) else BUCKETS[1:2]
+    for workers, size in itertools.product((2, 4) if device == "cpu" else (2,), sizes):
+        monkeypatch.setenv("SMALL_OPTIONS", json.dumps({"bucket_mb": size, "shard_optimizer": shared}))
+        code, out, err, _ = run(workers, device, "none", "0", "0")
+        assert code == 0, err
+        assert {result["bits"] for result in results(out)} == {expected["bits"]}, (workers, size)
+
+
 @needs_mpi
 def test_fast_is_near_and_the_same_for_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = alone("cpu")
-    monkeypatch.setenv("SMALL_OPTIONS", '{"reduce": "fast"}')
-    code, out, err, _ = run(3, "cpu", "none", "0", "0")
-    assert code == 0, err
-    found = results(out)
-    assert len({result["bits"] for result in found}) == 1
-    np.testing.assert_allclose(found[0]["numbers"][0], expected["numbers"][0], rtol=1e-3)
+    for options in ({"reduce": "fast"}, {"reduce": "fast", "bucket_mb": 0.0002}):
+        monkeypatch.setenv("SMALL_OPTIONS", json.dumps(options))
+        code, out, err, _ = run(3, "cpu", "none", "0", "0")
+        assert code == 0, err
+        found = results(out)
+        assert len({result["bits"] for result in found}) == 1
+        np.testing.assert_allclose(found[0]["numbers"][0], expected["numbers"][0], rtol=1e-3)
 
 
 @needs_mpi
@@ -68,10 +89,12 @@ def test_weights_are_those_of_rank_0() -> None:
     assert {result["bits"] for result in results(out)} == {alone("cpu")["bits"]}
 
 
-def test_torchrun_gives_the_bits_of_one() -> None:
+@pytest.mark.parametrize("bucket", ["25", "0.0002"])
+def test_torchrun_gives_the_bits_of_one(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torchrun = shutil.which("torchrun")
     if torchrun is None:
         pytest.skip("torchrun is not installed")
+    monkeypatch.setenv("SMALL_OPTIONS", f'{{"bucket_mb": {bucket}}}')
     command = [torchrun, "--nproc-per-node", "2", "--master-port", "29713", str(SMALL)]
     code, out, err, _ = run(2, "cpu", "none", "0", "0", command=command)
     assert code == 0, err

@@ -23,7 +23,8 @@ def compile_as_asked(model: Model, config: RunConfig) -> None:
         warnings.simplefilter("ignore", errors.FallbackWarning)  # said by warn_loudly() instead
         model.compile(
             config.make_optimizer(), config.make_losses(), config.version, config.device, config.batch_size, config.seed,
-            config.precision, distributed=Options(config.reduce, config.shard_optimizer) if config.shards is not None else False,
+            config.precision,
+            distributed=config.shards is not None and Options(config.reduce, config.shard_optimizer, config.bucket_mb),
             shards=config.shards or 1, accumulate=config.accumulate or 1,
         )  # fmt: skip
     if model.engine.note:

@@ -24,7 +24,7 @@ from warploom.data.tasks import TaskData
 from warploom.distributed.engine import SHARDS, ShardedEngine
 from warploom.distributed.groups import Alone
 from warploom.distributed.launch import start as start_workers
-from warploom.distributed.options import REDUCE, Options
+from warploom.distributed.options import BUCKET_MB, REDUCE, Options
 from warploom.distributed.world import World, init, launched
 from warploom.ground import hardware
 from warploom.ground.atomic import expanded
@@ -230,6 +230,15 @@ def train(
     shard_optimizer: Annotated[
         bool, _option(_RUN, "--shard-optimizer", help="Each worker keeps the optimizer's state of its part alone; same bits.")
     ] = False,
+    bucket_mb: Annotated[
+        float,
+        _option(
+            _RUN,
+            "--bucket-mb",
+            metavar="N",
+            help="MiB of the gradient that workers send at a time, while backward goes on; 0: all.",
+        ),
+    ] = BUCKET_MB,
     out: Annotated[
         str | None, _option(_RUN, "--out", metavar="FOLDER", help="Folder of the run; default runs/<model>-<time>.")
     ] = None,
@@ -278,7 +287,7 @@ def train(
     if place is not None and shards is None:
         shards = SHARDS
     if resume is None:
-        _shared(shards, reduce, shard_optimizer)
+        _shared(shards, reduce, shard_optimizer, bucket_mb)
     if config_file is not None and resume is not None:
         raise errors.ArgumentError("--config and --resume exclude each other: a run goes on with the options that it began with")
     arguments = arguments_of(context) | parse_arguments(settings or [])
@@ -291,8 +300,8 @@ def train(
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, ema=ema, accumulate=accumulate, schedule=schedule, seed=seed, limit=limit, version=version,
         device=device, precision=precision, limit_test=limit_test, skip_bad=skip_bad, patience=patience, keep_best=keep_best,
-        shards=shards, reduce=reduce, shard_optimizer=shard_optimizer, log=log, flip=flip, shift=shift, noise=noise,
-        cutout=cutout,
+        shards=shards, reduce=reduce, shard_optimizer=shard_optimizer, bucket_mb=bucket_mb, log=log, flip=flip, shift=shift,
+        noise=noise, cutout=cutout,
     )  # fmt: skip
     if config.data not in ("auto", "cifar10", "patches"):
         config.data = absolute(config.data, "--data")
@@ -325,11 +334,12 @@ def train(
     return _train(config, folder, world, resume=resume is not None)
 
 
-def _shared(shards: int | None, reduce: str, shard_optimizer: bool) -> None:
+def _shared(shards: int | None, reduce: str, shard_optimizer: bool, bucket_mb: float) -> None:
     """ArgumentError where an option for several workers has none to act on."""
-    Options(reduce, shard_optimizer)
-    if shards is None and (reduce != "same" or shard_optimizer):
-        option = "--shard-optimizer" if shard_optimizer else f"--reduce {reduce}"
+    Options(reduce, shard_optimizer, bucket_mb)
+    given = {f"--reduce {reduce}": reduce != "same", f"--bucket-mb {bucket_mb:g}": bucket_mb != BUCKET_MB}
+    given["--shard-optimizer"] = shard_optimizer
+    for option in [name for name, is_given in given.items() if is_given and shards is None]:
         raise errors.ArgumentError(f"{option} is for several workers: add --workers N, or --shards N to begin with one")
 
 
@@ -350,7 +360,9 @@ def _given(context: typer.Context) -> list[str]:
     return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
 
 
-_MAY_CHANGE = {"epochs", "device", "version", "data_dir", "patience", "keep_best", "shard_optimizer", "log"}  # when a run goes on
+_MAY_CHANGE = {  # when a run goes on
+    "epochs", "device", "version", "data_dir", "patience", "keep_best", "shard_optimizer", "bucket_mb", "log",
+}  # fmt: skip
 
 
 def _resumed(folder: RunFolder, asked: RunConfig, context: typer.Context) -> RunConfig:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from warploom import __version__, _core
+from warploom import __version__
 from warploom.distributed import nccl_interop as nccl
 from warploom.distributed import tree
+from warploom.distributed.nccl_reduction import OnDevice
 from warploom.distributed.options import Options
-from warploom.distributed.reduction import OnDevice, OnHost, Reduction, Statistics, bounds
+from warploom.distributed.reduction import OnHost, Reduction, Statistics, bounds
 from warploom.distributed.world import World
 from warploom.engine import Engine
 from warploom.errors import ArgumentError, StateError
@@ -70,18 +71,14 @@ class ShardedEngine(Engine):
         self._batch = np.zeros((len(self._cut), 2 + self.loss_count))
         self.show_average(not training)
         if training:
-            self._reduction.begin(len(self._cut))
+            self._reduction.begin(len(self._cut), whole=not self._updates_part or self._clips)
             self._buffers.read(self._statistics)
 
     def train_batch(self, inputs: list[Array], targets: list[Array]) -> None:
-        shard = self._begin_shard()
-        self.session.train_step(inputs, targets, update=False, shard=shard)
-        self._end_shard(shard)
+        self._train(lambda shard, ready: self.session.train_step(inputs, targets, update=False, shard=shard, ready=ready))
 
     def train_next(self, slot: str, count: int) -> None:
-        shard = self._begin_shard()
-        self.session.train_next(count, slot, update=False, shard=shard)
-        self._end_shard(shard)
+        self._train(lambda shard, ready: self.session.train_next(count, slot, update=False, shard=shard, ready=ready))
 
     def evaluate_batch(self, inputs: list[Array], targets: list[Array]) -> None:
         super().evaluate_batch(inputs, targets)
@@ -91,13 +88,17 @@ class ShardedEngine(Engine):
         super().evaluate_next(slot, count)
         self._note(next(self._next))
 
-    def _begin_shard(self) -> int:
-        shard = next(self._next)
+    def _train(self, step: Callable[[int, Callable[[int], None] | None], None]) -> None:
+        """Forward and backward of the next shard."""
+        shard, leaves = next(self._next), len(self._cut)
         self._buffers.write(self._statistics)
-        return shard
-
-    def _end_shard(self, shard: int) -> None:
-        self._reduction.add(shard, self._share(shard))
+        last = shard + 1 == tree.held(leaves, self.world.rank, self.world.size).stop
+        ready = self._reduction.last(shard, self._share(shard)) if last else None
+        step(shard, ready)
+        if ready is None:
+            self._reduction.add(shard, self._share(shard))
+        else:
+            self._reduction.end_last()
         self._note(shard)
 
     def _share(self, shard: int) -> np.float32:
@@ -109,7 +110,18 @@ class ShardedEngine(Engine):
         mean, samples = self.session.take_mean_loss()
         self._batch[shard] = [mean * samples, samples, *self.session.losses()]
 
+    @property
+    def _updates_part(self) -> bool:
+        return self.options.shard_optimizer and self.world.size > 1
+
+    @property
+    def _clips(self) -> bool:
+        """By the norm of the whole gradient, in one order of additions."""
+        return bool(self.optimizer and self.optimizer.clip_norm)
+
     def end_batch(self, *, training: bool) -> None:
+        if training:
+            self._reduction.finish()  # which alone talks to the others until here
         group, leaves = self.world.group, len(self._cut)
         held = [tree.held(leaves, rank, group.size) for rank in range(group.size)]
         width = self._batch.shape[1]
@@ -135,11 +147,8 @@ class ShardedEngine(Engine):
             self._losses = [sum_ + share * float(value) for sum_, value in zip(self._losses, row[2:], strict=True)]
         if not training:
             return
-        parts = self.options.shard_optimizer and group.size > 1
-        # The norm of clipping is that of the whole gradient, in one order of additions.
-        self._reduction.finish(held, whole=not parts or bool(self.optimizer and self.optimizer.clip_norm))
         self.session.update()
-        if parts:
+        if self._updates_part:
             self._reduction.collect_weights()
             if (told & 2).any():
                 self.collect_state()
@@ -161,13 +170,13 @@ class ShardedEngine(Engine):
         if why:
             host.about = f"gradients through the host's memory, because NCCL cannot be used ({why[0]})"
             return host
-        carrier = nccl.Nccl(group, _core.stream_of(self.device))
+        carrier = nccl.Nccl(group, self.device)
         return OnDevice(self.session, group, self.options, self._buffers, carrier, nccl.version())
 
     # The optimizer's state, of which a worker may have a part
     def collect_state(self) -> None:
         """All workers, where one of them may ask for the whole state: rank 0 keeps a copy."""
-        if not (self.options.shard_optimizer and self.world.size > 1) or not self.session.state_names:
+        if not self._updates_part or not self.session.state_names:
             return
         group, ends = self.world.group, bounds(self._trainable, self.world.size)
         found: dict[str, Array] = {}
@@ -185,7 +194,7 @@ class ShardedEngine(Engine):
         self._kept = steps, {**found, "step": np.array([steps], np.int32)}
 
     def state_is_whole(self) -> bool:
-        parts = self.options.shard_optimizer and self.world.size > 1 and self.session.state_names
+        parts = self._updates_part and self.session.state_names
         whole = not parts or (self._kept is not None and self._kept[0] == self.session.steps)
         self._wants_state = not whole
         return whole
@@ -194,7 +203,7 @@ class ShardedEngine(Engine):
         return any(trainable for each, _, _, trainable, _ in self.session.parameter_layout() if each == name)
 
     def optimizer_state(self) -> dict[str, Array]:
-        if not (self.options.shard_optimizer and self.world.size > 1) or not self.session.state_names:
+        if not self._updates_part or not self.session.state_names:
             return super().optimizer_state()
         if self._kept is None or self._kept[0] != self.session.steps or not self.world.is_main:
             raise StateError(
@@ -205,7 +214,7 @@ class ShardedEngine(Engine):
 
     def set_optimizer_state(self, state: dict[str, Array]) -> None:
         """On rank 0 before fit(), which gives all workers their part; or on all."""
-        if not (self.options.shard_optimizer and self.world.size > 1) or not self.session.state_names:
+        if not self._updates_part or not self.session.state_names:
             return super().set_optimizer_state(state)
         names = {f"{s}/{n}" for s in self.session.state_names for n in self.names if self._is_trainable(n)} | {"step"}
         if differing := sorted(set(state) ^ names):
@@ -272,6 +281,7 @@ class ShardedEngine(Engine):
             "shards": self.shards,
             "reduce": self.options.reduce,
             "sharded optimizer": self.options.shard_optimizer,
+            "bucket_mb": self.options.bucket_mb,
             "kernels": f"{self.version} on {self.device.partition(':')[0]}",
             "precision": self.precision,
             "optimizer": self.optimizer.config() if self.optimizer else None,
@@ -284,7 +294,7 @@ class ShardedEngine(Engine):
         self.session.read_flat("weights", 0, flat)
         self.world.group.spread(flat)
         self.session.write_flat("weights", 0, flat)
-        kept = self.options.shard_optimizer and self.world.size > 1
+        kept = self._updates_part
         loaded = self.same(self._kept is not None and self._kept[0] == self.session.steps) if kept else False
         values = np.zeros(self._trainable, np.float32)
         for space in self.session.state_names:

@@ -13,19 +13,24 @@ import numpy as np
 from warploom.ground.array_types import Array
 
 _SPIN_SECONDS = 0.002  # a wait asks without a pause for so long, then every _PAUSE: the cores may be needed by who is waited for
-_PAUSE = 0.0003
+_PAUSE, _PAUSE_BESIDE = 0.0003, 0.001  # beside this worker's own computing
+_SLOWEST = 200e6  # bytes a second: so long it asks for what is on its way. Within a host every 16 KiB want to be asked for
 
 
 class Group(Protocol):
-    """All workers together; every one calls the same methods in the same order."""
+    """All workers together; every one calls the same methods in the same order, from one thread at a time."""
 
     rank: int
     size: int
     engine: str  # what carries the bytes, in words
     failed: bool  # set before a worker ends with an error: it does not wait for the others
+    computes: bool  # set while this worker computes meanwhile: meet() leaves it the core
 
     def exchange(self, value: Any) -> list[Any]:
         """Every worker's value (anything that can be pickled), by rank."""
+
+    def meet(self) -> None:
+        """Before large messages: all have come here, so that these are on their way at once."""
 
     def share(self, buffer: Array, counts: Sequence[int]) -> None:
         """Every worker has written its part of the flat buffer, parts in the order of ranks; after it all have all."""
@@ -43,10 +48,13 @@ class Group(Protocol):
 class Alone:
     """One worker."""
 
-    rank, size, engine, failed = 0, 1, "none: one worker", False
+    rank, size, engine, failed, computes = 0, 1, "none: one worker", False, False
 
     def exchange(self, value: Any) -> list[Any]:
         return [value]
+
+    def meet(self) -> None:
+        pass
 
     def share(self, buffer: Array, counts: Sequence[int]) -> None:
         pass
@@ -69,6 +77,7 @@ class Mpi:
         if not MPI.Is_initialized():
             MPI.Init_thread(MPI.THREAD_SERIALIZED)
             atexit.register(self._finalize)
+        self.computes = False
         self.failed = False  # then the others do not come to the end, and MPI's own end would wait for them
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
         self.rank, self.size = int(self._comm.Get_rank()), int(self._comm.Get_size())
@@ -79,10 +88,20 @@ class Mpi:
             self.exchange(None)  # by asking: a worker that waits here leaves its core to the one that still writes
             self._mpi.Finalize()
 
-    def _wait(self, request: Any) -> None:
-        started = time.perf_counter()
+    def _wait(self, request: Any, size: int) -> None:
+        started, spins = time.perf_counter(), size / _SLOWEST + (0 if self.computes else _SPIN_SECONDS)
         while not request.Test():
-            if time.perf_counter() - started < _SPIN_SECONDS:
+            if time.perf_counter() - started < spins:
+                os.sched_yield()
+            else:
+                time.sleep(_PAUSE)
+
+    def meet(self) -> None:
+        request, started = self._comm.Ibarrier(), time.perf_counter()
+        while not request.Test():
+            if self.computes:
+                time.sleep(_PAUSE_BESIDE)
+            elif time.perf_counter() - started < _SPIN_SECONDS:
                 os.sched_yield()
             else:
                 time.sleep(_PAUSE)
@@ -101,16 +120,17 @@ class Mpi:
         return [pickle.loads(everything[end - n : end].tobytes()) for n, end in zip(counts, ends, strict=True)]
 
     def share(self, buffer: Array, counts: Sequence[int]) -> None:
-        self._wait(self._comm.Iallgatherv(self._mpi.IN_PLACE, [buffer, list(counts)]))
+        self._wait(self._comm.Iallgatherv(self._mpi.IN_PLACE, [buffer, list(counts)]), buffer.nbytes)
 
     def swap(self, send: Array, send_counts: Sequence[int], receive: Array, receive_counts: Sequence[int]) -> None:
-        self._wait(self._comm.Ialltoallv([send, list(send_counts)], [receive, list(receive_counts)]))
+        request = self._comm.Ialltoallv([send, list(send_counts)], [receive, list(receive_counts)])
+        self._wait(request, send.nbytes + receive.nbytes)
 
     def spread(self, buffer: Array) -> None:
-        self._wait(self._comm.Ibcast(buffer, root=0))
+        self._wait(self._comm.Ibcast(buffer, root=0), buffer.nbytes)
 
     def sum(self, buffer: Array) -> None:
-        self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, buffer, self._mpi.SUM))
+        self._wait(self._comm.Iallreduce(self._mpi.IN_PLACE, buffer, self._mpi.SUM), buffer.nbytes)
 
 
 def _load() -> Any:

@@ -1,7 +1,7 @@
 """NCCL between GPUs: its library is looked for at run time, in the nvidia-nccl-cu13 wheel or the system.
 
 Only what is needed is called: point-to-point in groups (the tree's order of additions stays ours) and the all-reduce of
-`--reduce fast`. Everything is put on the stream of the device, after the kernels before it; no call waits.
+`--reduce fast`. Everything is put on a stream of its own, beside that of the device's kernels; no call waits.
 WARPLOOM_NCCL=FILE names the library, and has it used on any device, which is for tests; WARPLOOM_NCCL=off has it never used.
 https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/api.html
 """
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from warploom import _core
 from warploom.distributed.groups import Group
 from warploom.errors import DeviceError
 from warploom.interop import Array
@@ -96,15 +97,29 @@ def wanted(device: str) -> bool:
     return device.startswith("cuda") or os.environ.get(VARIABLE, "off") != "off"
 
 
+@functools.cache
+def _own_stream(device: str) -> int:
+    """Beside the one of the device's kernels; the same one where it has no other. Kept until the process ends."""
+    kernels = _core.stream_of(device)  # which makes the device the thread's current one
+    if not device.startswith("cuda"):
+        return kernels
+    own, beside_all = ctypes.c_void_p(), 1  # CU_STREAM_NON_BLOCKING
+    code = ctypes.CDLL("libcuda.so.1").cuStreamCreate(ctypes.byref(own), beside_all)
+    if code or own.value is None:
+        raise DeviceError(f"the driver makes no second stream on {device} (error {code}); {VARIABLE}=off does without NCCL")
+    return own.value
+
+
 class Nccl:
     """All workers of a group, each with a GPU of its own. Arrays are float32 on the device, one-dimensional."""
 
-    def __init__(self, group: Group, stream: int) -> None:
-        """Every worker must come here. stream: of the device, which is the thread's current one."""
+    def __init__(self, group: Group, device: str) -> None:
+        """Every worker must come here."""
         library, why = _load()
         if library is None:
             raise DeviceError(f"NCCL cannot be used: {why}")
-        self._library, self._group, self._stream = library, group, ctypes.c_void_p(stream)
+        self.stream, self._kernels = _own_stream(device), _core.stream_of(device)
+        self._library, self._group, self._device = library, group, device
         self._communicator = ctypes.c_void_p()
         own = UniqueId()
         wrong = ""
@@ -126,6 +141,16 @@ class Nccl:
             self._library.ncclCommDestroy(self._communicator)
         self._communicator = ctypes.c_void_p()
         atexit.unregister(self.close)
+
+    def after_kernels(self) -> None:
+        """What comes on the own stream begins when the device's kernels so far are done."""
+        if self.stream != self._kernels:
+            _core.wait_for(self._device, self._kernels, self.stream)
+
+    def before_kernels(self) -> None:
+        """The device's next kernels begin when what was put on the own stream is done."""
+        if self.stream != self._kernels:
+            _core.wait_for(self._device, self.stream)
 
     def _call(self, name: str, *arguments: Any) -> None:
         code = getattr(self._library, name)(*arguments)
@@ -149,14 +174,13 @@ class Nccl:
 
     def send(self, array: Array, to: int) -> None:
         if array.size:
-            self._call("ncclSend", array.pointer, array.size, _FLOAT32, to, self._communicator, self._stream)
+            self._call("ncclSend", array.pointer, array.size, _FLOAT32, to, self._communicator, self.stream)
 
     def receive(self, array: Array, origin: int) -> None:
         if array.size:
-            self._call("ncclRecv", array.pointer, array.size, _FLOAT32, origin, self._communicator, self._stream)
+            self._call("ncclRecv", array.pointer, array.size, _FLOAT32, origin, self._communicator, self.stream)
 
-    def sum(self, array: Array) -> None:
-        """In place, over all workers, in NCCL's own order."""
+    def sum(self, array: Array, to: Array) -> None:
+        """Over all workers, in NCCL's own order."""
         if array.size:
-            where = array.pointer
-            self._call("ncclAllReduce", where, where, array.size, _FLOAT32, _SUM, self._communicator, self._stream)
+            self._call("ncclAllReduce", array.pointer, to.pointer, array.size, _FLOAT32, _SUM, self._communicator, self.stream)

@@ -1,25 +1,27 @@
-"""The gradients of all shards as one sum: through the host's memory, or from GPU to GPU by NCCL.
+"""The gradients of all shards as one sum. Here through the host's memory; by NCCL in nccl_reduction.py.
 
-A worker adds up what it holds. Then every worker gets one part of all vectors, ends the additions in it (a reduce-scatter in the
-tree's order), and all collect the parts. Both ways make the same additions in the same order. Parts have the bounds of the
-optimizer's, so that a worker that updates a part alone needs no more than that.
+A worker adds up what it holds. Then, bucket by bucket, every worker gets one part of all vectors, ends the additions in it (a
+reduce-scatter in the tree's order), and all collect the parts. Both ways make the same additions in the same order. While a
+worker computes its last shard, buckets that are final go on their way: all workers send them in one order, the session's.
 """
 
+import functools
 import itertools
-from collections.abc import Sequence
+import queue
+import threading
+import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
-from warploom import _core
 from warploom.distributed import tree
 from warploom.distributed.groups import Group
-from warploom.distributed.nccl_interop import Nccl
 from warploom.distributed.options import Options
+from warploom.errors import StateError
 from warploom.ground.array_types import Floats
-from warploom.interop import Array
 
-_BLOCK = 1 << 20  # elements that are multiplied by one call
+_LARGE = 1 << 16  # elements: of less, a message costs less than a meeting
 GRID = 64  # elements: as kPartGrid in csrc/train/optimizer.cpp
 
 
@@ -28,16 +30,33 @@ def bounds(count: int, size: int) -> list[int]:
     return [*(count * rank // size // GRID * GRID for rank in range(size)), count]
 
 
+def cut(piece: slice, size: int) -> list[slice]:
+    """A piece of a flat vector in a part for each worker."""
+    return [slice(piece.start + a, piece.start + b) for a, b in itertools.pairwise(bounds(piece.stop - piece.start, size))]
+
+
+def common(a: slice, b: slice) -> slice:
+    """What lies in both; empty where nothing does."""
+    start = max(a.start, b.start)
+    return slice(start, max(start, min(a.stop, b.stop)))
+
+
 class Reduction(Protocol):
     about: str
 
-    def begin(self, leaves: int) -> None:
-        """A batch of that many shards."""
+    def begin(self, leaves: int, whole: bool) -> None:
+        """A batch of that many shards. whole: every worker wants all of the gradient; else its own part (`bounds`)."""
 
     def add(self, leaf: int, share: np.float32) -> None:
         """The session's gradient, times the shard's share of the batch, and the statistics it has moved."""
 
-    def finish(self, held: Sequence[range], whole: bool) -> None:
+    def last(self, leaf: int, share: np.float32) -> Callable[[int], None] | None:
+        """For the worker's last shard, before its step: what the session calls as buckets become final. add() is not called for
+        it then, but end_last() after the step. None: nothing goes on its way before the end."""
+
+    def end_last(self) -> None: ...
+
+    def finish(self) -> None:
         """Gives the sum to the session: all of the gradient, or the own part of it; and the statistics."""
 
     def collect_weights(self) -> None:
@@ -64,6 +83,39 @@ class Statistics:
             at += count
 
 
+class Beside:
+    """A thread that does one piece of work after the other. Nobody waits for it as the process ends: others may be gone."""
+
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self.under_way = 0
+        threading.Thread(target=_serve, args=(self._work, self._done), name="warploom-reduce", daemon=True).start()
+        weakref.finalize(self, self._work.put, None)
+
+    def give(self, work: Callable[[], None]) -> None:
+        self.under_way += 1
+        self._work.put(work)
+
+    def take(self) -> None:
+        """Waits for the oldest piece of work that was not taken; raises what it raised."""
+        error = self._done.get()
+        self.under_way -= 1
+        if error is not None:
+            raise error
+
+
+def _serve(work: "queue.SimpleQueue[Callable[[], None] | None]", done: "queue.SimpleQueue[BaseException | None]") -> None:
+    while (task := work.get()) is not None:
+        try:
+            task()
+        except BaseException as error:
+            done.put(error)
+        else:
+            done.put(None)
+        del task  # it holds what it works on
+
+
 class OnHost:
     """gradient=False: the statistics alone."""
 
@@ -72,166 +124,134 @@ class OnHost:
     def __init__(self, session: Any, group: Group, options: Options, statistics: Statistics, *, gradient: bool = True) -> None:
         self._session, self._group, self._fast, self._statistics = session, group, options.reduce == "fast", statistics
         self._trainable = session.trainable_count if gradient else 0
-        self._bounds = bounds(self._trainable, group.size)
         self._size = self._trainable + statistics.size
+        self._parts = cut(slice(0, self._trainable), group.size)
+        cuts = session.cut_buckets(options.bucket_elements) if gradient else []
+        self._buckets = [slice(first, first + count) for first, count in cuts]
+        self._pieces: list[slice] = []  # of this step's vectors: the buckets, and behind them the statistics
         self._sum: tree.Sum[Floats] = tree.Sum(lambda: np.empty(self._size, np.float32), _add)
-        self._leaves = 0
+        self._total: Floats = np.empty(self._size if group.size > 1 else 0, np.float32)
+        self._beside = Beside() if len(self._buckets) > 1 and group.size > 1 else None
+        self._leaves, self._whole = 0, True
+        self._leaf, self._additions, self._share = self._total, list[tuple[Floats, Floats]](), np.float32(0)
+        self._filled = 0  # pieces of the last shard that are final
 
-    def begin(self, leaves: int) -> None:
-        self._leaves = leaves
+    def begin(self, leaves: int, whole: bool) -> None:
+        if self._beside is not None and self._beside.under_way:
+            raise StateError(
+                "a step was left while its gradients were on their way, so the workers are out of step: start them anew"
+            )
+        self._leaves, self._whole, self._filled = leaves, whole, 0
         self._sum.begin(leaves)
+        rest = slice(self._trainable, self._size)
+        self._pieces = [*self._buckets, rest] if self._beside is not None or not whole else [slice(0, self._size)]
+        self._pieces = [piece for piece in self._pieces if piece.stop > piece.start]
 
     def add(self, leaf: int, share: np.float32) -> None:
         def fill(array: Floats) -> None:
-            if self._trainable:
-                self._session.read_flat("gradients", 0, array[: self._trainable])
-            self._statistics.read(array[self._trainable :])
-            with np.errstate(all="ignore"):
-                np.multiply(array, share, out=array)
+            self._read(array, slice(0, self._size), share)
 
         self._sum.add(leaf, fill)
 
-    def finish(self, held: Sequence[range], whole: bool) -> None:
-        if not self._size:
-            return
-        total = self._fast_total() if self._fast else self._tree_total(held, whole)
-        begin, end = (0, self._trainable) if whole else (self._bounds[self._group.rank], self._bounds[self._group.rank + 1])
-        if end > begin:
-            self._session.write_flat("gradients", begin, total[begin:end])
-        self._statistics.write(total[self._trainable :])
+    def _read(self, array: Floats, piece: slice, share: np.float32) -> None:
+        gradient = common(piece, slice(0, self._trainable))
+        if gradient.stop > gradient.start:
+            self._session.read_flat("gradients", gradient.start, array[gradient])
+        if piece.stop > self._trainable:
+            self._statistics.read(array[self._trainable :])
+        with np.errstate(all="ignore"):
+            np.multiply(array[piece], share, out=array[piece])
 
-    def _fast_total(self) -> Floats:
-        arrays = [array for _, array in self._sum.nodes]
-        total = arrays[0] if arrays else np.zeros(self._size, np.float32)  # a last batch may have fewer shards than workers
-        for more in arrays[1:]:
-            _add(total, more)
-        self._group.sum(total)
-        return total
+    def last(self, leaf: int, share: np.float32) -> Callable[[int], None] | None:
+        if self._beside is None:
+            return None
+        (self._leaf, self._additions), self._share = self._sum.place(leaf), share
+        self._group.computes = True
+        return self._send
 
-    def _tree_total(self, held: Sequence[range], whole: bool) -> Floats:
-        group, leaves = self._group, self._leaves
-        if group.size == 1:
-            return self._sum.nodes[0][1]
-        ends = [*self._bounds[:-1], self._size]  # the statistics lie behind the last part
-        pieces = [slice(a, b) for a, b in itertools.pairwise(ends)]
-        lengths = [piece.stop - piece.start for piece in pieces]
-        arrays = [array for _, array in self._sum.nodes]
-        if len(arrays) == 1:
-            send = arrays[0]
+    def end_last(self) -> None:
+        self._send(len(self._pieces))
+
+    def _send(self, final: int) -> None:
+        """The first pieces of the last shard are final: those that are not on their way yet go."""
+        assert self._beside is not None
+        for piece in self._pieces[self._filled : final]:
+            self._read(self._leaf, piece, self._share)
+            self._beside.give(functools.partial(self._exchange, piece, self._additions))
+        self._filled = max(self._filled, final)
+
+    def finish(self) -> None:
+        self._group.computes = False
+        if self._beside is None:
+            for piece in self._pieces:
+                self._exchange(piece, [])
         else:
-            send = np.concatenate([array[piece] for piece in pieces for array in arrays] or [np.empty(0, np.float32)])
-        nodes = [tree.largest(leaves, part) for part in held]
-        own = lengths[group.rank]
-        receive = np.empty(own * sum(map(len, nodes)), np.float32)
-        group.swap(send, [n * len(arrays) for n in lengths], receive, [own * len(each) for each in nodes])
+            for piece in self._pieces[self._filled :]:  # of a last batch with fewer shards than workers
+                self._beside.give(functools.partial(self._exchange, piece, []))
+        total = self._sum.nodes[0][1] if self._group.size == 1 else self._total
+        own = slice(0, self._trainable) if self._whole else self._parts[self._group.rank]
+        for piece in self._pieces:
+            if self._beside is not None:
+                self._beside.take()
+            mine = common(piece, own)
+            if mine.stop > mine.start:
+                self._session.write_flat("gradients", mine.start, total[mine])
+        if self._statistics.size:
+            self._statistics.write(total[self._trainable :])
+
+    def _exchange(self, piece: slice, additions: list[tuple[Floats, Floats]]) -> None:
+        """The sum of a piece, by all workers."""
+        for to, more in additions:
+            _add(to[piece], more[piece])
+        group, total = self._group, self._total[piece]
+        if group.size == 1:
+            return
+        arrays = [array[piece] for _, array in self._sum.nodes]
+        if total.size >= _LARGE:
+            group.meet()
+        if self._fast:
+            total[:] = arrays[0] if arrays else 0  # a last batch may have fewer shards than workers
+            for more in arrays[1:]:
+                _add(total, more)
+            group.sum(total)
+            return
+        parts = cut(slice(0, piece.stop - piece.start), group.size)
+        lengths = [part.stop - part.start for part in parts]
+        send = arrays[0] if len(arrays) == 1 else np.concatenate([a[p] for p in parts for a in arrays] or [total[:0]])
+        nodes = [tree.largest(self._leaves, tree.held(self._leaves, rank, group.size)) for rank in range(group.size)]
+        own = parts[group.rank]
+        receive = np.empty(lengths[group.rank] * sum(map(len, nodes)), np.float32)
+        group.swap(send, [n * len(arrays) for n in lengths], receive, [lengths[group.rank] * len(each) for each in nodes])
         names = list(itertools.chain(*nodes))
-        parts = dict(zip(names, receive.reshape(len(names), own), strict=True))
-        total = np.empty(self._size, np.float32)
-        total[pieces[group.rank]] = tree.total(leaves, parts, _add)
-        if whole:
+        found = dict(zip(names, receive.reshape(len(names), lengths[group.rank]), strict=True))
+        total[own] = tree.total(self._leaves, found, _add)
+        if self._whole or piece.start >= self._trainable:
             group.share(total, lengths)
-        elif self._statistics.size:
-            group.share(total[self._trainable :], [0] * (group.size - 1) + [self._statistics.size])
-        return total
+        elif len(self._buckets) > 1:  # else the parts of the piece are those of the owners
+            self._to_owners(piece)
+
+    def _to_owners(self, piece: slice) -> None:
+        """Each worker has the sum of a part of the piece, and gets what of its own part of all lies in the piece."""
+        group, parts = self._group, cut(piece, self._group.size)
+        mine = parts[group.rank]
+        counts = [[_length(common(part, owned)) for owned in self._parts] for part in parts]  # from, to
+        receive = self._total[common(piece, self._parts[group.rank])]
+        group.swap(self._total[mine].copy(), counts[group.rank], receive, [row[group.rank] for row in counts])
 
     def collect_weights(self) -> None:
         weights = np.empty(self._trainable, np.float32)
-        begin, end = self._bounds[self._group.rank], self._bounds[self._group.rank + 1]
-        if end > begin:
-            self._session.read_flat("weights", begin, weights[begin:end])
-        self._group.share(weights, [b - a for a, b in itertools.pairwise(self._bounds)])
+        own = self._parts[self._group.rank]
+        if own.stop > own.start:
+            self._session.read_flat("weights", own.start, weights[own])
+        self._group.share(weights, [_length(part) for part in self._parts])
         if self._trainable:
             self._session.write_flat("weights", 0, weights)
+
+
+def _length(piece: slice) -> int:
+    return int(piece.stop - piece.start)
 
 
 def _add(to: Floats, more: Floats) -> None:
     with np.errstate(all="ignore"):  # what is not finite is told by the loss
         np.add(to, more, out=to)
-
-
-class OnDevice:
-    """NCCL; the statistics, which are few, go through the host."""
-
-    def __init__(self, session: Any, group: Group, options: Options, statistics: Statistics, nccl: Nccl, version: str) -> None:
-        self.about = f"gradients through NCCL {version}"
-        self._session, self._group, self._fast, self._nccl = session, group, options.reduce == "fast", nccl
-        self._few = OnHost(session, group, options, statistics, gradient=False)
-        self._trainable = session.trainable_count
-        self._bounds = bounds(self._trainable, group.size)
-        self._sum: tree.Sum[Array] = tree.Sum(lambda: self._empty(self._trainable), session.add_into)
-        self._share = np.float32(np.nan)
-        self._shares = self._empty(min(self._trainable, _BLOCK))  # the product's second factor: one number many times
-        self._parts: list[Array] = []
-        self._leaves = 0
-
-    def _empty(self, count: int) -> Array:
-        return _core.array_empty((count,), np.float32, self._session.device)
-
-    def begin(self, leaves: int) -> None:
-        self._leaves = leaves
-        self._sum.begin(leaves)
-        self._few.begin(leaves)
-
-    def add(self, leaf: int, share: np.float32) -> None:
-        if share != self._share:
-            self._shares.assign(np.full(self._shares.size, share, np.float32))
-            self._share = share
-        gradient = self._session.flat_array("gradients")
-
-        def fill(array: Array) -> None:
-            for first in range(0, self._trainable, _BLOCK):
-                block = slice(first, min(first + _BLOCK, self._trainable))
-                self._session.multiply_into(array[block], gradient[block], self._shares[: block.stop - first])
-
-        self._sum.add(leaf, fill)
-        self._few.add(leaf, share)
-
-    def finish(self, held: Sequence[range], whole: bool) -> None:
-        gradient = self._session.flat_array("gradients")
-        if self._fast:
-            arrays = [array for _, array in self._sum.nodes]
-            for more in arrays[1:]:
-                self._session.add_into(arrays[0], more)
-            if arrays:
-                gradient.assign(arrays[0])
-            else:
-                gradient.assign(np.zeros(self._trainable, np.float32))
-            self._nccl.sum(gradient)
-        else:
-            own = slice(self._bounds[self._group.rank], self._bounds[self._group.rank + 1])
-            gradient[own].assign(self._total(held, own))
-            if whole:
-                self._collect(gradient)
-        self._few.finish(held, whole=True)
-
-    def _total(self, held: Sequence[range], own: slice) -> Array:
-        """The own part of the sum."""
-        group, leaves = self._group, self._leaves
-        nodes = [tree.largest(leaves, part) for part in held]
-        count = own.stop - own.start
-        while len(self._parts) < sum(map(len, nodes)):
-            self._parts.append(self._empty(count))
-        free = iter(self._parts)
-        parts = {node: array[own] for node, array in self._sum.nodes}
-        with self._nccl.together():
-            for rank in range(group.size):
-                if rank == group.rank:
-                    continue
-                for _, array in self._sum.nodes:
-                    self._nccl.send(array[self._bounds[rank] : self._bounds[rank + 1]], rank)
-                for node in nodes[rank]:
-                    parts[node] = next(free)
-                    self._nccl.receive(parts[node], rank)
-        return tree.total(leaves, parts, self._session.add_into)
-
-    def _collect(self, flat: Array) -> None:
-        """Every worker's part of a flat buffer to all."""
-        own = self._group.rank
-        with self._nccl.together():
-            for rank in range(self._group.size):
-                if rank != own:
-                    self._nccl.send(flat[self._bounds[own] : self._bounds[own + 1]], rank)
-                    self._nccl.receive(flat[self._bounds[rank] : self._bounds[rank + 1]], rank)
-
-    def collect_weights(self) -> None:
-        self._collect(self._session.flat_array("weights")[: self._trainable])

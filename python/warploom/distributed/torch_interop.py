@@ -24,7 +24,7 @@ class Gloo:
             collectives.init_process_group("gloo", timeout=datetime.timedelta(days=30))
         except (ValueError, RuntimeError) as error:
             raise DeviceError(f"the workers of torchrun do not find each other ({str(error).splitlines()[0]})") from None
-        self.failed = False
+        self.failed = self.computes = False
         atexit.register(self._close)
         self._torch, self._collectives = torch, collectives
         self.rank, self.size = int(collectives.get_rank()), int(collectives.get_world_size())
@@ -38,6 +38,9 @@ class Gloo:
         found: list[Any] = [None] * self.size
         self._collectives.all_gather_object(found, value)
         return found
+
+    def meet(self) -> None:
+        pass  # gloo waits asleep
 
     def share(self, buffer: Array, counts: Sequence[int]) -> None:
         longest, bounds = max(counts), np.cumsum([0, *counts])

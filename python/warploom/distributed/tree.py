@@ -71,18 +71,26 @@ class Sum(Generic[T]):
         if leaves not in self._parents:
             self._parents[leaves] = parents(leaves)
 
-    def add(self, leaf: int, fill: Callable[[T], None]) -> None:
-        """fill() writes the leaf's numbers."""
-        array = self._free.pop() if self._free else self._make()
-        fill(array)
+    def place(self, leaf: int) -> tuple[T, list[tuple[T, T]]]:
+        """Where to write the leaf's numbers, and the additions (to, more) that are then to be made, in this order."""
+        first = array = self._free.pop() if self._free else self._make()
+        additions = []
         node: Node = (leaf, leaf + 1)
         known = self._parents[self._leaves]
         while node in known and self.nodes and self.nodes[-1][0] == known[node][0]:
             left = self.nodes.pop()[1]
-            self._add(left, array)
+            additions.append((left, array))
             self._free.append(array)
             node, array = known[node][1], left
         self.nodes.append((node, array))
+        return first, additions
+
+    def add(self, leaf: int, fill: Callable[[T], None]) -> None:
+        """fill() writes the leaf's numbers."""
+        array, additions = self.place(leaf)
+        fill(array)
+        for to, more in additions:
+            self._add(to, more)
 
 
 def total(leaves: int, parts: dict[Node, T], add: Callable[[T, T], None]) -> T:

@@ -7,6 +7,7 @@ from typing import Any
 
 from warploom import losses, models, optim
 from warploom.data import tasks
+from warploom.distributed.options import BUCKET_MB
 from warploom.errors import ArgumentError, DTypeError
 from warploom.ground.atomic import expanded
 from warploom.ground.augmented import Changes, augmented
@@ -55,6 +56,7 @@ class RunConfig:
     shards: int | None = None  # of a batch, where several workers may share it; None: it is one call
     reduce: str = "same"  # "fast": the workers' gradients are added in MPI's, gloo's or NCCL's order
     shard_optimizer: bool = False  # among the workers
+    bucket_mb: float = BUCKET_MB  # MiB of the gradient that workers send at a time, while backward goes on
 
     @property
     def title(self) -> str:
