@@ -1,6 +1,7 @@
 """The `warploom` command: importing this registers every sub-command."""
 
 from warploom.cli import (
+    bench,
     check,
     classify,
     data,
@@ -22,6 +23,7 @@ from warploom.cli import (
 from warploom.cli.app import main, run
 
 __all__ = [
+    "bench",
     "check",
     "classify",
     "data",
