@@ -103,6 +103,22 @@ def test_evaluate(net: str, photos: Path, tmp_path: Path, capsys: pytest.Capture
     assert "2 classes: falling, rising" in text
 
 
+def test_a_place_where_nothing_can_be_written_is_said_first(
+    net: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wl.Model, "encode", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(wl.Model, "reconstruct", lambda *_: pytest.fail("computed"))
+    (tmp_path / "file").write_text("")
+    for arguments in (
+        ["evaluate", net, photos, "--scores", tmp_path / "file/scores.csv"],
+        ["evaluate", net, photos, "--scores", tmp_path],
+        ["classify", net, photos, "--out", tmp_path / "file"],
+        ["encode", net, photos, "--out", tmp_path / "file/features.npy"],
+        ["detect", "fit", net, photos, "--out", tmp_path / "file/detector.safetensors"],
+    ):
+        assert "cannot write " in refused(capsys, *arguments)
+
+
 def test_all_of_new_images_and_the_test_part_of_old_ones(net: str, photos: Path, tmp_path: Path, capsys: Any) -> None:
     assert told(capsys, "evaluate", net, photos)["images"] == 24
     assert len(told(capsys, "reconstruct", net, photos, "--out", tmp_path / "out")["images"]) == 24

@@ -27,7 +27,7 @@ from warploom.cli.using import (
 )
 from warploom.cli.words import USE, complete_from, whole
 from warploom.errors import ArgumentError, DataError
-from warploom.ground.atomic import expanded, write_atomically
+from warploom.ground.atomic import can_write, expanded, write_atomically
 from warploom.ground.tables import Column
 from warploom.inference.features import EncodedSource
 from warploom.inference.trained import Trained
@@ -97,6 +97,7 @@ def classify(
     if fit == "own":
         raise ArgumentError("classify needs features of one length: --fit crop or stretch")
     folder = expanded(out) if out is not None else trained.path.parent / "classify"
+    can_write(folder / "report.json")
     common: dict[str, Any] = {"quiet": as_json, "data_dir": data_dir, "skip_bad": skip_bad}
     skipped = list[str]()
     if using is not None:

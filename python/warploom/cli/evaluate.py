@@ -28,7 +28,7 @@ from warploom.cli.using import (
 )
 from warploom.cli.words import USE
 from warploom.errors import ArgumentError
-from warploom.ground.atomic import write_atomically
+from warploom.ground.atomic import can_write, write_atomically
 from warploom.inference.judging import Row, evaluate
 from warploom.inference.trained import Trained
 from warploom.runs.scores import judge
@@ -59,6 +59,8 @@ def evaluate_(
     if not trained.reconstructs:
         _of_its_data(trained, data, scores, as_json)
         return
+    if scores is not None:
+        can_write(scores)
     images = images_of(trained, data, quiet=as_json, part=part, data_dir=data_dir, limit=limit, skip_bad=skip_bad)
     skipped = list[str]()
     with Progress() as progress:
