@@ -28,7 +28,7 @@ if target == os.devnull:
     sys.exit("-fno-tree-tail-merge" in sys.argv)
 with open(os.environ["CALLS"], "a") as calls:
     calls.write(" ".join(sys.argv[1:]) + "\\n")
-source = sys.argv[sys.argv.index("-c") + 1] if "-c" in sys.argv else "link"
+source = sys.argv[sys.argv.index("-c") + 1] if "-c" in sys.argv else "headers" if "c++-header" in sys.argv else "link"
 if os.environ.get("BREAKS", "nothing") in source:
     print("in file included from somewhere")
     print(source + ":7:1: error: 'blockIdy' was not declared in this scope")
@@ -144,6 +144,33 @@ def test_each_build_has_its_flags(place: Place) -> None:
     assert len(runtime) == 2
     assert not any("-fsanitize" in c or "-march" in c for c in runtime)
     assert sum("-Wl,-z,nodelete" in c for c in place.calls()) == 3
+
+
+def test_kernels_find_their_usual_headers_compiled(place: Place) -> None:
+    """One header in a build, with the kernels' own flags, before them; the runtime has other ones; nothing of it stays."""
+    emulated_builds.ensure("checked")
+    calls = place.calls()
+    first = next(place for place, call in enumerate(calls) if "c++-header" in call)
+    target = calls[first].split(" -o ")[1].split(".gch")[0]
+    including = [place for place, call in enumerate(calls) if f"-include {target}" in call]
+    assert len(including) == len(KERNELS)
+    assert min(including) > first
+    assert all(flag in calls[first].split() for flag in calls[including[0]].split()[:-6] if flag not in ("c++", "-include"))
+    assert not any("-include" in call for call in calls if "runtime" in call or "library.cu" in call)
+    assert not list(place.cache.rglob("*prelude*"))
+
+
+def test_the_usual_headers_are_as_good_uncompiled(tmp_path: Path) -> None:
+    """With the real compiler: the same object, whether the precompiled header is there, is not, or is not one."""
+    source = emulated_builds.source_root() / "kernels/v1_naive_nhwc/table.cu"
+    made = []
+    with emulated_builds._prelude(tmp_path, "fast") as includes:
+        for damage in (lambda file: None, lambda file: file.write_bytes(b"gpch"), Path.unlink):
+            damage(Path(f"{includes[1]}.gch"))
+            target = tmp_path / f"{len(made)}.o"
+            compiling.run([*emulated_builds.command(source, target, "kernels", "fast")[:-2], *includes], target)
+            made.append(target.read_bytes())
+    assert made[0] == made[1] == made[2]
 
 
 def test_other_sources_flags_or_compilers_are_other_libraries(

@@ -95,6 +95,28 @@ def test_the_rest_of_a_run_has_the_same_rates(make: Callable[[], s.Schedule]) ->
     assert first_half + rates(first, start=5, model=model) == whole, "bits, in the same process"
 
 
+@pytest.mark.parametrize("make", [case[0] for case in CASES])
+def test_an_epoch_tells_the_rate_of_its_last_batch(make: Callable[[], s.Schedule]) -> None:
+    """Also where a run was stopped after its last batch, before its validation, and goes on."""
+    whole = rates(make())
+    for epoch in (0, 3, EPOCHS - 1):
+        first, model = make(), SimpleNamespace(optimizer=wl.optim.SGD(lr=0.1))
+        rates(first, stop=epoch, model=model)
+        first.on_epoch_begin(epoch, {"batch": 0})
+        for batch in range(STEPS):
+            first.on_train_batch_end(batch, {})
+        state, rate = json.loads(json.dumps(first.state())), model.optimizer.lr
+        second = make()
+        second.load_state(state)
+        for schedule, optimizer in ((first, model.optimizer), (second, wl.optim.SGD(lr=rate))):
+            schedule.model = SimpleNamespace(optimizer=optimizer)
+            schedule.on_train_begin({"epochs": EPOCHS, "steps": STEPS})
+            schedule.on_epoch_begin(epoch, {"batch": STEPS})
+            logs = {"loss": 9.0, "val_loss": LOSSES[epoch]}
+            schedule.on_epoch_end(epoch, logs)
+            assert logs["lr"] == whole[STEPS * epoch + STEPS - 1]
+
+
 def test_cyclic_cosine() -> None:
     used = rates(s.CyclicCosineLR(20))
     assert used[0] == used[20] == used[40] == 0.1

@@ -1,6 +1,7 @@
 """Fuzzing of everything that reads a file: only documented errors, and no more memory than the file is worth.
 
     python tests/reliability/fuzz.py [TARGET ...] [--seconds 60] [--seed 0]      all targets where none is named
+    python tests/reliability/fuzz.py --coverage                                  says too how much of the parsers was reached
     python tests/reliability/fuzz.py --engine atheris TARGET --seconds 3600      guided by coverage; needs `pip install atheris`
 
 The mutations begin from tests/reliability/corpus/TARGET and from small files that are made here. With atheris the package's
@@ -12,6 +13,7 @@ seconds or more than ten times its size and 200 MB is written to --keep (fuzz-fo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import gc
 import gzip
@@ -33,8 +35,11 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
+import typer
 import warploom as wl
 from PIL import Image
+from reached import Reached
+from warploom.cli.app import app
 from warploom.data import arrays, cifar, folder, paired
 from warploom.data.pickles import load_batch
 from warploom.errors import USER_ERRORS
@@ -214,6 +219,39 @@ def _config_seeds(places: Places) -> list[bytes]:
     return [json.dumps(said).encode(), json.dumps({**said, "schedule": "plateau:factor=0.5", "limit": 3}).encode()]
 
 
+_UsageError: Any = typer.BadParameter.__base__  # of the click that typer has
+
+
+@functools.cache
+def _train() -> Any:
+    return typer.main.get_command(app).commands["train"]  # type: ignore[attr-defined]
+
+
+def _options(places: Places, content: bytes) -> None:
+    """As `warploom train --config` reads them, up to where it would begin to train."""
+    name = "run.json" if content[:1] in (b"{", b"[") else "run.toml"
+    try:
+        _train().make_context("train", ["--config", str(places.file(name, content))])
+    except _UsageError as error:  # told in one line
+        raise wl.ArgumentError(error.format_message()) from None
+
+
+_OPTIONS = b"""model = "autoencoder"
+epochs = 2
+lr = 1e-3
+skip_bad = true
+
+[arguments]
+size = 48
+widths = "16,32"
+"""
+
+
+def _options_seeds(places: Places) -> list[bytes]:
+    _options(places, _OPTIONS)  # the first time takes a second
+    return [_OPTIONS, *_config_seeds(places)]
+
+
 def _metrics(places: Places, content: bytes) -> None:
     files = RunFolder(places.root)
     files.metrics_path.write_bytes(content)
@@ -319,6 +357,7 @@ TARGETS: dict[str, Target] = {
     ),
     "checkpoint": Target(_checkpoint, _checkpoint_seeds, _headers(_checkpoint_seeds), _rejoined),
     "config": Target(_config, _config_seeds),
+    "options": Target(_options, _options_seeds),
     "metrics": Target(_metrics, lambda _: [_ROW, _ROW * 3]),
     "npy": Target(lambda places, content: arrays.load(places.file("x.npy", content), _SHAPE), _npy),
     "npz": Target(lambda places, content: arrays.load(places.file("x.npz", content), _SHAPE), _npz, _npy, _zipped),
@@ -407,16 +446,21 @@ def seeds_of(name: str, places: Places) -> list[bytes]:
     return TARGETS[name].seeds(places) + kept
 
 
-def fuzz(name: str, seconds: float, seed: int, keep: Path | None = None) -> tuple[int, int, list[str]]:
+def fuzz(
+    name: str, seconds: float, seed: int, keep: Path | None = None, reached: Reached | None = None
+) -> tuple[int, int, list[str]]:
     """(inputs tried, inputs that were read, what was wrong) with the mutator of this file."""
     with Places() as places:
-        return _fuzz(name, places, seconds, seed, keep)
+        seeds, target = seeds_of(name, places), TARGETS[name]
+        parts = target.parts(places) if target.parts is not None else []
+        with reached or contextlib.nullcontext():
+            return _fuzz(name, places, seeds, parts, seconds, seed, keep)
 
 
-def _fuzz(name: str, places: Places, seconds: float, seed: int, keep: Path | None) -> tuple[int, int, list[str]]:
-    rng, target = random.Random(seed), TARGETS[name]
-    seeds, wrong, tried, good = seeds_of(name, places), [], 0, 0
-    parts = target.parts(places) if target.parts is not None else []
+def _fuzz(
+    name: str, places: Places, seeds: list[bytes], parts: list[bytes], seconds: float, seed: int, keep: Path | None
+) -> tuple[int, int, list[str]]:
+    rng, target, wrong, tried, good = random.Random(seed), TARGETS[name], [], 0, 0
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if tried < len(seeds):
@@ -463,6 +507,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("mutate", "atheris"), default="mutate")
+    parser.add_argument("--coverage", action="store_true", help="how many statements of the functions entered were reached")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-found"))
     options = parser.parse_args()
     unknown = [name for name in options.targets if name not in TARGETS]
@@ -472,7 +517,9 @@ if __name__ == "__main__":
         guided((options.targets or list(TARGETS))[0], int(options.seconds), options.keep)
     bad = 0
     for each in options.targets or list(TARGETS):
-        count, fine, errors = fuzz(each, options.seconds, options.seed, options.keep)
+        reached = Reached() if options.coverage else None
+        count, fine, errors = fuzz(each, options.seconds, options.seed, options.keep, reached)
         bad += len(errors)
-        print(f"{each}: {count:,} inputs, {fine:,} read, {len(errors)} wrong", *sorted(set(errors))[:20], sep="\n  ", flush=True)
+        said = f"{each}: {count:,} inputs, {fine:,} read, {len(errors)} wrong" + (f", {reached}" if reached else "")
+        print(said, *sorted(set(errors))[:20], sep="\n  ", flush=True)
     sys.exit(1 if bad else 0)

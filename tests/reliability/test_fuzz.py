@@ -8,6 +8,7 @@ from typing import Any
 
 import fuzz
 import pytest
+from reached import Reached
 
 
 @pytest.mark.parametrize("name", list(fuzz.TARGETS))
@@ -45,3 +46,18 @@ def test_mutations_differ_and_repeat() -> None:
     made = [[fuzz.mutate(random.Random(seed), [b"0123456789" * 20]) for seed in range(200)] for _ in range(2)]
     assert made[0] == made[1]
     assert len(set(made[0])) > 150
+
+
+def test_coverage_is_of_the_functions_entered() -> None:
+    with Reached() as nothing:
+        pass
+    assert nothing.statements == 0
+    parse, made = fuzz.cifar._parse_binary, fuzz.TARGETS["cifar_binary"].seeds(None)[0]  # type: ignore[arg-type]
+    with Reached() as good:
+        parse(made, "x")
+    assert list(good.missed) == ["data/cifar.py"], "the refusals are not reached by a good file"
+    with Reached() as both:
+        parse(made, "x")
+        with pytest.raises(fuzz.wl.DataError):
+            parse(made[:-1], "x")
+    assert good.reached < both.reached <= both.statements == good.statements

@@ -6,6 +6,7 @@ object is written under another name and renamed: an interrupted compilation goe
 each other. `command` and `runtime_objects` are also what a kernel of one's own is compiled and linked with.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -224,7 +226,9 @@ def ensure(name: str) -> Path:
                     + _steps(folder, "kernels", build, sources)
                 )
                 what = f"the device library '{name}', once ({folder})"
-                compiling.compile_all(steps, what, cores(), _estimate(name))
+                with _prelude(folder, build) as includes:
+                    kernels = [s._replace(command=[*s.command, *includes]) if s.part == "kernels" else s for s in steps]
+                    compiling.compile_all(kernels, what, cores(), _estimate(name))
                 link = [*compiler(), "-shared", *(str(step.target) for step in steps), *flags("link", build), "-lpthread", "-ldl"]
                 compiling.run(link, library)
                 for step in steps:
@@ -251,6 +255,23 @@ def runtime_objects(build: str) -> list[Path]:
 def load(device: str) -> None:
     """Makes a device ("emulated:checked", ...) usable in this process; DeviceError where that fails."""
     _core.add_library(str(ensure(DEVICES[device])))
+
+
+@contextlib.contextmanager
+def _prelude(folder: Path, build: str) -> Iterator[list[str]]:
+    """Flags that give kernel files their usual headers already compiled: a fifth of the time of all."""
+    header = folder / f"{build}-prelude.h"
+    source = source_root() / "kernels" / "emulator" / "prelude.h"
+    header.write_bytes(source.read_bytes())  # read where the compiler refuses the compiled one
+    compiled = header.with_name(f"{header.name}.gch")
+    words = [*command(source, compiled, "kernels", build)[:-4], str(source)]  # without -c and -o
+    words[words.index("-x") + 1] = "c++-header"
+    try:
+        compiling.run(words, compiled)
+        yield ["-include", str(header)]
+    finally:
+        compiled.unlink(missing_ok=True)
+        header.unlink(missing_ok=True)
 
 
 def _steps(folder: Path, part: str, build: str, sources: str = "") -> list[compiling.Step]:

@@ -63,6 +63,8 @@ class Schedule(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         self._epoch = epoch
+        if logs["batch"] > 0:  # a run that goes on, perhaps with the validation only
+            self._used = self._rate(logs["batch"] - 1)
         self._set(logs["batch"])
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
@@ -70,19 +72,22 @@ class Schedule(Callback):
         self._set(batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        logs["lr"] = self._used if self._used is not None else self.model.optimizer.lr  # None: only validation was left
+        logs["lr"] = self._used
         self.observe(logs)
         self._epoch = epoch + 1
         self._set(0)
 
     def _set(self, batch: int) -> None:
+        self.model.optimizer.lr = self._last = self._rate(batch)
+
+    def _rate(self, batch: int) -> float:
         assert self._base is not None
         whole = batch // self._steps  # the last batch of an epoch is done: the next one begins
         try:
             rate = self.lr(self._base, self._epoch + whole, self._epoch * self._steps + batch)
         except OverflowError:
             raise ArgumentError(f"{type(self).__name__}: the learning rate grows beyond what a number can hold") from None
-        self.model.optimizer.lr = self._last = number(rate, f"{type(self).__name__}: the learning rate", 0.0)
+        return number(rate, f"{type(self).__name__}: the learning rate", 0.0)
 
 
 class StepLR(Schedule):
