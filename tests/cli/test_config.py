@@ -1,8 +1,10 @@
-"""Options from a file: TOML, or a run's config.json; the command line goes before it."""
+"""Options from a file: TOML, YAML, or a run's config.json; the command line goes before it."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,61 @@ def test_a_bad_file_is_one_sentence(text: str, said: str, tmp_path: Path, capsys
     assert err.startswith("warploom: error: ")
     assert said in err
     assert not (tmp_path / "run").exists()
+
+
+needs_yaml = pytest.mark.skipif(importlib.util.find_spec("yaml") is None, reason="PyYAML is not installed")
+YAML = "# as in RUN\ndata: patches\nlimit: 16\nlimit_test: 4\nbatch-size: 8\nlr: 2e-3\nkeep_best: yes\nmodel: gray_autoencoder\n"
+
+
+@needs_yaml
+@pytest.mark.parametrize("ending", ["yaml", "yml", "YAML"])
+def test_yaml_is_a_file_of_options_too(ending: str, tmp_path: Path) -> None:
+    (tmp_path / f"run.{ending}").write_text(f"epochs: 1\nout: {tmp_path / 'run'}\n{YAML}arguments:\n  size: 16\n")
+    assert main(["train", "--config", str(tmp_path / f"run.{ending}"), "--batch-size", "4"]) == 0
+    config = config_of(tmp_path / "run")
+    wanted = {"epochs": 1, "lr": 0.002, "batch_size": 4, "limit": 16, "keep_best": True, "model": "gray_autoencoder"}
+    assert {key: config[key] for key in wanted} == wanted
+    assert config["arguments"]["size"] == 16
+
+
+@needs_yaml
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epoch: 3", "unknown key 'epoch'; did you mean epochs?"),
+        ("epochs: [1]", "epochs is list; expected what --epochs takes"),
+        ("seed: 2020-01-01", "seed is date; expected what --seed takes"),
+        ("model: no", "model is False; expected a value"),
+        ("on: 3", "the key True is no text"),
+        ("arguments: {1: 2}", "arguments is no table"),
+        ("a: [", "is not YAML: while parsing"),
+        ("a: 1\n---\nb: 2", "is not YAML: expected a single document"),
+        ("!!python/object/apply:os.system ['touch was_run']", "is not YAML: could not determine a constructor"),
+        ("a: &a [1, 1]\nb: &b [*a, *a]\narguments: {size: *b}", "it has references"),
+        ("[" * 3000, "is not YAML"),
+        ("- 1", "holds no table of options"),
+    ],
+)
+def test_bad_yaml_is_one_sentence(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text(text)
+    assert main(["train", "--config", "run.yaml", "--data", "patches", "--out", "run"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("warploom: error: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert [p.name for p in tmp_path.iterdir()] == ["run.yaml"]
+
+
+def test_yaml_without_its_library_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    (tmp_path / "run.yaml").write_text("epochs: 1")
+    assert main(["train", "--config", str(tmp_path / "run.yaml")]) == 2
+    assert "a YAML file needs PyYAML: pip install PyYAML" in capsys.readouterr().err
 
 
 def test_what_is_no_file_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

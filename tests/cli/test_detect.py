@@ -201,6 +201,7 @@ def test_bad_files(network: str, images: Path, capsys: pytest.CaptureFixture[str
         (["fit", "NETWORK", "set", "--normal", "hat"], "there is no hat"),
         (["run", "NETWORK", "set"], "a network and no detector"),
         (["run", "nowhere", "set"], "there is no file nowhere"),
+        (["run", "set", "set"], "set is a folder; expected the file of a detector"),
         (["run", "d.safetensors", "set", "--heat-maps", "rainbow"], "unknown heat maps 'rainbow'"),
         (["run", "d.safetensors", "set", "--threshold", "-1"], "a score is a number from 0 on"),
         (["run", "d.safetensors", "set", "--out", "set"], "not an empty folder"),

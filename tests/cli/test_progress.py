@@ -29,6 +29,14 @@ def run(clock: SimpleNamespace, progress: Progress, steps: int, each: float) -> 
         progress("clusters", 0.5)
 
 
+def test_less_than_one_a_second_is_no_zero(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress() as progress:
+        for done in (1, 2, 3):
+            progress("fitting", done, 8)
+            clock.seconds += 40.0
+    assert capsys.readouterr().err.splitlines() == ["fitting: 2/8  ETA 2:00", "fitting: 3/8  ETA 2:13"]
+
+
 def test_lines_where_there_is_no_terminal(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     run(clock, progress := Progress(), 70, 1.0)
     captured = capsys.readouterr()

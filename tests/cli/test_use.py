@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,34 @@ def test_evaluate(net: str, photos: Path, tmp_path: Path, capsys: pytest.Capture
     assert "2 images" in text
     assert "PSNR" in text
     assert "2 classes: falling, rising" in text
+
+
+def test_a_place_where_nothing_can_be_written_is_said_first(
+    net: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wl.Model, "encode", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(wl.Model, "reconstruct", lambda *_: pytest.fail("computed"))
+    (tmp_path / "file").write_text("")
+    for arguments in (
+        ["evaluate", net, photos, "--scores", tmp_path / "file/scores.csv"],
+        ["evaluate", net, photos, "--scores", tmp_path],
+        ["classify", net, photos, "--out", tmp_path / "file"],
+        ["encode", net, photos, "--out", tmp_path / "file/features.npy"],
+        ["detect", "fit", net, photos, "--out", tmp_path / "file/detector.safetensors"],
+    ):
+        assert "cannot write " in refused(capsys, *arguments)
+
+
+def test_all_of_new_images_and_the_test_part_of_old_ones(net: str, photos: Path, tmp_path: Path, capsys: Any) -> None:
+    assert told(capsys, "evaluate", net, photos)["images"] == 24
+    assert len(told(capsys, "reconstruct", net, photos, "--out", tmp_path / "out")["images"]) == 24
+    one = next(photos.rglob("*.png"))
+    assert "1 image\n" in said(capsys, "evaluate", net, one)
+    assert "1 image: written" in said(capsys, "reconstruct", net, one, "--out", tmp_path / "one.png")
+    train = ["train", "--data", photos, "--size", 16, "--epochs", 1, "--batch-size", 4, "--out", tmp_path / "run"]
+    said(capsys, *train, "--model", "autoencoder", "--device", "cpu")
+    for named in ([], [photos], [str(photos) + "/"]):
+        assert told(capsys, "evaluate", tmp_path / "run", *named)["images"] == 2, named
 
 
 def test_evaluate_at_own_sizes(net: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,7 +320,7 @@ def test_classify(net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=test_x, y_test=test_y)
     common = ["classify", net, tmp_path / "d.npz", "--out", tmp_path / "out", "--methods", "linear,hinge,rbf", "--landmarks", 30]
     found = told(capsys, *common)
-    assert set(found) == {"trained", "untrained", "pixels", "files"}
+    assert set(found) == {"trained", "untrained", "pixels", "files", "skipped"}
     for features in ("trained", "untrained", "pixels"):
         for method in ("linear", "hinge", "rbf"):
             result = found[features][method]
@@ -311,6 +340,33 @@ def test_classify(net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     text = said(capsys, *common[:-4], "--methods", "linear", "--no-controls")
     assert "untrained" not in text
     assert "linear, by class" in text
+
+
+def test_what_classify_lacks_is_said_before_anything_is_encoded(
+    net: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.linalg", None)
+    monkeypatch.setattr(wl.Model, "encode", lambda *_: pytest.fail("encoded"))
+    assert "classify needs scikit-learn: pip install scikit-learn" in refused(
+        capsys, "classify", net, photos, "--out", tmp_path / "out"
+    )
+
+
+@needs_sklearn
+def test_bad_files_while_classifying(net: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["classify", net, photos, "--out", tmp_path / "out"]
+    fit = [*common, "--methods", "linear", "--no-controls"]
+    (photos / "rising/no.png").write_bytes(b"none")
+    (photos / "falling/00.png").write_bytes(b"broken")
+    said_so = refused(capsys, *fit)
+    assert all(text in said_so for text in ("2 files cannot be used", "00.png (6 bytes)", "no.png (4 bytes)", "--skip-bad"))
+    found = told(capsys, *fit, "--skip-bad")
+    assert sorted(found["skipped"]) == ["falling/00.png", "rising/no.png"]
+    images = len(list(photos.rglob("*.png"))) - 2
+    assert found["trained"]["linear"]["rows"] + len(rows(tmp_path / "out/predictions.csv")) == images
+    using = [*common, "--using", tmp_path / "out/classifier-linear.safetensors", "--skip-bad"]
+    assert told(capsys, *using)["images"] == images
+    assert "left out, since they cannot be read: falling/00.png, rising/no.png" in said(capsys, *using)
 
 
 @needs_sklearn

@@ -107,8 +107,22 @@ def test_the_parts_of_a_folder_are_those_of_training(tmp_path: Path) -> None:
         ["Z", "a", "b"],
         [0, 1],
     )
-    with pytest.raises(wl.ArgumentError, match="unknown part 'valid'; expected one of all, train, test"):
+    with pytest.raises(wl.ArgumentError, match="unknown part 'valid'; expected one of auto, all, train, test"):
         open_images(tmp_path, part="valid")
+
+
+def test_auto_is_the_test_part_where_there_is_one(photos: Path, tmp_path: Path) -> None:
+    assert len(open_images(photos, part="auto")) == len(open_images(photos)) == 6
+    assert len(open_images(photos / "cats/b.png", part="auto")) == 1
+    assert len(open_images(ARRAYS, part="auto")) == 6
+    np.savez(tmp_path / "parts.npz", x_train=ARRAYS, x_test=ARRAYS[:2])
+    assert open_images(tmp_path / "parts.npz", part="auto").names == ["test/00000", "test/00001"]
+    (tmp_path / "divided").mkdir()
+    (photos / "cats").rename(tmp_path / "divided/train")
+    (photos / "dogs").rename(tmp_path / "divided/test")
+    assert all(name.startswith("test/") for name in open_images(tmp_path / "divided", part="auto").names)
+    with pytest.raises(wl.DataError, match=r"holds one image: there is no test part; part all takes it \(--part all\)"):
+        open_images(ARRAYS[0], part="test")
 
 
 def test_all_bad_files_are_named_at_once(photos: Path) -> None:
@@ -313,6 +327,7 @@ def test_arrays_that_cannot_be_used(broken: np.ndarray, said: str) -> None:
     with pytest.raises(wl.DataError, match=said) as caught:
         collected(open_images(broken))
     assert "skip" not in str(caught.value)
+    assert str(caught.value).count("array") == 1  # once, not for each image
 
 
 def test_cifar_in_any_form(tmp_path: Path) -> None:

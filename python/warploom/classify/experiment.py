@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from warploom.classify.classifier import Classifier
-from warploom.classify.gram import Doubles, Moments, moments_for
+from warploom.classify.gram import Doubles, Moments, linalg, moments_for
 from warploom.classify.rbf import GAMMAS, PENALTIES, WHITENINGS, Kernel, Nystroem, kernel_of
 from warploom.classify.scores import Scores, score
 from warploom.classify.sources import Source, as_source, float_blocks
@@ -78,6 +78,7 @@ def classify(
     for method in methods:
         if method not in METHODS:
             raise ArgumentError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
+    linalg()
     share = number(validation, "validation", 0.0, 0.9)
     positive(landmarks, "landmarks", minimum=2)
     positive(components, "components")

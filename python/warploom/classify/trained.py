@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from warploom.classify.experiment import Result, classify
+from warploom.classify.gram import linalg
 from warploom.classify.pictures import draw_confusion
 from warploom.classify.sources import Source
 from warploom.errors import DataError
@@ -90,6 +91,7 @@ def classify_trained(
     features: "trained"; "untrained", the same network with fresh weights; "pixels". folder: where features are kept while they
     are read more than once, in a file without a name, 4 bytes a value. The other arguments are those of classify().
     """
+    linalg()  # where it is missing, that is said before the images are encoded
     said = tell or (lambda what, done, of: None)
     train, test = labelled(train, "training"), labelled(test, "test")
     y, test_y = train.labels, test.labels

@@ -18,13 +18,16 @@ from warploom.cli.using import (
     DataDirOption,
     LimitOption,
     RunArgument,
+    SkipBadOption,
+    counted,
     fit_option,
     images_of,
     opened,
+    say_skipped,
 )
 from warploom.cli.words import USE, complete_from, whole
 from warploom.errors import ArgumentError, DataError
-from warploom.ground.atomic import expanded, write_atomically
+from warploom.ground.atomic import can_write, expanded, write_atomically
 from warploom.ground.tables import Column
 from warploom.inference.features import EncodedSource
 from warploom.inference.trained import Trained
@@ -76,6 +79,7 @@ def classify(
         int | None,
         typer.Option("--limit-test", metavar="N", callback=whole(), show_default=False, help="Only the first N test images."),
     ] = None,
+    skip_bad: SkipBadOption = False,
     seed: Annotated[int, typer.Option("--seed", **SEED, help="Of the rows held out and of landmarks.")] = 0,
     batch_size: BatchOption = None,
     version: VersionOption = "auto",
@@ -93,13 +97,17 @@ def classify(
     if fit == "own":
         raise ArgumentError("classify needs features of one length: --fit crop or stretch")
     folder = expanded(out) if out is not None else trained.path.parent / "classify"
-    common: dict[str, Any] = {"quiet": as_json, "data_dir": data_dir}
+    can_write(folder / "report.json")
+    common: dict[str, Any] = {"quiet": as_json, "data_dir": data_dir, "skip_bad": skip_bad}
+    skipped = list[str]()
     if using is not None:
-        _predict(trained, Classifier.load(expanded(using)), data, folder, fit, as_json, limit=limit, **common)
+        _predict(trained, Classifier.load(expanded(using)), data, folder, fit, as_json, skipped, limit=limit, **common)
         return
     training = images_of(trained, data, part="train" if test is None else "all", limit=limit, **common)
     own = {"source": data, "part": "test", "data_dir": data_dir} if test is None else {"source": test, "part": "all"}
-    testing = trained.images(limit=limit_test, **own)
+    testing = trained.images(limit=limit_test, skip_bad=skip_bad, **own)
+    if skip_bad:
+        training, testing = training.readable(skipped), testing.readable(skipped)
     if test is not None and testing.classes != training.classes:
         raise DataError(f"the classes of the test images ({', '.join(testing.classes)}) are not those of the training images")
     with Progress() as progress:
@@ -109,10 +117,11 @@ def classify(
         )  # fmt: skip
     files = made.write(folder, trained.title)
     if as_json:
-        print(json.dumps({**made.as_dict(), "files": [str(folder / name) for name in files]}))
+        print(json.dumps({**made.as_dict(), "files": [str(folder / name) for name in files], "skipped": skipped}))
         return
     _show(made, trained, len(training))
     say(f"in {duration(progress.seconds)}; written to {visible(str(folder))}: {', '.join(files)}")
+    say_skipped(skipped)
 
 
 def _show(made: Experiment, trained: Trained, rows: int) -> None:
@@ -137,17 +146,18 @@ def _show(made: Experiment, trained: Trained, rows: int) -> None:
 
 
 def _predict(
-    trained: Trained, classifier: Classifier, data: str | None, folder: Path, fit: str, as_json: bool, *, limit: int | None,
-    quiet: bool, data_dir: str | None,
+    trained: Trained, classifier: Classifier, data: str | None, folder: Path, fit: str, as_json: bool,
+    skipped: list[str], *, limit: int | None, quiet: bool, data_dir: str | None, skip_bad: bool,
 ) -> None:  # fmt: skip
-    images = images_of(trained, data, part="all", limit=limit, quiet=quiet, data_dir=data_dir)
+    images = images_of(trained, data, part="all", limit=limit, quiet=quiet, data_dir=data_dir, skip_bad=skip_bad)
+    images = images.readable(skipped) if skip_bad else images
     with Progress() as progress:
         predicted = classifier.predict(EncodedSource(trained, images, fit=fit, report=progress.counting("encoding", len(images))))
     names = classifier.classes or [str(i) for i in range(len(classifier.bias))]
     path = folder / "predictions.csv"
     known = images.labels is not None and images.classes == classifier.classes
     write_atomically(path, predictions_csv(images if known else images.without_labels(), predicted, names).encode())
-    found: dict[str, Any] = {"images": len(images), "file": str(path)}
+    found: dict[str, Any] = {"images": len(images), "file": str(path), "skipped": skipped}
     if known:
         scores = score(images.labels, predicted, classifier.classes, len(names))  # type: ignore[arg-type]
         found |= {"accuracy": scores.accuracy, "interval_95": list(scores.interval)}
@@ -158,4 +168,5 @@ def _predict(
     if known:
         low, high = found["interval_95"]
         right = f", {found['accuracy']:.2%} right (95 %: {low:.2%} - {high:.2%})"
-    say(f"{len(images):,} images{right}: written to {visible(str(path))}")
+    say(f"{counted(len(images), 'image')}{right}: written to {visible(str(path))}")
+    say_skipped(skipped)

@@ -1,4 +1,4 @@
-"""Options of a command from a file: TOML, or JSON as the config.json of a run is."""
+"""Options of a command from a file: TOML, YAML, or JSON as the config.json of a run is."""
 
 import difflib
 import json
@@ -10,6 +10,7 @@ import typer
 
 from warploom.errors import ArgumentError
 from warploom.ground.atomic import expanded
+from warploom.ground.optional import needed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,6 +20,7 @@ else:
 _ARGUMENTS = f"{__name__}.arguments"  # where a command finds those of its model
 _WRITTEN_BY_A_RUN = {"fingerprint", "instructions"}  # what it found, not what it was asked for
 _LARGEST = 1 << 20
+_KINDS = {".json": "JSON", ".yaml": "YAML", ".yml": "YAML"}  # by a file's ending; any other is TOML
 
 
 def from_file(*left_out: str) -> Any:
@@ -33,10 +35,12 @@ def from_file(*left_out: str) -> Any:
         found = _read(expanded(path))
         options = {str(p.name): p for p in context.command.params if p.name not in left_out}
         arguments = found.pop("arguments", {})
-        if not isinstance(arguments, dict):
+        if not isinstance(arguments, dict) or not all(isinstance(name, str) for name in arguments):
             raise ArgumentError(f"{path}: arguments is no table of the model's arguments, such as {{size = 48}}")
         values = {}
         for written, value in found.items():
+            if not isinstance(written, str):  # YAML has them
+                raise ArgumentError(f"{path}: the key {written!r} is no text; expected names of options")
             key = written.replace("-", "_")
             if key in _WRITTEN_BY_A_RUN or value is None:
                 continue
@@ -63,16 +67,29 @@ def arguments_of(context: typer.Context) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    kind = _KINDS.get(path.suffix.lower(), "TOML")
+    parse = {"JSON": json.loads, "YAML": _yaml, "TOML": tomllib.loads}[kind]
     try:
         if path.stat().st_size > _LARGEST:
             raise ArgumentError(f"{path} has more than {_LARGEST >> 20} MiB: no file of options")
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        found = parse(text)
     except OSError as error:
         raise ArgumentError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # of both formats and of UTF-8
-        kind = "JSON" if path.suffix == ".json" else "TOML"
         raise ArgumentError(f"{path} is not {kind}: {error}") from None
     if not isinstance(found, dict):
         raise ArgumentError(f"{path} holds no table of options")
     return found
+
+
+def _yaml(text: str) -> Any:
+    """Plain values only: no tag makes an object. References are refused, since a few lines of them stand for gigabytes."""
+    yaml = needed("yaml", "PyYAML", "a YAML file")
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it has references (*name); write the values out")
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:  # in several lines
+        raise ValueError(" ".join(str(error).split())) from None
+    return {} if found is None else found

@@ -21,7 +21,7 @@ from warploom.detect.maps import POOLINGS
 from warploom.detect.sets import Examined, abnormal_ones, examined, normal_ones
 from warploom.detect.trial import HEAT_MAPS, Trial, tried
 from warploom.errors import ArgumentError, DataError
-from warploom.ground.atomic import expanded
+from warploom.ground.atomic import can_write, expanded
 from warploom.train.progress import duration
 
 _NAMED, _SHOWN = "detections", 12
@@ -102,6 +102,7 @@ def fit(
     path = expanded(out)
     if path.suffix != ".safetensors":
         raise ArgumentError(f"--out {out}: a detector is a .safetensors file")
+    can_write(path)
     detector = Detector(
         network, scores, contamination=contamination, own_size=own_size, blur=blur, pooling=pooling, share=share,
         neighbours=neighbours, bank=bank, tile=tile, memory=memory << 20, seed=seed, device=device, version=version,

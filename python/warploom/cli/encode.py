@@ -16,10 +16,12 @@ from warploom.cli.using import (
     LimitOption,
     RunArgument,
     SkipBadOption,
+    counted,
     fit_option,
     images_of,
     opened,
     part_option,
+    say_skipped,
 )
 from warploom.cli.words import USE, complete_from
 from warploom.inference.features import DTYPES, write_features
@@ -55,16 +57,15 @@ def encode(
     images = images_of(trained, data, quiet=as_json, part=part, data_dir=data_dir, limit=limit, skip_bad=skip_bad)
     began = time.monotonic()
     with Progress() as progress:
-        counted = progress.counting("encoding", len(images))
-        done = write_features(out, trained, images, fit=fit, dtype=dtype, keep_shape=keep_shape, report=counted)
+        report = progress.counting("encoding", len(images))
+        done = write_features(out, trained, images, fit=fit, dtype=dtype, keep_shape=keep_shape, report=report)
     seconds = time.monotonic() - began
     if as_json:
         print(json.dumps({**done, "seconds": round(seconds, 3)}))
         return
     shape = "x".join(map(str, done["shape"]))
     say(
-        f"{done['rows']:,} rows of {shape} {dtype} values in {duration(seconds)} ({done['rows'] / seconds:,.0f} images/s): "
-        f"written to {visible(' and '.join(done['files']))}"
+        f"{counted(done['rows'], 'row')} of {shape} {dtype} values in {duration(seconds)} "
+        f"({done['rows'] / seconds:,.0f} images/s): written to {visible(' and '.join(done['files']))}"
     )
-    if done["skipped"]:
-        say(visible(f"left out, since they cannot be read: {', '.join(done['skipped'])}"))
+    say_skipped(done["skipped"])

@@ -19,14 +19,16 @@ from warploom.cli.using import (
     LimitOption,
     RunArgument,
     SkipBadOption,
+    counted,
     fit_option,
     images_of,
     opened,
     part_option,
+    say_skipped,
 )
 from warploom.cli.words import USE
 from warploom.errors import ArgumentError
-from warploom.ground.atomic import write_atomically
+from warploom.ground.atomic import can_write, write_atomically
 from warploom.inference.judging import Row, evaluate
 from warploom.inference.trained import Trained
 from warploom.runs.scores import judge
@@ -38,7 +40,7 @@ _WORST = 5  # images that are named
 def evaluate_(
     run: RunArgument,
     data: DataArgument = None,
-    part: str = part_option("test"),
+    part: str = part_option("auto"),
     fit: str = fit_option("crop"),
     scores: Annotated[
         Path | None, typer.Option("--scores", metavar="FILE", help="Write the numbers of every image into a .csv file.")
@@ -57,6 +59,8 @@ def evaluate_(
     if not trained.reconstructs:
         _of_its_data(trained, data, scores, as_json)
         return
+    if scores is not None:
+        can_write(scores)
     images = images_of(trained, data, quiet=as_json, part=part, data_dir=data_dir, limit=limit, skip_bad=skip_bad)
     skipped = list[str]()
     with Progress() as progress:
@@ -67,11 +71,10 @@ def evaluate_(
     if as_json:
         print(json.dumps({**found, "skipped": skipped, "worst": [dataclasses.asdict(r) for r in worst]}))
         return
-    table(f"{visible(trained.title)}: {found['images']:,} images", ["", "value"], _lines(found), 1)
+    table(f"{visible(trained.title)}: {counted(found['images'], 'image')}", ["", "value"], _lines(found), 1)
     if len(rows) > 1:
         say(visible("worst: " + ", ".join(f"{r.name} ({r.psnr:.1f} dB)" for r in worst)))
-    if skipped:
-        say(visible(f"left out, since they cannot be read: {', '.join(skipped)}"))
+    say_skipped(skipped)
     if scores is not None:
         say(f"written to {visible(str(scores))}")
 

@@ -75,5 +75,6 @@ class Progress:
 def _so_far(done: float, of: float, seconds: float) -> str:
     left = f"ETA {duration(seconds / done * (of - done))}" if done else ""
     if isinstance(of, int):
-        return f"{done:,}/{of:,}  {done / seconds:,.0f}/s  {left}".rstrip()
+        speed = f"{done / seconds:,.0f}/s  " if done >= seconds else ""  # less than one a second would be 0/s
+        return f"{done:,}/{of:,}  {speed}{left}".rstrip()
     return f"{100 * done / of:.0f} %  {left}".rstrip()

@@ -18,10 +18,12 @@ from warploom.cli.using import (
     LimitOption,
     RunArgument,
     SkipBadOption,
+    counted,
     fit_option,
     images_of,
     opened,
     part_option,
+    say_skipped,
 )
 from warploom.cli.words import USE, whole
 from warploom.errors import ArgumentError
@@ -62,7 +64,7 @@ def reconstruct(
     triples: Annotated[
         bool, typer.Option("--triples", help="In a folder: input, output and error beside each other in one file.")
     ] = False,
-    part: str = part_option("test"),
+    part: str = part_option("auto"),
     fit: str = fit_option("own"),
     data_dir: DataDirOption = None,
     limit: LimitOption = None,
@@ -91,23 +93,25 @@ def reconstruct(
             return
         say(f"{len(names):,} new pictures: written to {visible(str(out))}")
         return
+    skipped = list[str]()
     images = images_of(trained, data, quiet=as_json, part=part, data_dir=data_dir, limit=limit, skip_bad=skip_bad)
     if picture:
         images = images.limited(count)
-        names = _picture(trained, images, place, fit)
+        names = _picture(trained, images, place, fit, skipped)
     else:
-        names = _files(trained, images, place, fit, triples)
+        names = _files(trained, images, place, fit, triples, skipped)
     if as_json:
-        print(json.dumps({"out": str(out), "images": names}))
+        print(json.dumps({"out": str(out), "images": names, "skipped": skipped}))
         return
-    say(f"{len(names):,} images: written to {visible(str(out))}")
+    say(f"{counted(len(names), 'image')}: written to {visible(str(out))}")
+    say_skipped(skipped)
 
 
-def _picture(trained: Trained, images: Images, path: Path, fit: str) -> list[str]:
+def _picture(trained: Trained, images: Images, path: Path, fit: str, skipped: list[str]) -> list[str]:
     """Rows of inputs, outputs and errors."""
     rows: dict[str, list[Array]] = {"input": [], "output": [], "error": []}
     names, mse = list[str](), list[float]()
-    for batch, outputs in reconstructions(trained, images, fit=fit):
+    for batch, outputs in reconstructions(trained, images, fit=fit, skipped=skipped):
         names += batch.names
         mse += [row.mse for row in judged(batch.images, outputs, batch.names)]
         for image, output in zip(batch.images, outputs, strict=True):
@@ -132,11 +136,11 @@ def _new(trained: Trained, count: int, seed: int, place: Path, picture: bool) ->
     return names
 
 
-def _files(trained: Trained, images: Images, folder: Path, fit: str, triples: bool) -> list[str]:
+def _files(trained: Trained, images: Images, folder: Path, fit: str, triples: bool, skipped: list[str]) -> list[str]:
     names = list[str]()
     with Progress() as progress:
         count = progress.counting("reconstructing", len(images))
-        for batch, outputs in reconstructions(trained, images, fit=fit):
+        for batch, outputs in reconstructions(trained, images, fit=fit, skipped=skipped):
             for name, image, output in zip(batch.names, batch.images, outputs, strict=True):
                 parts = [to_pixels(output)]
                 if triples:

@@ -265,7 +265,7 @@ def train(
             metavar="FILE",
             is_eager=True,
             callback=from_file("config_file", "resume", "settings"),
-            help="Options from a TOML file, or from the config.json of a run; what the command line says goes before it.",
+            help="Options from a TOML or YAML file, or from the config.json of a run; what the command line says goes before it.",
             show_default=False,
         ),
     ] = None,

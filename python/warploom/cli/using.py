@@ -36,7 +36,7 @@ _FIT = "own: images keep their size; crop: cut and resized to the network's, as 
 def part_option(default: str) -> Any:
     return typer.Option(
         default, "--part", metavar="PART", autocompletion=complete_from(PARTS),
-        help="Of data with a training and a test part: all, train or test.",
+        help="all, train or test; auto: the test part of data that have one or that the network was trained on, all of others.",
     )  # fmt: skip
 
 
@@ -67,3 +67,13 @@ def images_of(trained: Trained, source: str | None, *, quiet: bool = False, **op
         else:
             say(visible(note))
     return found
+
+
+def say_skipped(names: list[str]) -> None:
+    """What --skip-bad has left out."""
+    if names:
+        say(visible(f"left out, since they cannot be read: {', '.join(names)}"))
+
+
+def counted(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

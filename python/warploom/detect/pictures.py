@@ -126,7 +126,7 @@ def draw_scores(path: Path, scores: Floats, truth: NDArray[np.bool_] | None, thr
     axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:.4g}")
     axes.set(xlabel="score", ylabel="images")
     axes.set_title(title, parse_math=False, fontsize=10)
-    axes.legend()
+    axes.legend(loc="upper right")  # "best" is slow with many values, and then says so
     save_figure(figure, path)
 
 

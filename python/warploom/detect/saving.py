@@ -63,6 +63,8 @@ def write(path: str | Path, state: Fitted) -> None:
 def read(path: str | Path) -> Fitted:
     """What write() wrote. DataError in one sentence for any other file."""
     path = expanded(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; expected the file of a detector, which `warploom detect fit` makes of a run")
     tensors, said = read_tensors(path)
     found = said.get("format")
     if isinstance(found, str) and found.startswith("warploom-detector-") and found not in FORMATS:

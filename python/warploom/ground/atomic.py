@@ -12,6 +12,7 @@ import json
 import os
 import re
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -107,6 +108,20 @@ def atomic_stream(path: str | Path) -> Iterator[BinaryIO]:
                     insist(lambda: os.unlink(temporary))
                 raise
         sync_folder(target.parent)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
+
+
+def can_write(path: str | Path) -> None:
+    """DataError where a file could not be written at that path: before the work whose result it would be, not after."""
+    path = expanded(path)
+    try:
+        if path.is_dir():
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():
+            return  # /dev/stdout, a pipe
+        with tempfile.TemporaryFile(dir=next(folder for folder in path.resolve().parents if folder.exists())):
+            pass
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
 

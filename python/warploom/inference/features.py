@@ -46,7 +46,7 @@ class EncodedSource:
 
     def __init__(self, trained: Trained, images: Images, *, fit: str = "crop", report: Report | None = None) -> None:
         self._trained, self._images, self._fit, self._report = trained, images, fit, report
-        first = next(latents(trained, images.limited(1), fit=fit))[1]
+        first = next(latents(trained, images, fit=fit))[1]  # of a bad first file the error names all bad ones
         self.shape = (len(images), int(first[0].size))
 
     def blocks(self, rows: int) -> Iterator[Array]:
@@ -68,7 +68,7 @@ class PixelSource:
 
     def __init__(self, trained: Trained, images: Images, *, fit: str = "crop") -> None:
         self._images, self._size, self._fit = images, trained.size, fit
-        first = next(images.limited(1).batches(1, size=self._size, fit=fit)).images
+        first = next(images.batches(1, size=self._size, fit=fit)).images
         self.shape = (len(images), int(first[0].size))
 
     def blocks(self, rows: int) -> Iterator[Array]:

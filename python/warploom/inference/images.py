@@ -30,7 +30,7 @@ from warploom.ground.atomic import expanded
 from warploom.ground.layouts import to_nchw
 from warploom.inference import pixels
 
-PARTS = ("all", "train", "test")
+PARTS = ("auto", "all", "train", "test")
 FITS = ("crop", "stretch", "own")
 _TEST_EVERY = 10
 _BATCH_BYTES = 64 << 20  # of pixels: a batch of large images is smaller than it was asked for
@@ -95,6 +95,12 @@ class Images:
     def limited(self, limit: int | None) -> "Images":
         return self if limit is None or limit >= len(self) else self.select(slice(0, limit))
 
+    def readable(self, skipped: list[str]) -> "Images":
+        """Those that can be read, found by reading each once; the names of the others go to skipped.
+        For what must know beforehand how many images there are."""
+        found = [batch.indices for batch in replace(self, skip_bad=True).batches(fit="own", skipped=skipped)]
+        return self.select(np.concatenate(found)) if skipped else self
+
     def batches(
         self, batch_size: int = 64, *, size: Size | None = None, fit: str = "crop", skipped: list[str] | None = None
     ) -> Iterator[Batch]:
@@ -123,6 +129,8 @@ class Images:
         errors: list[DataError] = []
         for index, found in _ahead(start, len(self), lambda i: self._read(int(self._places[i]), wanted, fit == "stretch")):
             if isinstance(found, DataError):
+                if self.files is None:  # an array is wrong as a whole
+                    raise found
                 errors.append(found)
                 if skipped is not None:
                     skipped.append(self.names[index])
@@ -138,7 +146,7 @@ class Images:
                 yield self._batch(waiting)
                 waiting = []
         if errors and (not self.skip_bad or len(errors) == len(self)):
-            folder.no_bad(errors, skippable=self.files is not None and len(errors) < len(self))
+            folder.no_bad(errors, skippable=len(errors) < len(self))
         if waiting:
             yield self._batch(waiting)
 
@@ -186,8 +194,9 @@ def open_images(
 
     channels: of the network; grey and RGB become each other, arrays may have any number if it is this one. part: "train" or
     "test" of sources that have such parts (else, as in training: every tenth file of a folder, the last tenth of an array, is for
-    testing). limit: the first so many. seed: of patches. Arrays: NCHW, NHWC, NHW, or one image as CHW, HWC, HW; uint8, or floats
-    in [0, 1]; .npy files stay on the disk. DataError where there is nothing to read.
+    testing); "auto" is the test part of a source that has one, and all of any other. limit: the first so many. seed: of patches.
+    Arrays: NCHW, NHWC, NHW, or one image as CHW, HWC, HW; uint8, or floats in [0, 1]; .npy files stay on the disk. DataError
+    where there is nothing to read.
     """
     if part not in PARTS:
         raise ArgumentError(f"unknown part {part!r}; expected one of {', '.join(PARTS)}")
@@ -224,6 +233,7 @@ def _opened(source: Any, channels: int, part: str, data_dir: str | Path | None, 
 
 def _of_dataset(dataset: Dataset, channels: int, part: str) -> Images:
     parts = [("train", dataset.train, dataset.train_labels), ("test", dataset.test, dataset.test_labels)]
+    part = _chosen(part, bool(len(dataset.train) and len(dataset.test)))
     made = _of_arrays(dataset.name, [p for p in parts if len(p[1])], channels, part)
     names = made.names
     if dataset.files:
@@ -233,6 +243,7 @@ def _of_dataset(dataset: Dataset, channels: int, part: str) -> Images:
 
 def _of_folder(root: Path, channels: int, part: str, skip_bad: bool) -> Images:
     divided = (root / "train").is_dir() and (root / "test").is_dir()
+    part = _chosen(part, divided)
     roots = [root / "train", root / "test"] if divided else [root]
     files = [path for r in roots for path in folder.images_in(r)]
     classes, labels = folder.classes_of(files, roots)  # of both parts together: a class has one number
@@ -243,12 +254,21 @@ def _of_folder(root: Path, channels: int, part: str, skip_bad: bool) -> Images:
     return replace(made, notes=[*notes, *folder.other_files(root)])
 
 
+def _chosen(part: str, divided: bool) -> str:
+    """What "auto" means for a source that is divided into parts, or is not."""
+    return part if part != "auto" else "test" if divided else "all"
+
+
+def _no_part(title: str, part: str) -> DataError:
+    return DataError(f"{title} holds one image: there is no {part} part; part all takes it (--part all)")
+
+
 def _tenth(images: Images, part: str) -> Images:
     """Every tenth image is for testing, as where training finds no other parts."""
     tested = folder.spread(len(images), 1.0 / _TEST_EVERY)
     chosen = images.select(tested if part == "test" else ~tested)
     if not len(chosen):
-        raise DataError(f"{images.title} holds one image: there is no {part} part")
+        raise _no_part(images.title, part)
     return chosen
 
 
@@ -266,6 +286,7 @@ def _of_files(title: str, files: Sequence[Path], root: Path | None, channels: in
 
     names = [str(p) if root is None else p.relative_to(root).as_posix() for p in paths]
     made = Images(title, names, None, [], [], channels, skip_bad, read, np.arange(len(paths)), paths)
+    part = _chosen(part, False)
     return made if part == "all" else _tenth(made, part)
 
 
@@ -287,16 +308,18 @@ def _named_arrays(path: Path) -> list[tuple[str, Array, Array | None]]:
 
 
 def _of_arrays(title: str, parts: Sequence[tuple[str, Array, Array | None]], channels: int, part: str) -> Images:
+    part = _chosen(part, len(parts) > 1)
     chosen = [p for p in parts if part == "all" or p[0] == part]
     if not chosen and len(parts) == 1:  # not divided: the last tenth is for testing, as in training
         whole = _of_arrays(title, parts, channels, "all")
         if len(whole) < 2:
-            raise DataError(f"{title} holds one image: there is no {part} part")
+            raise _no_part(title, part)
         first = len(whole) - max(1, len(whole) // _TEST_EVERY)
         return whole.select(slice(first, None) if part == "test" else slice(0, first))
     counts, names, labels = [], list[str](), list[Array]()
     for name, images, given in chosen:
         layout = pixels.layout(images, channels, title)
+        pixels.check(images, layout, channels, title)
         counts.append(1 if layout[0] != "N" else len(images))
         if not counts[-1]:
             raise DataError(f"{title} holds no image")

@@ -40,7 +40,19 @@ def values(image: Array, title: str, number: int) -> Array:
     if image.dtype.kind in "fb":
         checked: Array = check_values(image[None].astype(np.float32), title, number)[0]
         return checked
-    raise DataError(f"{title} holds {image.dtype}; expected uint8, or floats in [0, 1]: convert it and save it again")
+    raise _of_no_pixels(image, title)
+
+
+def _of_no_pixels(array: Array, title: str) -> DataError:
+    return DataError(f"{title} holds {array.dtype}; expected uint8, or floats in [0, 1]: convert it and save it again")
+
+
+def check(images: Array, layout: str, channels: int, title: str) -> None:
+    """DataError where no image of the array can be taken: what is wrong with all of them is said once, before any is read."""
+    if images.dtype != np.uint8 and images.dtype.kind not in "fb":
+        raise _of_no_pixels(images, title)
+    count = images.shape[layout.index("C")] if "C" in layout else 1
+    with_channels(np.zeros((count, 1, 1), images.dtype), channels, title)
 
 
 def with_channels(image: Array, channels: int, title: str) -> Array:

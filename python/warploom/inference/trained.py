@@ -93,12 +93,20 @@ class Trained:
         return self.model
 
     def images(self, source: Any = None, **options: Any) -> Images:
-        """open_images() with the channels of this network. None: what it was trained on; DataError where that is not known."""
+        """open_images() with the channels of this network. None: what it was trained on; DataError where that is not known.
+        part="auto" of that is its test part, however it was divided."""
+        if options.get("part") == "auto" and (source is None or self._trained_on(source)):
+            options = {**options, "part": "test"}
         if source is None:
             own = self._own_data()
             source = own[0]
             options = {**options, "data_dir": options.get("data_dir") or own[1], "seed": own[2]}
         return open_images(source, channels=self.shape[0], **options)
+
+    def _trained_on(self, source: Any) -> bool:
+        if self.config is None or not isinstance(source, (str, Path)):
+            return False
+        return expanded(source).absolute() == expanded(self.config.data).absolute()
 
     def _own_data(self) -> tuple[str, str | None, int]:
         """(source, folder of CIFAR-10, seed) of its run, or of the recipe that it was learnt by."""

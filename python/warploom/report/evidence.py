@@ -146,10 +146,7 @@ def _look(found: Evidence, trained: Trained, data: str | None, skip_bad: bool) -
 def _source(trained: Trained, data: str | None, skip_bad: bool) -> Images | TaskData:
     """The images to look at: those named, else the run's own test images."""
     if data is not None:
-        try:
-            return trained.images(data, part="test", skip_bad=skip_bad)
-        except DataError:
-            return trained.images(data, skip_bad=skip_bad)
+        return trained.images(data, part="auto", skip_bad=skip_bad)
     config = trained.config
     if config is None:
         raise DataError("; ".join(trained.notes) or f"what {trained.path.name} was trained on stands in no file beside it")

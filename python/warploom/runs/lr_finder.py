@@ -42,7 +42,7 @@ class LRFinder:
         axes.set_ylim(top=min(top, 1.05 * max(self.losses)))
         axes.set(xlabel="learning rate", ylabel="loss, smoothed")
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="upper left")  # "best" is slow with many values, and then says so
         save_figure(figure, path)
 
     def __repr__(self) -> str:

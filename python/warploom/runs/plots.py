@@ -53,7 +53,7 @@ def plot_loss(path: str | Path, metrics: Sequence[dict[str, Any]], title: str, w
     axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
     if values:
-        axes.legend()
+        axes.legend(loc="upper right")  # "best" is slow with many values, and then says so
     save_figure(figure, path)
 
 
