@@ -213,10 +213,8 @@ def _options(places: Places, content: bytes) -> None:
 
 
 _OPTIONS = b"""model = "autoencoder"
-epochs = 2
 lr = 1e-3
 skip_bad = true
-
 [arguments]
 size = 48
 widths = "16,32"
