@@ -21,7 +21,7 @@ from sklearn.svm import SVC
 from warploom.classify import Classifier, as_source, classify
 from warploom.classify import sources as sources_module
 from warploom.classify.gram import Tall, Wide
-from warploom.classify.rbf import Nystroem, kernel_of
+from warploom.classify.rbf import PENALTIES, Nystroem, kernel_of
 from warploom.classify.scores import score, wilson
 
 DIGITS, LABELS = load_digits(return_X_y=True)
@@ -117,6 +117,25 @@ def test_all_landmarks_are_kernel_ridge_regression() -> None:
         assert weights is not None
         fresh = RNG.standard_normal((90, 5)).astype(np.float32)
         np.testing.assert_allclose(fit.decisions(fresh, [weights])[0], kernel(fresh) @ exact + targets.mean(0), atol=0.03)
+
+
+def test_a_smooth_kernel_keeps_its_small_penalties(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Landmarks much alike: what rounds in float32 on the way would be multiplied by a thousand, and lose every small penalty."""
+    monkeypatch.setattr("warploom.classify.gram._PRECISE", 100)  # as with thousands of landmarks
+    x = RNG.standard_normal((6000, 4)).astype(np.float32)
+    y = (x[:, 0] * x[:, 1] > 0) + (x[:, 2] > 0.5)
+    targets = np.where(np.arange(3) == y[:, None], 1.0, -1.0)
+    kernel = kernel_of(x, x.var(0).astype(np.float64), 0.0, 0.125, 500, seed=0)
+    fit = Nystroem(kernel, 3)
+    fit.add(x, targets)
+    fit.close()
+    features = np.linalg.solve(fit._factor, kernel(x).T.astype(np.float64)).T
+    for penalty in PENALTIES:
+        system = features.T @ features / len(x) + penalty * np.eye(500)
+        exact = features @ np.linalg.solve(system, features.T @ (targets - targets.mean(0)) / len(x)) + targets.mean(0)
+        weights = fit.solve(penalty)
+        assert weights is not None, penalty
+        np.testing.assert_allclose(fit.decisions(x, [weights])[0], exact, atol=0.03)  # float32
 
 
 def test_blocks_files_and_streams_give_what_arrays_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def classify(
     Without test rows the scores are those of the validation rows, a little better than the truth. classes: their names.
 
     Memory, in bytes: 12 d^2 for d features and at least as many rows, and 4 d times the validation rows; "rbf" takes
-    28 * landmarks^2 and 4 * components times the rows beside. report: called with what is done, the rows done, and of how many.
+    32 * landmarks^2 and 4 * components times the rows beside. report: called with what is done, the rows done, and of how many.
     """
     for method in methods:
         if method not in METHODS:

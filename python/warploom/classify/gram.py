@@ -25,7 +25,8 @@ def linalg() -> Any:
 
 def cholesky_solve(a: Array, b: Array, penalty: float) -> Doubles | None:
     """(A + penalty I)^-1 B, of a symmetric A of which the lower triangle is read; None where rounding has made it indefinite."""
-    matrix = np.array(a, np.float64 if len(a) <= _PRECISE else np.float32, order="F")
+    precise = a.dtype == np.float64 or len(a) <= _PRECISE
+    matrix = np.array(a, np.float64 if precise else np.float32, order="F")
     matrix[np.diag_indices(len(a))] += penalty
     try:
         factor = linalg().cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)

@@ -59,7 +59,8 @@ class Nystroem:
 
     def __init__(self, kernel: Kernel, classes: int) -> None:
         self.kernel, m = kernel, len(kernel.landmarks)
-        self._products, self._targets = np.zeros((m, m), np.float32, order="F"), np.zeros((m, classes))
+        # In double, products of float32 kernel values are exact and their sums nearly: close() multiplies errors by 1/jitter.
+        self._products, self._targets = np.zeros((m, m), order="F"), np.zeros((m, classes))
         self._sums, self._target_sums, self._rows = np.zeros(m), np.zeros(classes), 0
         mm = kernel.of_weighted(kernel.landmarks).astype(np.float64)
         for jitter in (_JITTER, 30 * _JITTER, 1000 * _JITTER):
@@ -76,7 +77,9 @@ class Nystroem:
         """Rows [n, p] and targets [n, k]."""
         for start in range(0, len(components), _ROWS):
             k, t = self.kernel(components[start : start + _ROWS]), y[start : start + _ROWS]
-            self._products = linalg().blas.ssyrk(1.0, k.T, 1.0, self._products, trans=0, lower=1, overwrite_c=1)
+            self._products = linalg().blas.dsyrk(
+                1.0, k.T.astype(np.float64, order="F"), 1.0, self._products, trans=0, lower=1, overwrite_c=1
+            )
             self._targets += k.T @ t.astype(np.float32)
             self._sums += k.sum(axis=0, dtype=np.float64)
             self._target_sums += t.sum(axis=0)
@@ -84,7 +87,7 @@ class Nystroem:
 
     def close(self) -> None:
         """After add(), before solve(): brings the sums into the features' space, L^-1 (sum k kT) L^-T with K_mm = L LT."""
-        full = self._products.astype(np.float64)
+        full = self._products.copy()
         for i in range(0, len(full), 512):  # the upper triangle, which is 0 until now, in parts
             full[: i + 512, i : i + 512] += np.tril(full[i : i + 512, : i + 512], i - 1).T
         triangular = linalg().solve_triangular
