@@ -69,7 +69,7 @@ class Prepared:
 
 
 def prepare(core: Any, case: SharedCase) -> Prepared:
-    tensors = shared_ops.signature(core, case.entry)
+    tensors = shared_ops.signature(core, case)
     given = shared_ops.cast(tensors, case.draw())
     expected = case.expect(given)
     outputs = shared_ops.requests(tensors, expected)[0]

@@ -75,7 +75,7 @@ def test_buckets_are_sent_in_one_order(clip: int, shared: bool, fast: bool, used
     monkeypatch.setenv("SMALL_CLIP", str(clip))
     code, out, err, _ = run(2, "cpu", "none", "0", "0")
     assert code == 0, err
-    steps = 3 * 3  # two epochs and one that streams, of three batches
+    steps = 4 * 3  # two epochs, one that streams and one of augmented images, of three batches
     calls = [[line for line in log(used, rank) if line.startswith(("ncclGroupStart", "ncclAllReduce"))] for rank in (0, 1)]
     assert calls[0] == calls[1]
     assert len(calls[0]) == steps * (8 if fast else 2 * 8 + shared)

@@ -101,14 +101,14 @@ def on_device(inputs: Sequence[Array], targets: Sequence[Array]) -> tuple[Array,
 
     None where they are something else, or where the samples' numbers are not their places.
     """
-    if len(inputs) != 1 or len(targets) != 1 or len(inputs[0]) != len(targets[0]):
+    if len(inputs) != 1 or len(targets) != 1 or inputs[0].shape[0] != targets[0].shape[0]:
         return None
     x, y = (a.source if isinstance(a, Head) and a.start == 0 else a for a in (inputs[0], targets[0]))
     if not isinstance(x, Augmented) or not isinstance(y, Augmented) or x.images is not y.images or x.changes != y.changes:
         return None
     if x.changes.damages() and (not x.damaged or y.damaged):
         return None
-    return x.images[: len(inputs[0])], x.changes
+    return x.images[: inputs[0].shape[0]], x.changes
 
 
 def augmented(
