@@ -135,7 +135,7 @@ def test_a_smooth_kernel_keeps_its_small_penalties(monkeypatch: pytest.MonkeyPat
         exact = features @ np.linalg.solve(system, features.T @ (targets - targets.mean(0)) / len(x)) + targets.mean(0)
         weights = fit.solve(penalty)
         assert weights is not None, penalty
-        assert np.abs(fit.decisions(x, [weights])[0] - exact).mean() < 0.01  # float32, with large weights
+        assert np.abs(fit.decisions(x, [weights])[0] - exact).mean() < 0.03  # float32, with large weights
 
 
 def test_blocks_files_and_streams_give_what_arrays_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
