@@ -1,6 +1,6 @@
 """Makes tests/slow.txt, the tests that `pytest` leaves to `pytest --all`, from a timed run of all of them.
 
-    pytest -n auto --all --junitxml=times.xml && python tests/make_slow.py times.xml
+    pytest -n auto --all --junitxml=times.xml && python tests/make_slow.py times.xml [NEWER.xml ...]
 
 Slow is a test of LIMIT seconds or more on the two cores of an AMD EPYC (Zen 1) that the README's times are from. A whole function
 is named where most of its cases are slow, else the cases. What a user does first (KEPT) always runs.
@@ -13,16 +13,20 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
 
-LIMIT = 1.2
+LIMIT = 0.8
 KEPT = ("tests/cli/test_cli.py",)
 FILE = Path(__file__).with_name("slow.txt")
 
 
-def main(times: str) -> None:
+def main(*times: str) -> None:
+    seconds_of = {}  # the newest of each test
+    for path in times:
+        for case in ElementTree.parse(path).getroot().iter("testcase"):
+            file = case.attrib["classname"].replace(".", "/") + ".py"
+            seconds_of[f"{file}::{case.attrib['name']}"] = float(case.attrib["time"])
     functions: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    for case in ElementTree.parse(times).getroot().iter("testcase"):
-        name, file = case.attrib["name"], case.attrib["classname"].replace(".", "/") + ".py"
-        functions[f"{file}::{name.split('[')[0]}"].append((float(case.attrib["time"]), f"{file}::{name}"))
+    for name, seconds in seconds_of.items():
+        functions[name.split("[")[0]].append((seconds, name))
     lines = []
     for function, cases in sorted(functions.items()):
         slow = [name for seconds, name in cases if seconds >= LIMIT]
