@@ -205,7 +205,7 @@ def _train() -> Any:
 
 def _options(places: Places, content: bytes) -> None:
     """As `warploom train --config` reads them, up to where it would begin to train."""
-    name = "run.json" if content[:1] in (b"{", b"[") else "run.toml"
+    name = "run.json" if content[:1] in (b"{", b"[") else "run.yaml" if content[:3] == b"---" else "run.toml"
     try:
         _train().make_context("train", ["--config", str(places.file(name, content))])
     except _UsageError as error:  # told in one line
@@ -223,7 +223,7 @@ widths = "16,32"
 
 def _options_seeds(places: Places) -> list[bytes]:
     _options(places, _OPTIONS)  # the first time takes a second
-    return [_OPTIONS, *_config_seeds(places)]
+    return [_OPTIONS, b"---\nmodel: autoencoder\nepochs: 2\narguments: {size: 48}\n", *_config_seeds(places)]
 
 
 def _metrics(places: Places, content: bytes) -> None:

@@ -19,7 +19,8 @@ else:
 
 _ARGUMENTS = f"{__name__}.arguments"  # where a command finds those of its model
 _WRITTEN_BY_A_RUN = {"fingerprint", "instructions"}  # what it found, not what it was asked for
-_LARGEST = 1 << 20
+_LARGEST = 1 << 17
+_DEEPEST = 20
 _KINDS = {".json": "JSON", ".yaml": "YAML", ".yml": "YAML"}  # by a file's ending; any other is TOML
 
 
@@ -71,7 +72,7 @@ def _read(path: Path) -> dict[str, Any]:
     parse = {"JSON": json.loads, "YAML": _yaml, "TOML": tomllib.loads}[kind]
     try:
         if path.stat().st_size > _LARGEST:
-            raise ArgumentError(f"{path} has more than {_LARGEST >> 20} MiB: no file of options")
+            raise ArgumentError(f"{path} has more than {_LARGEST >> 10} KiB: no file of options")
         text = path.read_text(encoding="utf-8")
         found = parse(text)
     except OSError as error:
@@ -87,8 +88,13 @@ def _yaml(text: str) -> Any:
     """Plain values only: no tag makes an object. References are refused, since a few lines of them stand for gigabytes."""
     yaml = needed("yaml", "PyYAML", "a YAML file")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("it has references (*name); write the values out")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("it has references (*name); write the values out")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:  # each level costs the parser a look at all of them
+                raise ValueError(f"its lists and tables lie in each other more than {_DEEPEST} deep")
         found = yaml.safe_load(text)
     except yaml.YAMLError as error:  # in several lines
         raise ValueError(" ".join(str(error).split())) from None
