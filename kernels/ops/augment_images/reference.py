@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from philox import philox
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
@@ -55,18 +56,6 @@ CASES = [
     (*_case("small", "f32", "nchw", "loud")[:2], _case("small", "f32", "nchw", "", noise=-1)[2] | {"_refused": "not negative"}),
     (*_case("small", "f32", "nchw", "ints")[:2], _case("small", "i32", "nchw", "")[2] | {"_refused": "uint8 or float32"}),
 ]
-
-
-def philox(counter: list[Array], key: tuple[int, int]) -> list[Array]:
-    """The four words of the blocks with those counters (four arrays of uint64 that hold 32-bit words)."""
-    low = np.uint64(0xFFFFFFFF)
-    c = [np.asarray(word, np.uint64) & low for word in counter]
-    k0, k1 = key
-    for _ in range(10):
-        a, b = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
-        c = [(b >> np.uint64(32)) ^ c[1] ^ np.uint64(k0), b & low, (a >> np.uint64(32)) ^ c[3] ^ np.uint64(k1), a & low]
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    return c
 
 
 def _blocks(count: int, number: int, epoch: int, stream: int, seed: int) -> Array:

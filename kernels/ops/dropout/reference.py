@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from philox import philox
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
@@ -31,18 +32,6 @@ CASES = [
     (*_case("map", 1.0, "nhwc")[:2], _case("map", 1.0, "nhwc")[2] | {"_refused": "keep is a probability below 1"}),
     *(_case(name, 0.5, layout, whole=1) for layout in ("nchw", "nhwc") for name in ("map", "odd_map", "many_channels")),
 ]
-
-
-def philox(counter: list[Array], key: tuple[int, int]) -> list[Array]:
-    """The four words of the blocks with those counters (four arrays of uint64 that hold 32-bit words)."""
-    low = np.uint64(0xFFFFFFFF)
-    c = [np.asarray(word, np.uint64) & low for word in counter]
-    k0, k1 = key
-    for _ in range(10):
-        a, b = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
-        c = [(b >> np.uint64(32)) ^ c[1] ^ np.uint64(k0), b & low, (a >> np.uint64(32)) ^ c[3] ^ np.uint64(k1), a & low]
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    return c
 
 
 def mask(shape: tuple[int, int, int], keep: float, whole: int, seed: int, stream: int, step: int) -> Array:
