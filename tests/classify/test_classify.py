@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from warploom.classify import Classifier, as_source, classify
 from warploom.classify import sources as sources_module
-from warploom.classify.gram import Tall, Wide
+from warploom.classify.gram import Tall, Wide, cholesky_solve
 from warploom.classify.rbf import PENALTIES, Nystroem, kernel_of
 from warploom.classify.scores import score, wilson
 
@@ -117,6 +117,17 @@ def test_all_landmarks_are_kernel_ridge_regression() -> None:
         assert weights is not None
         fresh = RNG.standard_normal((90, 5)).astype(np.float32)
         np.testing.assert_allclose(fit.decisions(fresh, [weights])[0], kernel(fresh) @ exact + targets.mean(0), atol=0.03)
+
+
+def test_a_system_in_double_is_solved_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many unknowns: a penalty of 1e-8 is nothing to float32."""
+    monkeypatch.setattr("warploom.classify.gram._PRECISE", 100)
+    rng = np.random.default_rng(3)
+    basis = np.linalg.qr(rng.standard_normal((300, 300)))[0]
+    a, b = (basis * np.logspace(0, -12, 300)) @ basis.T, rng.standard_normal((300, 2))
+    found = cholesky_solve(a, b, 1e-8)
+    assert found is not None
+    np.testing.assert_allclose(found, np.linalg.solve(a + 1e-8 * np.eye(300), b), rtol=1e-4, atol=1.0)
 
 
 def test_a_smooth_kernel_keeps_its_small_penalties(monkeypatch: pytest.MonkeyPatch) -> None:
