@@ -1,4 +1,4 @@
-"""Options from a file: TOML, YAML, or a run's config.json; the command line goes before it."""
+"""Options from a file: TOML, YAML, or a run's config.json; the command line goes before it, of every command that takes one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from warploom.cli import main
+from warploom.cli.app import app
+from warploom.cli.words import CONFIGURED
 
 RUN = 'data = "patches"\nlimit = 16\nlimit_test = 4\nbatch-size = 8\nlr = 0.002\nkeep_best = true\nmodel = "gray_autoencoder"\n'
 RUN += "[arguments]\nsize = 16\n"
@@ -40,6 +43,7 @@ def test_a_file_names_options_and_a_run_can_be_repeated(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("epoch = 3", "unknown key 'epoch'; did you mean epochs?"),
+        ("epoch = 3", "train knows accumulate, batch_size, "),
         ("quantum = 3", "unknown key 'quantum'; expected names of options: accumulate, "),
         ("resume = 'x'", "unknown key 'resume'"),
         ("epochs = 1.5", "Invalid value for '--epochs'"),
@@ -133,3 +137,83 @@ def test_what_is_no_file_of_options(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "run.toml").write_text("epochs = 1")
     assert main(["train", "--config", str(tmp_path / "run.toml"), "--resume", str(tmp_path)]) == 2
     assert "exclude each other" in capsys.readouterr().err
+
+
+def configured(group: Any = None, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
+    """The words that lead to a command of those panels, and the command."""
+    group = get_command(app) if group is None else group
+    found = []
+    for name in group.commands:
+        command = group.get_command(None, name)
+        if hasattr(command, "commands"):
+            found += configured(command, (*path, name)) if command.rich_help_panel in CONFIGURED else []
+        elif path or command.rich_help_panel in CONFIGURED:
+            found.append(((*path, name), command))
+    return found
+
+
+def keys(command: Any) -> dict[str, Any]:
+    """Its parameters by what --help calls them."""
+    found = {}
+    for param in command.params:
+        name = max(param.opts, key=len).lstrip("-") if param.param_type_name == "option" else param.metavar.strip("[]").lower()
+        found[name.replace("-", "_")] = param
+    del found["config"]
+    return found
+
+
+USING = configured()
+every_one = pytest.mark.parametrize(("path", "command"), USING, ids=[" ".join(path) for path, _ in USING])
+
+
+def test_the_commands_that_use_a_network_are_among_them() -> None:
+    named = {" ".join(path) for path, _ in USING}
+    assert named >= {
+        "evaluate",
+        "reconstruct",
+        "encode",
+        "classify",
+        "detect fit",
+        "detect run",
+        "export",
+        "report",
+        "bench",
+        "search",
+    }
+
+
+@every_one
+def test_every_command_takes_from_a_file_what_its_command_line_takes(path: tuple[str, ...], command: Any, tmp_path: Path) -> None:
+    """Each option and argument by the name that --help shows; a 5 suits them all."""
+    arguments, options, written = list[str](), dict[str, list[str]](), dict[str, Any]()
+    for key, param in keys(command).items():
+        several = param.nargs == -1 or getattr(param, "multiple", False)
+        written[key] = True if getattr(param, "is_flag", False) else ["5"] if several else 5
+        if param.param_type_name == "argument":
+            arguments.append("5")
+        else:
+            name = max(param.opts, key=len)
+            options[param.name] = [name] if param.is_flag else [name, "5"]
+    (tmp_path / "run.json").write_text(json.dumps(written))
+    by_file = command.make_context(path[-1], ["--config", str(tmp_path / "run.json")]).params
+    assert by_file == command.make_context(path[-1], [*(word for words in options.values() for word in words), *arguments]).params
+    for name, words in options.items():  # the command line goes before the file
+        if len(words) > 1:
+            after = command.make_context(path[-1], ["--config", str(tmp_path / "run.json"), words[0], "7"]).params
+            assert [key for key in after if after[key] != by_file[key]] == [name]
+
+
+@every_one
+def test_a_key_that_a_command_does_not_know(
+    path: tuple[str, ...], command: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = sorted(keys(command))
+    nearly = f"{known[-1]}x"
+    for key in (nearly, "quantum"):
+        (tmp_path / "run.toml").write_text(f"{key} = 3")
+        assert main([*path, "--config", str(tmp_path / "run.toml")]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert err.startswith(f"warploom: error: {tmp_path / 'run.toml'}: unknown key {key!r}; ")
+        assert err.endswith(f" {', '.join(known)}\n")
+        assert (f"did you mean {known[-1]}? " in err) == (key == nearly)

@@ -18,8 +18,18 @@ from rich.panel import Panel
 from typer.core import TyperGroup
 
 from warploom import __version__, errors, models
+from warploom.cli.config_file import add_option
 from warploom.cli.plain import take_any_text, visible
-from warploom.cli.words import FIRST, PANELS, complete_devices, complete_from, complete_models, complete_versions, whole
+from warploom.cli.words import (
+    CONFIGURED,
+    FIRST,
+    PANELS,
+    complete_devices,
+    complete_from,
+    complete_models,
+    complete_versions,
+    whole,
+)
 from warploom.distributed.world import leaving
 from warploom.ground.arrays import LARGEST_SEED
 from warploom.ground.hardware import PRECISIONS
@@ -57,6 +67,9 @@ class _Commands(TyperGroup):
         command = super().get_command(ctx, cmd_name)
         if command is not None:
             _without_types(command)
+            panel = getattr(command, "rich_help_panel", None) or self.rich_help_panel
+            if panel in CONFIGURED and not hasattr(command, "commands"):
+                add_option(command)
         return command
 
 

@@ -4,7 +4,7 @@ import difflib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -27,17 +27,17 @@ _KINDS = {".json": "JSON", ".yaml": "YAML", ".yml": "YAML"}  # by a file's endin
 def from_file(*left_out: str) -> Any:
     """The callback of an eager option --config: what the file names are the command's defaults, below its command line.
 
-    A key is an option's name, with - or _; a table "arguments" has those of the model, as --set has. left_out: options
-    that no file may hold. Raises ArgumentError for a file or a key that is not usable."""
+    A key is what --help calls an option or an argument, with - or _. Of a command that takes left_out "settings" a table
+    "arguments" has the model's, as --set has. left_out: parameters that no file may hold. Raises ArgumentError for a file or a
+    key that is not usable."""
 
-    def read(context: typer.Context, path: Path | None) -> Path | None:
+    def read(context: typer.Context, path: str | None) -> str | None:
         if path is None:
             return None
         found = _read(expanded(path))
-        options = {str(p.name): p for p in context.command.params if p.name not in left_out}
-        arguments = found.pop("arguments", {})
-        if not isinstance(arguments, dict) or not all(isinstance(name, str) for name in arguments):
-            raise ArgumentError(f"{path}: arguments is no table of the model's arguments, such as {{size = 48}}")
+        known = {_key(p): p for p in context.command.params if p.name not in left_out and p.name != "config_file"}
+        if "settings" in left_out:
+            context.meta[_ARGUMENTS] = _table(path, found.pop("arguments", {}))
         values = {}
         for written, value in found.items():
             if not isinstance(written, str):  # YAML has them
@@ -45,21 +45,67 @@ def from_file(*left_out: str) -> Any:
             key = written.replace("-", "_")
             if key in _WRITTEN_BY_A_RUN or value is None:
                 continue
-            if key not in options:
-                near = difflib.get_close_matches(key, options, 1)
-                hint = f"; did you mean {near[0]}?" if near else f"; expected names of options: {', '.join(sorted(options))}"
-                raise ArgumentError(f"{path}: unknown key {written!r}{hint}")
-            if not isinstance(value, (str, int, float)):
-                raise ArgumentError(f"{path}: {written} is {type(value).__name__}; expected what --{key.replace('_', '-')} takes")
-            is_switch = bool(getattr(options[key], "is_flag", False))
-            if is_switch != isinstance(value, bool):
-                raise ArgumentError(f"{path}: {written} is {value!r}; expected {'true or false' if is_switch else 'a value'}")
-            values[key] = value
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                hint = f"did you mean {near[0]}? {context.info_name} knows" if near else "expected names of options:"
+                raise ArgumentError(f"{path}: unknown key {written!r}; {hint} {', '.join(sorted(known))}")
+            values[str(known[key].name)] = _as_given(path, written, value, known[key])
         context.default_map = {**(context.default_map or {}), **values}
-        context.meta[_ARGUMENTS] = arguments
         return path
 
     return read
+
+
+def add_option(command: Any) -> None:
+    """Gives a command --config, once; one that has its own keeps it."""
+    if any(p.name == "config_file" for p in command.params):
+        return
+    made = typer.Typer(add_completion=False)
+
+    @made.command()
+    def only(
+        config_file: Annotated[
+            str | None,
+            typer.Option(
+                "--config", metavar="FILE", is_eager=True, expose_value=False, callback=from_file(), show_default=False,
+                help="Options from a TOML, YAML or JSON file; what the command line says goes before it.",
+            ),
+        ] = None,
+    ) -> None:  # fmt: skip
+        """Only its option is taken."""
+
+    command.params.append(typer.main.get_command(made).params[0])
+
+
+def _key(param: Any) -> str:
+    """What --help calls it: the longest name of an option, the metavar of an argument."""
+    if param.param_type_name == "argument":
+        return str(param.metavar or param.name).strip("[]").lower()
+    return str(max(param.opts, key=len)).lstrip("-").replace("-", "_")
+
+
+def _table(path: Any, arguments: Any) -> dict[str, Any]:
+    if not isinstance(arguments, dict) or not all(isinstance(name, str) for name in arguments):
+        raise ArgumentError(f"{path}: arguments is no table of the model's arguments, such as {{size = 48}}")
+    return arguments
+
+
+def _as_given(path: Any, written: str, value: Any, param: Any) -> Any:
+    """The value as the command line would have it: text, or true and false of a switch; a list where it takes several."""
+    several = bool(getattr(param, "multiple", False)) or param.nargs == -1
+    items = value if several and isinstance(value, list) else [value]
+    for item in items:
+        if not isinstance(item, (str, int, float)):
+            raise ArgumentError(f"{path}: {written} is {type(item).__name__}; expected what {_shown(param)} takes")
+        is_switch = bool(getattr(param, "is_flag", False))
+        if is_switch != isinstance(item, bool):
+            raise ArgumentError(f"{path}: {written} is {item!r}; expected {'true or false' if is_switch else 'a value'}")
+    given = [item if isinstance(item, bool) else str(item) for item in items]
+    return given if several else given[0]
+
+
+def _shown(param: Any) -> str:
+    return str(param.metavar or param.name) if param.param_type_name == "argument" else str(max(param.opts, key=len))
 
 
 def arguments_of(context: typer.Context) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def train(
     ] = None,
     resume: Annotated[str | None, _option(_RUN, "--resume", metavar="FOLDER", help="Go on with the run in this folder.")] = None,
     config_file: Annotated[
-        Path | None,
+        str | None,
         _option(
             _RUN,
             "--config",

@@ -11,6 +11,7 @@ from warploom.ground.arrays import LARGEST
 
 TRAIN, USE, EXPLAIN, KERNELS = "Train", "Use", "Explain", "Kernels"  # what a person wants to do
 PANELS = (TRAIN, USE, EXPLAIN, KERNELS)
+CONFIGURED = (USE, EXPLAIN)  # whose commands all take --config; `train` has one of its own
 FIRST = (  # in their panels, before the others
     "train", "models", "make-data", "evaluate", "reconstruct", "encode", "classify", "detect", "summary", "plot",
     "devices", "versions",
