@@ -13,6 +13,7 @@ from warploom import __version__
 from warploom.cli.app import SEED, app
 from warploom.cli.words import KERNELS, whole
 from warploom.errors import DeviceError
+from warploom.ground.atomic import write_atomically
 from warploom.lab import build
 from warploom.lab.check import check
 from warploom.lab.refusal import Refusal
@@ -79,7 +80,7 @@ def check_file(
         sys.stdout.flush()
         print(as_text(report), file=sys.stderr if github else sys.stdout)
     if sarif is not None:
-        sarif.write_text(json.dumps(as_sarif([report], __version__), indent=1) + "\n")
+        write_atomically(sarif, (json.dumps(as_sarif([report], __version__), indent=1) + "\n").encode())
     if any(f.code == "unsupported" for f in report.errors):
         raise typer.Exit(2)
     if report.errors or (strict and report.findings):

@@ -4,6 +4,7 @@ train/good, test/good, test/scratch, test/spot, test/thread, and ground_truth/<d
 The folders are those of Bergmann et al., "MVTec AD", 2019.
 """
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from warploom.errors import DataError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import positive
-from warploom.ground.atomic import insist
+from warploom.ground.atomic import write_atomically
 
 DEFECTS = ("scratch", "spot", "thread")
 _SIDES = (144, 280)  # of the images, both sides drawn
@@ -34,9 +35,9 @@ def make_textures(folder: Path, count: int, seed: int = 0) -> list[str]:
             for part, array, ending in ((name, pixels, ""), (f"ground_truth/{defect}", mask, "_mask")):
                 if part == f"ground_truth/{defect}" and not defect:
                     continue
-                path = folder / part / f"{i:03}{ending}.png"
-                insist(lambda p=path: p.parent.mkdir(parents=True, exist_ok=True))  # type: ignore[misc]
-                Image.fromarray(array).save(path)
+                buffer = io.BytesIO()
+                Image.fromarray(array).save(buffer, format="png")
+                write_atomically(folder / part / f"{i:03}{ending}.png", buffer.getvalue())
     return [name for name, _, _ in parts]
 
 

@@ -64,10 +64,24 @@ def write_atomically(path: str | Path, content: bytes, *, parents: bool = True) 
         raise DataError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
 
 
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # the umask takes its part
+@contextlib.contextmanager
+def _taking_the_place_of(target: Path) -> Iterator[Path]:
+    """A path beside the target: the file that is written there gets the target's name at the end. Where that is not reached, it
+    is removed, also if Ctrl-C arrives in the very call that makes it."""
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
+        yield temporary
+        insist(lambda: os.replace(temporary, target))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            insist(lambda: os.unlink(temporary))
+        raise
+    sync_folder(target.parent)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    with _taking_the_place_of(path) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # the umask takes its part
         try:
             rest = memoryview(content)
             while rest:
@@ -79,12 +93,6 @@ def _replace(path: Path, content: bytes) -> None:
         finally:
             with contextlib.suppress(InterruptedError):  # it is closed all the same
                 os.close(descriptor)
-        insist(lambda: os.replace(temporary, path))
-    except BaseException:
-        with contextlib.suppress(OSError):
-            insist(lambda: os.unlink(temporary))
-        raise
-    sync_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -95,19 +103,10 @@ def atomic_stream(path: str | Path) -> Iterator[BinaryIO]:
         insist(lambda: path.parent.mkdir(parents=True, exist_ok=True))
         if path.is_dir():
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        target = path.resolve()
-        temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-        with open(temporary, "x+b") as file:
-            try:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-                insist(lambda: os.replace(temporary, target))
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    insist(lambda: os.unlink(temporary))
-                raise
-        sync_folder(target.parent)
+        with _taking_the_place_of(path.resolve()) as temporary, open(temporary, "x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
 
