@@ -89,6 +89,19 @@ def test_an_image_of_the_gallery_does_not_find_itself(run: Path, photos: Path, c
     assert all("spots03" not in near["name"] for near in found["nearest"])
 
 
+def test_an_array_that_is_searched_for_its_own_images(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = np.stack([np.asarray(Image.open(photos / "rows" / f"rows{i:02}.png")) for i in range(6)])
+    for name in ("one.npy", "copy.npy"):
+        np.save(tmp_path / name, images)
+    for source, likeness in (("one.npy", False), ("copy.npy", True)):
+        assert main(["search", str(run), str(tmp_path / "one.npy"), "--in", str(tmp_path / source), "-n", "3", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert [len(row["nearest"]) for row in found] == [3] * 6
+        assert all((row["nearest"][0]["name"] == row["image"]) == likeness for row in found)
+
+
 def test_clusters(run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "clusters.csv"
     assert main(["cluster", str(run), str(photos), "-k", "2-4", "--json"]) == 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import json
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import warploom as wl
 from PIL import Image
+from rich.cells import cell_len
 from warploom.cli import main
 from warploom.cli.reconstruct import error_colours, file_name
 from warploom.ground.atomic import atomic_stream
@@ -81,6 +84,62 @@ def pixels_of(path: Path) -> np.ndarray:
 
 def rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+LONG = "a folder of photographs with a rather long name that goes on and on"
+SCREENS = [
+    "evaluate NET ODD",
+    "reconstruct NET ODD --count 2 --out OUT/a.png",
+    "encode NET ODD --out OUT/a.npy",
+    "search NET ODD --in ODD",
+    "cluster NET ODD --clusters 2",
+    "detect fit NET ODD --out OUT/d.safetensors",
+    "detect run DETECTOR ODD --out OUT/d",
+    "classify NET ODD --methods linear --out OUT/c",
+    "export NET --out OUT/a.onnx",
+    "bench NET --seconds 0.01",
+    "report NET --data ODD --out OUT/a.html",
+    "evaluate --help",
+    "--help",
+]
+
+
+@pytest.mark.parametrize("words", SCREENS)
+def test_a_screen_of_eighty_columns_and_none_of_its_codes(
+    words: str, net: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names are long, or look like rich's markup, or hold codes of a terminal: they are shown as they are."""
+    if words.startswith("export"):
+        pytest.importorskip("onnx")
+    for name, new in (("falling", LONG), ("rising", "x[")):
+        (photos / name).rename(photos / new)
+    for number, new in enumerate(["b].png", "[red]:smile:.png", "\x1b[31m.png"]):
+        sorted((photos / "x[").glob("[0-9]*.png"))[number].rename(photos / "x[" / new)
+    if not words.startswith("classify"):  # which divides what there is
+        for file in [*(photos / "x[").glob("[0-9]*.png"), *sorted((photos / LONG).iterdir())[4:]]:
+            file.unlink()
+    if "DETECTOR" in words:
+        assert main(["detect", "fit", net, str(photos), "--out", str(tmp_path / "detector.safetensors")]) == 0
+    monkeypatch.chdir(tmp_path)
+    shorter = {"NET": net, "ODD": "photos", "DETECTOR": "detector.safetensors", "OUT": "out"}
+    arguments = [next((w.replace(k, v) for k, v in shorter.items() if w.startswith(k)), w) for w in words.split()]
+    screens = {}
+    for name, value in (("COLUMNS", "80"), ("TERM", "xterm"), ("NO_COLOR", "1"), ("NO_COLOR", "")):
+        monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "stdout", Terminal())
+        shutil.rmtree("out", ignore_errors=True)
+        assert main(arguments) == 0
+        screens[value] = sys.stdout.getvalue()  # type: ignore[attr-defined]
+    text = screens["1"]
+    assert "\x1b" not in text
+    assert max(map(cell_len, text.splitlines())) <= 80, max(text.splitlines(), key=cell_len)
+    if words.startswith(("search", "detect run")):
+        assert all(name in text for name in ("x[/b].png", "x[/[red]:smile:.png", "x[/\\x1b[31m.png"))
 
 
 # evaluate

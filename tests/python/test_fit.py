@@ -291,6 +291,22 @@ def test_a_notebook_shows_progress_in_one_output(monkeypatch: pytest.MonkeyPatch
     assert capsys.readouterr().out.count("conv2d_1") == 1
 
 
+def test_an_interrupted_fit_says_how_far_it_came_and_leaves_a_model_that_trains_on(capsys: pytest.CaptureFixture[str]) -> None:
+    class CtrlC(wl.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+            if batch == 5:
+                raise KeyboardInterrupt
+
+    model, twin = made(momentum=0.0), made(momentum=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(IMAGES, epochs=3, callbacks=[CtrlC()])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"stopped in epoch 1/3 after 20 of 40 images, loss 0\.\d{6}", last)
+    twin.load_state_dict(model.state_dict())
+    assert np.array_equal(model.predict(IMAGES), twin.predict(IMAGES))
+    assert model.fit(IMAGES, epochs=2, verbose=False)["loss"] == twin.fit(IMAGES, epochs=2, verbose=False)["loss"]
+
+
 def test_a_picture_for_a_notebook() -> None:
     bundle = made().plot()._repr_mimebundle_()
     assert "<svg" in bundle["image/svg+xml"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import warploom as wl
 from rich.cells import cell_len
-from warploom.ground.tables import Column, draw, short_count
+from warploom.ground.tables import Column, Styled, draw, short_count
 
 
 def drawn(columns: list[str | Column], rows: list[list[str]], width: int, left: int = 1) -> list[str]:
@@ -94,14 +94,15 @@ def test_no_color_means_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
     def text() -> str:
         file = Terminal()
-        draw(file, "title", ["a", "b"], [["x", "[red]1[/red]"]], color=True)
+        draw(file, "title", ["a", "b"], [["[red]x", Styled("[red]1[/red]")]], color=True)
         return file.getvalue()
 
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[31m" in text()
+    assert "\x1b[31m1" in text()
+    assert "[red]x" in text()
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[31m" not in text()
+    assert "\x1b" not in text()
 
 
 def test_a_table_in_a_notebook_is_one_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from warploom.ground.array_types import Array
+from warploom.ground.figures import short_name
 from warploom.runs.plots import new_figure, save_figure
 
 _NUMBERED = 20  # classes up to which every cell shows its count
@@ -20,8 +21,9 @@ def draw_confusion(path: Path, counts: Array, names: list[str], title: str) -> N
     shown = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
     figure.colorbar(shown, label="share of the row")
     if classes <= 60:
-        axes.set_xticks(range(classes), names, rotation=90, parse_math=False)
-        axes.set_yticks(range(classes), names, parse_math=False)
+        short = [short_name(name) for name in names]  # long ones would leave no room for the matrix
+        axes.set_xticks(range(classes), short, rotation=90, parse_math=False)
+        axes.set_yticks(range(classes), short, parse_math=False)
     if classes <= _NUMBERED:
         for i, row in enumerate(counts):
             for j, count in enumerate(row):

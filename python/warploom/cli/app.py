@@ -33,7 +33,7 @@ from warploom.cli.words import (
 from warploom.distributed.world import leaving
 from warploom.ground.arrays import LARGEST_SEED
 from warploom.ground.hardware import PRECISIONS
-from warploom.ground.tables import Column, draw, on_terminal, terminal_width
+from warploom.ground.tables import Column, Styled, draw, on_terminal, terminal_width
 from warploom.model import Model
 from warploom.models.saving import is_saved, load_model
 
@@ -166,6 +166,10 @@ def main(arguments: list[str] | None = None) -> int:
         if getattr(sys, name) is None:  # closed by the shell: `warploom ... >&-`
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
     take_any_text()
+    if os.environ.get("NO_COLOR"):  # typer's help: without it rich leaves out colours alone, not bold
+        from typer import rich_utils
+
+        rich_utils.COLOR_SYSTEM = None
     given[:] = sys.argv[1:] if arguments is None else arguments
     try:
         result = app(args=arguments, prog_name="warploom", standalone_mode=False)
@@ -244,7 +248,8 @@ def warn_loudly(note: str) -> None:
 
 def table(title: str, columns: Sequence[str | Column], rows: list[list[str]], right: int = 99, notes: Sequence[str] = ()) -> None:
     """A table on stdout; columns from number `right` on are aligned to the right."""
-    draw(sys.stdout, title, columns, rows, left=right, notes=notes, color=on_terminal())
+    cells = [[cell if isinstance(cell, Styled) else visible(cell) for cell in row] for row in rows]
+    draw(sys.stdout, title, columns, cells, left=right, notes=notes, color=on_terminal())
 
 
 def say(sentence: str) -> None:

@@ -31,7 +31,7 @@ from warploom.ground.atomic import can_write, expanded, write_atomically
 from warploom.ground.tables import Column
 from warploom.inference.features import EncodedSource
 from warploom.inference.trained import Trained
-from warploom.train.progress import duration
+from warploom.train.progress import took
 
 
 @app.command(rich_help_panel=USE)
@@ -120,7 +120,7 @@ def classify(
         print(json.dumps({**made.as_dict(), "files": [str(folder / name) for name in files], "skipped": skipped}))
         return
     _show(made, trained, len(training))
-    say(f"in {duration(progress.seconds)}; written to {visible(str(folder))}: {', '.join(files)}")
+    say(f"in {took(progress.seconds)}; written to {visible(str(folder))}: {', '.join(files)}")
     say_skipped(skipped)
 
 
@@ -142,7 +142,7 @@ def _show(made: Experiment, trained: Trained, rows: int) -> None:
     each = [
         [visible(c.name), f"{c.precision:.1%}", f"{c.recall:.1%}", f"{c.f1:.1%}", f"{c.count:,}"] for c in kept.scores.classes
     ]
-    table(f"{kept.method}, by class", ["class", "precision", "recall", "F1", "images"], each, 1)
+    table(f"{kept.method}, by class", [Column("class", wrap=True), "precision", "recall", "F1", "images"], each, 1)
 
 
 def _predict(

@@ -22,7 +22,8 @@ from warploom.detect.sets import Examined, abnormal_ones, examined, normal_ones
 from warploom.detect.trial import HEAT_MAPS, Trial, tried
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.atomic import can_write, expanded
-from warploom.train.progress import duration
+from warploom.ground.tables import Column
+from warploom.train.progress import took
 
 _NAMED, _SHOWN = "detections", 12
 
@@ -275,7 +276,7 @@ def _report(trial: Trial, folder: Path, seconds: float) -> None:
     extra = ["truth"] if rows and "truth" in rows[0] else []
     table(
         f"the highest scores, of {len(rows):,}" if len(rows) > _SHOWN else "scores",
-        ["image", "score", "of 1", "label", *extra],
+        [Column("image", wrap=True), "score", "of 1", "label", *extra],
         [
             [visible(r["name"]), f"{r['score']:.5g}", f"{r['normalized']:.2f}", r["label"], *(r[e] for e in extra)]
             for r in rows[:_SHOWN]
@@ -284,7 +285,7 @@ def _report(trial: Trial, folder: Path, seconds: float) -> None:
     )
     say(
         f"{summary['abnormal']:,} of {summary['images']:,} images abnormal: above {summary['threshold']:.6g} "
-        f"({summary['threshold_from']}); {duration(seconds)}"
+        f"({summary['threshold_from']}); {took(seconds)}"
     )
     for what in ("image", "pixel"):
         if "auroc" in summary.get(what, {}):

@@ -25,7 +25,7 @@ from warploom.cli.using import (
 )
 from warploom.cli.words import USE, complete_from
 from warploom.inference.features import DTYPES, write_features
-from warploom.train.progress import duration
+from warploom.train.progress import took
 
 
 @app.command(rich_help_panel=USE)
@@ -65,7 +65,7 @@ def encode(
         return
     shape = "x".join(map(str, done["shape"]))
     say(
-        f"{counted(done['rows'], 'row')} of {shape} {dtype} values in {duration(seconds)} "
+        f"{counted(done['rows'], 'row')} of {shape} {dtype} values in {took(seconds)} "
         f"({done['rows'] / seconds:,.0f} images/s): written to {visible(' and '.join(done['files']))}"
     )
     say_skipped(done["skipped"])

@@ -17,7 +17,7 @@ from warploom.ground.atomic import write_atomically
 from warploom.model import Model
 from warploom.runs.recipe import RunConfig
 from warploom.runs.run import RECIPE, RunFolder
-from warploom.train.progress import duration
+from warploom.train.progress import took
 
 TAKES = frozenset({"recipe", "size", "settings", "data", "data_dir", "limit", "skip_bad", "seed", "out"})
 
@@ -52,7 +52,7 @@ def learn(name: str, config: RunConfig, out: str | None, given: list[str]) -> in
     for side in model.outputs[0].shape:
         features *= side
     written = f"written to {visible(str(folder.path))}: {RECIPE}, model.safetensors"
-    say(f"learnt in {duration(seconds)}: {features:,} features of an image; {written}")
+    say(f"learnt in {took(seconds)}: {features:,} features of an image; {written}")
     return 0
 
 

@@ -11,7 +11,7 @@ from warploom.cli.app import app, load_network, say, table
 from warploom.cli.program_profile import profile_program
 from warploom.cli.words import KERNELS, complete_models, whole
 from warploom.ground import hardware
-from warploom.ground.tables import Column, bytes_text
+from warploom.ground.tables import Column, Styled, bytes_text
 from warploom.kernel_tools import counters
 from warploom.kernel_tools.counters import Kernel, Line
 from warploom.kernel_tools.profile import DIRECTIONS, Profile, Profiler, check_names, pattern_of
@@ -187,7 +187,7 @@ def compare(found: Sequence[Profile]) -> None:
     ]  # fmt: skip
     rows, notes = [], []
     for call in dict.fromkeys(k.call for result in found for k in result.kernels):
-        rows.append([f"[bold]{call}[/bold]", *[""] * 6])
+        rows.append([Styled(f"[bold]{call}[/bold]"), *[""] * 6])
         traffic = {}
         for result in found:
             own = [k for k in result.kernels if k.call == call]
@@ -216,7 +216,7 @@ def _right(title: str, spare: int = 0) -> Column:
 
 def _marked(value: float, text: str, fine: float, poor: float) -> str:
     color = "green" if value <= fine else "yellow" if value <= poor else "red"
-    return f"[{color}]{text}[/{color}]"
+    return Styled(f"[{color}]{text}[/{color}]")
 
 
 def _kernel_table(title: str, result: Profile, notes: Sequence[str]) -> None:
@@ -231,12 +231,12 @@ def _kernel_table(title: str, result: Profile, notes: Sequence[str]) -> None:
     last = ""
     for k in result.kernels:
         if several and k.call != last:
-            rows.append([f"[bold]{k.call}[/bold]", *[""] * 12])
+            rows.append([Styled(f"[bold]{k.call}[/bold]"), *[""] * 12])
             last = k.call
         device, shared = k.total("global"), k.total("shared")
         per_flop = result.bytes_per_flop(k)
         rows.append([
-            f"{'  ' if several else ''}{k.name}{_extras(k, several)}",
+            Styled(f"{'  ' if several else ''}{k.name}{_extras(k, several)}"),
             _shape(k.grid) + (f"\n{k.launches} launches" if k.launches > 1 else ""), _shape(k.block),
             f"{device.requests:,}", f"{device.per_request:.2f}", _marked(k.coalescing, f"{k.coalescing:.2f}", 1.1, 2.0),
             f"{shared.requests:,}" if shared.requests else "", f"{shared.per_request:.2f}" if shared.requests else "",

@@ -29,6 +29,7 @@ from warploom.cli.words import USE, whole
 from warploom.errors import ArgumentError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.atomic import expanded, write_atomically
+from warploom.ground.figures import short_name
 from warploom.inference.images import Images
 from warploom.inference.judging import judged, reconstructions
 from warploom.inference.trained import Trained
@@ -36,6 +37,7 @@ from warploom.metrics import unit
 from warploom.models.sampling import sample
 from warploom.runs.plots import plot_rows, to_pixels
 
+_UNDER = 19  # letters under an image
 _RANGE = 0.25  # of the error's colours: the same on every image
 
 
@@ -110,16 +112,18 @@ def reconstruct(
 def _picture(trained: Trained, images: Images, path: Path, fit: str, skipped: list[str]) -> list[str]:
     """Rows of inputs, outputs and errors."""
     rows: dict[str, list[Array]] = {"input": [], "output": [], "error": []}
-    names, mse = list[str](), list[float]()
+    names, mse, under = list[str](), list[float](), list[str]()
     for batch, outputs in reconstructions(trained, images, fit=fit, skipped=skipped):
         names += batch.names
-        mse += [row.mse for row in judged(batch.images, outputs, batch.names)]
+        found = judged(batch.images, outputs, batch.names)
+        mse += [row.mse for row in found]
+        under += [f"{short_name(row.name, _UNDER)}\n{row.psnr:.1f} dB" for row in found]
         for image, output in zip(batch.images, outputs, strict=True):
             rows["input"].append(unit(image))
             rows["output"].append(output)
             rows["error"].append(error_colours(image, output))
     about = f"{trained.title}: mean squared error {np.mean(mse):.5f}; errors are white from {_RANGE} on"
-    plot_rows(path, [(label, made) for label, made in rows.items()], about)  # type: ignore[misc]
+    plot_rows(path, [(label, made) for label, made in rows.items()], about, [[], [], under])  # type: ignore[misc]
     return names
 
 

@@ -16,6 +16,7 @@ from warploom.cli.progress import Progress
 from warploom.cli.words import USE, whole
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.atomic import expanded, write_atomically
+from warploom.ground.figures import short_name
 from warploom.ground.tables import Column
 from warploom.inference.images import Images
 from warploom.inference.trained import Trained, open_trained
@@ -23,6 +24,7 @@ from warploom.neighbours import Clusters, Gallery
 from warploom.runs.plots import plot_rows
 
 _SHOWN = 10  # images of a cluster in the picture
+_UNDER = 19  # letters under an image
 
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="The folder of a run, or a .safetensors file; it needs a latent.")
@@ -78,9 +80,10 @@ def search(
         raise DataError(f"{image} holds no image to search for")
     queries = _pixels(gallery.trained, asked, range(len(asked)))
     # One of the gallery is nearest to itself, which says nothing.
+    one = _one_source(image, source)
     places, likeness = gallery.nearest(gallery.features(queries), count + 1)
     found = [
-        [(int(p), float(v)) for p, v in zip(row, values, strict=True) if not _same(gallery.images, int(p), asked, i)][:count]
+        [(int(p), float(v)) for p, v in zip(row, values, strict=True) if not _same(gallery.images, int(p), asked, i, one)][:count]
         for i, (row, values) in enumerate(zip(places, likeness, strict=True))
     ]
     rows: list[dict[str, Any]] = [
@@ -92,22 +95,30 @@ def search(
     else:
         for row in rows:
             cells = [[near["name"], f"{near['likeness']:.3f}"] for near in row["nearest"]]
-            table(f"most alike to {visible(row['image'])}", ["image", Column("likeness")], cells, right=1)
+            table(f"most alike to {visible(row['image'])}", [Column("image", wrap=True), "likeness"], cells, right=1)
     if to is not None:
         shown = min(map(len, found))
-        pictures = []
+        pictures, captions = [], []
         for i, each in enumerate(found):
             near = _pixels(gallery.trained, gallery.images, [place for place, _ in each[:shown]])
-            pictures.append((Path(asked.names[i]).name, np.concatenate([queries[i : i + 1], near])))
-        plot_rows(to, pictures, f"{gallery.trained.title}: an image, and what is most alike")
+            pictures.append(("", np.concatenate([queries[i : i + 1], near])))
+            under = [f"{short_name(gallery.images.names[place], _UNDER)}\n{value:.3f}" for place, value in each[:shown]]
+            captions.append([f"{short_name(asked.names[i], _UNDER)}\nthe image", *under])
+        plot_rows(to, pictures, f"{gallery.trained.title}: an image, and what is most alike (1 is the same)", captions)
         print(f"drawn in {visible(str(to))}", file=sys.stderr)
     return 0
 
 
-def _same(images: Images, place: int, asked: Images, query: int) -> bool:
-    """Whether both are one file."""
+def _one_source(image: str, source: str) -> bool:
+    """Whether the image is asked for of what is searched: one name, or one file or folder."""
+    paths = expanded(image), expanded(source)
+    return image == source or (all(path.exists() for path in paths) and paths[0].samefile(paths[1]))
+
+
+def _same(images: Images, place: int, asked: Images, query: int, one_source: bool) -> bool:
+    """Whether both are one file, or one place of one array."""
     if images.files is None or asked.files is None:
-        return False
+        return one_source and images.names[place] == asked.names[query]
     return images.files[place].resolve() == asked.files[query].resolve()
 
 
@@ -160,7 +171,12 @@ def cluster(
     else:
         note = f"silhouette {best.silhouette:.3f}" + (f"; {100 * purity:.1f} % are of their cluster's class" if purity else "")
         cells = [[str(r["cluster"]), str(r["images"]), ", ".join(map(str, r["typical"]))] for r in rows]
-        table(f"{len(gallery):,} images", [Column("cluster"), Column("images"), "most typical"], cells, notes=[note])
+        table(
+            f"{len(gallery):,} images",
+            [Column("cluster", right=True), Column("images", right=True), Column("most typical", wrap=True)],
+            cells,
+            notes=[note],
+        )
     if out is not None:
         _write(expanded(out), best)
     return 0

@@ -21,6 +21,7 @@ from warploom.detect.sets import Examined, check_masks, read_mask
 from warploom.errors import ArgumentError
 from warploom.ground.array_types import Floats
 from warploom.ground.atomic import insist, write_atomically
+from warploom.ground.figures import short_name
 
 HEAT_MAPS = ("overlay", "plain", "none")
 _IN_OVERVIEW = 8
@@ -131,7 +132,7 @@ class _Pictures:
         in_top = len(self._best) < _IN_OVERVIEW or finding.score > self._best[0][0]
         image = self.found.images.read(finding.index) if in_top or self.heat_maps == "overlay" else None
         if in_top and image is not None:
-            title = f"{_short(finding.name)}\n{finding.normalized:.2f}"
+            title = f"{short_name(finding.name)}\n{finding.normalized:.2f}"
             entry = shown(title, image, finding.heat_map, finding.mask, _true_mask(finding, self.found))
             push = heapq.heappush if len(self._best) < _IN_OVERVIEW else heapq.heapreplace
             push(self._best, (finding.score, -finding.index, entry))
@@ -166,11 +167,6 @@ def picture_names(names: list[str]) -> list[str]:
         seen.add(unique.lower())
         made.append(unique)
     return made
-
-
-def _short(name: str) -> str:
-    tail = "/".join(PurePosixPath(name).parts[-2:])
-    return tail if len(tail) <= 24 else f"…{tail[-23:]}"
 
 
 def _curve(trial: Trial) -> Curve | None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+from pathlib import PurePosixPath
 
 
 def ready() -> None:
@@ -21,3 +22,12 @@ def ready() -> None:
     if asked:
         with contextlib.suppress(ValueError):
             matplotlib.rcParams["backend"] = asked
+
+
+def short_name(name: str, longest: int = 24) -> str:
+    """A file's name and its folder's, for under or over a picture; where they are longer the name alone, or its end."""
+    parts = PurePosixPath("".join(c if c.isprintable() else "?" for c in name)).parts
+    tail = "/".join(parts[-2:])
+    if len(tail) > longest:
+        tail = parts[-1]
+    return tail if len(tail) <= longest else f"…{tail[1 - longest :]}"

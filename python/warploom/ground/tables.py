@@ -32,6 +32,10 @@ class Column:
     wrap: bool = False  # sentences, which may be broken between words
 
 
+class Styled(str):
+    """A cell in rich's markup. All others are what they are: a bracket or a colon in a file's name styles nothing."""
+
+
 @dataclass(frozen=True)
 class _Layout:
     columns: list[Column]
@@ -57,15 +61,23 @@ def draw(
             column.title, justify="right" if column.right else "left", no_wrap=not column.wrap, overflow="fold", width=limit
         )
     for row in laid.rows:
-        table.add_row(*row)
-    # color=None leaves the choice to rich, which knows NO_COLOR, TERM=dumb and the like
-    plain: dict[str, Any] = {"highlight": False, "force_jupyter": False}  # in a notebook one text, not an output per line
-    console = Console(file=file, width=max(room, _least(laid)), no_color=None if color else True, **plain)
+        table.add_row(*map(_rendered, row))
+    # In a notebook one text, not an output per line.
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "force_jupyter": False}
+    if not color or os.environ.get("NO_COLOR"):  # not even bold; else rich chooses, which knows TERM=dumb and the like
+        plain["color_system"] = None
+    console = Console(file=file, width=max(room, _least(laid)), **plain)
     whole = width is None and not color  # lines of a file are not broken
     console.print(title, style="bold", soft_wrap=whole)
     console.print(table)
     for note in [*_left_out(laid), *notes]:
         console.print(note, soft_wrap=whole)
+
+
+def _rendered(cell: str) -> Any:
+    from rich.text import Text
+
+    return Text.from_markup(cell) if isinstance(cell, Styled) else Text(cell)
 
 
 def terminal_width() -> int:
@@ -121,18 +133,16 @@ def _fit(columns: list[Column], rows: list[list[str]], room: int, left: int) -> 
 
 def _width(columns: list[Column], rows: list[list[str]], i: int) -> int:
     from rich.cells import cell_len
-    from rich.text import Text
 
-    lines = [columns[i].title, *(Text.from_markup(row[i]).plain for row in rows)]
+    lines = [columns[i].title, *(_rendered(row[i]).plain for row in rows)]
     return max(cell_len(line) for text in lines for line in text.split("\n"))
 
 
 def _least_width(columns: list[Column], rows: list[list[str]], i: int) -> int:
     """Of a column of sentences: its longest word that is not broken, and no less than can be read."""
     from rich.cells import cell_len
-    from rich.text import Text
 
-    words = [word for text in [columns[i].title, *(row[i] for row in rows)] for word in Text.from_markup(text).plain.split()]
+    words = [word for text in [columns[i].title, *(_rendered(row[i]).plain for row in rows)] for word in text.split()]
     return min(_width(columns, rows, i), max(_NARROWEST, *(min(cell_len(word), _LONGEST_WORD) for word in words)))
 
 

@@ -62,10 +62,15 @@ def plot_reconstructions(path: str | Path, originals: Array, outputs: Array, tit
     plot_rows(path, [("original", originals), ("reconstruction", outputs)], title)
 
 
-def plot_rows(path: str | Path, rows: Sequence[tuple[str, Array]], title: str) -> None:
-    """A labelled row of images for each entry, none longer than the first; NCHW, uint8 or float32 in [0, 1]."""
+def plot_rows(
+    path: str | Path, rows: Sequence[tuple[str, Array]], title: str, captions: Sequence[Sequence[str]] | None = None
+) -> None:
+    """A labelled row of images for each entry, none longer than the first; NCHW, uint8 or float32 in [0, 1].
+
+    captions: for each row what stands under its images, in two lines at most; an empty sequence where there is nothing."""
     count = len(rows[0][1])
-    figure = new_figure(1.15 * count + 0.9, 1.2 * len(rows) + 0.7)
+    said = captions if captions is not None else [[]] * len(rows)
+    figure = new_figure(1.15 * count + 0.9, 1.2 * len(rows) + 0.3 * sum(map(bool, said)) + 0.7)
     grid = figure.subplots(len(rows), count, squeeze=False)
     for row, (label, images) in enumerate(rows):
         for column, image in enumerate(images):
@@ -73,6 +78,8 @@ def plot_rows(path: str | Path, rows: Sequence[tuple[str, Array]], title: str) -
             axes.imshow(to_pixels(image), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
+            if said[row]:
+                axes.set_xlabel(said[row][column], fontsize=7, parse_math=False)
             if column == 0:
                 axes.set_ylabel(label, fontsize=10)
         for axes in grid[row][len(images) :]:

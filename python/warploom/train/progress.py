@@ -39,6 +39,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
 
 
+def took(seconds: float) -> str:
+    """What something has taken: tenths of a second where they are of interest."""
+    return f"{seconds:.1f} s" if seconds < 9.95 else duration(seconds)
+
+
 def about(seconds: float) -> str:
     """A duration in words, no more exact than it is known."""
     if seconds < 90:
@@ -59,12 +64,26 @@ class _Progress(Callback):
         self.first_epoch: int | None = None
         self._validation_seconds: float | None = None  # of the last whole pass
         self._forecast_due, self._began = True, time.monotonic()
+        self._unfinished: Logs | None = None  # how far the running epoch is
         if logs.get("note"):
             self.say(f"note: {logs['note']}")
 
     def on_epoch_begin(self, epoch: int, logs: Logs) -> None:
         self.epoch = epoch
         self.first_epoch = epoch if self.first_epoch is None else self.first_epoch
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        self._unfinished = logs
+        self.forecast(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        self._unfinished = None
+        self.say(self.end_line(epoch, logs))
+
+    def on_train_end(self, logs: Logs) -> None:
+        if self._unfinished is not None:  # Ctrl-C, or a callback that stopped it
+            done, total, loss = (self._unfinished[name] for name in ("samples", "total", "loss"))
+            self.say(f"stopped in epoch {self.epoch + 1}/{self.epochs} after {done:,} of {total:,} images, loss {loss:.6f}")
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -127,7 +146,7 @@ class PlainProgress(_Progress):
         super().on_train_begin(logs)
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        self.forecast(logs)
+        super().on_train_batch_end(batch, logs)
         if logs["samples"] < logs["total"]:
             self._now_and_then(self.running_line, logs)
 
@@ -139,9 +158,6 @@ class PlainProgress(_Progress):
     def _now_and_then(self, line: Any, logs: Logs) -> None:
         if time.monotonic() - self._last >= _PLAIN_SECONDS:
             self.say(line(logs))
-
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        self.say(self.end_line(epoch, logs))
 
     def say(self, text: str) -> None:
         self._last = time.monotonic()
@@ -163,7 +179,7 @@ class NotebookProgress(_Progress):
         self._show("")
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        self.forecast(logs)
+        super().on_train_batch_end(batch, logs)
         self._now_and_then(self.running_line, logs)
 
     def on_test_batch_end(self, batch: int, logs: Logs) -> None:
@@ -175,10 +191,8 @@ class NotebookProgress(_Progress):
             share = logs["samples"] / logs["total"]
             self._show(f"{'█' * int(20 * share):░<20} {line(logs)}")
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        self.say(self.end_line(epoch, logs))
-
     def on_train_end(self, logs: Logs) -> None:
+        super().on_train_end(logs)
         self._show("")
 
     def _show(self, running: str) -> None:
@@ -217,7 +231,7 @@ class LiveProgress(_Progress):
         self._bar.console.print(text, highlight=False)
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        self.forecast(logs)
+        super().on_train_batch_end(batch, logs)
         speed = logs["fresh"] / max(logs["seconds"], 1e-9)
         details = f"loss {logs['loss']:.5f} {speed:,.0f} images/s ETA {duration(self.remaining(logs))}"
         self._update(f"epoch {self.epoch + 1}/{self.epochs}", details, logs)
@@ -232,8 +246,6 @@ class LiveProgress(_Progress):
             self._task, description=description, completed=logs["samples"], total=logs["total"], about=details
         )  # fmt: skip
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        self.say(self.end_line(epoch, logs))
-
     def on_train_end(self, logs: Logs) -> None:
+        super().on_train_end(logs)
         self._bar.stop()
