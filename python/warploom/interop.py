@@ -53,8 +53,17 @@ def _taken(take: Any, what: str) -> Array:
     return array
 
 
+def _kind_of_device(x: Any, what: str) -> tuple[int, int]:
+    """DLPack's number of the kind of device, and which one."""
+    try:
+        kind, index = x.__dlpack_device__()
+    except (BufferError, ValueError, RuntimeError, TypeError) as error:  # a tensor of PyTorch's "meta" device has no memory
+        raise DTypeError(f"{what} of type {type(x).__name__} gives no array ({error})") from None
+    return int(kind), int(index)
+
+
 def _dlpack_device(x: Any, what: str) -> str:
-    kind, index = (int(v) for v in x.__dlpack_device__())
+    kind, index = _kind_of_device(x, what)
     if kind in (_CPU, _CUDA_HOST):
         return "cpu"
     if kind in (_CUDA, _CUDA_MANAGED):
@@ -111,7 +120,7 @@ def device_array(x: object, what: str = "x") -> Array | None:
     if x is None or isinstance(x, (np.ndarray, np.generic, int, float, str, list, tuple, dict)):
         return None
     if hasattr(x, "__dlpack_device__") and hasattr(x, "__dlpack__"):
-        return from_dlpack(x, what) if int(x.__dlpack_device__()[0]) in (_CUDA, _CUDA_MANAGED) else None
+        return from_dlpack(x, what) if _kind_of_device(x, what)[0] in (_CUDA, _CUDA_MANAGED) else None
     return _from_cuda_interface(x, what) if hasattr(x, "__cuda_array_interface__") else None
 
 

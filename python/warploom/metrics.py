@@ -16,7 +16,7 @@ import numpy as np
 
 from warploom.errors import ArgumentError, DTypeError
 from warploom.ground.array_types import Array, Floats
-from warploom.ground.arrays import number, positive
+from warploom.ground.arrays import number, numbers, positive
 
 IGNORED = -100  # PyTorch's label that counts for nothing
 
@@ -29,8 +29,8 @@ def unit(array: Array) -> Floats:
 
 def _pair(expected: Array, given: Array, name: str) -> tuple[Floats, Floats]:
     found: list[Floats] = []
-    for array in (expected, given):
-        values = np.asarray(array)
+    for array, what in ((expected, "expected"), (given, "given")):
+        values = numbers(array, what)
         if values.dtype.kind not in "fu" or (values.dtype.kind == "u" and values.dtype != np.uint8):
             raise DTypeError(f"{name} takes uint8 or float arrays, not {values.dtype}")
         found.append(unit(values))
@@ -102,7 +102,7 @@ def _window(taps: int, sigma: float, size: int) -> Floats:
 
 def confusion(labels: Array, given: Array, classes: int, ignore_index: int = IGNORED) -> Array:
     """[classes, classes]: how many pixels of each class (rows) were taken for which (columns)."""
-    expected, found = np.asarray(labels), np.asarray(given)
+    expected, found = numbers(labels, "labels"), numbers(given, "classes")
     for array in (expected, found):
         if array.dtype.kind not in "iub":
             raise DTypeError(f"class numbers are integers, not {array.dtype}; of logits take .argmax(axis=1)")
@@ -118,7 +118,8 @@ def confusion(labels: Array, given: Array, classes: int, ignore_index: int = IGN
 
 
 def _classes(labels: Array, given: Array, classes: int | None) -> int:
-    return classes if classes is not None else 1 + int(max(np.max(labels, initial=0), np.max(given, initial=0)))
+    found = [np.max(numbers(a, what), initial=0) for a, what in ((labels, "labels"), (given, "classes"))]
+    return classes if classes is not None else 1 + int(max(found))
 
 
 def pixel_accuracy(labels: Array, given: Array, *, classes: int | None = None, ignore_index: int = IGNORED) -> float:

@@ -182,7 +182,7 @@ def test_targets_of_another_kind_are_made_by_the_host() -> None:
     ("images", "options", "said"),
     [
         (IMAGES[0], {}, "as an array"),
-        (IMAGES.astype(float), {}, "uint8 or float32"),
+        (IMAGES.astype(int), {}, "uint8 or float32"),
         (IMAGES, {"shift": 8}, "8 pixels on their short side"),
         (IMAGES, {"cutout": 9}, "8 pixels on their short side"),
         (IMAGES, {"noise": -1.0}, "noise"),

@@ -7,6 +7,8 @@ real GPU arrays run where torch sees a GPU.
 from __future__ import annotations
 
 import gc
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,9 @@ import warploom as wl
 from conftest import usable_gpus
 from numpy.typing import NDArray
 from warploom import _core
+from warploom.classify.sources import as_source
+from warploom.detect.detector import Detector
+from warploom.inference.images import open_images
 
 RNG = np.random.default_rng(3)
 EMULATED = ["emulated", "emulated:checked"]
@@ -278,6 +283,68 @@ def test_the_host_kernels_read_and_write_in_place() -> None:
     odd = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(np.float32)  # at an odd address
     again = _core.call("cpu", "cpu", "activation_forward", {"count": x.size, "kind": "relu"}, {"x": odd}, ["y"])["y"]
     assert (again == y).all()
+
+
+def helpers() -> dict[str, Any]:
+    """What takes arrays beside Model and wl.ops, on images [N, 3, 16, 16]."""
+
+    def model() -> wl.Model:
+        x = wl.Input((3, 16, 16))
+        made = wl.Model(x, wl.layers.Conv2d(3, 3, padding=1)(wl.layers.Latent()(wl.layers.Conv2d(2, 3, padding=1)(x))))
+        made.compile("sgd", device="cpu", batch_size=4, seed=1)
+        return made
+
+    return {
+        "augmented": lambda x: wl.data.augmented(x, flip=True, shift=2, noise=0.1)[0].rows(np.arange(len(x))),
+        "fit(augmented)": lambda x: model().fit(*wl.data.augmented(x, flip=True), epochs=1, verbose=False)["loss"],
+        "open_images": lambda x: np.stack([open_images(x).read(i) for i in range(len(x))]),
+        "Detector": lambda x: Detector(model(), device="cpu").fit(x).decision_function(x),
+        "ssim": lambda x: wl.metrics.ssim(x, x),
+        "as_source": lambda x: next(iter(as_source(x).blocks(100))),
+    }
+
+
+HELPERS = ["augmented", "fit(augmented)", "open_images", "Detector", "ssim", "as_source"]
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_helpers_take_what_fit_takes(name: str, tmp_path: Path) -> None:
+    """Memory maps, warploom's arrays, tensors of PyTorch: what a NumPy array gives. What they cannot take is one sentence."""
+    helper, x = helpers()[name], RNG.integers(0, 256, (8, 3, 16, 16), dtype=np.uint8)
+    expected = helper(x)
+    np.save(tmp_path / "x.npy", x)
+    given = [np.load(tmp_path / "x.npy", mmap_mode="r"), wl.asarray(x, device="cpu")]
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        given.append(torch.from_numpy(x))
+        for bad, words in (
+            (torch.zeros(8, 3, 16, 16, requires_grad=True), "detach"),
+            (torch.zeros(8, 3, 16, 16, device="meta"), "gives no array"),
+            (torch.zeros(8, 3, 16, 16).to_sparse(), "gives no array"),
+        ):
+            with pytest.raises(wl.DTypeError, match=words):
+                helper(bad)
+    for array in given:
+        np.testing.assert_array_equal(helper(array), expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", HELPERS)
+def test_helpers_on_the_host_say_where_arrays_must_lie(name: str, device: str) -> None:
+    helper, x = helpers()[name], RNG.random((8, 3, 16, 16), np.float32)
+    there = wl.asarray(x, device=device)
+    if there.on_host:  # an emulated device's memory is the host's
+        np.testing.assert_array_equal(helper(there), helper(x))
+        return
+    with pytest.raises(wl.DeviceError, match=r"is needed on the host here: copy it with .numpy"):
+        helper(there)
+
+
+def test_arrays_need_no_loading() -> None:
+    for x in (floats(4, 3, 8, 8), wl.asarray(floats(4, 3, 8, 8)), [floats(3, 8, 8)]):
+        with pytest.raises(wl.DTypeError, match=r"load.. takes a name or a path, not .*arrays are passed to fit"):
+            wl.data.load(x)  # type: ignore[arg-type]
 
 
 def test_arrays_on_two_devices_are_refused() -> None:

@@ -16,7 +16,7 @@ from warploom.classify.sources import Source, as_source, float_blocks
 from warploom.classify.squared_hinge import fit_linear
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Floats
-from warploom.ground.arrays import number, positive
+from warploom.ground.arrays import number, numbers, positive
 from warploom.ground.arrays import seed as check_seed
 
 METHODS = ("linear", "hinge", "rbf")
@@ -125,7 +125,7 @@ def classify(
 
 
 def _labels(labels: Any, rows: int, what: str) -> Labels:
-    array = np.asarray(labels)
+    array = numbers(labels, what)
     if array.ndim != 1 or array.dtype.kind not in "iu" or len(array) != rows or not rows or int(array.min()) < 0:
         raise DataError(f"{what} must be {rows:,} class numbers from 0 on, not {array.dtype} of shape {array.shape}")
     return array.astype(np.int64)

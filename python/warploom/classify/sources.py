@@ -8,6 +8,7 @@ import numpy as np
 
 from warploom.errors import DataError, DTypeError
 from warploom.ground.array_types import Array, Floats
+from warploom.ground.arrays import numbers
 from warploom.ground.atomic import expanded
 
 _BLOCK_BYTES = 64 << 20
@@ -68,7 +69,7 @@ def as_source(features: Any, what: str = "features") -> Source:
     if hasattr(features, "blocks") and hasattr(features, "shape"):
         found: Source = features
         return found
-    array = np.asarray(features)
+    array = numbers(features, what)
     if array.ndim < 2 or array.dtype.kind not in "fuib":
         raise DTypeError(f"{what} must be numbers [n, d], not {array.dtype} of shape {array.shape}")
     return _InMemory(array.reshape(len(array), -1))

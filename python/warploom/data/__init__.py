@@ -1,11 +1,12 @@
 """Data: CIFAR-10, patches of photographs, folders of images, .npy and .npz files."""
 
+import os
 import warnings
 from pathlib import Path
 
 from warploom.data import arrays, cifar, folder, patches
 from warploom.data.dataset import Dataset
-from warploom.errors import ArgumentError, DataError
+from warploom.errors import ArgumentError, DataError, DTypeError
 from warploom.ground.array_types import Shape
 from warploom.ground.arrays import pair
 from warploom.ground.atomic import expanded
@@ -35,6 +36,8 @@ def load(
     all); the Dataset has the files' names, and labels where the images lie in class folders. sizing: what a note says about
     another size, where images are shrunk.
     """
+    if not isinstance(source, (str, os.PathLike)):
+        raise DTypeError(f"load() takes a name or a path, not {type(source).__name__}: arrays are passed to fit() as they are")
     asked = shape is not None or size is not None
     if size is not None:
         if shape is not None:

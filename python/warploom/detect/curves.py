@@ -9,6 +9,7 @@ import numpy as np
 
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array
+from warploom.ground.arrays import numbers
 
 _DROPPED = 11  # low bits of a float32 that pixel counts do not tell apart: values closer than 1 in 4,096
 _BINS = 1 << (31 - _DROPPED)
@@ -62,7 +63,8 @@ class Curve:
 
 def curve(labels: Array, scores: Array) -> Curve:
     """labels: 1 (or True) for abnormal, else 0. ArgumentError without both kinds."""
-    truth, values = np.asarray(labels).astype(bool).reshape(-1), np.asarray(scores, np.float64).reshape(-1)
+    truth, values = (numbers(a, what).reshape(-1) for a, what in ((labels, "labels"), (scores, "scores")))
+    truth, values = truth.astype(bool), values.astype(np.float64)
     if len(truth) != len(values):
         raise ArgumentError(f"a label for every score is needed, not {len(truth)} for {len(values)}")
     if not np.isfinite(values).all():

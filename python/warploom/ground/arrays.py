@@ -42,6 +42,16 @@ def as_array(value: object, what: str) -> Array:
     raise DTypeError(f"{what} must be a NumPy array, not {_named(value)}")
 
 
+def numbers(value: object, what: str) -> Array:
+    """As as_array(); lists of numbers or of such arrays too."""
+    if not isinstance(value, (list, tuple)):
+        return np.asarray(value) if isinstance(value, (bool, int, float)) else as_array(value, what)
+    try:
+        return np.asarray([numbers(item, what) for item in value])
+    except ValueError:
+        raise ArgumentError(f"{what} is a {type(value).__name__} whose parts have different shapes: pass one array") from None
+
+
 def _named(value: object) -> str:
     """What it is, and for what people often pass, how its arrays are had."""
     kind = type(value).__name__

@@ -116,14 +116,19 @@ def augmented(
 ) -> tuple[Augmented, Augmented]:
     """(inputs, targets) for fit(): the same images, changed anew in every epoch by the device that trains.
 
-    images: [N, C, H, W], uint8 or float32, a memory map too. flip: left and right change places in half of them. shift: moved
-    by up to so many pixels, mirrored at the edges, which is a crop of the mirrored image. These two are in inputs and targets.
-    noise: Gaussian, its deviation with pixels from 0 to 1; uint8 images stay whole numbers from 0 to 255. cutout: a square of
-    that side is 0, at the edges a part of it (https://arxiv.org/abs/1708.04552). These two are in the inputs only: the network
-    learns to remove them.
+    images: [N, C, H, W], uint8 or float32 on the host: of NumPy, a memory map, or a tensor of PyTorch. flip: left and right
+    change places in half of them. shift: moved by up to so many pixels, mirrored at the edges, which is a crop of the
+    mirrored image. These two are in inputs and targets. noise: Gaussian, its deviation with pixels from 0 to 1; uint8
+    images stay whole numbers from 0 to 255. cutout: a square of that side is 0, at the edges a part of it
+    (https://arxiv.org/abs/1708.04552). These two are in the inputs only: the network learns to remove them.
     """
-    if not isinstance(images, np.ndarray) or images.ndim != 4 or images.dtype not in (np.uint8, np.float32):
-        raise ArgumentError("augmented() takes images as an array [N, C, H, W] of uint8 or float32")
+    images = arrays.as_array(images, "images")
+    if images.dtype.kind == "f" and images.dtype != np.float32 and not isinstance(images, np.memmap):
+        images = images.astype(np.float32)
+    if images.ndim != 4 or images.dtype not in (np.uint8, np.float32):
+        raise ArgumentError(
+            f"augmented() takes images as an array [N, C, H, W] of uint8 or float32, not {images.dtype} of shape {images.shape}"
+        )
     changes = Changes.checked(images.shape, flip, shift, noise, cutout, seed)
     arrays.require_finite(images, "images")
     return Augmented(images, changes, damaged=True), Augmented(images, changes, damaged=False)

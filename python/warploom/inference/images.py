@@ -23,9 +23,9 @@ from warploom import data
 from warploom.data import cifar, folder
 from warploom.data.arrays import read_arrays
 from warploom.data.dataset import Dataset, check_values
-from warploom.errors import ArgumentError, DataError
+from warploom.errors import ArgumentError, DataError, DTypeError
 from warploom.ground.array_types import Array
-from warploom.ground.arrays import positive
+from warploom.ground.arrays import numbers, positive
 from warploom.ground.atomic import expanded
 from warploom.ground.layouts import to_nchw
 from warploom.inference import pixels
@@ -206,9 +206,13 @@ def open_images(
 def _opened(source: Any, channels: int, part: str, data_dir: str | Path | None, skip_bad: bool, seed: int) -> Images:
     if isinstance(source, Dataset):
         return _of_dataset(source, channels, part)
-    if isinstance(source, np.ndarray):
-        return _of_arrays("array", [("", source, None)], channels, part)
-    if isinstance(source, (list, tuple)):
+    paths = isinstance(source, (str, os.PathLike))
+    listed = isinstance(source, (list, tuple))
+    if not paths and not (listed and all(isinstance(s, (str, os.PathLike)) for s in source)):
+        if listed and not all(hasattr(s, "__array__") or hasattr(s, "__array_interface__") for s in source):
+            raise DTypeError("a list of images is one of files, or of arrays of one shape")
+        return _of_arrays("array", [("", numbers(source, "images"), None)], channels, part)
+    if listed:
         return _of_files("files", [expanded(s) for s in source], None, channels, part, skip_bad)
     if str(source) in ("auto", "cifar10", "patches"):
         return _of_dataset(data.load(str(source), data_dir=data_dir, seed=seed), channels, part)
