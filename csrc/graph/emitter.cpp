@@ -191,6 +191,15 @@ bool Emitter::shared_gradient(int value) const {
   return users > 1;
 }
 
+Slopes Emitter::slopes_to_take(int value) const {
+  const Graph& g = graph();
+  const int producer = g.values[static_cast<size_t>(value)].producer;
+  if (producer < 0 || has_gradient(value) || consumers(value).size() != 1) return {};
+  if (std::count(g.outputs.begin(), g.outputs.end(), value)) return {};
+  const Node& made_by = g.nodes[static_cast<size_t>(producer)];
+  return made_by.op->slopes_to_take(*this, made_by);
+}
+
 Out Emitter::write_gradient(int value) {
   const Handle h = new_buffer(graph().values[static_cast<size_t>(value)].name + ".grad", value_bytes(value), Category::gradients);
   if (has_gradient(value)) {

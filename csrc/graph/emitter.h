@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "csrc/core/checked.h"
+#include "csrc/graph/op.h"
 #include "csrc/graph/plan.h"
 
 namespace warploom {
@@ -83,6 +84,11 @@ class Emitter {
   // The gradient of `value` may overwrite that of `output`, whose last reader this node is.
   Out write_gradient_in_place(int value, int output);
   void pass_gradient(int value, int output);  // the gradients are the same numbers
+  // The slopes that whoever writes the gradient of `value`, alone, may take along (slopes_to_take() of the node that makes it); then
+  // it says so, and that node passes the gradient on.
+  Slopes slopes_to_take(int value) const;
+  void take_slopes(int value) { slopes_taken_.insert(value); }
+  bool slopes_taken(int output) const { return slopes_taken_.count(output) > 0; }
   // Memory for a rewritten gradient of `output`: its own buffer where no other value shares it, else a new one.
   Out rewrite_gradient(int output);
   // The gradient of `value` is this part of that of `output`; false where somebody else needs either.
@@ -161,7 +167,7 @@ class Emitter {
     int64_t count;
   };
   std::vector<Pending> pending_;
-  std::set<int> needs_gradient_;
+  std::set<int> needs_gradient_, slopes_taken_;
   std::set<Handle> fixed_;  // buffers that others are part of: not to be overwritten in place
 };
 

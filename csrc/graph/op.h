@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "csrc/graph/graph.h"
+#include "kernels/args.h"
 
 namespace warploom {
 
@@ -21,6 +22,12 @@ struct Geometry {
   bool global = false;      // every output sees the whole input
 };
 
+// An activation by what its gradient asks of its output: relu, leaky_relu.
+struct Slopes {
+  Activation kind = Activation::none;
+  float negative = 0.0f;
+};
+
 class OpDef {
  public:
   virtual ~OpDef() = default;
@@ -32,6 +39,8 @@ class OpDef {
   virtual Geometry geometry(const Graph&, const Node&) const { return {}; }
   // Does backward read the node's outputs? If so no later node may overwrite them in place.
   virtual bool backward_reads_output(const Node&) const { return false; }
+  // The activation at the node's output whose gradient backward() takes by a step of its own, unless slopes_taken().
+  virtual Slopes slopes_to_take(const Emitter&, const Node&) const { return {}; }
   // Can the node apply an activation to its output (attributes activation, negative_slope), whatever the version?
   virtual bool takes_activation() const { return false; }
 };

@@ -1,6 +1,8 @@
-// epilogue.cuh - what a convolution does to a finished sum before it stores it: bias, then activation.
+// epilogue.cuh - what a convolution does to a finished sum before it stores it: bias, then activation; or, to a gradient, the slope of
+// the activation before it.
 #pragma once
 
+#include "../ops/conv2d/args.h"
 #include "activation.cuh"
 
 namespace warploom {
@@ -9,9 +11,21 @@ struct Epilogue {
   const float* bias = nullptr;  // [channels], or nullptr
   Activation activation = Activation::none;
   float negative_slope = 0.0f;
+  // Of a gradient: the outputs of the activation before the convolution, like the result [pixels, channels]. The result is then the
+  // gradient before that activation, which is relu or leaky_relu. nullptr: sums are activated.
+  const float* output = nullptr;
 
   __device__ __forceinline__ float operator()(float sum) const { return activate(activation, sum, negative_slope); }
 };
+
+// Host code: of a gradient.
+inline Epilogue epilogue_of(const Conv2dBackwardInput& a) {
+  Epilogue e;
+  if (a.x_activation == Activation::none) return e;
+  e.activation = a.x_activation, e.output = a.x.ptr();
+  e.negative_slope = a.x_activation == Activation::leaky_relu ? a.x_slope : 0.0f;
+  return e;
+}
 
 // Scales the sums of a scaled gradient back. Such sums have neither bias nor activation: the order does not matter.
 template <int kRows, int kFragments>
@@ -30,6 +44,7 @@ __device__ __forceinline__ void scale_all(float (&sum)[kRows][kFragments][4], fl
 // instructions than the arithmetic.
 template <int kRows, int kFragments>
 __device__ __forceinline__ void activate_all(float (&sum)[kRows][kFragments][4], const Epilogue& epilogue) {
+  if (epilogue.output) return;  // take_slopes(), row by row
   auto each = [&](auto activated) {
     WL_UNROLL
     for (int i = 0; i < kRows; ++i) {
@@ -46,6 +61,27 @@ __device__ __forceinline__ void activate_all(float (&sum)[kRows][kFragments][4],
     each([&](float v) { return activate(Activation::leaky_relu, v, epilogue.negative_slope); });
   else if (epilogue.activation != Activation::none)
     each(epilogue);
+}
+
+// One row of sums (half h of kFragments x 8 columns, the thread's first at first_n) times the slopes of the activation whose outputs
+// stand at `output`.
+template <int kFragments, class Vector>
+__device__ __forceinline__ void take_slopes(float (&sum)[kFragments][4], int half, const Epilogue& epilogue, const float* output,
+                                            int first_n, int columns, Vector vector) {
+  WL_UNROLL
+  for (int j = 0; j < kFragments; ++j) {
+    const int n = first_n + 8 * j;
+    float2 y = make_float2(1.0f, 1.0f);
+    if (vector) {
+      if (n < columns) y = *reinterpret_cast<const float2*>(output + n);
+    } else {
+      if (n < columns) y.x = output[n];
+      if (n + 1 < columns) y.y = output[n + 1];
+    }
+    float &v0 = sum[j][2 * half], &v1 = sum[j][2 * half + 1];
+    if (takes_slope(epilogue.activation, y.x)) v0 = sloped(v0, epilogue.negative_slope);
+    if (takes_slope(epilogue.activation, y.y)) v1 = sloped(v1, epilogue.negative_slope);
+  }
 }
 
 template <bool kValue>

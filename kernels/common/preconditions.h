@@ -50,12 +50,32 @@ inline bool upsampled_3x3(const Conv2dShape& s, const Fusion& f) {
          s.pad_bottom == 1 && s.pad_left == 1 && s.pad_right == 1 && s.H % 2 == 0 && s.W % 2 == 0;
 }
 
+// What most kernel sets leave to activation_backward: the gradient of the activation before a convolution.
+template <class Args>
+std::string input_activation_error(const Args&) {
+  return "";
+}
+inline std::string input_activation_error(const Conv2dBackwardInput& a) {
+  return a.x_activation == Activation::none ? ""
+                                            : "this kernel set takes the gradient of an activation as an operation of its own";
+}
+
+// What the epilogues of gradients hold (take_slopes()).
+inline std::string slopes_error(const Conv2dBackwardInput& a) {
+  const bool held = a.x_activation == Activation::relu || a.x_activation == Activation::leaky_relu;
+  return held || a.x_activation == Activation::none
+             ? ""
+             : "the epilogues of gradients hold the slopes of relu and leaky_relu; run the gradient of another activation as an "
+               "operation of its own";
+}
+
 // The shape, and the precision of a kernel set that computes in float32; Args is any of the Conv2d argument structs.
 template <class Args>
 std::string conv2d_error(const Args& a) {
   if (a.fusion.precision != Precision::fp32 && a.fusion.precision != Precision::fp32_exact)
     return "this kernel set computes in float32 only; use precision fp32, or a version with tensor cores";
-  const std::string error = epilogue_error(a.fusion);
+  std::string error = epilogue_error(a.fusion);
+  if (error.empty()) error = input_activation_error(a);
   return error.empty() ? conv2d_shape_error(a.s) : error;
 }
 

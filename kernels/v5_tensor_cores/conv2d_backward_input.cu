@@ -47,7 +47,7 @@ static void run_as(const Conv2dBackwardInput& a, const Context& context, const E
   g.w_inputs = g.n_channels, g.w_outputs = s.C_out;
   g.vector_k = g.k_channels % 4 == 0 && aligned16(a.dy.data, a.w.data, a.saved.data);
   g.vector_n = true;  // w is read along k
-  g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.dx.data, epilogue.bias);
+  g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.dx.data, epilogue.bias, epilogue.output);
   g.by_image = FastDivisor(g.rows * g.cols), g.by_col = FastDivisor(g.cols);
   g.by_channel = FastDivisor(g.k_channels), g.by_tap = FastDivisor(g.taps_w);
 
@@ -61,8 +61,9 @@ static void run_as(const Conv2dBackwardInput& a, const Context& context, const E
       g.N = s.N - first < images ? s.N - first : images;
       const int64_t blocks = (g.N * pixels + Tile::BM - 1) / Tile::BM * ((g.n_channels + Tile::BN - 1) / Tile::BN) * s.groups;
       launch(context, "v5::conv2d_backward_input_kernel", kernel, dim3(blocks_for(blocks, 1), static_cast<unsigned>(phases)),
-             dim3(Tile::kThreads), Tile::kSharedBytes, g, epilogue, a.dy.ptr() + first * dy_image, a.w.ptr(), scale,
-             a.saved ? a.saved.ptr<unsigned char>() + first * dy_image : nullptr, a.dx.ptr() + first * dx_image);
+             dim3(Tile::kThreads), Tile::kSharedBytes, g, from_image(epilogue, first * dx_image), a.dy.ptr() + first * dy_image,
+             a.w.ptr(), scale, a.saved ? a.saved.ptr<unsigned char>() + first * dy_image : nullptr,
+             a.dx.ptr() + first * dx_image);
     }
   };
   auto launch_tile = [&](auto unpool) {
@@ -93,7 +94,7 @@ void run_transposed(const Conv2dBackwardInput& a, const Context& context, const 
 static void run_few_channels(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
   FewChannels few;
   takes_few_channels(a, few);
-  few_channels_product(context, few, a.fusion.precision, a.dy.ptr(), a.w.ptr(), scale, Epilogue(), a.dx.ptr(), nullptr);
+  few_channels_product(context, few, a.fusion.precision, a.dy.ptr(), a.w.ptr(), scale, epilogue_of(a), a.dx.ptr(), nullptr);
 }
 
 static void run_summed_taps(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
@@ -103,12 +104,12 @@ static void run_summed_taps(const Conv2dBackwardInput& a, const Context& context
   strided.s = adjoint_of(a.s), strided.fusion = only_precision(a.fusion);
   strided.x = a.dy, strided.y = a.dx;
   strided.w = In{summed, summed_bytes(a.s)};
-  run_strided(strided, context, scale);
+  run_strided(strided, context, epilogue_of(a), scale);
 }
 
 static void run_implicit_gemm(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision,
-                                     [&](auto type) { run_as<decltype(type)>(a, context, Epilogue(), scale); });
+                                     [&](auto type) { run_as<decltype(type)>(a, context, epilogue_of(a), scale); });
 }
 
 struct BackwardInputWays {
@@ -126,7 +127,10 @@ struct BackwardInputWays {
     return ways;
   }
   static std::string refusal(const Args& a) {
-    const std::string why = tensor_core_error(a, false);
+    std::string why = tensor_core_error(a, false);
+    if (why.empty()) why = slopes_error(a);
+    if (why.empty() && a.x_activation != Activation::none && takes_few_outputs(a))
+      why = std::string("v5 adds columns up, and takes no activation's slopes there") + kApart;
     if (!why.empty() || int64_t(a.s.stride_h) * a.s.stride_w <= 65535) return why;
     return "stride_h * stride_w must be at most 65535, one grid row each; v1 takes any stride, in fp32";
   }

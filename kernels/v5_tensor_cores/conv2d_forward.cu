@@ -36,7 +36,7 @@ __global__ __launch_bounds__(Tile::kThreads, kForwardBlocks<Tile, kFast>) void c
 }
 
 template <class T, bool kGradient>
-static void run_as(const Conv2dForward& a, const Context& context, const float* scale) {
+static void run_as(const Conv2dForward& a, const Context& context, const Epilogue& epilogue, const float* scale) {
   const Conv2dShape& s = a.s;
   ImplicitGemm g;
   const int pool = a.fusion.pool;
@@ -51,10 +51,9 @@ static void run_as(const Conv2dForward& a, const Context& context, const float* 
   g.w_inputs = g.k_channels, g.w_outputs = s.C_out;
   g.vector_k = g.k_channels % 4 == 0 && aligned16(a.x.data);
   g.vector_n = g.n_channels % 4 == 0 && aligned16(a.w.data);
-  g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.y.data, a.saved.data, a.bias.data);
+  g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.y.data, a.saved.data, epilogue.bias, epilogue.output);
   g.by_image = FastDivisor(std::max(g.rows * g.cols, 1)), g.by_col = FastDivisor(std::max(g.cols, 1));
   g.by_channel = FastDivisor(g.k_channels), g.by_tap = FastDivisor(s.KW);
-  const Epilogue epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope};
 
   const int64_t windows = int64_t(g.rows) * g.cols, pixels = windows * pool * pool;
   const int64_t x_image = int64_t(s.C_in) * g.src_H * g.src_W, y_image = s.C_out * windows;
@@ -65,7 +64,7 @@ static void run_as(const Conv2dForward& a, const Context& context, const float* 
       g.N = s.N - first < images ? s.N - first : images;
       const int64_t blocks = (g.N * pixels + Tile::BM - 1) / Tile::BM * ((g.n_channels + Tile::BN - 1) / Tile::BN) * s.groups;
       launch(context, "v5::conv2d_forward_kernel", kernel, dim3(blocks_for(blocks, 1)), dim3(Tile::kThreads), Tile::kSharedBytes,
-             g, epilogue, a.x.ptr() + first * x_image, a.w.ptr(), scale,
+             g, from_image(epilogue, first * y_image), a.x.ptr() + first * x_image, a.w.ptr(), scale,
              a.saved ? a.saved.ptr<unsigned char>() + first * y_image : nullptr, a.y.ptr() + first * y_image);
     }
   };
@@ -88,10 +87,10 @@ static void run_as(const Conv2dForward& a, const Context& context, const float* 
   launch_tile(std::false_type());
 }
 
-void run_strided(const Conv2dForward& a, const Context& context, const float* scale) {
+void run_strided(const Conv2dForward& a, const Context& context, const Epilogue& epilogue, const float* scale) {
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
-    run_as<T, kScaled<T>>(a, context, scale);
+    run_as<T, kScaled<T>>(a, context, epilogue, scale);
   });
 }
 
@@ -116,7 +115,8 @@ static void run_summed_taps(const Conv2dForward& a, const Context& context, cons
 }
 
 static void run_implicit_gemm(const Conv2dForward& a, const Context& context, const float*) {
-  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) { run_as<decltype(type), false>(a, context, nullptr); });
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision,
+                                     [&](auto type) { run_as<decltype(type), false>(a, context, epilogue_of(a), nullptr); });
 }
 
 struct ForwardWays {

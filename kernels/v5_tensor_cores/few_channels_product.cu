@@ -134,6 +134,8 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
           store_pooled_row(sum[i], half, epilogue, first_n, g.others, pairs, inside, out + to, codes ? codes + to : nullptr);
         } else {
           if (!inside) return;
+          if (kGradient && epilogue.output)
+            take_slopes(sum[i], half, epilogue, epilogue.output + out_image + to, first_n, g.others, pairs);
           WL_UNROLL
           for (int j = 0; j < Tile::NT; ++j)
             store_pair(out + to, first_n + 8 * j, g.others, pairs, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
@@ -151,7 +153,7 @@ void run_with(const Context& context, FewChannels& g, const float* source, const
   if (g.boxes == 0) return;
   const StagedWeights layout(g, Tile::BN);
   g.vector_w = !layout.skewed && g.others * layout.unit % 4 == 0 && aligned16(w);
-  g.pairs = g.others % 2 == 0 && aligned16(out, codes, epilogue.bias);
+  g.pairs = g.others % 2 == 0 && aligned16(out, codes, epilogue.bias, epilogue.output);
   // Windows are built once for all output channels, where there are boxes enough to fill a large GPU.
   const int64_t tiles = (g.others + Tile::BN - 1) / Tile::BN;
   const int64_t parts = std::min(tiles, (kFewChannelBlocks + g.boxes - 1) / g.boxes);

@@ -272,7 +272,9 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
           const int r = phase.by_col.quotient(at), q = phase.by_col.remainder(at, r);
           pixel = (n * g.out_H + r * g.step_h + phase.phase_h) * g.out_W + q * g.step_w + phase.phase_w;
         }
-        float* to = out + static_cast<int64_t>(pixel) * g.out_C + channels_before;
+        const int64_t offset = static_cast<int64_t>(pixel) * g.out_C + channels_before;
+        if (epilogue.output) take_slopes(sum[i], half, epilogue, epilogue.output + offset, first_n, g.n_channels, pairs);
+        float* to = out + offset;
         WL_UNROLL
         for (int j = 0; j < Tile::NT; ++j)
           store_pair(to, first_n + 8 * j, g.n_channels, pairs, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
@@ -294,6 +296,12 @@ inline TileKind choose_tile(int64_t pixels, int channels, int groups) {
 template <class Tile>
 bool fast_form(const ImplicitGemm& g) {
   return g.vector_k && g.k_channels % Tile::BK == 0 && (g.vector_n || Tile::BN < 64);
+}
+
+// The epilogue of a launch whose result begins `elements` into the whole.
+inline Epilogue from_image(Epilogue epilogue, int64_t elements) {
+  if (epilogue.output) epilogue.output += elements;
+  return epilogue;
 }
 
 // Images per launch: within one, pixel numbers and offsets are 32-bit. N of them, of which one holds `x` and `y` elements.

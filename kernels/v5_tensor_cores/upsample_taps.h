@@ -34,6 +34,6 @@ void spread_taps(const Context& context, const Conv2dShape& s, const float* summ
 
 // The entries' kernels with their roles exchanged; the weights of both are `summed`. scale: of a gradient as fp16, else null.
 void run_transposed(const Conv2dBackwardInput& a, const Context& context, const Epilogue& epilogue);
-void run_strided(const Conv2dForward& a, const Context& context, const float* scale);
+void run_strided(const Conv2dForward& a, const Context& context, const Epilogue& epilogue, const float* scale);
 
 }  // namespace warploom::v5

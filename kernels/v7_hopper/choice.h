@@ -167,9 +167,10 @@ inline Problem backward_input_problem(const Conv2dBackwardInput& a) {
   if (p.why.empty() && f.pool == 2 && s.C_out % 16) p.why = "the copy engine takes a pool's codes in multiples of 16 channels";
   if (p.why.empty() && f.pool == 1 && f.activation != Activation::none) p.why = "an activation without a pool is v5's to refuse";
   if (p.why.empty() && f.upsample != 1) p.why = "the gradient of an upsample is v5's";
+  if (p.why.empty()) p.why = slopes_error(a);
   if (!p.why.empty()) return p;
   g.N = s.N, g.k_channels = s.C_out, g.n_channels = s.C_in;
-  g.pairs = s.C_in % 2 == 0 && aligned16(a.dx.data);
+  g.pairs = s.C_in % 2 == 0 && aligned16(a.dx.data, a.x.data);
   p.src_H = s.OH / f.pool, p.src_W = s.OW / f.pool;
   g.halo.negative_slope = f.activation == Activation::leaky_relu ? f.negative_slope : 0.0f;
   g.out_H = s.H, g.out_W = s.W;

@@ -54,6 +54,7 @@ static void run(const Conv2dBackwardInput& a, const Context& context) {
   call.source = a.dy.ptr(), call.w = a.w.ptr(), call.out = a.dx.ptr();
   call.packed = context.workspace.ptr<unsigned char>() + scale_bytes(a);
   call.pool = a.fusion.pool == 2;
+  call.epilogue = epilogue_of(a);
   call.codes = const_cast<unsigned char*>(a.saved.ptr<unsigned char>());  // only read
   if (a.fusion.precision == Precision::fp16) {
     v5::find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), context.workspace.ptr());

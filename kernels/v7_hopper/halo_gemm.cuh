@@ -239,7 +239,10 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
       } else {
         if (n >= g.N || i >= phase.rows || j >= phase.cols) continue;
         const int row = i * g.step_h + phase.phase_h, col = j * g.step_w + phase.phase_w;
-        float* to = out + ((static_cast<int64_t>(n) * g.out_H + row) * g.out_W + col) * g.n_channels;
+        const int64_t offset = ((static_cast<int64_t>(n) * g.out_H + row) * g.out_W + col) * g.n_channels;
+        if (kTransposed && epilogue.output)
+          take_slopes(sum[0], half, epilogue, epilogue.output + offset, first_n, g.n_channels, pairs);
+        float* to = out + offset;
         WL_UNROLL
         for (int f = 0; f < BN / 8; ++f)
           store_pair(to, first_n + 8 * f, g.n_channels, pairs, sum[0][f][2 * half], sum[0][f][2 * half + 1]);

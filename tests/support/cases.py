@@ -119,6 +119,12 @@ def fused(case: Case, *, activation: str = "none", slope: float = 0.0, pool: int
     return Case("conv2d", "_".join([case.name, *parts]), tuple(a.items()), case.layer)
 
 
+def after(case: Case, activation: str, slope: float = 0.0) -> Case:
+    """The convolution whose input is the output of that activation, of which the gradient of the input takes the slopes along."""
+    values = tuple((case.attributes | {"x_activation": activation, "x_slope": slope}).items())
+    return Case("conv2d", f"{case.name}_after_{activation}", values, case.layer)
+
+
 def precise(case: Case, precision: str) -> Case:
     """The convolution with its operands in another precision than float32: tf32, bf16, fp16."""
     assert case.family == "conv2d"

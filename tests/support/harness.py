@@ -132,7 +132,8 @@ def _draw_inputs(case: Case, fill: str) -> Tensors:
 
     if case.family == "conv2d":
         up, down = a["upsample"], a["pool"]
-        t = {"x": draw(a["N"], a["C_in"], a["H"] // up, a["W"] // up)}
+        x = draw(a["N"], a["C_in"], a["H"] // up, a["W"] // up)
+        t = {"x": oracle.activation(x, a.get("x_activation", "none"), a.get("x_slope", 0.0)).astype(np.float32)}
         t["w"] = draw(a["C_out"], a["C_in"] // a["groups"], a["KH"], a["KW"])
         return t | {"bias": draw(a["C_out"]), "dy": draw(a["N"], a["C_out"], a["OH"] // down, a["OW"] // down)}
     if case.family == "max_pool2d":
@@ -189,6 +190,8 @@ VARIANTS: dict[str, tuple[tuple[str, str], ...]] = {
 def variants(case: Case, entry: str) -> tuple[tuple[str, str], ...]:
     if entry == "activation_backward" and oracle.ACTIVATIONS[case.attributes["kind"]].from_input:
         return (("dy x", "dx"),)
+    if entry == "conv2d_backward_input" and case.attributes.get("x_activation", "none") != "none":
+        return (("dy w y* saved* x", "dx"),)
     return VARIANTS[entry]
 
 
@@ -350,9 +353,15 @@ def run_variant(core: Any, target: Target, case: Case, fill: str, entry: str, va
                 raise Mismatch(f"'{name}' has other bits when run again with the same inputs\n  {where}")
 
 
+def attributes_of(case: Case, entry: str) -> dict[str, Any]:
+    """The activation before a convolution is the business of one entry."""
+    own = entry == "conv2d_backward_input"
+    return {k: v for k, v in case.attributes.items() if own or k not in ("x_activation", "x_slope")}
+
+
 def from_forward(core: Any, target: Target, case: Case, available: Tensors) -> Tensors:
     """y and saved as the forward entry leaves them, for the backward entries: y only where something is folded in."""
-    a = case.attributes
+    a = attributes_of(case, "conv2d_forward")
     inputs = {w: to_version(w, available[w], target) for w in ("x", "w", "bias")}
     result = core.call(target.device, target.version, "conv2d_forward", a, inputs, ["y", "saved"], True)
     folded = a["activation"] != "none" or a["pool"] > 1
@@ -361,7 +370,7 @@ def from_forward(core: Any, target: Target, case: Case, available: Tensors) -> T
 
 def refusal(core: Any, target: Target, case: Case, entry: str) -> str:
     """ "" if the version takes the entry; else its reason, which must be a sentence and must be what a call raises."""
-    why: str = core.why_not(target.device, target.version, entry, case.attributes)
+    why: str = core.why_not(target.device, target.version, entry, attributes_of(case, entry))
     if why and (len(why.split()) < 4 or why != why.strip()):
         raise Mismatch(f"{target} refuses {entry} of {case.name} without a sentence: {why!r}")
     return why

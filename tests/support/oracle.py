@@ -220,6 +220,8 @@ def fused_conv2d_backward(a: dict[str, Any], dy: Array, x: Array, w: Array, bias
 
 def _conv_backward_entry(a: dict[str, Any], t: Tensors) -> Tensors:
     dx, dw, db = fused_conv2d_backward(a, t["dy"], t["x"], t["w"], t.get("bias"))
+    if "x_activation" in a:  # whose output x is
+        dx = activation_backward(dx, t["x"], a["x_activation"], a["x_slope"])
     return {"dx": dx, "dw": dw, "db": db}
 
 

@@ -33,6 +33,7 @@ class ActivationOp final : public OpDef {
 
   void backward(Emitter& e, const Node& n) const override {
     if (!e.wants_gradient(n.inputs[0])) return;
+    if (e.slopes_taken(n.outputs[0])) return e.pass_gradient(n.inputs[0], n.outputs[0]);
     ActivationBackward a;
     fill(e, n, a);
     a.dy = e.gradient(n.outputs[0]);
@@ -42,6 +43,12 @@ class ActivationOp final : public OpDef {
       a.y = e.read(n.outputs[0]);
     a.dx = e.write_gradient_in_place(n.inputs[0], n.outputs[0]);
     e.call(e.table.activation_backward, "activation_backward", &n, a);
+  }
+
+  Slopes slopes_to_take(const Emitter&, const Node& n) const override {
+    const Activation kind = kind_of(n);
+    if (kind != Activation::relu && kind != Activation::leaky_relu) return {};
+    return {kind, static_cast<float>(n.attributes.number("negative_slope", 0.0))};
   }
 
   bool backward_reads_output(const Node& n) const override { return !gradient_needs_input(kind_of(n)); }

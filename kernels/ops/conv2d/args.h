@@ -21,17 +21,23 @@ struct Conv2dForward {  // y = pool(activation(conv(upsample(x), w) + bias)); sa
 
 // Backward entries: dy is the gradient of the *fused* output. With an activation or pool folded in, `y` is that output and
 // `saved` is what the forward entry kept. An entry that wants plain convolutions only refuses any fusion.
+// Of the gradient of the input alone: x_activation, where it is given, is the activation whose output x is (relu or leaky_relu); dx is
+// then the gradient before it.
 struct Conv2dBackwardInput {
   Conv2dShape s;
   Fusion fusion;
-  In dy, w, y, saved;
+  Activation x_activation = Activation::none;
+  float x_slope = 0.0f;  // of leaky_relu
+  In dy, w, y, saved, x;
   Out dx;
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
+    v.attr("x_activation", a.x_activation), v.attr("x_slope", a.x_slope);
     v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
     v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), true);
     v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
+    v.tensor("x", a.x, DType::f32, fused_x_count(a.s, a.fusion), true);
     v.tensor("dx", a.dx, DType::f32, fused_x_count(a.s, a.fusion), false);
   }
 };

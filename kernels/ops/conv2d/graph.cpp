@@ -95,7 +95,7 @@ class Conv2dOp : public OpDef {
     In dy = e.gradient(n.outputs[0]);
     const In y = e.read(n.outputs[0]);
     const In saved = e.kept(n, "saved");
-    if (choice.separate_activation) {  // dy becomes the gradient before the activation
+    if (choice.separate_activation && !e.slopes_taken(n.outputs[0])) {  // dy becomes the gradient before the activation
       ActivationBackward a;
       a.count = e.value_count(n.outputs[0]);
       a.kind = conv2d_fusion(n).activation;
@@ -145,9 +145,24 @@ class Conv2dOp : public OpDef {
       a.w = e.parameter(n.parameters[0]);
       if (reads_y) a.y = y;
       a.saved = saved;
+      const Slopes slopes = e.slopes_to_take(n.inputs[0]);
+      if (slopes.kind != Activation::none) {
+        auto with = a;
+        with.x_activation = slopes.kind, with.x_slope = slopes.negative;
+        if (e.accepts(e.table.conv2d_backward_input, with)) {
+          a = with, a.x = e.read(n.inputs[0]);
+          e.take_slopes(n.inputs[0]);
+        }
+      }
       a.dx = e.write_gradient(n.inputs[0]);
       e.call(e.table.conv2d_backward_input, "conv2d_backward_input", &n, a).fusion = choice.fusion;
     }
+  }
+
+  Slopes slopes_to_take(const Emitter& e, const Node& n) const override {
+    const Fusion f = conv2d_fusion(n);
+    if (!choose_backward(e.table, conv2d_shape(e.graph(), n, e.batch()), f).separate_activation) return {};
+    return {f.activation, f.negative_slope};
   }
 
   int64_t macs(const Graph& g, const Node& n) const override {

@@ -1,0 +1,95 @@
+"""The slopes of the activation before a convolution, taken along by the gradient of its input: every way of v5 and v7, and plans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import warploom as wl
+from cases import PRECISIONS, Case, after, conv, fused, precise
+from conftest import device_mark, kernel_targets
+from harness import Target, algorithm, check
+
+TARGETS: list[Target] = [t for t in kernel_targets() if t.version in ("v5", "v7")]
+DX = "conv2d_backward_input"
+# (what the algorithm's name ends in on v5, the convolution)
+WAYS: list[tuple[str, Case]] = [
+    ("fp16", conv((3, 72, 9, 11), 40, 3, pad=1)),
+    ("fp16", conv((1, 6, 7, 5), 10, 3, pad=1)),
+    ("fp16", conv((2, 32, 11, 10), 32, 3, stride=2, pad=1)),
+    ("fp16", conv((2, 16, 8, 7), 24, 3, pad=1, groups=2)),
+    ("fp16", fused(conv((2, 64, 12, 8), 64, 3, pad=1), activation="relu", pool=2)),
+    ("few channels", conv((2, 33, 16, 17), 3, 3, pad=1)),
+    ("few channels", fused(conv((2, 64, 16, 16), 3, 3, pad=1), upsample=2)),
+    ("summed taps", fused(conv((2, 40, 12, 10), 24, 3, pad=1), upsample=2)),
+]
+CASES = [
+    (way, precise(after(case, kind, slope), precision))
+    for way, case in WAYS
+    for kind, slope in (("relu", 0.0), ("leaky_relu", 0.25))
+    for precision in PRECISIONS
+]
+
+
+@pytest.mark.parametrize(("way", "case"), [pytest.param(*c, id=c[1].name) for c in CASES])
+@pytest.mark.parametrize("target", [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in TARGETS])
+def test_slopes(core: Any, target: Target, way: str, case: Case) -> None:
+    if way != "fp16":
+        assert algorithm(core, target.device, target.version, DX, case).endswith(way)
+    checked = target.device == "emulated:checked"
+    assert check(core, target, case, ("floats",) if checked else ("integers", "floats"), (DX,), twice=not checked) == [DX]
+
+
+def test_who_takes_no_slopes(core: Any) -> None:
+    """All others, and what no epilogue holds: one sentence, and the plan keeps the step."""
+    plain = after(conv((2, 32, 8, 8), 32, 3, pad=1), "relu")
+    for device, version in [("cpu", "cpu"), *(("emulated", f"v{i}") for i in (1, 2, 3, 4, 6))]:
+        why = core.why_not(device, version, DX, plain.attributes | {"precision": "fp32"})
+        assert "operation of its own" in why, version
+    for version in ("v5", "v7"):
+        for kind in ("sigmoid", "tanh"):
+            case = precise(after(conv((2, 32, 8, 8), 32, 3, pad=1), kind), "bf16")
+            assert "relu and leaky_relu" in core.why_not("emulated", version, DX, case.attributes)
+        columns = precise(after(conv((2, 3, 16, 16), 64, 3, pad=1), "relu"), "bf16")
+        assert "columns" in core.why_not("emulated", version, DX, columns.attributes)
+
+
+def steps(activation: Any, *, twice: bool = False, output: bool = False, version: str = "v5") -> list[str]:
+    x = wl.Input((16, 8, 8), name="x")
+    h = activation(wl.layers.Conv2d(16, 3, padding=1, name="a")(x))
+    y = wl.layers.Conv2d(16, 3, padding=1, name="b")(h)
+    if twice:
+        y = wl.layers.Add()([y, h])
+    model = wl.Model(x, [y, h] if output else y, name="m")
+    model.compile("sgd", "mse", version, "emulated", precision="bf16")
+    shapes = [(2, 16, 8, 8)] * (1 + output)
+    return [str(s["entry"]) for s in model.engine.session.explain(2, True)] if shapes else []
+
+
+@pytest.mark.parametrize("version", ["v5", "v7"])
+def test_plans(version: str) -> None:
+    relu, leaky, sigmoid = wl.layers.ReLU(), wl.layers.LeakyReLU(0.1), wl.layers.Sigmoid()
+    for kind in (relu, leaky):
+        assert "activation_backward" not in steps(kind, version=version)
+        # Somebody else's gradient is added first: the slopes are of the sum.
+        assert steps(kind, twice=True, version=version).count("activation_backward") == 1
+        assert steps(kind, output=True, version=version).count("activation_backward") == 1
+    assert steps(sigmoid, version=version).count("activation_backward") == 1
+
+
+def test_a_network_trains_alike(core: Any) -> None:
+    """Folded or not: the weights after three steps, against the version that keeps the step (its products are rounded alike)."""
+    images = np.random.default_rng(1).random((6, 3, 16, 16), np.float32)
+    found = []
+    for version in ("v5", "v6"):
+        x = wl.Input((3, 16, 16), name="x")
+        h = wl.layers.LeakyReLU(0.2)(wl.layers.Conv2d(16, 3, padding=1, name="a")(x))
+        h = wl.layers.ReLU()(wl.layers.Conv2d(16, 3, padding=1, name="b")(h))
+        model = wl.Model(x, wl.layers.Conv2d(3, 3, padding=1, name="c")(h), name="m")
+        precision = "bf16" if version == "v5" else "fp32"
+        model.compile(wl.optim.SGD(0.05), "mse", version, "emulated", precision=precision, batch_size=3, seed=2)
+        model.fit(images, epochs=2, verbose=False)
+        found.append(model.state_dict())
+    for name, value in found[0].items():
+        np.testing.assert_allclose(value, found[1][name], atol=2e-3, rtol=0)
