@@ -8,6 +8,7 @@ namespace warploom::copyme {
 const OpTable& table() {
   static const OpTable t = [] {
     OpTable v = v2::table();
+    v.float32_from = "v2";
     v.add = add();
     return v;
   }();
