@@ -18,7 +18,7 @@ from launching import environment, living, needs_mpi, results, run
 from test_workers import alone
 from warploom.distributed import tree
 from warploom.distributed.groups import Alone
-from warploom.distributed.meetings import merge
+from warploom.distributed.meetings import Meetings, merge
 from warploom.ground.atomic import read_tensors
 
 SYNC = wl.distributed.Options(sync_batch_norm=True)
@@ -140,6 +140,74 @@ def test_merged_moments_are_those_of_all() -> None:
     channels = np.concatenate([np.array([1.0, np.nan]), np.array([2.0, 2.0]), [4.0]])
     merge(channels, np.array([3.0, 1.0, 2.0, 2.0, 4.0]))
     np.testing.assert_array_equal(channels, [2.0, np.nan, 12.0, np.nan, 8.0])
+
+
+class Shards:
+    """A session whose shards bring these numbers."""
+
+    def __init__(self, count: int, backward: bool, brought: list[np.ndarray]) -> None:
+        self.sizes, self.brought = [(count, backward)], brought
+
+    def meetings(self) -> list[tuple[int, bool]]:
+        return self.sizes
+
+    def read_meeting(self, place: int, out: np.ndarray) -> None:
+        out[:] = self.brought[place]
+
+
+class Later(Exception):
+    pass
+
+
+class Told(Alone):
+    """One of several workers; what they share is known once each has come to share it."""
+
+    def __init__(self, rank: int, size: int, everyone: dict[int, np.ndarray]) -> None:
+        self.rank, self.size, self.everyone = rank, size, everyone
+
+    def share(self, buffer: Any, counts: Any) -> None:
+        ends = np.cumsum(counts)
+        self.everyone[self.rank] = buffer[ends[self.rank] - counts[self.rank] : ends[self.rank]].copy()
+        if len(self.everyone) < self.size:
+            raise Later
+        buffer[:] = np.concatenate([self.everyone[rank] for rank in range(self.size)])
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("leaves", [1, 2, 5, 7, 8])
+def test_what_meets_has_the_same_bits_for_any_number_of_workers(leaves: int, backward: bool) -> None:
+    """In double, of which float32 results would show little; against the tree as it is defined."""
+    cut, rng = tree.cut(29, leaves), np.random.default_rng(3)
+    brought = [rng.standard_normal(2 * 50) for _ in cut]
+    if not backward:
+        brought = [np.append(abs(numbers), 64.0 * (b - a)) for numbers, (a, b) in zip(brought, cut, strict=True)]
+
+    def expected(first: int, end: int) -> np.ndarray:
+        if end - first == 1:
+            return brought[first] * ((cut[first][1] - cut[first][0]) / 29 if backward else 1)
+        half = 1
+        while 2 * half < end - first:
+            half *= 2
+        left, right = expected(first, first + half).copy(), expected(first + half, end)
+        if backward:
+            return left + right
+        count, apart = left[-1] + right[-1], right[:50] - left[:50]
+        squares = left[50:-1] + (right[50:-1] + apart * apart * (left[-1] * right[-1] / count))
+        return np.concatenate([left[:50] + apart * (right[-1] / count), squares, [count]])
+
+    right = expected(0, leaves).tobytes()
+    for workers in range(1, 9):
+        everyone: dict[int, np.ndarray] = {}
+        for rank in [*range(workers), *range(workers)]:
+            held = tree.held(leaves, rank, workers)
+            mine = [brought[shard] for shard in held]
+            meetings = Meetings(Shards(len(brought[0]), backward, mine), Told(rank, workers, everyone))
+            try:
+                found = meetings.merged((len(brought[0]), backward), cut, held)
+            except Later:
+                continue
+            assert found.tobytes() == right, (workers, rank)
+        assert len(everyone) == workers
 
 
 @needs_mpi
