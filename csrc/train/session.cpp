@@ -19,10 +19,6 @@ bool recording_wanted() {
   return !text || std::string(text) != "0";
 }
 
-std::string piece_name(const std::string& purpose, size_t from, size_t to) {
-  return purpose + ", " + std::to_string(from) + " to " + std::to_string(to);
-}
-
 // Whether the input differs from the target.
 bool damages(const AugmentImages& a) { return a.noise > 0.0f || a.cutout > 0; }
 bool targets_are_inputs(const HostBatch& input, const std::vector<HostBatch>& targets) {
@@ -68,14 +64,14 @@ char* Session::address(const Plan& plan, Handle h) {
     case Space::weights:
       return parameters_.weights() + parameters_.offset_bytes(static_cast<int>(b.offset));
     case Space::weight_gradients:
-      return (plan.place > 0 ? places_[static_cast<size_t>(plan.place)].gradients.data() : parameters_.gradients()) +
+      return (plan.place > 0 ? place_of(plan.place).gradients.data() : parameters_.gradients()) +
              parameters_.offset_bytes(static_cast<int>(b.offset));
     case Space::loss:
       return loss_.data() + b.offset;
     case Space::steps:
       return optimizer_.steps_on_device();
     default:
-      return places_[static_cast<size_t>(std::max(plan.place, 0))].arena.data() + b.offset;
+      return place_of(plan.place).arena.data() + b.offset;
   }
 }
 
@@ -124,19 +120,15 @@ const Plan& Session::plan(const PlanRequest& request) { return *bound(request).p
 
 void Session::prepare(const PlanRequest& request) {
   allocate();
-  if (places_.size() <= static_cast<size_t>(std::max(request.place, 0))) places_.resize(static_cast<size_t>(request.place) + 1);
+  if (request.place > 0) open_place(request.place);
   Bound& b = bound(request);
-  Place& place = place_of(request);
+  Place& place = place_of(request.place);
   if (b.plan->arena_bytes > place.arena.bytes() || !place.arena) {
     target_.device->synchronize();
     place.arena = DeviceMemory();  // free first: both may not fit
     place.generation = ++generations_;
     place.arena = DeviceMemory(target_.device, std::max<int64_t>(b.plan->arena_bytes, 256),
                                "the buffers of a batch of " + std::to_string(request.batch));
-  }
-  if (request.place > 0 && !place.gradients) {
-    place.gradients = DeviceMemory(target_.device, std::max<int64_t>(parameters_.trainable_bytes(), 4), "a shard's gradients");
-    target_.device->fill(place.gradients.data(), 0, place.gradients.bytes());  // gaps, and what no step writes
   }
   if (b.generation == place.generation) return;
   for (auto& step : b.plan->steps) step->bind([&](Handle h) { return address(*b.plan, h); });
@@ -157,7 +149,8 @@ void Session::run_step(const Step& step) {
 void Session::replay_or_run(const PlanRequest& request, const std::string& purpose, const Data* data,
                             const std::function<void()>& work) {
   if (!records_) return work();
-  const RecordedUnder now{place_of(request).generation, data ? data->generation : 0, data ? data->rows : 0, optimizer_.clips()};
+  const RecordedUnder now{place_of(request.place).generation, data ? data->generation : 0, data ? data->rows : 0,
+                          optimizer_.clips()};
   Recorded& r = recorded_[{request, purpose}];
   if (r.under != now) {  // the first step is made of calls: drivers load kernels at their first launch
     r = Recorded{now, Recording()};
@@ -220,59 +213,6 @@ void Session::run_steps(const PlanRequest& request, const std::string& purpose, 
     ready(k);
   }
   if (from < all) piece(all);
-}
-
-std::vector<Session::MeetingSize> Session::meetings(PlanRequest request) {
-  request.place = 0;
-  const Plan& p = plan(request);
-  std::vector<MeetingSize> sizes;
-  for (const Meeting& m : p.meetings) sizes.push_back({p.buffers[static_cast<size_t>(m.numbers)].bytes / 8, m.backward});
-  return sizes;
-}
-
-Session::UnderWay& Session::under_way(int place) {
-  const auto found = under_way_.find(place);
-  if (found == under_way_.end()) throw GraphError("no shard is under way in place " + std::to_string(place));
-  return found->second;
-}
-
-const Buffer& Session::waiting(int place, int64_t count) {
-  const UnderWay& shard = under_way(place);
-  const Plan& p = plan(shard.request);
-  if (shard.meeting >= p.meetings.size()) throw GraphError("the shard in place " + std::to_string(place) + " has met all others");
-  const Buffer& b = p.buffers[static_cast<size_t>(p.meetings[shard.meeting].numbers)];
-  if (count * 8 != b.bytes)
-    throw GraphError("a meeting has " + std::to_string(b.bytes / 8) + " numbers, not " + std::to_string(count));
-  return b;
-}
-
-void Session::read_meeting(int place, double* numbers, int64_t count) {
-  const Buffer& b = waiting(place, count);
-  target_.device->copy_out(numbers, place_of(under_way(place).request).arena.data() + b.offset, b.bytes);
-}
-
-void Session::write_meeting(int place, const double* numbers, int64_t count) {
-  const Buffer& b = waiting(place, count);
-  target_.device->copy_in(place_of(under_way(place).request).arena.data() + b.offset, numbers, b.bytes);
-}
-
-void Session::go_on(int place) {
-  UnderWay& shard = under_way(place);
-  const Plan& p = plan(shard.request);
-  if (shard.meeting >= p.meetings.size()) throw GraphError("the shard in place " + std::to_string(place) + " has met all others");
-  const size_t next = shard.meeting + 1, to = next < p.meetings.size() ? p.meetings[next].steps : p.steps.size();
-  const auto work = [&] { run(p, shard.from, to); };
-  replay_or_run(shard.request, piece_name(shard.purpose, shard.from, to), nullptr, work);
-  shard.meeting = next, shard.from = to;
-}
-
-void Session::take_gradients(int place) {
-  const UnderWay& shard = under_way(place);
-  if (shard.meeting < plan(shard.request).meetings.size())
-    throw GraphError("the shard in place " + std::to_string(place) + " is to meet others yet");
-  if (place > 0)
-    target_.device->copy(parameters_.gradients(), place_of(shard.request).gradients.data(), parameters_.trainable_bytes());
-  under_way_.erase(place);
 }
 
 void Session::gather(const Plan& plan, Handle to, const Shape& shape, In images, int64_t images_count, DType dtype, In order,

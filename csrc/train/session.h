@@ -138,7 +138,8 @@ class Session {
   };
 
   PlanRequest training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard, int place);
-  Place& place_of(const PlanRequest& request) { return places_[static_cast<size_t>(std::max(request.place, 0))]; }
+  Place& place_of(int place) { return places_[static_cast<size_t>(std::max(place, 0))]; }
+  void open_place(int place);                       // but the first, which is always there
   UnderWay& under_way(int place);                   // GraphError where none is
   const Buffer& waiting(int place, int64_t count);  // the buffer of the meeting it waits at, of so many numbers
   Bound& bound(const PlanRequest& request);         // valid until the next call of it
@@ -147,6 +148,7 @@ class Session {
   // A device that fails to record is not asked again.
   bool record(Recorded& r, const std::function<void()>& work);
   void replay_or_run(const PlanRequest& request, const std::string& purpose, const Data* data, const std::function<void()>& work);
+  static std::string piece_name(const std::string& purpose, size_t from, size_t to);  // of a recording
   void run(const Plan& plan, size_t from, size_t to);
   // Steps of the plan, all of them after `before` (which may be empty); with `ready` in pieces that end where buckets are final. Of a
   // shard that meets others those before the first meeting.
