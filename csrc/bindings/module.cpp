@@ -1,6 +1,8 @@
 // module.cpp - the Python extension warploom._core: exceptions and the module's parts.
 #include <pybind11/pybind11.h>
 
+#include <new>
+
 #include "csrc/bindings/bindings.h"
 #include "csrc/core/errors.h"
 #include "kernels/device.h"
@@ -23,7 +25,8 @@ PYBIND11_MODULE(_core, m) {
   // Error is the root of all; each kind is also what Python has for it, so that `except ValueError` and the like go on to work.
   const py::handle error = new_class(m, "Error", py::make_tuple(py::handle(PyExc_Exception)));
   static const py::handle device_error = new_class(m, "DeviceError", py::make_tuple(error, py::handle(PyExc_RuntimeError)));
-  static const py::handle out_of_memory = new_class(m, "OutOfMemoryError", py::make_tuple(device_error));
+  static const py::handle out_of_memory =
+      new_class(m, "OutOfMemoryError", py::make_tuple(device_error, py::handle(PyExc_MemoryError)));
   static const py::handle kernel_fault = new_class(m, "KernelFault", py::make_tuple(device_error));
   static const py::handle unsupported = new_class(m, "UnsupportedError", py::make_tuple(error, py::handle(PyExc_RuntimeError)));
   static const py::handle graph_error = new_class(m, "GraphError", py::make_tuple(error, py::handle(PyExc_ValueError)));
@@ -40,6 +43,10 @@ PYBIND11_MODULE(_core, m) {
       py::set_error(unsupported, e.what());
     } catch (const GraphError& e) {
       py::set_error(graph_error, e.what());
+    } catch (const std::bad_alloc&) {
+      py::set_error(out_of_memory,
+                    "the host has no memory left for what the engine itself keeps; end other programs, or use a "
+                    "smaller network or batch size");
     }
   });
   bind_native(m);

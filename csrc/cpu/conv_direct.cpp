@@ -107,7 +107,8 @@ class Direct {
         for (int v = 0; v < kVectors; ++v) wv[v] = load(w + v * kWidth);
 #pragma GCC unroll 8
         for (int i = 0; i < 2 * kPixels; ++i) {
-          const vf xv = broadcast((i < kPixels ? row0 : row1)[i % kPixels * C + j]);
+          const float* row = i < kPixels ? row0 : row1;  // g++ 12 with -fsanitize=undefined takes (a ? b : c)[i] for another
+          const vf xv = broadcast(row[i % kPixels * C + j]);
 #pragma GCC unroll 2
           for (int v = 0; v < kVectors; ++v) sum[i][v] += xv * wv[v];
         }

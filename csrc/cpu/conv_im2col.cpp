@@ -276,7 +276,7 @@ std::string why_not(const Conv& c) {
 double cost(const Conv& c) {
   const double rows = double(c.s.N) * c.s.OH * c.s.OW, depth = double(c.s.KH) * c.s.KW * c.cg() * c.s.groups;
   const double taps = double(c.s.KH) * c.s.KW * c.s.groups;
-  return rows * (depth * (panel_columns(c.ng()) + 12) + 40 * taps + 12 * c.s.C_out) + 48 * depth * c.ng();
+  return rows * (depth * (panel_columns(c.ng()) + 12) + 40 * taps + 12.0 * c.s.C_out) + 48 * depth * c.ng();
 }
 
 }  // namespace

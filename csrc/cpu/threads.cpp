@@ -16,6 +16,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -91,16 +92,26 @@ class Pool {
   explicit Pool(int threads) : threads_(threads), shares_(new Share[static_cast<size_t>(threads)]) {
     const char* pin = std::getenv("WARPLOOM_PIN");
     const auto cpus = allowed_cpus();
-    for (int i = 1; i < threads; ++i) {
-      std::thread worker([this, i] { work(i); });
-      if (pin && *pin == '1' && static_cast<int>(cpus.size()) >= threads) {
-        cpu_set_t set;
-        CPU_ZERO(&set);
-        CPU_SET(cpus[static_cast<size_t>(i)], &set);
-        pthread_setaffinity_np(worker.native_handle(), sizeof(set), &set);
+    std::vector<std::thread> workers;
+    workers.reserve(static_cast<size_t>(threads));
+    try {
+      for (int i = 1; i < threads; ++i) {
+        workers.emplace_back([this, i] { work(i); });
+        if (pin && *pin == '1' && static_cast<int>(cpus.size()) >= threads) {
+          cpu_set_t set;
+          CPU_ZERO(&set);
+          CPU_SET(cpus[static_cast<size_t>(i)], &set);
+          pthread_setaffinity_np(workers.back().native_handle(), sizeof(set), &set);
+        }
       }
-      worker.detach();  // lives as long as the process
+    } catch (const std::exception& e) {  // those that run end before the pool that they look at does
+      begin_generation(true);
+      for (auto& worker : workers) worker.join();
+      if (!dynamic_cast<const std::system_error*>(&e)) throw;
+      throw DeviceError("cannot start thread " + std::to_string(workers.size() + 2) + " of " + std::to_string(threads) + ": " +
+                        e.what() + "; set WARPLOOM_THREADS lower");
     }
+    for (auto& worker : workers) worker.detach();  // they live as long as the process
   }
 
   void run(int64_t tasks, void (*call)(void*, int64_t, int), void* context) {
@@ -116,11 +127,7 @@ class Pool {
       shares_[i].range.store(begin << 32 | end, std::memory_order_relaxed);
     }
     busy_.store(threads_ - 1, std::memory_order_relaxed);
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      generation_.fetch_add(1, std::memory_order_release);
-    }
-    if (sleepers_.load() > 0) wake_.notify_all();
+    begin_generation(false);
     drain(0);
     // Workers still inside a task, or still about to look for one, must be out before the shares are refilled.
     for (int spins = 0; busy_.load(std::memory_order_acquire) != 0; ++spins) {
@@ -130,6 +137,15 @@ class Pool {
   }
 
  private:
+  void begin_generation(bool last) {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (last) ending_ = true;
+      generation_.fetch_add(1, std::memory_order_release);
+    }
+    if (sleepers_.load() > 0) wake_.notify_all();
+  }
+
   bool take(int owner, bool from_end, int64_t* task) {
     auto& range = shares_[owner].range;
     uint64_t seen = range.load(std::memory_order_relaxed);
@@ -161,6 +177,7 @@ class Pool {
         --sleepers_;
       }
       ++seen;  // run() waits for every worker, so generations never skip
+      if (ending_) return;
       drain(worker);
       busy_.fetch_sub(1, std::memory_order_release);
     }
@@ -174,6 +191,7 @@ class Pool {
   std::condition_variable wake_;
   std::atomic<uint64_t> generation_{0};
   std::atomic<int> sleepers_{0}, busy_{0};
+  bool ending_ = false;  // written before the generation in which it is read
 };
 
 std::atomic<Pool*> pool{nullptr};

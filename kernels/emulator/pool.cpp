@@ -72,7 +72,6 @@ std::unique_ptr<Worker> make_worker() {
   w->shared = static_cast<char*>(arena);
   make_stacks(*w);
   prepare_checks(*w);
-  all_workers().push_back(w.get());
   return w;
 }
 
@@ -111,10 +110,12 @@ class Pool {
  public:
   explicit Pool(int count) : process_(getpid()) {
     for (int i = 0; i < count; ++i) workers_.push_back(make_worker());
+    all_workers().reserve(all_workers().size() + workers_.size());  // all are noted, or none
+    for (const auto& w : workers_) all_workers().push_back(w.get());
     for (int i = 1; i < count; ++i) {
       try {
         std::thread([this, i] { serve(*workers_[static_cast<size_t>(i)]); }).detach();
-      } catch (const std::system_error&) {
+      } catch (const std::exception&) {
         break;  // fewer threads than wished: the launching thread does the rest
       }
     }
