@@ -8,9 +8,9 @@ std::string Session::piece_name(const std::string& purpose, size_t from, size_t 
 }
 
 void Session::open_place(int number) {
-  if (places_.size() <= static_cast<size_t>(number)) places_.resize(static_cast<size_t>(number) + 1);
+  if (places_.size() < static_cast<size_t>(number) + 2) places_.resize(static_cast<size_t>(number) + 2);
   Place& place = place_of(number);
-  if (place.gradients) return;
+  if (number == 0 || place.gradients) return;
   place.gradients = DeviceMemory(target_.device, std::max<int64_t>(parameters_.trainable_bytes(), 4), "a shard's gradients");
   target_.device->fill(place.gradients.data(), 0, place.gradients.bytes());  // gaps, and what no step writes
 }

@@ -120,7 +120,7 @@ const Plan& Session::plan(const PlanRequest& request) { return *bound(request).p
 
 void Session::prepare(const PlanRequest& request) {
   allocate();
-  if (request.place > 0) open_place(request.place);
+  if (request.place >= 0) open_place(request.place);
   Bound& b = bound(request);
   Place& place = place_of(request.place);
   if (b.plan->arena_bytes > place.arena.bytes() || !place.arena) {

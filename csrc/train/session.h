@@ -138,8 +138,8 @@ class Session {
   };
 
   PlanRequest training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard, int place);
-  Place& place_of(int place) { return places_[static_cast<size_t>(std::max(place, 0))]; }
-  void open_place(int place);                       // but the first, which is always there
+  Place& place_of(int place) { return places_[static_cast<size_t>(place + 1)]; }
+  void open_place(int place);
   UnderWay& under_way(int place);                   // GraphError where none is
   const Buffer& waiting(int place, int64_t count);  // the buffer of the meeting it waits at, of so many numbers
   Bound& bound(const PlanRequest& request);         // valid until the next call of it
@@ -178,7 +178,7 @@ class Session {
   std::vector<Bucket> buckets_;
   std::map<PlanRequest, Bound> plans_;  // a bounded number of them
   int64_t uses_ = 0;
-  std::vector<Place> places_{1};  // the first is that of steps of their own too
+  std::vector<Place> places_{1};  // the first is that of steps of their own, which may come between those of shards under way
   std::map<int, UnderWay> under_way_;
   DeviceMemory loss_, staging_order_;
   std::vector<DeviceMemory> staging_;

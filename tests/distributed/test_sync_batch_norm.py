@@ -418,6 +418,22 @@ def test_a_place_alone_has_the_gradients_of_a_step() -> None:
         np.testing.assert_allclose(numbers, flat, atol=2e-6 * abs(flat).max())
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_another_thread_computes_in_between_changes_nothing(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it may between two steps; here at every meeting, with a batch larger than the shards."""
+    x, y = images(6, drift=0.5), images(6, std=0.3)
+    bits, seen = [], []
+    for between in (False, True):
+        model = compiled(net(), device, distributed=SYNC, shards=3)
+        if between:
+            monkeypatch.setattr(Alone, "share", lambda *_, model=model: seen.append(model.predict(x)))
+        for _ in range(3):
+            model.train_step(x, y)
+        bits.append([value.tobytes() for value in model.state_dict().values()])
+    assert bits[0] == bits[1]
+    assert len(seen) >= 3 * 9
+
+
 # ---- Several workers: faults, resuming, other numbers of them ----
 
 
