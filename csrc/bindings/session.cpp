@@ -119,7 +119,7 @@ PlanRequest request_of(const PySession& self, int batch, bool training) {
     for (size_t t = 0; t < shapes.size(); t++)
       reconstructs = reconstructs && t < g.inputs.size() && g.shape(g.inputs[t]) == shapes[t];
   }
-  return PlanRequest{batch, training, training, reconstructs, false, Precision::fp32, 0, {}};
+  return PlanRequest{batch, training, training, reconstructs, false, Precision::fp32, 0, {}, -1};
 }
 
 py::list explain(PySession& self, int batch, bool training) {
@@ -271,7 +271,48 @@ Session::Ready to_ready(const py::object& f, bool update) {
   };
 }
 
+constexpr int kMostPlaces = 4096;
+
+void check_place(int place, bool update, const py::object& ready) {
+  if (place < 0) return;
+  if (place >= kMostPlaces) throw py::value_error("a shard's place is below " + std::to_string(kMostPlaces));
+  if (update || !ready.is_none()) throw py::value_error("a shard that meets others has neither an update nor ready");
+}
+
 using FlatArray = py::array_t<float, py::array::c_style>;
+using Numbers = py::array_t<double, py::array::c_style>;
+
+void bind_meetings(py::class_<PySession>& c) {
+  c.def("meetings",
+        [](PySession& s) {
+          py::list list;
+          const PlanRequest r = request_of(s, 1, true);
+          for (const Session::MeetingSize& m : guarded(s, [&](Session& x) { return x.meetings(r); }))
+            list.append(py::make_tuple(m.count, m.backward));
+          return list;
+        })
+      .def(
+          "read_meeting",
+          [](PySession& s, int place, Numbers out) {
+            double* to = out.mutable_data();
+            const int64_t count = out.size();
+            guarded(s, [&](Session& x) { x.read_meeting(place, to, count); });
+          },
+          py::arg("place"), py::arg("out").noconvert())
+      .def(
+          "write_meeting",
+          [](PySession& s, int place, const Numbers& numbers) {
+            const double* from = numbers.data();
+            const int64_t count = numbers.size();
+            guarded(s, [&](Session& x) { x.write_meeting(place, from, count); });
+          },
+          py::arg("place"), py::arg("numbers").noconvert())
+      .def(
+          "go_on", [](PySession& s, int place) { guarded(s, [&](Session& x) { x.go_on(place); }); }, py::arg("place"))
+      .def(
+          "take_gradients", [](PySession& s, int place) { guarded(s, [&](Session& x) { x.take_gradients(place); }); },
+          py::arg("place"));
+}
 
 void bind_shards(py::class_<PySession>& c) {
   c.def("update", [](PySession& s) { guarded(s, [](Session& x) { x.update(); }); })
@@ -349,6 +390,7 @@ void bind_session(py::module_& m) {
       .def("__len__", [](const AugmentedBatch& b) { return b.numbers.size(); });
   py::class_<PySession> session(m, "Session");
   bind_shards(session);
+  bind_meetings(session);
   session
       .def(py::init([](const Graph& g, const std::string& device, const std::string& version, const py::object& losses,
                        const py::object& optimizer, const std::string& precision, uint64_t seed, bool allocate,
@@ -375,11 +417,11 @@ void bind_session(py::module_& m) {
           py::arg("batch"), py::arg("training"))
       .def(
           "memory",
-          [](PySession& s, int batch, bool training) {
+          [](PySession& s, int batch, bool training, int places) {
             const PlanRequest r = request_of(s, batch, training);
-            return guarded(s, [&](Session& x) { return x.memory(r); });
+            return guarded(s, [&](Session& x) { return x.memory(r, places); });
           },
-          py::arg("batch"), py::arg("training"))
+          py::arg("batch"), py::arg("training"), py::arg("places") = 0)
       .def("explain", &explain, py::arg("batch"), py::arg("training"))
       .def("buffers", &buffers, py::arg("batch"), py::arg("training"))
       .def(
@@ -399,15 +441,18 @@ void bind_session(py::module_& m) {
            })
       .def(
           "train_step",
-          [](PySession& s, const py::list& inputs, const py::list& targets, bool update, int64_t shard, const py::object& ready) {
+          [](PySession& s, const py::list& inputs, const py::list& targets, bool update, int64_t shard, const py::object& ready,
+             int place) {
             const Batches b(s.session, inputs, targets);
             const Session::Ready told = to_ready(ready, update);
+            check_place(place, update, ready);
             guarded(s, [&](Session& x) {
-              x.train_step(b.inputs, b.targets, update, false, shard, told);
+              x.train_step(b.inputs, b.targets, update, false, shard, told, place);
               if (b.borrowed()) x.synchronize();
             });
           },
-          py::arg("inputs"), py::arg("targets"), py::arg("update") = true, py::arg("shard") = 0, py::arg("ready") = py::none())
+          py::arg("inputs"), py::arg("targets"), py::arg("update") = true, py::arg("shard") = 0, py::arg("ready") = py::none(),
+          py::arg("place") = -1)
       .def("loss", [](PySession& s) { return guarded(s, [](Session& x) { return x.last_loss(); }); })
       .def("losses", [](PySession& s) { return guarded(s, [](Session& x) { return x.last_losses(); }); })
       .def("gradient_norm", [](PySession& s) { return guarded(s, [](Session& x) { return x.optimizer().last_norm(); }); })
@@ -505,12 +550,13 @@ void bind_session(py::module_& m) {
           py::arg("slot"), py::arg("order"), py::arg("epoch") = 0)
       .def(
           "train_next",
-          [](PySession& s, int count, const std::string& slot, bool update, int64_t shard, const py::object& ready) {
+          [](PySession& s, int count, const std::string& slot, bool update, int64_t shard, const py::object& ready, int place) {
             const Session::Ready told = to_ready(ready, update);
-            guarded(s, [&](Session& x) { x.run_next(slot, count, true, update, shard, told); });
+            check_place(place, update, ready);
+            guarded(s, [&](Session& x) { x.run_next(slot, count, true, update, shard, told, place); });
           },
           py::arg("count"), py::arg("slot") = "train", py::arg("update") = true, py::arg("shard") = 0,
-          py::arg("ready") = py::none())
+          py::arg("ready") = py::none(), py::arg("place") = -1)
       .def(
           "evaluate_next",
           [](PySession& s, int count, const std::string& slot) {

@@ -47,6 +47,11 @@ Step& Emitter::add_step(std::unique_ptr<Step> step, const char* name, const Node
   return *plan_.steps.back();
 }
 
+In Emitter::meet(Out numbers) {
+  plan_.meetings.push_back({plan_.steps.size(), untag(numbers.data), backward_});
+  return in(untag(numbers.data));
+}
+
 In Emitter::steps_taken() {
   if (steps_ == kNoBuffer) {
     steps_ = new_buffer("steps taken", 4, Category::persistent);

@@ -42,6 +42,11 @@ class Emitter {
   int batch() const { return plan_.batch; }
   bool training() const { return plan_.training; }
   bool batch_statistics() const { return plan_.training && !plan_.eval_mode; }  // of normalisations; else the running ones
+  // Does this plan's shard take the statistics of the whole batch, with meet() before what needs them? Of the shards that a session
+  // computes side by side one moves the running statistics.
+  bool shards_meet() const { return batch_statistics() && plan_.place >= 0; }
+  bool moves_statistics() const { return plan_.place <= 0; }
+  In meet(Out numbers);  // f64, written by the step before; in the next step they are those of all shards
   const Graph& graph() const { return plan_.graph; }
   uint64_t seed() const { return plan_.seed; }  // of random draws in a step
   In steps_taken();                             // by the optimizer, i32[1] on the device: another draw at every step

@@ -61,14 +61,24 @@ struct Step {
   void bind_regions(const Resolve& address);
 };
 
+// Where the shards of a batch, each in a run of a plan, wait for each other: a shard's numbers stand in the buffer, and those of all
+// take their place before the steps go on.
+struct Meeting {
+  size_t steps = 0;  // before it
+  Handle numbers = kNoBuffer;
+  bool backward = false;
+};
+
 struct Plan {
   int batch = 0;
+  int place = -1;  // of a shard among those that meet, which the session computes side by side; -1: no shards meet
   bool training = false;
   bool eval_mode = false;  // training with the running statistics of normalisations, and nothing dropped
   uint64_t seed = 0;       // of what steps draw
   Graph graph;             // after the passes
   std::vector<Buffer> buffers;
   std::vector<std::unique_ptr<Step>> steps;
+  std::vector<Meeting> meetings;
   std::vector<Handle> inputs, targets, outputs;  // device buffers: inputs and targets in the version's layout, outputs in NCHW
   std::vector<std::string> refusals;             // fusions the kernel set refused, with its reasons
   int64_t arena_bytes = 0;

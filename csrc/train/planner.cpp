@@ -56,6 +56,7 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
   plan->training = request.training;
   plan->eval_mode = request.eval_mode;
   plan->seed = request.seed;
+  plan->place = request.place;
   const bool with_losses = request.losses || request.training;
   std::vector<int> values = request.values.empty() ? graph.outputs : request.values;
   if (with_losses) values = graph.outputs;

@@ -19,9 +19,10 @@ struct PlanRequest {
   Precision precision = Precision::fp32;
   uint64_t seed = 0;        // of what a training step draws (dropout)
   std::vector<int> values;  // what to return; empty: the graph's outputs
+  int place = -1;           // see Plan
   bool operator<(const PlanRequest& o) const {
-    return std::tie(batch, training, losses, targets_are_inputs, eval_mode, precision, seed, values) <
-           std::tie(o.batch, o.training, o.losses, o.targets_are_inputs, o.eval_mode, o.precision, o.seed, o.values);
+    return std::tie(batch, training, losses, targets_are_inputs, eval_mode, precision, seed, values, place) <
+           std::tie(o.batch, o.training, o.losses, o.targets_are_inputs, o.eval_mode, o.precision, o.seed, o.values, o.place);
   }
 };
 

@@ -58,19 +58,20 @@ void Session::allocate() {
                               static_cast<int64_t>(losses_[i].class_weight.size() * sizeof(float)));
 }
 
-char* Session::address(const Plan& plan, Handle h) const {
+char* Session::address(const Plan& plan, Handle h) {
   const Buffer& b = plan.buffers[static_cast<size_t>(h)];
   switch (b.space) {
     case Space::weights:
       return parameters_.weights() + parameters_.offset_bytes(static_cast<int>(b.offset));
     case Space::weight_gradients:
-      return parameters_.gradients() + parameters_.offset_bytes(static_cast<int>(b.offset));
+      return (plan.place > 0 ? place_of(plan.place).gradients.data() : parameters_.gradients()) +
+             parameters_.offset_bytes(static_cast<int>(b.offset));
     case Space::loss:
       return loss_.data() + b.offset;
     case Space::steps:
       return optimizer_.steps_on_device();
     default:
-      return arena_.data() + b.offset;
+      return place_of(plan.place).arena.data() + b.offset;
   }
 }
 
@@ -87,7 +88,7 @@ Session::Bound& Session::bound(const PlanRequest& asked) {
     return found->second;
   }
   std::unique_ptr<Plan> plan = make_plan(graph_, table_, losses_, request);
-  if (plans_.size() >= kMostPlans) forget_oldest_plan();
+  if (plans_.size() >= kMostPlans * places_.size()) forget_oldest_plan();
   Bound& b = plans_[request];
   b.plan = std::move(plan);
   b.used = ++uses_;
@@ -95,8 +96,8 @@ Session::Bound& Session::bound(const PlanRequest& asked) {
 }
 
 // Every shard of a batch draws from a stream of its own, whichever process computes it. Where nothing is drawn, all share a plan.
-PlanRequest Session::training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard) {
-  PlanRequest request{batch, true, true, targets_are_inputs, eval_mode, precision_, seed_, {}};
+PlanRequest Session::training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard, int place) {
+  PlanRequest request{batch, true, true, targets_are_inputs, eval_mode, precision_, seed_, {}, place};
   if (shard == 0) return request;
   const auto& buffers = bound(request).plan->buffers;
   const bool draws = std::any_of(buffers.begin(), buffers.end(), [](const Buffer& b) { return b.space == Space::steps; });
@@ -119,17 +120,19 @@ const Plan& Session::plan(const PlanRequest& request) { return *bound(request).p
 
 void Session::prepare(const PlanRequest& request) {
   allocate();
+  if (request.place >= 0) open_place(request.place);
   Bound& b = bound(request);
-  if (b.plan->arena_bytes > arena_.bytes() || !arena_) {
+  Place& place = place_of(request.place);
+  if (b.plan->arena_bytes > place.arena.bytes() || !place.arena) {
     target_.device->synchronize();
-    arena_ = DeviceMemory();  // free first: both may not fit
-    arena_generation_++;
-    arena_ = DeviceMemory(target_.device, std::max<int64_t>(b.plan->arena_bytes, 256),
-                          "the buffers of a batch of " + std::to_string(request.batch));
+    place.arena = DeviceMemory();  // free first: both may not fit
+    place.generation = ++generations_;
+    place.arena = DeviceMemory(target_.device, std::max<int64_t>(b.plan->arena_bytes, 256),
+                               "the buffers of a batch of " + std::to_string(request.batch));
   }
-  if (b.generation == arena_generation_) return;
+  if (b.generation == place.generation) return;
   for (auto& step : b.plan->steps) step->bind([&](Handle h) { return address(*b.plan, h); });
-  b.generation = arena_generation_;
+  b.generation = place.generation;
 }
 
 void Session::run_step(const Step& step) {
@@ -146,7 +149,8 @@ void Session::run_step(const Step& step) {
 void Session::replay_or_run(const PlanRequest& request, const std::string& purpose, const Data* data,
                             const std::function<void()>& work) {
   if (!records_) return work();
-  const RecordedUnder now{arena_generation_, data ? data->generation : 0, data ? data->rows : 0, optimizer_.clips()};
+  const RecordedUnder now{place_of(request.place).generation, data ? data->generation : 0, data ? data->rows : 0,
+                          optimizer_.clips()};
   Recorded& r = recorded_[{request, purpose}];
   if (r.under != now) {  // the first step is made of calls: drivers load kernels at their first launch
     r = Recorded{now, Recording()};
@@ -185,10 +189,11 @@ void Session::run_steps(const PlanRequest& request, const std::string& purpose, 
   Bound& b = bound(request);
   const Plan& p = *b.plan;
   const size_t all = p.steps.size();
+  const bool meets = !p.meetings.empty();
   if (ready && b.final_after.empty()) b.final_after = final_after(p, parameters_, buckets_);
   size_t from = 0;
   const auto piece = [&](size_t to) {  // a recording of its own, known by where it begins and ends
-    const std::string name = ready ? purpose + ", " + std::to_string(from) + " to " + std::to_string(to) : purpose;
+    const std::string name = ready || meets ? piece_name(purpose, from, to) : purpose;
     replay_or_run(request, name, data, [&] {
       if (from == 0 && before) before();
       run(p, from, to);
@@ -196,6 +201,11 @@ void Session::run_steps(const PlanRequest& request, const std::string& purpose, 
     });
     from = to;
   };
+  if (meets) {
+    piece(p.meetings[0].steps);
+    under_way_[p.place] = {request, purpose, 0, from};
+    return;
+  }
   for (size_t k = 0; ready && k < b.final_after.size();) {
     const size_t to = b.final_after[k];
     while (k < b.final_after.size() && b.final_after[k] == to) k++;
@@ -300,8 +310,9 @@ void Session::feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, c
 }
 
 void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update, bool eval_mode,
-                         int64_t shard, const Ready& ready) {
-  const PlanRequest request = training_request(inputs.at(0).batch, targets_are_inputs(inputs.at(0), targets), eval_mode, shard);
+                         int64_t shard, const Ready& ready, int place) {
+  const PlanRequest request =
+      training_request(inputs.at(0).batch, targets_are_inputs(inputs.at(0), targets), eval_mode, shard, place);
   prepare(request);
   feed_all(plan(request), inputs, targets);
   run_steps(request, update ? "train" : "gradients", nullptr, {}, update, ready);
@@ -385,7 +396,8 @@ void Session::begin_epoch(const std::string& slot, const int32_t* order, int64_t
   d.position = 0;
 }
 
-void Session::run_next(const std::string& slot, int batch, bool training, bool update, int64_t shard, const Ready& ready) {
+void Session::run_next(const std::string& slot, int batch, bool training, bool update, int64_t shard, const Ready& ready,
+                       int place) {
   const auto found = data_.find(slot);
   if (found == data_.end()) throw GraphError("no data in slot '" + slot + "'; call load_data first");
   Data& d = found->second;
@@ -393,8 +405,8 @@ void Session::run_next(const std::string& slot, int batch, bool training, bool u
     throw GraphError("a batch of " + std::to_string(batch) + " does not fit: " + std::to_string(d.rows - d.position) +
                      " images of the epoch are left");
   const bool same = !d.augmentation || !damages(*d.augmentation);
-  const PlanRequest request =
-      training ? training_request(batch, same, false, shard) : PlanRequest{batch, false, true, same, false, precision_, 0, {}};
+  const PlanRequest request = training ? training_request(batch, same, false, shard, place)
+                                       : PlanRequest{batch, false, true, same, false, precision_, 0, {}};
   prepare(request);
   const Plan& p = plan(request);
   const auto take = [&] {
@@ -436,22 +448,25 @@ std::pair<double, int64_t> Session::take_mean_loss() {
   return {samples > 0 ? total[0] / samples : 0.0, static_cast<int64_t>(samples + 0.5)};
 }
 
-std::map<std::string, int64_t> Session::memory(const PlanRequest& request) {
+std::map<std::string, int64_t> Session::memory(PlanRequest request, int places) {
+  if (places > 0) request.place = 0;
   const Plan& p = plan(request);
-  const Plan::Peak peak = p.peak();
+  const int64_t arenas = std::max(places, 1);
+  Plan::Peak peak = p.peak();
+  for (int64_t& bytes : peak.bytes) bytes *= arenas;
   std::map<std::string, int64_t> m;
   int64_t alive = 0;
   for (int c = 0; c < static_cast<int>(Category::persistent); c++) {
     m[name_of(static_cast<Category>(c))] = peak.bytes[c];
     alive += peak.bytes[c];
   }
-  m["fragmentation"] = p.arena_bytes - alive;
+  m["fragmentation"] = arenas * p.arena_bytes - alive;
   m["weights"] = parameters_.bytes();
-  m["weight_gradients"] = request.training ? parameters_.trainable_bytes() : 0;
+  m["weight_gradients"] = request.training ? arenas * parameters_.trainable_bytes() : 0;
   m["optimizer_state"] = request.training ? optimizer_.state_bytes(parameters_) : 0;
   const int64_t fixed = m["weights"] + m["weight_gradients"] + m["optimizer_state"];
-  m["total"] = fixed + p.arena_bytes;
-  m["total_without_reuse"] = fixed + p.arena_bytes_without_reuse;
+  m["total"] = fixed + arenas * p.arena_bytes;
+  m["total_without_reuse"] = fixed + arenas * p.arena_bytes_without_reuse;
   m["data"] = 0;  // resident data sets, on top of the total
   for (const auto& d : data_) m["data"] += d.second.images.bytes() + d.second.order.bytes();
   return m;

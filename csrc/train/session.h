@@ -1,11 +1,13 @@
 // session.h - a graph bound to a device and a version, with its parameters: what Python trains and predicts with.
 //
 // Plans are made per batch size and purpose, and the ones used last are kept; they share one arena, as large as the largest of them.
+// Shards of a batch that meet in the middle of a step (synchronised batch norms) have a place each: an arena and gradients.
 // After the first step
 // of a kind nothing is allocated, and nothing waits for the device except where a number is asked for. Where the device can, the
 // second step of a kind is recorded whole (a CUDA graph) and the steps after it are replays.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -55,16 +57,18 @@ class Session {
   void initialize(uint64_t seed);  // the parameters, and what training steps draw
   const Plan& plan(const PlanRequest& request);
   void prepare(const PlanRequest& request);  // plan, allocate, bind: throws OutOfMemoryError here rather than in a step
-  std::map<std::string, int64_t> memory(const PlanRequest& request);
+  // places: of shards that meet, all of them together; 0: a step of its own.
+  std::map<std::string, int64_t> memory(PlanRequest request, int places = 0);
 
   // The gradient's buckets of at most so many elements (0: one of all), in the order in which Ready tells of them.
   const std::vector<Bucket>& cut_buckets(int64_t elements);
   // Called within backward, each time that more buckets are final, with how many are. The rest of backward begins when it returns.
   using Ready = std::function<void(size_t)>;
 
-  // Host data. targets empty: reconstruct the inputs. shard: which part of a larger batch this is; dropout draws by it.
+  // Host data. targets empty: reconstruct the inputs. shard: which part of a larger batch this is; dropout draws by it. place: the
+  // shard meets others, and the step ends where it is to wait for them first: it is one of those under way (below).
   void train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update,
-                  bool eval_mode = false, int64_t shard = 0, const Ready& ready = {});
+                  bool eval_mode = false, int64_t shard = 0, const Ready& ready = {}, int place = -1);
   void evaluate_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets);
   // Runs the plan and returns it; outputs are read by output().
   const Plan& predict(const std::vector<HostBatch>& inputs, const std::vector<int>& values);
@@ -76,8 +80,19 @@ class Session {
                  bool resident = false, const AugmentImages* augmentation = nullptr);
   void drop_data(const std::string& slot);  // frees what load_data took; nothing where there is none
   void begin_epoch(const std::string& slot, const int32_t* order, int64_t rows, int32_t epoch = 0);
-  void run_next(const std::string& slot, int batch, bool training, bool update = true, int64_t shard = 0,
-                const Ready& ready = {});
+  void run_next(const std::string& slot, int batch, bool training, bool update = true, int64_t shard = 0, const Ready& ready = {},
+                int place = -1);
+  // Shards under way, by their places. Each reads its numbers, is given those of all shards, and goes on to the next meeting or the
+  // end; then its gradients can be taken, place by place, to where update() finds them. Place 0 has no others.
+  struct MeetingSize {
+    int64_t count;  // f64
+    bool backward;
+  };
+  std::vector<MeetingSize> meetings(PlanRequest request);  // in order; of any batch size the same ones
+  void read_meeting(int place, double* numbers, int64_t count);
+  void write_meeting(int place, const double* numbers, int64_t count);
+  void go_on(int place);
+  void take_gradients(int place);
   void update() { optimizer_.step(table_, parameters_); }  // by the gradients as they stand, one's own or those of all workers
 
   double last_loss();                           // of the last step, all losses together; waits
@@ -112,15 +127,31 @@ class Session {
     Recording recording;  // empty after the first step
   };
 
-  PlanRequest training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard);
-  Bound& bound(const PlanRequest& request);  // valid until the next call of it
+  struct Place {
+    DeviceMemory arena, gradients;  // gradients: of places that are not the first
+    int generation = 0;             // of the arena, never that of another
+  };
+  struct UnderWay {
+    PlanRequest request;
+    std::string purpose;
+    size_t meeting = 0, from = 0;  // the meeting it waits at; the step after it
+  };
+
+  PlanRequest training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard, int place);
+  Place& place_of(int place) { return places_[static_cast<size_t>(place + 1)]; }
+  void open_place(int place);
+  UnderWay& under_way(int place);                   // GraphError where none is
+  const Buffer& waiting(int place, int64_t count);  // the buffer of the meeting it waits at, of so many numbers
+  Bound& bound(const PlanRequest& request);         // valid until the next call of it
   void forget_oldest_plan();
   // Does `work`, which belongs to the plan and purpose, by replaying it where it has been recorded under the same conditions.
   // A device that fails to record is not asked again.
   bool record(Recorded& r, const std::function<void()>& work);
   void replay_or_run(const PlanRequest& request, const std::string& purpose, const Data* data, const std::function<void()>& work);
+  static std::string piece_name(const std::string& purpose, size_t from, size_t to);  // of a recording
   void run(const Plan& plan, size_t from, size_t to);
-  // Steps of the plan, all of them after `before` (which may be empty); with `ready` in pieces that end where buckets are final.
+  // Steps of the plan, all of them after `before` (which may be empty); with `ready` in pieces that end where buckets are final. Of a
+  // shard that meets others those before the first meeting.
   void run_steps(const PlanRequest& request, const std::string& purpose, const Data* data, const std::function<void()>& before,
                  bool update, const Ready& ready);
   void run_step(const Step& step);
@@ -134,7 +165,7 @@ class Session {
                In numbers, int64_t rows, In cursor, In epoch);
   void feed_augmented(const Plan& plan, const HostBatch& batch);
   void check_augmentation(const AugmentImages& how, const Shape& shape, DType dtype);
-  char* address(const Plan& plan, Handle h) const;
+  char* address(const Plan& plan, Handle h);
 
   Graph graph_;
   OpenDevice target_;
@@ -147,9 +178,11 @@ class Session {
   std::vector<Bucket> buckets_;
   std::map<PlanRequest, Bound> plans_;  // a bounded number of them
   int64_t uses_ = 0;
-  DeviceMemory arena_, loss_, staging_order_;
+  std::vector<Place> places_{1};  // the first is that of steps of their own, which may come between those of shards under way
+  std::map<int, UnderWay> under_way_;
+  DeviceMemory loss_, staging_order_;
   std::vector<DeviceMemory> staging_;
-  int arena_generation_ = 0;
+  int generations_ = 0;  // of arenas
   std::map<std::string, Data> data_;
   std::map<std::pair<PlanRequest, std::string>, Recorded> recorded_;
   int64_t data_generation_ = 0;

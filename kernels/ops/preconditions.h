@@ -38,6 +38,11 @@ inline std::string batch_norm_forward_error(const BatchNormForward& a) {
   return active_map_error(a);
 }
 
+inline std::string batch_norm_moments_error(const BatchNormMoments& a) {
+  if (a.C >= 1 && a.inner >= 1 && a.outer == 0) return "moments are those of at least one value per channel; here there is none";
+  return plain_map_error(a);
+}
+
 template <class Args>
 std::string rms_norm_error(const Args& a) {
   if (a.rows < 0 || a.cols < 1) return "RMS norm needs rows of at least one element";

@@ -218,8 +218,9 @@ class Session:
     def initialize(self, seed: int) -> None:
         """Draws the parameters anew; training steps draw from this seed too (dropout)."""
     def prepare(self, batch: int, training: bool) -> None: ...
-    def memory(self, batch: int, training: bool) -> dict[str, int]:
-        """Bytes: weights, weight_gradients, optimizer_state; activations, gradients, saved, workspace alive at the fullest step;
+    def memory(self, batch: int, training: bool, places: int = 0) -> dict[str, int]:
+        """places: of so many shards that meet. Bytes: weights, weight_gradients, optimizer_state; activations, gradients, saved,
+        workspace alive at the fullest step;
         fragmentation; total; total_without_reuse; data (resident data sets, not in the total). Planning only: allocates
         nothing."""
     def explain(self, batch: int, training: bool) -> list[dict[str, Any]]:
@@ -245,10 +246,12 @@ class Session:
         update: bool = True,
         shard: int = 0,
         ready: Callable[[int], object] | None = None,
+        place: int = -1,
     ) -> None:
         """One step; no wait. loss() waits. update=False: the gradients only. shard: which part of a larger batch this is;
         dropout draws by it. ready(n): called within backward when the first n buckets are final (in the order of the device's
-        work), before the rest of it is put on the device; it may read them by this session's methods."""
+        work), before the rest of it is put on the device; it may read them by this session's methods. place: the shard meets
+        others at batch norms and waits at the first of its meetings(), in memory of that number."""
     def loss(self) -> float:
         """The last step's loss."""
     def losses(self) -> list[float]:
@@ -279,6 +282,7 @@ class Session:
         update: bool = True,
         shard: int = 0,
         ready: Callable[[int], object] | None = None,
+        place: int = -1,
     ) -> None:
         """The next `count` rows of the order: gather, forward, loss, backward, update; no wait."""
     def evaluate_next(self, count: int, slot: str = "test") -> None: ...
@@ -290,6 +294,18 @@ class Session:
     def recording_failure(self) -> str:
         """Why the device could not record a step, so that each is made of calls; "" where it can."""
     def synchronize(self) -> None: ...
+    # Shards that wait for each other, each in a place
+    def meetings(self) -> list[tuple[int, bool]]:
+        """(numbers, in backward) of each meeting of a training step, in order. Forward a batch norm's mean [C], its sum of
+        squares around that [C], and how many values each is of; backward the sums of g [C] and of g * (x - mean) [C]."""
+    def read_meeting(self, place: int, out: NDArray[np.float64]) -> None:
+        """What the shard there brings to the meeting at which it waits; waits for it."""
+    def write_meeting(self, place: int, numbers: NDArray[np.float64]) -> None:
+        """What all shards brought, as one."""
+    def go_on(self, place: int) -> None:
+        """To the next meeting, or to the end of the step."""
+    def take_gradients(self, place: int) -> None:
+        """At the end: to the flat gradient, over what stands there. Place 0 computes there, so it is taken first."""
     # Steps in parts: gradients without update, the flat buffers, and the update by what stands in them
     def update(self) -> None: ...
     @property

@@ -323,8 +323,14 @@ class Engine:
         self.session.evaluate_next(count, slot)
 
     # What a step is made of
-    def memory(self, batch_size: int) -> dict[str, int]:
-        return self.session.memory(batch_size, self.training)
+    @property
+    def has_meetings(self) -> bool:
+        """Whether there are batch norms that could take the statistics of several shards."""
+        return bool(self.session.meetings())
+
+    def memory(self, batch_size: int, shards: int = 0) -> dict[str, int]:
+        """shards: so many of that size under way at once, because batch norms are synchronised; 0: a step in one call."""
+        return self.session.memory(batch_size, self.training, shards)
 
     def explain(self, batch_size: int) -> list[dict[str, Any]]:
         return self.session.explain(batch_size, self.training)

@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import numpy as np
 import warploom as wl
+from warploom.distributed.meetings import Meetings
 
 device, fault, rank, step = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 if fault == "absent" and int(os.environ["PMI_RANK"]) == rank:
@@ -45,6 +47,23 @@ def at_bucket(number: int, send):
     return wrapped
 
 
+def at_meeting(number: int, meet):
+    """Killed before it says what its shards bring to a meeting of batch norms."""
+    come = 0
+
+    def wrapped(*arguments):
+        nonlocal come
+        come += 1
+        if come == number:
+            os.write(2, f"killed {time.time()}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        return meet(*arguments)
+
+    return wrapped
+
+
+if mine and fault == "kill meeting":
+    Meetings.merged = at_meeting(step, Meetings.merged)
 if mine and fault.endswith("bucket"):
     world.group.swap = at_bucket(step, world.group.swap)
 

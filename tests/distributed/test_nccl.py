@@ -89,6 +89,16 @@ def test_buckets_are_sent_in_one_order(clip: int, shared: bool, fast: bool, used
 
 
 @needs_mpi
+def test_synchronised_batch_norms_meet_beside_it(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the host, while gradients go by NCCL, in buckets."""
+    monkeypatch.setenv("SMALL_OPTIONS", '{"sync_batch_norm": true, "bucket_mb": 0.0002}')
+    code, out, err, _ = run(2, "emulated", "none", "0", "0")
+    assert code == 0, err
+    assert [line for line in log(used, 0) if line.startswith("ncclSend")]
+    assert {result["bits"] for result in results(out)} == {alone("emulated")["bits"]}
+
+
+@needs_mpi
 def test_parts_of_the_optimizer_and_the_all_reduce(used: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SMALL_OPTIONS", '{"shard_optimizer": true}')
     code, out, err, _ = run(2, "cpu", "none", "0", "0")

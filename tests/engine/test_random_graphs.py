@@ -18,6 +18,9 @@ from graph_oracle import OPERATIONS, Network
 from harness import Target
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from warploom.distributed.groups import Alone
+from warploom.distributed.meetings import Meetings
+from warploom.distributed.tree import cut
 
 TARGETS: list[Target] = kernel_targets()
 DRAWN = [(kind, known.drawn) for kind, known in ACTIVATIONS.items() if known.drawn is not None]
@@ -161,6 +164,21 @@ def close(got: Any, want: Any, what: str) -> None:
     assert error <= 2e-4, f"{what}: relative error {error:.2g}"
 
 
+def of_shards(session: Any, meetings: Meetings, inputs: list[Any], targets: list[Any]) -> dict[str, Any]:
+    """The gradients of shards of one sample whose batch norms take the statistics of all, averaged."""
+    batch = len(inputs[0])
+    flat, total = (np.zeros(session.trainable_count, np.float32) for _ in range(2))
+    for k in range(batch):
+        session.train_step([a[k : k + 1] for a in inputs], [a[k : k + 1] for a in targets], update=False, shard=k, place=k)
+    meetings.hold(cut(batch, batch), lambda shard: None)
+    for k in range(batch):
+        session.take_gradients(k)
+        session.read_flat("gradients", 0, flat)
+        total += flat / batch
+    session.write_flat("gradients", 0, total)
+    return {name: session.get_from("gradients", name) for name, _, _, trainable, _ in session.parameter_layout() if trainable}
+
+
 def judge(core: Any, target: Target, graph: Any, seed: int, batch: int) -> None:
     description = graph.describe()
     rng = np.random.default_rng(seed)
@@ -182,6 +200,9 @@ def judge(core: Any, target: Target, graph: Any, seed: int, batch: int) -> None:
         scale = max((float(np.abs(expected[name]).max()) for name in gradients), default=1.0)
         for name, got in gradients.items():  # where a norm cancels a gradient nothing but rounding is left of it
             close(got + scale, expected[name] + scale, f"the gradient of {name}, training={training}")
+        if training and (meetings := Meetings(session, Alone())):
+            for name, got in of_shards(session, meetings, inputs, targets).items():
+                close(got + scale, expected[name] + scale, f"the gradient of {name}, by shards")
 
 
 @pytest.mark.parametrize(

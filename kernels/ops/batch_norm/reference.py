@@ -1,4 +1,4 @@
-"""Batch normalisation in float64, its gradient and its folding into a convolution; cases for the tests."""
+"""Batch normalisation in float64, its gradient, both in halves, and its folding into a convolution; cases for the tests."""
 
 from __future__ import annotations
 
@@ -73,7 +73,25 @@ CASES = [
         for name, a in (_case("oihw", 1, 7, 27), _case("hwio", 27, 7, 1), _case("one", 1, 1, 1), _case("wide", 1, 65, 300))
     ),
 ]
-NO_NAN = {"batch_norm_backward": {"y"}}  # y is NaN only where xhat is
+# The halves, of a shard: the batch has `_others` more values per channel.
+HALVES = ("batch_norm_moments", "batch_norm_apply", "batch_norm_gradient_sums", "batch_norm_gradient_apply")
+
+
+def _half(entry: str, a: Attributes) -> Attributes:
+    a = a | {"_others": 40}
+    if entry == "batch_norm_apply":
+        return a | {"momentum": 0.3}
+    own = {"outer", "C", "inner"} | ({"activation", "negative_slope"} if "gradient" in entry else set())
+    return {k: v for k, v in a.items() if k in own or (k.startswith("_") and (k != "_without" or entry == HALVES[3]))}
+
+
+CASES += [
+    *((entry, name, _half(entry, a)) for entry in HALVES for name, a in SHAPES),
+    *((entry, "one_value", _half(entry, _case("", 1, 3, 1)[1])) for entry in HALVES),
+    ("batch_norm_moments", "nothing", {"outer": 0, "C": 3, "inner": 4, "_refused": "at least one value per channel"}),
+    ("batch_norm_apply", "one_value_running_stays", _case("", 1, 3, 1, _others=7, _without="running_mean running_var")[1]),
+]
+NO_NAN = {entry: {"y"} for entry in ("batch_norm_backward", *HALVES[2:])}  # y is NaN only where xhat is
 
 
 def _wide(values: Array) -> Array:
@@ -112,19 +130,55 @@ def inputs(entry: str, attributes: Attributes, rng: np.random.Generator) -> Tens
         x = mean * (1.0 + 0.1 * _wide(np.arange(c) % 3)) + std * rng.standard_normal(shape)
         x = x.astype(np.float32).astype(np.float64)  # statistics of what the entry will see
         t = {"x": x, "gamma": gamma}
-        if entry == "batch_norm_forward":
+        if entry == "batch_norm_moments":
+            return {"x": x}
+        if entry == "batch_norm_apply":
+            t |= {"beta": beta, "moments": _moments(_batch(a, x)), **running}
+        elif entry == "batch_norm_forward":
             t |= {"beta": beta, **running}
+        elif entry in HALVES:
+            t["mean"], t["inv_std"] = _statistics(a, _batch(a, x), 1e-5)
         elif a["training"]:
             t["mean"], t["inv_std"] = _statistics(a, x, 1e-5)
         else:
             t["mean"], t["inv_std"] = running["running_mean"] + mean, 1.0 / np.sqrt(running["running_var"] + 1e-5)
     for name in a.get("_without", "").split():
         t.pop(name, None)
-    if entry == "batch_norm_backward":
+    if entry in ("batch_norm_backward", *HALVES[2:]):
         t["dy"] = rng.standard_normal(shape)
         if a.get("activation", "none") != "none":
             t["y"] = _normalise(a, t["x"], t.get("gamma"), _beta(a), t["mean"], t["inv_std"])
+    if entry == "batch_norm_gradient_sums":
+        t.pop("gamma")
+    if entry == "batch_norm_gradient_apply":
+        share, others = _share(a), _others(a)
+        y = _normalise(a, others, t.get("gamma"), _beta(a), t["mean"], t["inv_std"])
+        rest = {"x": others, "dy": _others_dy(a), "y": y, "mean": t["mean"], "inv_std": t["inv_std"]}
+        own, theirs = _gradient_sums(a, t)["sums"], _gradient_sums(a | {"outer": 1, "inner": a["_others"]}, rest)["sums"]
+        t["sums"] = share * own + (1 - share) * theirs
     return t
+
+
+def _others(a: Attributes) -> Array:
+    """x of the other shards."""
+    mean, std = a.get("_mean", 0.3), a.get("_std", 1.5)
+    return mean + std * (0.2 + np.random.default_rng(7).standard_normal((1, a["C"], a["_others"])))
+
+
+def _others_dy(a: Attributes) -> Array:
+    return np.random.default_rng(8).standard_normal((1, a["C"], a["_others"]))
+
+
+def _share(a: Attributes) -> float:
+    """Of the batch, in this shard."""
+    own = a["outer"] * a["inner"]
+    return float(own / (own + a["_others"]))
+
+
+def _batch(a: Attributes, x: Array) -> Array:
+    """All values of a channel in a row: (1, C, values)."""
+    c = a["C"]
+    return np.concatenate([x.transpose(1, 0, 2).reshape(c, -1), _others(a).transpose(1, 0, 2).reshape(c, -1)], axis=1)[None]
 
 
 def _forward(a: Attributes, t: Tensors) -> Tensors:
@@ -158,6 +212,37 @@ def _backward(a: Attributes, t: Tensors) -> Tensors:
     return {"dx": _wide(slope) * g, "dgamma": dgamma, "dbeta": dbeta}
 
 
+def _moments(x: Array) -> Array:
+    mean = x.mean(axis=(0, 2))
+    return np.concatenate([mean, ((x - _wide(mean)) ** 2).sum(axis=(0, 2)), [x[:, 0].size]])
+
+
+def _apply(a: Attributes, t: Tensors) -> Tensors:
+    c, momentum = a["C"], a.get("momentum", 0.1)
+    mean, centred, count = t["moments"][:c], t["moments"][c:-1], t["moments"][-1]
+    inv_std = 1.0 / np.sqrt(centred / count + a["eps"])
+    y = _normalise(a, _maps(a, t["x"]), t.get("gamma"), t.get("beta"), mean, inv_std)
+    moved = {}
+    if "running_mean" in t:
+        moved["running_mean"] = (1 - momentum) * t["running_mean"] + momentum * mean
+        moved["running_var"] = (1 - momentum) * t["running_var"] + momentum * centred / (count - 1)
+    return {"y": y, "mean": mean, "inv_std": inv_std, **moved}
+
+
+def _gradient_sums(a: Attributes, t: Tensors) -> Tensors:
+    g = _gradient_before_activation(a, t)
+    sums, products = g.sum(axis=(0, 2)), (g * (_maps(a, t["x"]) - _wide(t["mean"]))).sum(axis=(0, 2))
+    return {"sums": np.concatenate([sums, products]), "dgamma": products * t["inv_std"], "dbeta": sums}
+
+
+def _gradient_apply(a: Attributes, t: Tensors) -> Tensors:
+    c, count = a["C"], a["outer"] * a["inner"]
+    g = _gradient_before_activation(a, t)
+    xhat = (_maps(a, t["x"]) - _wide(t["mean"])) * _wide(t["inv_std"])
+    g = g - _wide(t["sums"][:c]) / count - xhat * _wide(t["sums"][c:] * t["inv_std"]) / count
+    return {"dx": _wide(t["inv_std"] * t.get("gamma", 1.0)) * g}
+
+
 def _fold(a: Attributes, t: Tensors) -> Tensors:
     scale = t.get("gamma", 1.0) / np.sqrt(t["running_var"] + a["eps"])
     b_out = (t.get("bias", 0.0) - t["running_mean"]) * scale + t.get("beta", 0.0)
@@ -165,18 +250,29 @@ def _fold(a: Attributes, t: Tensors) -> Tensors:
 
 
 def reference(entry: str, attributes: Attributes, inputs: Tensors) -> Tensors:
-    return {"batch_norm_forward": _forward, "batch_norm_backward": _backward, "batch_norm_fold": _fold}[entry](attributes, inputs)
+    made = {
+        "batch_norm_forward": _forward,
+        "batch_norm_backward": _backward,
+        "batch_norm_moments": lambda a, t: {"moments": _moments(_maps(a, t["x"]))},
+        "batch_norm_apply": _apply,
+        "batch_norm_gradient_sums": _gradient_sums,
+        "batch_norm_gradient_apply": _gradient_apply,
+        "batch_norm_fold": _fold,
+    }
+    return made[entry](attributes, inputs)
 
 
 def magnitude(entry: str, attributes: Attributes, inputs: Tensors) -> dict[str, float]:
     """dx is a difference of terms of the size of gamma * inv_std * g, the sums add as many terms as a channel has values."""
-    if entry != "batch_norm_backward" or not inputs["dy"].size:
+    if "dy" not in inputs or not inputs["dy"].size:
         return {}
     slope = float(np.nanmax(np.abs(inputs["inv_std"] * inputs.get("gamma", 1.0))))
     count = attributes["outer"] * attributes["inner"]
-    xhat = (_maps(attributes, inputs["x"]) - _wide(inputs["mean"])) * _wide(inputs["inv_std"])
-    g = float(np.nanmax(np.abs(inputs["dy"])))
-    return {"dx": slope * g, "dbeta": count**0.5 * g, "dgamma": count**0.5 * g * float(np.nanmax(np.abs(xhat)))}
+    centred = _maps(attributes, inputs["x"]) - _wide(inputs["mean"])
+    xhat = float(np.nanmax(np.abs(centred * _wide(inputs["inv_std"]))))
+    g = count**0.5 * float(np.nanmax(np.abs(inputs["dy"])))
+    sums = max(g, g * float(np.nanmax(np.abs(centred))))
+    return {"dx": slope * g / count**0.5, "dbeta": g, "dgamma": g * xhat, "sums": sums}
 
 
 def _scalar(attributes: Attributes, inputs: Tensors) -> tuple[Callable[[Tensors], float], dict[str, str]]:
@@ -192,4 +288,19 @@ def _scalar(attributes: Attributes, inputs: Tensors) -> tuple[Callable[[Tensors]
     return scalar, {"dx": "x", "dbeta": "beta"} | ({"dgamma": "gamma"} if "gamma" in inputs else {})
 
 
-GRADIENTS = {"batch_norm_backward": _scalar}
+def _scalar_of_batch(attributes: Attributes, inputs: Tensors) -> tuple[Callable[[Tensors], float], dict[str, str]]:
+    """The mean over the batch of the shards' sum(dy * y), with the statistics of all made anew; in the scale of this shard."""
+    a = attributes
+    inputs["beta"] = _beta(a)
+
+    def scalar(t: Tensors) -> float:
+        x = _maps(a, t["x"])
+        statistics = _statistics(a, _batch(a, x), 1e-5)
+        own = (_normalise(a, x, t.get("gamma"), t["beta"], *statistics) * _maps(a, t["dy"])).sum()
+        theirs = (_normalise(a, _others(a), t.get("gamma"), t["beta"], *statistics) * _others_dy(a)).sum()
+        return float(own + theirs * (1 - _share(a)) / _share(a))
+
+    return scalar, {"dx": "x"}
+
+
+GRADIENTS = {"batch_norm_backward": _scalar, "batch_norm_gradient_apply": _scalar_of_batch}

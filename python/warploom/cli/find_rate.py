@@ -24,7 +24,9 @@ def compile_as_asked(model: Model, config: RunConfig) -> None:
         model.compile(
             config.make_optimizer(), config.make_losses(), config.version, config.device, config.batch_size, config.seed,
             config.precision,
-            distributed=config.shards is not None and Options(config.reduce, config.shard_optimizer, config.bucket_mb),
+            distributed=config.shards is not None and Options(
+                config.reduce, config.shard_optimizer, config.bucket_mb, config.sync_batch_norm
+            ),
             shards=config.shards or 1, accumulate=config.accumulate or 1,
         )  # fmt: skip
     if model.engine.note:

@@ -37,11 +37,11 @@ from warploom.runs.run import RunFolder
 
 
 def _plan(
-    model: Model, version: str, device: str, batch_size: int, precision: str, workers: int = 1, shard_optimizer: bool = False
+    model: Model, version: str, device: str, batch_size: int, precision: str, workers: int = 0, shard_optimizer: bool = False
 ) -> Engine:
     """Nothing runs: any device that has the version will do. Of several workers: the first one's, with its own optimizer."""
     choice = hardware.resolve(version, device, kernels_first=True, precision=precision)
-    if workers == 1:
+    if not workers:
         return planned(model, choice, batch_size, precision)
     own = RunConfig(model=model.name) if model.name in models.NAMES else RunConfig(model="autoencoder", optimizer="adam")
     return planned(model, choice, batch_size, precision, own.resolve().make_optimizer(), (0, workers if shard_optimizer else 1))
@@ -105,13 +105,17 @@ def memory(
             help="What each of N workers needs, with the model's own optimizer, whole and sharded (docs/distributed.md).",
         ),
     ] = 1,
+    sync_batch_norm: Annotated[
+        bool,
+        typer.Option("--sync-batch-norm", help="With batch norms over the whole batch: all shards of a worker at once."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Bytes a training step needs, by category, from the plan: nothing is allocated."""
     network = load_network(model)
     batch_size = own_batch_size(network, batch_size)
-    if workers > 1:
-        _memory_of_workers(network, version, device, batch_size, precision, workers, as_json)
+    if workers > 1 or sync_batch_norm:
+        _memory_of_workers(network, version, device, batch_size, precision, workers, sync_batch_norm, as_json)
         return
     engine = _plan(network, version, device, batch_size, precision)
     report = engine.memory(batch_size)
@@ -125,20 +129,29 @@ def memory(
 
 
 def _memory_of_workers(
-    network: Model, version: str, device: str, batch_size: int, precision: str, workers: int, as_json: bool
+    network: Model,
+    version: str,
+    device: str,
+    batch_size: int,
+    precision: str,
+    workers: int,
+    sync_batch_norm: bool,
+    as_json: bool,
 ) -> None:
-    """A worker computes one shard at a time, so its activations are those of a shard."""
-    samples = math.ceil(batch_size / max(SHARDS, workers))
+    """A worker computes one shard at a time, so its activations are those of a shard; with --sync-batch-norm of all."""
+    shards = max(SHARDS, workers)
+    samples = math.ceil(batch_size / shards)
     plans = [_plan(network, version, device, samples, precision, workers, sharded) for sharded in (False, True)]
-    whole_state, sharded = (plan.memory(samples) for plan in plans)
+    held = math.ceil(shards / workers) if sync_batch_norm and plans[0].has_meetings else 1
+    whole_state, sharded = (plan.memory(samples, held if sync_batch_norm else 0) for plan in plans)
     if as_json:
-        about = {"workers": workers, "batch_size": batch_size, "samples_at_once": samples}
+        about = {"workers": workers, "batch_size": batch_size, "samples_at_once": samples * held}
         print(json.dumps({**about, "whole_optimizer": whole_state, "sharded_optimizer": sharded}, indent=2))
         return
     optimizer = type(plans[0].optimizer).__name__
-    at_once = f"{samples} sample{'s' if samples > 1 else ''} at once"
+    at_once = f"{samples} sample{'s' if samples > 1 else ''} at once" if held == 1 else f"{held} shards of {samples} at once"
     title = (
-        f"{network.name}, batch {batch_size} on {workers} workers ({at_once}), {optimizer}, "
+        f"{network.name}, batch {batch_size} on {workers} worker{'s' if workers > 1 else ''} ({at_once}), {optimizer}, "
         f"{hardware.place(plans[0].version, plans[0].device)}: memory of each worker"
     )
     order = [key for key in sharded if not key.startswith("total")] + [key for key in sharded if key.startswith("total")]

@@ -239,6 +239,14 @@ def train(
             help="MiB of the gradient that workers send at a time, while backward goes on; 0: all.",
         ),
     ] = BUCKET_MB,
+    sync_batch_norm: Annotated[
+        bool,
+        _option(
+            _RUN,
+            "--sync-batch-norm",
+            help="Batch norms take the statistics of the whole batch, not of each shard; all shards of a worker are in memory.",
+        ),
+    ] = False,
     out: Annotated[
         str | None, _option(_RUN, "--out", metavar="FOLDER", help="Folder of the run; default runs/<model>-<time>.")
     ] = None,
@@ -287,7 +295,7 @@ def train(
     if place is not None and shards is None:
         shards = SHARDS
     if resume is None:
-        _shared(shards, reduce, shard_optimizer, bucket_mb)
+        _shared(shards, reduce, shard_optimizer, bucket_mb, sync_batch_norm)
     if config_file is not None and resume is not None:
         raise errors.ArgumentError("--config and --resume exclude each other: a run goes on with the options that it began with")
     arguments = arguments_of(context) | parse_arguments(settings or [])
@@ -300,8 +308,8 @@ def train(
         epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, momentum=momentum, weight_decay=weight_decay,
         clip_norm=clip_norm, ema=ema, accumulate=accumulate, schedule=schedule, seed=seed, limit=limit, version=version,
         device=device, precision=precision, limit_test=limit_test, skip_bad=skip_bad, patience=patience, keep_best=keep_best,
-        shards=shards, reduce=reduce, shard_optimizer=shard_optimizer, bucket_mb=bucket_mb, log=log, flip=flip, shift=shift,
-        noise=noise, cutout=cutout,
+        shards=shards, reduce=reduce, shard_optimizer=shard_optimizer, bucket_mb=bucket_mb,
+        sync_batch_norm=sync_batch_norm, log=log, flip=flip, shift=shift, noise=noise, cutout=cutout,
     )  # fmt: skip
     if config.data not in ("auto", "cifar10", "patches"):
         config.data = absolute(config.data, "--data")
@@ -334,11 +342,11 @@ def train(
     return _train(config, folder, world, resume=resume is not None)
 
 
-def _shared(shards: int | None, reduce: str, shard_optimizer: bool, bucket_mb: float) -> None:
+def _shared(shards: int | None, reduce: str, shard_optimizer: bool, bucket_mb: float, sync_batch_norm: bool) -> None:
     """ArgumentError where an option for several workers has none to act on."""
-    Options(reduce, shard_optimizer, bucket_mb)
+    Options(reduce, shard_optimizer, bucket_mb, sync_batch_norm)
     given = {f"--reduce {reduce}": reduce != "same", f"--bucket-mb {bucket_mb:g}": bucket_mb != BUCKET_MB}
-    given["--shard-optimizer"] = shard_optimizer
+    given |= {"--shard-optimizer": shard_optimizer, "--sync-batch-norm": sync_batch_norm}
     for option in [name for name, is_given in given.items() if is_given and shards is None]:
         raise errors.ArgumentError(f"{option} is for several workers: add --workers N, or --shards N to begin with one")
 
@@ -431,6 +439,9 @@ def _run(
     )
     if config.shards is not None:
         _say_workers(world, model, config.shards)
+    if config.sync_batch_norm:
+        met = "batch norms take the statistics of the whole batch" if model.engine.has_meetings else "there is no batch norm"
+        say(f"--sync-batch-norm: {met}")
     for note in folder.notes:
         warn_loudly(note)
     guards = make_guards(folder, config) if world.is_main else []

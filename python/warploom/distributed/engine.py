@@ -2,7 +2,8 @@
 
 Every batch is cut into virtual shards (tree.py). A worker computes forward and backward of its shards one by one. Each gradient,
 times the shard's share of the batch, is a leaf of the tree; the running statistics of batch norms that a shard has moved are
-averaged in the same way (reduction.py). Losses are exchanged as they are, and summed by shard.
+averaged in the same way (reduction.py). Losses are exchanged as they are, and summed by shard. With synchronised batch norms a
+worker's shards go side by side from one meeting to the next (meetings.py).
 """
 
 import itertools
@@ -16,6 +17,7 @@ import numpy as np
 from warploom import __version__
 from warploom.distributed import nccl_interop as nccl
 from warploom.distributed import tree
+from warploom.distributed.meetings import Meetings
 from warploom.distributed.nccl_reduction import OnDevice
 from warploom.distributed.options import Options
 from warploom.distributed.reduction import OnHost, Reduction, Statistics, bounds
@@ -50,6 +52,7 @@ class ShardedEngine(Engine):
         self._trainable = self.session.trainable_count
         self._reduction = self._choose()
         self.carrier = self._reduction.about
+        self._meetings = Meetings(self.session, world.group) if distribution.sync_batch_norm else None
         self._statistics: Floats = np.empty(self._buffers.size, np.float32)  # at the start of the step
         self._kept: tuple[int, dict[str, Array]] | None = None  # the whole optimizer state, and after how many steps it was so
         self._cut: list[tree.Node] = [(0, 1)]
@@ -66,7 +69,7 @@ class ShardedEngine(Engine):
 
     def begin_batch(self, count: int, *, training: bool) -> None:
         self._cut = tree.cut(count, self.shards)
-        self._next = itertools.count(tree.held(len(self._cut), self.world.rank, self.world.size).start)
+        self._next = itertools.count(self._held.start)
         # By shard: the sum and the number of what its mean loss is of, each loss; then by worker whether it was told to stop.
         self._batch = np.zeros((len(self._cut), 2 + self.loss_count))
         self.show_average(not training)
@@ -75,10 +78,10 @@ class ShardedEngine(Engine):
             self._buffers.read(self._statistics)
 
     def train_batch(self, inputs: list[Array], targets: list[Array]) -> None:
-        self._train(lambda shard, ready: self.session.train_step(inputs, targets, update=False, shard=shard, ready=ready))
+        self._train(lambda **how: self.session.train_step(inputs, targets, update=False, **how))
 
     def train_next(self, slot: str, count: int) -> None:
-        self._train(lambda shard, ready: self.session.train_next(count, slot, update=False, shard=shard, ready=ready))
+        self._train(lambda **how: self.session.train_next(count, slot, update=False, **how))
 
     def evaluate_batch(self, inputs: list[Array], targets: list[Array]) -> None:
         super().evaluate_batch(inputs, targets)
@@ -88,13 +91,20 @@ class ShardedEngine(Engine):
         super().evaluate_next(slot, count)
         self._note(next(self._next))
 
-    def _train(self, step: Callable[[int, Callable[[int], None] | None], None]) -> None:
-        """Forward and backward of the next shard."""
-        shard, leaves = next(self._next), len(self._cut)
+    @property
+    def _held(self) -> range:
+        return tree.held(len(self._cut), self.world.rank, self.world.size)
+
+    def _train(self, step: Callable[..., None]) -> None:
+        """Forward and backward of the next shard; with meetings up to the first one."""
+        shard = next(self._next)
+        if self._meetings:
+            step(shard=shard, place=shard - self._held.start)
+            return
         self._buffers.write(self._statistics)
-        last = shard + 1 == tree.held(leaves, self.world.rank, self.world.size).stop
+        last = shard + 1 == self._held.stop
         ready = self._reduction.last(shard, self._share(shard)) if last else None
-        step(shard, ready)
+        step(shard=shard, ready=ready)
         if ready is None:
             self._reduction.add(shard, self._share(shard))
         else:
@@ -120,6 +130,11 @@ class ShardedEngine(Engine):
         return bool(self.optimizer and self.optimizer.clip_norm)
 
     def end_batch(self, *, training: bool) -> None:
+        if training and self._meetings:
+            self._meetings.hold(self._cut, self._note)
+            for place, shard in enumerate(self._held):
+                self.session.take_gradients(place)
+                self._reduction.add(shard, self._share(shard))
         if training:
             self._reduction.finish()  # which alone talks to the others until here
         group, leaves = self.world.group, len(self._cut)
@@ -282,6 +297,7 @@ class ShardedEngine(Engine):
             "reduce": self.options.reduce,
             "sharded optimizer": self.options.shard_optimizer,
             "bucket_mb": self.options.bucket_mb,
+            "synchronised batch norm": self.options.sync_batch_norm,
             "kernels": f"{self.version} on {self.device.partition(':')[0]}",
             "precision": self.precision,
             "optimizer": self.optimizer.config() if self.optimizer else None,

@@ -19,11 +19,14 @@ class Options:
     stage 1: Rajbhandari et al. 2020, https://arxiv.org/abs/1910.02054); the same bits as without.
     bucket_mb: the gradient is sent in buckets of so many MiB, each while backward goes on with the layers before it (Li et al.
     2020, https://arxiv.org/abs/2006.15704); the same bits whatever the number. 0: in one piece, after backward.
+    sync_batch_norm: batch norms take the statistics of the whole batch, not of a shard (PyTorch's SyncBatchNorm). All shards of
+    a worker are then under way at once, each with memory for its activations and gradients, and no bucket goes before the end.
     """
 
     reduce: str = "same"
     shard_optimizer: bool = False
     bucket_mb: float = BUCKET_MB
+    sync_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.reduce not in REDUCE:

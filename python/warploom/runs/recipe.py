@@ -57,6 +57,7 @@ class RunConfig:
     reduce: str = "same"  # "fast": the workers' gradients are added in MPI's, gloo's or NCCL's order
     shard_optimizer: bool = False  # among the workers
     bucket_mb: float = BUCKET_MB  # MiB of the gradient that workers send at a time, while backward goes on
+    sync_batch_norm: bool = False  # batch norms take the statistics of the whole batch, not of a shard
 
     @property
     def title(self) -> str:
