@@ -1,4 +1,4 @@
-"""The slopes of the activation before a convolution, taken along by the gradient of its input: every way of v5 and v7, and plans."""
+"""Slopes of the activation before a convolution, taken along by the gradient of its input: every way of v5 and v7, and plans."""
 
 from __future__ import annotations
 
