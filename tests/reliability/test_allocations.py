@@ -24,7 +24,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("version", "device", "every"), [("cpu", "cpu", 331), ("v5", "emulated", 1009)])
 def test_a_failed_allocation_is_one_error(version: str, device: str, every: int, library: Path) -> None:
     if device != "cpu":
-        hardware.prepare([device])
+        hardware.prepare(device)
     total, tried, ways, wrong = fail_each(library, version, device, every, first=7)
     assert tried >= 5
     assert tried >= (total - 7) // every
