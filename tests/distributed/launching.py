@@ -18,8 +18,11 @@ SMALL = Path(__file__).with_name("small.py")
 needs_mpi = pytest.mark.skipif(bool(why_no_mpi()) or not mpirun(), reason=why_no_mpi() or "there is no mpirun")
 
 
+_STARTED_BY = "WARPLOOM_TESTS_STARTED_BY"
+
+
 def environment() -> dict[str, str]:
-    return {**os.environ, "WARPLOOM_THREADS": "1"}
+    return {**os.environ, "WARPLOOM_THREADS": "1", _STARTED_BY: str(os.getpid())}
 
 
 def run(workers: int, *arguments: str, command: list[str] | None = None, seconds: float = 120) -> tuple[int, str, str, float]:
@@ -42,12 +45,12 @@ def results(text: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda result: result["rank"])
 
 
-def living(word: str) -> list[int]:
-    """Processes whose command line holds the word."""
-    found = []
+def living(word: str, ours: bool = False) -> list[int]:
+    """Processes whose command line holds the word. ours: of those that this process had started; other tests start the like."""
+    found, mark = [], f"{_STARTED_BY}={os.getpid()}\0".encode()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if word.encode() in path.read_bytes():
+            if word.encode() in path.read_bytes() and (not ours or mark in path.with_name("environ").read_bytes()):
                 found.append(int(path.parent.name))
         except OSError:
             continue

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from kill_workers import kill_some, trainer
 from launching import environment, living, needs_mpi, run
+from warploom.distributed.launch import mpirun
 from warploom.ground.atomic import read_tensors
 
 pytestmark = needs_mpi
@@ -35,9 +36,22 @@ CLI = [
 
 def nothing_is_left(word: str) -> None:
     limit = time.monotonic() + 5
-    while living(word) and time.monotonic() < limit:
+    while living(word, ours=True) and time.monotonic() < limit:
         time.sleep(0.05)
-    assert not living(word)
+    assert not living(word, ours=True)
+
+
+def test_what_is_left_would_be_seen() -> None:
+    code, launcher = "import time; time.sleep(60)  # small.py", mpirun()
+    assert launcher
+    with subprocess.Popen([launcher, "-n", "1", sys.executable, "-c", code], env=environment()) as started:
+        limit = time.monotonic() + 20
+        while len(living("small.py", ours=True)) < 2 and time.monotonic() < limit:  # mpirun and the worker
+            time.sleep(0.1)
+        found = living("small.py", ours=True)
+        started.terminate()
+    assert len(found) >= 2
+    nothing_is_left("small.py")
 
 
 @pytest.mark.parametrize("attempt", range(TRIES))

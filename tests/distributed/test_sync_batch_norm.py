@@ -450,9 +450,9 @@ def test_a_worker_killed_before_a_meeting(rank: int, meeting: int, monkeypatch: 
     killed = next(float(line.split()[1]) for line in err.splitlines() if line.startswith("killed "))
     assert time.time() - killed < 10
     limit = time.monotonic() + 5
-    while living("small.py") and time.monotonic() < limit:
+    while living("small.py", ours=True) and time.monotonic() < limit:
         time.sleep(0.1)
-    assert not living("small.py")
+    assert not living("small.py", ours=True)
 
 
 CLI = [
