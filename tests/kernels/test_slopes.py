@@ -55,16 +55,19 @@ def test_who_takes_no_slopes(core: Any) -> None:
         assert "columns" in core.why_not("emulated", version, DX, columns.attributes)
 
 
-def steps(activation: Any, *, twice: bool = False, output: bool = False, version: str = "v5") -> list[str]:
+def steps(
+    activation: Any, *, twice: bool = False, branches: bool = False, output: bool = False, version: str = "v5"
+) -> list[str]:
     x = wl.Input((16, 8, 8), name="x")
     h = activation(wl.layers.Conv2d(16, 3, padding=1, name="a")(x))
     y = wl.layers.Conv2d(16, 3, padding=1, name="b")(h)
     if twice:
         y = wl.layers.Add()([y, h])
+    if branches:  # backward meets the later of the two first, before there is a gradient
+        y = wl.layers.Add()([y, wl.layers.Conv2d(16, 3, padding=1, name="c")(h)])
     model = wl.Model(x, [y, h] if output else y, name="m")
     model.compile("sgd", "mse", version, "emulated", precision="bf16")
-    shapes = [(2, 16, 8, 8)] * (1 + output)
-    return [str(s["entry"]) for s in model.engine.session.explain(2, True)] if shapes else []
+    return [str(s["entry"]) for s in model.engine.session.explain(2, True)]
 
 
 @pytest.mark.parametrize("version", ["v5", "v7"])
@@ -74,6 +77,7 @@ def test_plans(version: str) -> None:
         assert "activation_backward" not in steps(kind, version=version)
         # Somebody else's gradient is added first: the slopes are of the sum.
         assert steps(kind, twice=True, version=version).count("activation_backward") == 1
+        assert steps(kind, branches=True, version=version).count("activation_backward") == 1
         assert steps(kind, output=True, version=version).count("activation_backward") == 1
     assert steps(sigmoid, version=version).count("activation_backward") == 1
 
