@@ -2,11 +2,12 @@
 # Times the README's two commands as a new user meets them: a fresh clone, a fresh environment, no ccache, nothing compiled before.
 # Prints a small table: wall time and CPU-minutes. Run it on a quiet machine.
 # Usage: tools/measure_install.sh [REPOSITORY]    default: this checkout's; WARPLOOM_MEASURE_TESTS=0 leaves the tests out
+# As where a GPU is: CMAKE_ARGS="-DWARPLOOM_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=90a-real" tools/measure_install.sh
 set -euo pipefail
 repository=$(cd "${1:-$(dirname "$0")/..}" && pwd)
 work=$(mktemp -d "${TMPDIR:-/tmp}/warploom-measure.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-export CMAKE_ARGS="-DWARPLOOM_CCACHE=OFF" WARPLOOM_CACHE="$work/cache" CCACHE_DISABLE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
+export CMAKE_ARGS="-DWARPLOOM_CCACHE=OFF ${CMAKE_ARGS:-}" WARPLOOM_CACHE="$work/cache" CCACHE_DISABLE=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
 unset CMAKE_CXX_COMPILER_LAUNCHER CMAKE_CUDA_COMPILER_LAUNCHER PYTHONPATH VIRTUAL_ENV
 git clone --quiet "$repository" "$work/warploom"
 cd "$work/warploom"

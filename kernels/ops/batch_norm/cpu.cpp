@@ -4,8 +4,8 @@
 // so the sums are as careful as the kernels' (channel_sums_cpu.h).
 #include <cmath>
 
+#include "../channel_sums_cpu.h"
 #include "../preconditions.h"
-#include "channel_sums_cpu.h"
 #include "csrc/cpu/entries.h"
 
 namespace warploom::cpu {

@@ -8,8 +8,8 @@
 //   folded into both. Expected bottleneck: memory bandwidth. The mean travels as two floats, so that x - mean is right for mean
 //   >> std.
 // Preconditions: C * inner < 2^31 - 4096; training needs outer * inner > 1. y may be x, dx may be dy (hence no __restrict__).
+#include "../channel_sums.cuh"
 #include "../shared.h"
-#include "channel_sums.cuh"
 #include "kernels/common/activation.cuh"
 
 namespace warploom::shared {

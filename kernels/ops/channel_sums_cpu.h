@@ -5,7 +5,7 @@
 // Planes are seen as rows of one vector, all of the same channel.
 #pragma once
 
-#include "../maps_cpu.h"
+#include "maps_cpu.h"
 
 namespace warploom::cpu {
 

@@ -1,4 +1,5 @@
-// channel_sums.cuh - two sums per channel of maps [outer, C, inner], over outer and inner, for batch norm's statistics and gradients.
+// channel_sums.cuh - two sums per channel of maps [outer, C, inner], over outer and inner: of batch norm, and
+// of whatever learns one number a channel.
 //
 // A term gives a pair (u, v) per element. The sums are those of u and of u * v, or of u and u^2 (kSquares). A thread takes a handful
 // of elements into registers and adds them up in float; handfuls, threads, blocks are added in double, always in the same order. The
@@ -7,7 +8,7 @@
 
 #include <algorithm>
 
-#include "../maps.cuh"
+#include "maps.cuh"
 
 namespace warploom::shared {
 
