@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "csrc/bindings/bindings.h"
+#include "csrc/bindings/constructor.h"
 #include "csrc/graph/op.h"
 
 namespace warploom {
@@ -101,7 +102,8 @@ py::dict describe(const Graph& g) {
 
 void bind_graph(py::module_& m) {
   py::class_<Graph>(m, "Graph")
-      .def(py::init<std::string>(), py::arg("name") = "model")
+      .def("__init__", constructor(+[](std::string name) { return std::make_unique<Graph>(std::move(name)); }), is_constructor(),
+           py::arg("name") = "model")
       .def("input", &Graph::add_input, py::arg("name"), py::arg("shape"))
       .def(
           "parameter",

@@ -13,6 +13,7 @@
 #include "csrc/bindings/attributes.h"
 #include "csrc/bindings/batches.h"
 #include "csrc/bindings/bindings.h"
+#include "csrc/bindings/constructor.h"
 #include "csrc/bindings/native.h"
 #include "csrc/core/names.h"
 #include "csrc/graph/op.h"
@@ -385,25 +386,30 @@ void bind_shards(py::class_<PySession>& c) {
 
 void bind_session(py::module_& m) {
   py::class_<AugmentedBatch>(m, "AugmentedBatch")
-      .def(py::init<py::object, py::array_t<int32_t, py::array::c_style>, int32_t, const py::dict&>(), py::arg("images"),
-           py::arg("numbers"), py::arg("epoch"), py::arg("changes"))
+      .def("__init__",
+           constructor(
+               +[](py::object images, py::array_t<int32_t, py::array::c_style> numbers, int32_t epoch, const py::dict& changes) {
+                 return std::make_unique<AugmentedBatch>(std::move(images), std::move(numbers), epoch, changes);
+               }),
+           is_constructor(), py::arg("images"), py::arg("numbers"), py::arg("epoch"), py::arg("changes"))
       .def("__len__", [](const AugmentedBatch& b) { return b.numbers.size(); });
   py::class_<PySession> session(m, "Session");
   bind_shards(session);
   bind_meetings(session);
   session
-      .def(py::init([](const Graph& g, const std::string& device, const std::string& version, const py::object& losses,
-                       const py::object& optimizer, const std::string& precision, uint64_t seed, bool allocate,
-                       std::pair<int, int> part) {
+      .def("__init__",
+           constructor(+[](const Graph& g, const std::string& device, const std::string& version, const py::object& losses,
+                           const py::object& optimizer, const std::string& precision, uint64_t seed, bool allocate,
+                           std::pair<int, int> part) {
              auto s = std::make_unique<PySession>(g, device, version, to_losses(losses), to_optimizer(optimizer),
                                                   parse<Precision>(precision));
              if (part.second > 1) s->session.optimizer().keep_part(part.first, part.second);
              if (allocate) s->session.initialize(seed);
              return s;
            }),
-           py::arg("graph"), py::arg("device"), py::arg("version"), py::kw_only(), py::arg("losses") = py::none(),
-           py::arg("optimizer") = py::none(), py::arg("precision") = "fp32", py::arg("seed") = 0, py::arg("allocate") = true,
-           py::arg("part") = std::pair<int, int>(0, 1))
+           is_constructor(), py::arg("graph"), py::arg("device"), py::arg("version"), py::kw_only(),
+           py::arg("losses") = py::none(), py::arg("optimizer") = py::none(), py::arg("precision") = "fp32", py::arg("seed") = 0,
+           py::arg("allocate") = true, py::arg("part") = std::pair<int, int>(0, 1))
       .def_property_readonly("device", [](const PySession& s) { return s.session.target().name; })
       .def_property_readonly("version", [](PySession& s) { return std::string(s.session.table().version); })
       .def(
