@@ -32,7 +32,7 @@ first_line() { # the training command until its first epoch's line, then it is s
   return "$found"
 }
 
-compiled() { find build -name '*.o' -newer "$1" | wc -l; }
+compiled() { find build -name '*.o' -newer "$1" -not -path '*/CMakeFiles/Check*' -not -path '*/CMakeFiles/[0-9]*' | wc -l; }
 
 if [ "${WARPLOOM_MEASURE_TESTS:-1}" = 1 ]; then tests=1; else tests=0; fi
 echo "$(nproc) cores of $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), load $(cut -d' ' -f1 /proc/loadavg), $(c++ --version | head -n 1)"

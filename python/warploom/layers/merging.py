@@ -1,7 +1,6 @@
 """Layers that bring several values together. `a + b` and `a * b` on tensors make Add and Multiply layers."""
 
-from typing import Any
-
+from warploom import _core
 from warploom.errors import ArgumentError
 from warploom.ground.array_types import Shape
 from warploom.ground.parameters import ParameterSpec
@@ -26,7 +25,7 @@ class Concat(_Merge):
 
     op = "concat"
 
-    def lower(self, graph: Any, name: str, inputs: list[int], parameters: list[int]) -> list[int]:
+    def lower(self, graph: _core.Graph, name: str, inputs: list[int], parameters: list[int]) -> list[int]:
         part = 0
         while len(inputs) > MOST:
             part += 1
