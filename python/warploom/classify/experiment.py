@@ -66,7 +66,7 @@ def classify(
     features, test_features: arrays [n, d] (memory maps, lists), paths of .npy files, or Sources (warploom.classify), read in
     blocks, in order: training features once for "linear", once more for "rbf". labels: class numbers [n] from 0 on.
 
-    "linear": standardised features, ridge regression on targets +1 and -1, exactly, for all penalties. "hinge": ridge or squared
+    "linear": standardised features, ridge regression on targets +1 and -1, exactly. "hinge": ridge or squared
     hinge, whichever is better (squared_hinge.py); it takes all training rows into memory, twice. "rbf": the first
     `components` principal components of them, `landmarks` landmarks (rbf.py). What there is to choose (C, gamma, whitening) is
     chosen on the share `validation` of the training rows, taken evenly from each class; then it is fitted again with these rows.
@@ -144,6 +144,24 @@ def _held_out(labels: Labels, share: float, seed: int) -> NDArray[np.bool_]:
     return held
 
 
+def climb(count: int, start: int, judge: Callable[[int], float | None]) -> int:
+    """The best of `count` numbers in a row, going uphill from one of them: judge is not asked for those beyond one that is worse,
+    or that cannot be had (None)."""
+    best, highest = start, judge(start)
+    for step in (1, -1):
+        at, before = start + step, best
+        while 0 <= at < count:
+            found = judge(at)
+            if found is None or (highest is not None and found < highest):
+                break
+            if highest is None or found > highest:
+                best, highest = at, found
+            at += step
+        if best != before:
+            break
+    return best
+
+
 def _decisions(classifiers: dict[str, Classifier], source: Source, report: Report) -> dict[str, Floats]:
     """One pass for all."""
     made = {name: np.empty((source.shape[0], len(c.bias)), np.float32) for name, c in classifiers.items()}
@@ -179,28 +197,29 @@ class _Fitting:
         return float(np.mean(decisions.argmax(axis=1) == self.y[self.held]))
 
     def linear(self) -> "Fitted":
-        """Before add_aside(): every penalty is tried on the rows held out. Then these are added, and the best is fitted again."""
-        z, searched = self.moments.standardised(self.aside), list[dict[str, float]]()
-        best: tuple[float, float, Floats] | None = None
-        for i, penalty in enumerate(LINEAR_PENALTIES):
+        """Before add_aside(): penalties are tried on the rows held out. Then these are added, and the best is fitted again."""
+        searched, decided = list[dict[str, float]](), dict[float, Floats]()
+
+        def judge(place: int) -> float | None:
+            penalty = LINEAR_PENALTIES[place]
             weights = self.moments.solve(penalty)
-            self.report("fitting the linear classifier", i + 1, len(LINEAR_PENALTIES) + 1)
+            self.report("fitting the linear classifier", len(searched) + 1, len(LINEAR_PENALTIES) + 1)
             if weights is None:
-                continue
-            decisions: Floats = z @ weights.astype(np.float32) + self.moments.target_mean.astype(np.float32)
-            searched.append({"C": 1 / penalty, "validation_accuracy": self._accuracy(decisions)})
-            if best is None or searched[-1]["validation_accuracy"] > best[0]:
-                best = searched[-1]["validation_accuracy"], penalty, decisions
-        del z
-        if best is None:
+                return None
+            decided[penalty] = self.moments.standardised(self.aside) @ _single(weights) + _single(self.moments.target_mean)
+            searched.append({"C": 1 / penalty, "validation_accuracy": self._accuracy(decided[penalty])})
+            return searched[-1]["validation_accuracy"]
+
+        best = LINEAR_PENALTIES[climb(len(LINEAR_PENALTIES), 3, judge)]
+        if best not in decided:
             raise DataError("the features cannot be fitted: their values are too large or too much alike")
         self.add_aside()
-        weights = self.moments.solve(best[1])
+        weights = self.moments.solve(best)
         assert weights is not None  # more rows make it no worse
         self.report("fitting the linear classifier", len(LINEAR_PENALTIES) + 1, len(LINEAR_PENALTIES) + 1)
         mean, scale, bias = (_single(a) for a in (self.moments.mean, self.moments.scale, self.moments.target_mean))
-        about = {"C": 1 / best[1], "validation_accuracy": best[0]}
-        return Fitted(Classifier("linear", mean, scale, _single(weights), bias, about=about), searched, best[2])
+        about = {"C": 1 / best, "validation_accuracy": self._accuracy(decided[best])}
+        return Fitted(Classifier("linear", mean, scale, _single(weights), bias, about=about), searched, decided[best])
 
     def add_aside(self) -> None:
         """The rows held out are rows like others from here on."""
@@ -224,20 +243,27 @@ class _Fitting:
         fit = Nystroem(kernel, kinds)
         self._add(fit, training, self.targets[~self.held])
         fit.close()
-        solved = {penalty: w for penalty in PENALTIES if (w := fit.solve(penalty)) is not None}
-        if not solved:
+        solved, decided = dict[float, Floats](), dict[float, Floats]()
+
+        def judge(place: int) -> float | None:
+            penalty = PENALTIES[place]
+            weights = fit.solve(penalty)
+            if weights is None:
+                return None
+            solved[penalty], decided[penalty] = weights, fit.decisions(rows[self.held], [weights])[0]
+            searched.append({"C": 1 / penalty, "gamma": kernel.gamma, "validation_accuracy": self._accuracy(decided[penalty])})
+            return searched[-1]["validation_accuracy"]
+
+        best = PENALTIES[climb(len(PENALTIES), 3, judge)]
+        if best not in solved:
             raise DataError("the kernel's features cannot be fitted: the rows are too much alike")
-        decided = dict(zip(solved, fit.decisions(rows[self.held], list(solved.values())), strict=True))
-        accuracies = {penalty: self._accuracy(d) for penalty, d in decided.items()}
-        searched += [{"C": 1 / p, "gamma": kernel.gamma, "validation_accuracy": a} for p, a in accuracies.items()]
-        best = max(accuracies, key=lambda p: accuracies[p])
         self._add(fit, rows[self.held], self.targets[self.held])
         fit.close()
         weights = fit.solve(best)
         weights = solved[best] if weights is None else weights
         about = {
             "C": 1 / best, "gamma": kernel.gamma, "landmarks": len(kernel.landmarks), "components": len(variances),
-            "validation_accuracy": accuracies[best],
+            "validation_accuracy": self._accuracy(decided[best]),
         }  # fmt: skip
         made = Classifier("rbf", mean, scale, weights, _single(fit.target_mean), directions, kernel, about=about)
         return Fitted(made, searched, decided[best])
@@ -268,16 +294,23 @@ class _Fitting:
         """gamma and whitening by a small fit on some of the rows."""
         some = np.random.default_rng(self.seed).permutation(np.flatnonzero(~self.held))[:_SEARCH_ROWS]
         searched, kinds = list[dict[str, float]](), self.targets.shape[1]
-        tried = [(w, g) for w in WHITENINGS for g in GAMMAS]
-        for i, (whitening, gamma) in enumerate(tried):
-            kernel = kernel_of(rows[some], variances, whitening, gamma, min(_SEARCH_LANDMARKS, landmarks), self.seed)
+        most = len(WHITENINGS) * len(GAMMAS)
+
+        def judge(whitening: float, place: int) -> float | None:
+            kernel = kernel_of(rows[some], variances, whitening, GAMMAS[place], min(_SEARCH_LANDMARKS, landmarks), self.seed)
             fit = Nystroem(kernel, kinds)
             fit.add(rows[some], self.targets[some])
             fit.close()
             solved = [w for penalty in PENALTIES[:3] if (w := fit.solve(penalty)) is not None]
             accuracy = max((self._accuracy(d) for d in fit.decisions(rows[self.held], solved)), default=0.0)
-            searched.append({"gamma": gamma, "whitening": whitening, "validation_accuracy": accuracy})
-            self.report("choosing gamma", i + 1, len(tried))
+            searched.append({"gamma": GAMMAS[place], "whitening": whitening, "validation_accuracy": accuracy})
+            self.report("choosing gamma", len(searched), most)
+            return accuracy
+
+        place = len(GAMMAS) // 2
+        for whitening in WHITENINGS:  # each from where the one before was best
+            place = climb(len(GAMMAS), place, lambda at, w=whitening: judge(w, at))  # type: ignore[misc]
+        self.report("choosing gamma", most, most)
         best = max(searched, key=lambda s: s["validation_accuracy"])
         return kernel_of(rows[~self.held], variances, best["whitening"], best["gamma"], landmarks, self.seed), searched
 
