@@ -22,6 +22,7 @@ from warploom.ground.arrays import seed as check_seed
 METHODS = ("linear", "hinge", "rbf")
 LINEAR_PENALTIES = tuple(10.0**-e for e in (0, 1, 2, 3, 4, 5, 6))  # C is one over it
 _SEARCH_ROWS, _SEARCH_LANDMARKS = 10_000, 1_000  # where gamma and the whitening are chosen
+_ROWS_PER_FEATURE = 2  # from which components are found where nothing else needs the sums over all rows
 Report = Callable[[str, int, int], None]  # what is done, rows done, of how many
 Labels = NDArray[np.int64]
 
@@ -70,10 +71,11 @@ def classify(
     hinge, whichever is better (squared_hinge.py); it takes all training rows into memory, twice. "rbf": the first
     `components` principal components of them, `landmarks` landmarks (rbf.py). What there is to choose (C, gamma, whitening) is
     chosen on the share `validation` of the training rows, taken evenly from each class; then it is fitted again with these rows.
+    Without "linear", "rbf" takes means, deviations and components from every so many rows, two for each feature at least.
     Without test rows the scores are those of the validation rows, a little better than the truth. classes: their names.
 
     Memory, in bytes: 12 d^2 for d features and at least as many rows, and 4 d times the validation rows; "rbf" takes
-    32 * landmarks^2 and 4 * components times the rows beside. report: called with what is done, the rows done, and of how many.
+    24 * landmarks^2 and 4 * components times the rows beside. report: called with what is done, the rows done, and of how many.
     """
     for method in methods:
         if method not in METHODS:
@@ -97,7 +99,7 @@ def classify(
         if test.shape[1] != train.shape[1]:
             raise ArgumentError(f"the test features have {test.shape[1]} values, the training features {train.shape[1]}")
     held = _held_out(y, share, check_seed(seed))
-    fitting = _Fitting(train, y, held, kinds, seed, report or (lambda what, done, of: None))
+    fitting = _Fitting(train, y, held, kinds, seed, report or (lambda what, done, of: None), every_row="linear" in methods)
     began = time.monotonic()
     fitting.gather()
     shared = time.monotonic() - began
@@ -175,22 +177,27 @@ def _decisions(classifiers: dict[str, Classifier], source: Source, report: Repor
 class _Fitting:
     """The training rows, the sums over them, and what is chosen on the rows held out."""
 
-    def __init__(self, source: Source, y: Labels, held: NDArray[np.bool_], kinds: int, seed: int, report: Report) -> None:
+    def __init__(
+        self, source: Source, y: Labels, held: NDArray[np.bool_], kinds: int, seed: int, report: Report, *, every_row: bool
+    ) -> None:
+        """every_row: the sums are of all rows, for a classifier; else of enough of them for means and components."""
         self.source, self.y, self.held, self.seed, self.report = source, y, held, seed, report
+        self.step = 1 if every_row else max(1, len(y) // max(_ROWS_PER_FEATURE * source.shape[1], _SEARCH_ROWS))
         self.targets = np.where(np.arange(kinds) == y[:, None], np.float32(1), np.float32(-1))
         self.moments: Moments = moments_for(int((~held).sum()), source.shape[1], kinds)
         self._all = False  # the rows held out have been added
 
     def gather(self) -> None:
         """The pass over the training rows; the ones held out are kept aside."""
-        kept = []
+        kept, kept_targets = list[Array](), list[Array]()
         for start, block in float_blocks(self.source):
             aside = self.held[start : start + len(block)]
             targets = self.targets[start : start + len(block)]
-            kept.append(block[aside])
-            self.moments.add(np.ascontiguousarray(block[~aside]), targets[~aside])
+            kept.append(block[aside][:: self.step])
+            kept_targets.append(targets[aside][:: self.step])
+            self.moments.add(np.ascontiguousarray(block[~aside][:: self.step]), targets[~aside][:: self.step])
             self.report("reading features", start + len(block), len(self.y))
-        self.aside = np.concatenate(kept)
+        self.aside, self.aside_targets = np.concatenate(kept), np.concatenate(kept_targets)
         self.moments.close()
 
     def _accuracy(self, decisions: Floats) -> float:
@@ -224,7 +231,7 @@ class _Fitting:
     def add_aside(self) -> None:
         """The rows held out are rows like others from here on."""
         if not self._all:
-            self.moments.add(self.aside.copy(), self.targets[self.held])
+            self.moments.add(self.aside.copy(), self.aside_targets)
             self.moments.close()
             self._all = True
 

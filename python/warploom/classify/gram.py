@@ -23,10 +23,13 @@ def linalg() -> Any:
     return needed("scipy.linalg", "scikit-learn", "classify")
 
 
-def cholesky_solve(a: Array, b: Array, penalty: float) -> Doubles | None:
-    """(A + penalty I)^-1 B, of a symmetric A of which the lower triangle is read; None where rounding has made it indefinite."""
+def cholesky_solve(a: Array, b: Array, penalty: float, *, overwrite: bool = False) -> Doubles | None:
+    """(A + penalty I)^-1 B, of a symmetric A of which the lower triangle is read; None where rounding has made it indefinite.
+    overwrite: A is not needed afterwards."""
     precise = a.dtype == np.float64 or len(a) <= _PRECISE
-    matrix = np.array(a, np.float64 if precise else np.float32, order="F")
+    matrix = np.require(a, np.float64 if precise else np.float32, ["F", "W"])
+    if matrix is a and not overwrite:
+        matrix = a.copy(order="F")
     matrix[np.diag_indices(len(a))] += penalty
     try:
         factor = linalg().cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)

@@ -59,14 +59,14 @@ class Nystroem:
 
     def __init__(self, kernel: Kernel, classes: int) -> None:
         self.kernel, m = kernel, len(kernel.landmarks)
-        # In double, products of float32 kernel values are exact and their sums nearly: close() multiplies errors by 1/jitter.
+        # In double, products of float32 kernel values are exact and their sums nearly: what small penalties leave over is small.
         self._products, self._targets = np.zeros((m, m), order="F"), np.zeros((m, classes))
         self._sums, self._target_sums, self._rows = np.zeros(m), np.zeros(classes), 0
-        mm = kernel.of_weighted(kernel.landmarks).astype(np.float64)
+        self._landmarks = kernel.of_weighted(kernel.landmarks).astype(np.float64).T  # K_mm, in the products' order
         for jitter in (_JITTER, 30 * _JITTER, 1000 * _JITTER):
-            mm[np.diag_indices(m)] = 1.0 + jitter * m**0.5
+            self._landmarks[np.diag_indices(m)] = 1.0 + jitter * m**0.5
             try:
-                self._factor = linalg().cholesky(mm, lower=True, check_finite=False)
+                linalg().cholesky(self._landmarks, lower=True, check_finite=False)
                 break
             except linalg().LinAlgError:
                 continue
@@ -86,26 +86,21 @@ class Nystroem:
         self._rows += len(components)
 
     def close(self) -> None:
-        """After add(), before solve(): brings the sums into the features' space, L^-1 (sum k kT) L^-T with K_mm = L LT."""
-        full = self._products.copy()
-        for i in range(0, len(full), 512):  # the upper triangle, which is 0 until now, in parts
-            full[: i + 512, i : i + 512] += np.tril(full[i : i + 512, : i + 512], i - 1).T
-        triangular = linalg().solve_triangular
-        half = triangular(self._factor, full, lower=True, overwrite_b=True, check_finite=False)
-        self._a = triangular(self._factor, half.T, lower=True, check_finite=False) / self._rows
+        """After add(), before solve()."""
         self.target_mean = self._target_sums / self._rows
-        centred = (self._targets - np.outer(self._sums, self.target_mean)) / self._rows
-        self._b = triangular(self._factor, centred, lower=True, check_finite=False)
+        self._b = (self._targets - np.outer(self._sums, self.target_mean)) / self._rows
 
     def solve(self, penalty: float) -> Floats | None:
-        """Weights [m, k] on the kernel's values; None where rounding forbids this penalty."""
-        found = cholesky_solve(self._a, self._b, penalty)
-        if found is None:
-            return None
-        weights: Floats = (
-            linalg().solve_triangular(self._factor, found, lower=True, trans="T", check_finite=False).astype(np.float32)
-        )
-        return weights
+        """Weights [m, k] on the kernel's values; None where rounding forbids this penalty.
+
+        In the features L^-1 k, K_mm = L LT, it is (L^-1 S L^-T / n + penalty) v = L^-1 b, with S the sum of k kT; the weights on
+        k are w = L^-T v, and so (S / n + penalty K_mm) w = b: one factorisation, and nothing is brought into those features.
+        """
+        matrix = self._products / self._rows
+        for start in range(0, len(matrix), 512):  # in parts: no third matrix
+            matrix[:, start : start + 512] += penalty * self._landmarks[:, start : start + 512]
+        found = cholesky_solve(matrix, self._b, 0.0, overwrite=True)
+        return None if found is None else found.astype(np.float32)
 
     def decisions(self, components: Floats, weights: list[Floats]) -> list[Floats]:
         """[n, k] for each of several weights; the kernel is computed once."""
