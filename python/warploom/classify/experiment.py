@@ -23,6 +23,7 @@ METHODS = ("linear", "hinge", "rbf")
 LINEAR_PENALTIES = tuple(10.0**-e for e in (0, 1, 2, 3, 4, 5, 6))  # C is one over it
 _SEARCH_ROWS, _SEARCH_LANDMARKS = 10_000, 1_000  # where gamma and the whitening are chosen
 _ROWS_PER_FEATURE = 2  # from which components are found where nothing else needs the sums over all rows
+_BLOCK_ROWS = 2048  # of them, that are added to the sums at a time
 Report = Callable[[str, int, int], None]  # what is done, rows done, of how many
 Labels = NDArray[np.int64]
 
@@ -182,23 +183,39 @@ class _Fitting:
     ) -> None:
         """every_row: the sums are of all rows, for a classifier; else of enough of them for means and components."""
         self.source, self.y, self.held, self.seed, self.report = source, y, held, seed, report
-        self.step = 1 if every_row else max(1, len(y) // max(_ROWS_PER_FEATURE * source.shape[1], _SEARCH_ROWS))
+        self.step = 0 if every_row else max(1, len(y) // max(_ROWS_PER_FEATURE * source.shape[1], _SEARCH_ROWS))
+        self.aside: Floats = np.empty((0, source.shape[1]), np.float32)
         self.targets = np.where(np.arange(kinds) == y[:, None], np.float32(1), np.float32(-1))
         self.moments: Moments = moments_for(int((~held).sum()), source.shape[1], kinds)
         self._all = False  # the rows held out have been added
 
     def gather(self) -> None:
         """The pass over the training rows; the ones held out are kept aside."""
-        kept, kept_targets = list[Array](), list[Array]()
+        if self.step:
+            return self._sample()
+        kept = []
         for start, block in float_blocks(self.source):
             aside = self.held[start : start + len(block)]
             targets = self.targets[start : start + len(block)]
-            kept.append(block[aside][:: self.step])
-            kept_targets.append(targets[aside][:: self.step])
-            self.moments.add(np.ascontiguousarray(block[~aside][:: self.step]), targets[~aside][:: self.step])
+            kept.append(block[aside])
+            self.moments.add(np.ascontiguousarray(block[~aside]), targets[~aside])
             self.report("reading features", start + len(block), len(self.y))
-        self.aside, self.aside_targets = np.concatenate(kept), np.concatenate(kept_targets)
+        self.aside = np.concatenate(kept)
         self.moments.close()
+
+    def _sample(self) -> None:
+        """Means and components need neither every row nor some aside."""
+        waiting, targets = list[Floats](), list[Floats]()
+        for start, block in float_blocks(self.source):
+            waiting.append(block[:: self.step])
+            targets.append(self.targets[start : start + len(block)][:: self.step])
+            end = start + len(block)
+            if end == len(self.y) or sum(map(len, waiting)) >= _BLOCK_ROWS:
+                self.moments.add(np.concatenate(waiting), np.concatenate(targets))
+                waiting, targets = [], []
+            self.report("reading features", end, len(self.y))
+        self.moments.close()
+        self._all = True
 
     def _accuracy(self, decisions: Floats) -> float:
         return float(np.mean(decisions.argmax(axis=1) == self.y[self.held]))
@@ -231,7 +248,7 @@ class _Fitting:
     def add_aside(self) -> None:
         """The rows held out are rows like others from here on."""
         if not self._all:
-            self.moments.add(self.aside.copy(), self.aside_targets)
+            self.moments.add(self.aside.copy(), self.targets[self.held])
             self.moments.close()
             self._all = True
 
