@@ -113,7 +113,16 @@ struct Fusion {
   int pool = 1;  // max pool pool x pool, stride pool, floor, after the activation; y is [N, C_out, OH / pool, OW / pool]
   Precision precision = Precision::fp32;  // not folded in, but asked for along with the rest
   int upsample = 1;  // nearest upsample of x before the convolution; x is [N, C_in, H / upsample, W / upsample]
+  // How the maps x and y are stored: f32, or bf16 or f16. Asked for like the precision; dx and dy: gradient_type().
+  DType x_type = DType::f32, y_type = DType::f32;
 };
+
+// The 16 bits of a precision's operands, in which maps may be stored; f32: there are none.
+inline DType half_type(Precision p) {
+  return p == Precision::bf16 ? DType::bf16 : p == Precision::fp16 ? DType::f16 : DType::f32;
+}
+// How the gradient of a map is stored: like the map, but gradients of means lie below the range of f16.
+inline DType gradient_type(DType map) { return map == DType::f16 ? DType::f32 : map; }
 
 struct Pool2dShape {
   int N = 0, C = 0, H = 0, W = 0, KH = 0, KW = 0, stride_h = 0, stride_w = 0;
@@ -145,6 +154,7 @@ template <class Self, class V>
 void visit_fusion(Self& f, V& v) {
   v.attr("activation", f.activation), v.attr("negative_slope", f.negative_slope), v.attr("pool", f.pool);
   v.attr("upsample", f.upsample), v.attr("precision", f.precision);
+  v.attr("x_type", f.x_type), v.attr("y_type", f.y_type);
 }
 // What every loss has, behind its own attributes: loss = weight * value, f32[1]; grad = d loss / d prediction, empty: not wanted; total,
 // where given: f64[2], total[0] += loss * samples, total[1] += samples (the running mean of an epoch, kept on the device). Sums are in

@@ -152,6 +152,7 @@ py::list explain(PySession& self, int batch, bool training) {
     f["activation"] = name_of(step.fusion.activation);
     f["pool"] = step.fusion.pool;
     f["upsample"] = step.fusion.upsample;
+    f["x_type"] = name_of(step.fusion.x_type), f["y_type"] = name_of(step.fusion.y_type);
     d["fusion"] = f;
     d["algorithm"] = step.algorithm;
     d["workspace"] = step.workspace;
@@ -168,7 +169,7 @@ py::list buffers(PySession& self, int batch, bool training) {
   for (const Buffer& b : buffers)
     if (b.space == Space::arena && !b.part && b.parent == kNoBuffer && b.first_step >= 0)
       list.append(py::dict(py::arg("name") = b.name, py::arg("category") = name_of(b.category), py::arg("bytes") = b.bytes,
-                           py::arg("offset") = b.offset, py::arg("first_step") = b.first_step,
+                           py::arg("dtype") = name_of(b.type), py::arg("offset") = b.offset, py::arg("first_step") = b.first_step,
                            py::arg("last_step") = b.last_step));
   return list;
 }

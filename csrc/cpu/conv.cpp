@@ -25,6 +25,8 @@ std::string shape_error(const Conv& c) {
   if (!problem.empty()) return problem;
   if (c.f.precision != Precision::fp32 && c.f.precision != Precision::fp32_exact)
     return "the cpu kernel set computes in float32 only; use precision fp32 or fp32-exact";
+  const std::string stored = storage_error(c.f.x_type, c.f.y_type);
+  if (!stored.empty()) return stored;
   if (gradient_needs_input(c.f.activation)) {
     if (c.want_dx || c.want_dw || c.want_db)
       return "the gradient of this activation needs the convolution's sums, which are not kept; run it as an operation of its "

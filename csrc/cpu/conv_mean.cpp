@@ -101,6 +101,8 @@ std::string conv2d_mean_forward_why_not(const Conv2dMeanForward& a) {
     return "between a convolution and an average pool only relu, leaky_relu and sigmoid are folded in";
   if (a.fusion.precision != Precision::fp32 && a.fusion.precision != Precision::fp32_exact)
     return "the cpu kernel set computes in float32 only; use precision fp32 or fp32-exact";
+  const std::string stored = storage_error(a.fusion.x_type, a.fusion.y_type);
+  if (!stored.empty()) return stored;
   AvgPool2dForward p;
   p.s.N = a.s.N, p.s.C = a.s.C_out, p.s.H = a.s.OH, p.s.W = a.s.OW, p.s.KH = a.MKH, p.s.KW = a.MKW, p.s.OH = a.MH, p.s.OW = a.MW;
   p.s.stride_h = a.mean_stride_h, p.s.stride_w = a.mean_stride_w;

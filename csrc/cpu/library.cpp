@@ -79,6 +79,9 @@ const OpTable& table() {
     t.conv2d_mean_forward.why_not = conv2d_mean_forward_why_not;
     t.conv2d_mean_forward.workspace_bytes = conv2d_mean_forward_workspace;
     t.mse_loss.workspace_bytes = mse_loss_workspace;
+    t.activation_forward.why_not = float32_map<ActivationForward>;
+    t.activation_backward.why_not = float32_map<ActivationBackward>;
+    t.add.why_not = float32_map<Add>;
     t.max_pool2d_forward.why_not = pool2d_shape<MaxPool2dForward>;
     t.max_pool2d_backward.why_not = pool2d_shape<MaxPool2dBackward>;
     t.upsample_forward.why_not = upsample_shape<UpsampleForward>;

@@ -14,6 +14,13 @@ Fusion conv2d_fusion(const Node& node) {
   return f;
 }
 
+Fusion conv2d_fusion(const Graph& graph, const Node& node) {
+  Fusion f = conv2d_fusion(node);
+  f.x_type = graph.values[static_cast<size_t>(node.inputs[0])].type;
+  f.y_type = graph.values[static_cast<size_t>(node.outputs[0])].type;
+  return f;
+}
+
 Fusion plain_fusion(const Node& node) {
   Fusion f;
   f.precision = conv2d_fusion(node).precision;
@@ -85,7 +92,7 @@ BackwardChoice choose_backward(const OpTable& table, const Conv2dShape& s, const
 }
 
 Conv2dMeanForward conv2d_mean(const Graph& graph, const Node& node, int batch) {
-  auto a = with_shape<Conv2dMeanForward>(conv2d_shape(graph, node, batch), conv2d_fusion(node));
+  auto a = with_shape<Conv2dMeanForward>(conv2d_shape(graph, node, batch), conv2d_fusion(graph, node));
   const Ints kernel = node.attributes.sizes("mean_kernel", 2, 1), stride = node.attributes.sizes("mean_stride", 2, 1);
   a.MKH = narrow(kernel[0]), a.MKW = narrow(kernel[1]);
   a.mean_stride_h = narrow(stride[0]), a.mean_stride_w = narrow(stride[1]);
@@ -100,7 +107,7 @@ std::string conv2d_mean_refusal(const OpTable& table, const Graph& graph, const 
 
 std::string conv2d_refusal(const OpTable& table, const Graph& graph, const Node& node, int batch, bool training) {
   const Conv2dShape s = conv2d_shape(graph, node, batch);
-  const Fusion f = conv2d_fusion(node);
+  const Fusion f = conv2d_fusion(graph, node);
   const std::string why = ask(table, table.conv2d_forward, s, f);
   return why.empty() && training ? choose_backward(table, s, f).why : why;
 }

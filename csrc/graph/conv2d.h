@@ -11,7 +11,8 @@ namespace warploom {
 
 Conv2dShape conv2d_shape(const Graph& graph, const Node& node, int batch);
 Fusion conv2d_fusion(const Node& node);
-Fusion plain_fusion(const Node& node);  // nothing folded in; the precision asked for
+Fusion conv2d_fusion(const Graph& graph, const Node& node);  // and how its maps are stored
+Fusion plain_fusion(const Node& node);                       // nothing folded in; the precision asked for
 // Backward steps, given a way to ask the table. The activation is unfolded from the backward pass (its own step, on y) where the
 // backward entries want plain gradients; pool and upsample must be taken by all entries or by none.
 struct BackwardChoice {

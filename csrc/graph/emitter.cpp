@@ -16,8 +16,9 @@ void Emitter::place(int value, Handle h) {
   contents_[h].push_back(value);
 }
 
-Handle Emitter::new_buffer(const std::string& name, int64_t bytes, Category category) {
+Handle Emitter::new_buffer(const std::string& name, int64_t bytes, Category category, DType type) {
   Buffer b;
+  b.type = type;
   b.name = name;
   b.bytes = Checked(bytes).bytes("the buffer '" + name + "'");
   b.category = category;
@@ -65,7 +66,8 @@ In Emitter::steps_taken() {
 In Emitter::read(int value) { return in(values_.at(value)); }
 
 Out Emitter::write(int value) {
-  place(value, new_buffer(graph().values[static_cast<size_t>(value)].name, value_bytes(value), Category::activations));
+  const Value& v = graph().values[static_cast<size_t>(value)];
+  place(value, new_buffer(v.name, value_bytes(value), Category::activations, v.type));
   return out(values_[value]);
 }
 
@@ -206,9 +208,9 @@ Slopes Emitter::slopes_to_take(int value) const {
 }
 
 Out Emitter::write_gradient(int value) {
-  const Handle h = new_buffer(graph().values[static_cast<size_t>(value)].name + ".grad", value_bytes(value), Category::gradients);
+  const Handle h = new_gradient(value);
   if (has_gradient(value)) {
-    pending_.push_back({value, kNoBuffer, h, value_count(value)});
+    pending_.push_back({value, kNoBuffer, h, value_count(value), gradient_type(type(value))});
   } else {
     gradients_[value] = h;
   }
@@ -223,21 +225,22 @@ Out Emitter::write_gradient_in_place(int value, int output) {
 
 void Emitter::pass_gradient(int value, int output) {
   if (has_gradient(value)) {
-    pending_.push_back({value, kNoBuffer, gradients_.at(output), value_count(value)});
+    pending_.push_back({value, kNoBuffer, gradients_.at(output), value_count(value), gradient_type(type(value))});
   } else {
     gradients_[value] = gradients_.at(output);
   }
 }
 
-Out Emitter::new_gradient(int value) {
-  return out(new_buffer(graph().values[static_cast<size_t>(value)].name + ".grad", value_bytes(value), Category::gradients));
+Handle Emitter::new_gradient(int value) {
+  const Value& v = graph().values[static_cast<size_t>(value)];
+  return new_buffer(v.name + ".grad", gradient_bytes(value), Category::gradients, gradient_type(v.type));
 }
 
-Out Emitter::rewrite_gradient(int output) { return shared_gradient(output) ? new_gradient(output) : out(gradients_.at(output)); }
+Out Emitter::rewrite_gradient(int output) { return out(shared_gradient(output) ? new_gradient(output) : gradients_.at(output)); }
 
 bool Emitter::take_gradient_slice(int value, int output, int64_t offset) {
   if (has_gradient(value) || shared_gradient(output)) return false;
-  const int64_t bytes = value_bytes(value);
+  const int64_t bytes = gradient_bytes(value);
   if (bytes % 256 || offset % 256) return false;
   gradients_[value] = slice(gradients_.at(output), graph().values[static_cast<size_t>(value)].name + ".grad", offset, bytes);
   return true;
@@ -249,7 +252,7 @@ Out Emitter::write_parameter_gradient(int parameter) {
   if (found == weight_gradients_.end()) return out(weight_gradients_[parameter] = weight_gradients_handle(parameter));
   const Handle part =
       new_buffer(graph().parameters[static_cast<size_t>(parameter)].name + ".grad part", 4 * count, Category::gradients);
-  pending_.push_back({-1, found->second, part, count});
+  pending_.push_back({-1, found->second, part, count, DType::f32});
   return out(part);
 }
 
@@ -258,7 +261,7 @@ void Emitter::end_node(const Node& node) {
   for (size_t i = 0; i < pending_.size(); i++) {
     const Pending& p = pending_[i];
     Add a;
-    a.count = p.count;
+    a.count = p.count, a.type = p.type;
     a.b = in(p.part);
     if (p.value < 0) {
       a.a = in(p.sum);
@@ -268,7 +271,7 @@ void Emitter::end_node(const Node& node) {
       const bool again = std::any_of(pending_.begin() + static_cast<std::ptrdiff_t>(i) + 1, pending_.end(),
                                      [&](const Pending& later) { return later.part == sum; });
       a.a = in(sum);
-      a.y = again ? new_gradient(p.value) : rewrite_gradient(p.value);
+      a.y = again ? out(new_gradient(p.value)) : rewrite_gradient(p.value);
       gradients_[p.value] = untag(a.y.data);
     }
     call(table.add, "add", &node, a);

@@ -129,7 +129,7 @@ class Emitter {
   }
 
   // ---- for the planner ----
-  Handle new_buffer(const std::string& name, int64_t bytes, Category category);
+  Handle new_buffer(const std::string& name, int64_t bytes, Category category, DType type = DType::f32);
   Handle buffer_of(int value) const { return values_.at(value); }
   void set_buffer(int value, Handle h) { place(value, h); }
   bool has_buffer(int value) const { return values_.count(value) > 0; }
@@ -142,12 +142,14 @@ class Emitter {
   Out out(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
   In in(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
   InOut inout(Handle h) const { return {tag(h), plan_.buffers[static_cast<size_t>(h)].bytes}; }
-  // Of the whole batch; GraphError where it is more than a plan takes.
+  DType type(int value) const { return graph().values[static_cast<size_t>(value)].type; }  // how it is stored
+  // Of the whole batch as float32; GraphError where it is more than a plan takes.
   int64_t batch_bytes(const Shape& shape) const {
     return (Checked(4) * batch() * count_of(shape)).bytes("a batch of " + std::to_string(batch()) + " x " + to_text(shape));
   }
-  int64_t value_bytes(int value) const { return batch_bytes(graph().shape(value)); }
-  int64_t value_count(int value) const { return value_bytes(value) / 4; }
+  int64_t value_bytes(int value) const { return value_count(value) * dtype_bytes(type(value)); }
+  int64_t gradient_bytes(int value) const { return value_count(value) * dtype_bytes(gradient_type(type(value))); }
+  int64_t value_count(int value) const { return batch_bytes(graph().shape(value)) / 4; }
   Handle weights_handle(int parameter);  // in Space::weights; offset is the parameter's index until the session places it
   Handle weight_gradients_handle(int parameter);  // likewise
 
@@ -165,11 +167,12 @@ class Emitter {
   Handle steps_ = kNoBuffer;
   std::map<std::pair<std::string, std::string>, Handle> kept_;
   bool shared_gradient(int value) const;
-  Out new_gradient(int value);
+  Handle new_gradient(int value);
   struct Pending {
     int value;  // -1: a parameter's gradient
     Handle sum, part;
     int64_t count;
+    DType type;
   };
   std::vector<Pending> pending_;
   std::set<int> needs_gradient_, slopes_taken_;

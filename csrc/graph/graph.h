@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "csrc/graph/attributes.h"
+#include "kernels/args.h"
 
 namespace warploom {
 
@@ -24,7 +25,8 @@ std::string to_text(const Shape& shape);  // "3x32x32"
 struct Value {
   std::string name;
   Shape shape;
-  int producer = -1;  // index into Graph::nodes, -1: an input of the graph
+  int producer = -1;        // index into Graph::nodes, -1: an input of the graph
+  DType type = DType::f32;  // how a plan stores it (storage.h)
 };
 
 struct Parameter {

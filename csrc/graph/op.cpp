@@ -3,6 +3,22 @@
 #include <map>
 
 namespace warploom {
+
+bool OpDef::takes_storage(const Graph& graph, const Node& node, const OpTable&, int, bool) const {
+  const auto& v = graph.values;
+  for (const int value : node.outputs)
+    if (v[static_cast<size_t>(value)].type != DType::f32) return false;
+  for (const int value : node.inputs)
+    if (v[static_cast<size_t>(value)].type != DType::f32) return false;
+  return true;
+}
+
+bool stored_alike(const Graph& graph, const Node& node) {
+  const auto type = [&](int value) { return graph.values[static_cast<size_t>(value)].type; };
+  for (const int value : node.inputs)
+    if (type(value) != type(node.outputs[0])) return false;
+  return true;
+}
 namespace {
 std::map<std::string, const OpDef*>& ops() {
   static auto* map = new std::map<std::string, const OpDef*>();

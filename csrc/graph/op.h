@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "csrc/graph/graph.h"
-#include "kernels/args.h"
+#include "kernels/ops.h"
 
 namespace warploom {
 
@@ -41,9 +41,13 @@ class OpDef {
   virtual bool backward_reads_output(const Node&) const { return false; }
   // The activation at the node's output whose gradient backward() takes by a step of its own, unless slopes_taken().
   virtual Slopes slopes_to_take(const Emitter&, const Node&) const { return {}; }
+  // Does the table take the node's maps as they are stored (Value::type), forward and (training) backward?
+  virtual bool takes_storage(const Graph& graph, const Node& node, const OpTable& table, int batch, bool training) const;
   // Can the node apply an activation to its output (attributes activation, negative_slope), whatever the version?
   virtual bool takes_activation() const { return false; }
 };
+
+bool stored_alike(const Graph& graph, const Node& node);  // the inputs of a node and its first output
 
 const OpDef* find_op(const std::string& name);  // throws GraphError naming the operations there are
 void register_op(const OpDef* op);

@@ -31,6 +31,7 @@ const char* name_of(Category c);
 struct Buffer {
   std::string name;
   int64_t bytes = 0;
+  DType type = DType::f32;  // of a map and its gradient
   Space space = Space::arena;
   Category category = Category::activations;
   int64_t offset = 0;  // within its space; of a part (parent given): within the parent until offsets are assigned

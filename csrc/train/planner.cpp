@@ -7,6 +7,7 @@
 #include "csrc/graph/conv2d.h"
 #include "csrc/graph/op.h"
 #include "csrc/graph/passes.h"
+#include "csrc/graph/storage.h"
 
 namespace warploom {
 namespace {
@@ -73,6 +74,7 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
         plan->graph, [&](const Graph& g, const Node& n) { return conv2d_mean_refusal(table, g, n, request.batch); },
         &plan->refusals);
   if (request.precision != Precision::fp32_exact) plan->graph = fold_upsamples(plan->graph);
+  choose_storage(plan->graph, table, request.precision, request.batch, request.training, values);
   const Graph& g = plan->graph;
 
   Emitter e(*plan, table);

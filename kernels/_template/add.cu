@@ -5,6 +5,7 @@
 //   memory bandwidth.
 // Preconditions: fewer than 2^31 elements (32-bit index); y may be the very same buffer as a or b.
 #include "../common/portable.cuh"
+#include "../common/preconditions.h"
 #include "entries.h"
 
 namespace warploom::copyme {
@@ -23,6 +24,7 @@ static void run(const Add& args, const Context& context) {
 }
 
 static std::string why_not(const Add& args) {
+  if (args.type != DType::f32) return float32_map(args);
   return args.count < (int64_t(1) << 31) ? "" : "this addition counts in 32 bits and takes fewer than 2147483648 elements";
 }
 

@@ -51,16 +51,19 @@ __device__ __forceinline__ void bulk_copy_tensor(void* shared, const TensorMap& 
 #endif
 }
 
-// The map of a dense tensor [size[3]][size[2]][size[1]][size[0]] of floats or bytes in boxes of box[3] x ... x box[0]; throws where the
-// driver refuses it.
+// The map of a dense tensor [size[3]][size[2]][size[1]][size[0]] of floats, bytes or numbers of 16 bits in boxes of box[3] x ... x
+// box[0]; throws where the driver refuses it. swizzled: a box's rows are 128 bytes, whose 16-byte chunks arrive exchanged by bits 7 to 9
+// of their address; the box begins at a multiple of 1024.
 template <class Element>
-TensorMap tensor_map(const Element* base, const int (&size)[4], const int (&box)[4]) {
-  static_assert(std::is_same_v<Element, float> || std::is_same_v<Element, unsigned char>, "float32 and uint8");
+TensorMap tensor_map(const Element* base, const int (&size)[4], const int (&box)[4], bool swizzled = false) {
+  static_assert(std::is_same_v<Element, float> || std::is_same_v<Element, unsigned char> || std::is_same_v<Element, uint16_t>,
+                "float32, uint8 and 16 bits");
 #if !defined(__CUDACC__)
   TensorMap map;
   map.base = reinterpret_cast<const char*>(base);
   map.element_bytes = sizeof(Element);
   map.stride[0] = sizeof(Element);
+  map.swizzle_bytes = swizzled ? 128 : 0;
   for (int i = 0; i < 4; ++i) {
     map.size[i] = static_cast<uint32_t>(size[i]), map.box[i] = static_cast<uint32_t>(box[i]);
     if (i) map.stride[i] = map.stride[i - 1] * map.size[i - 1];
@@ -93,10 +96,13 @@ TensorMap tensor_map(const Element* base, const int (&size)[4], const int (&box)
     stride *= sizes[i];
     if (i < 3) strides[i] = stride;
   }
-  const CUresult result =
-      encode(&map, sizeof(Element) == 4 ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_UINT8, 4,
-             const_cast<Element*>(base), sizes, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result = encode(&map,
+                                 sizeof(Element) == 4   ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32
+                                 : sizeof(Element) == 2 ? CU_TENSOR_MAP_DATA_TYPE_UINT16
+                                                        : CU_TENSOR_MAP_DATA_TYPE_UINT8,
+                                 4, const_cast<Element*>(base), sizes, strides, boxes, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                                 swizzled ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS)
     throw DeviceError("the CUDA driver refuses the tensor map of [" + std::to_string(size[3]) + ", " + std::to_string(size[2]) +
                       ", " + std::to_string(size[1]) + ", " + std::to_string(size[0]) + "] elements: error " +

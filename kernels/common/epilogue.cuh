@@ -4,6 +4,7 @@
 
 #include "../ops/conv2d/args.h"
 #include "activation.cuh"
+#include "half_map.cuh"
 
 namespace warploom {
 
@@ -13,7 +14,8 @@ struct Epilogue {
   float negative_slope = 0.0f;
   // Of a gradient: the outputs of the activation before the convolution, like the result [pixels, channels]. The result is then the
   // gradient before that activation, which is relu or leaky_relu. nullptr: sums are activated.
-  const float* output = nullptr;
+  const void* output = nullptr;
+  int output_bytes = 4;  // of an element (half_map.cuh)
 
   __device__ __forceinline__ float operator()(float sum) const { return activate(activation, sum, negative_slope); }
 };
@@ -22,7 +24,8 @@ struct Epilogue {
 inline Epilogue epilogue_of(const Conv2dBackwardInput& a) {
   Epilogue e;
   if (a.x_activation == Activation::none) return e;
-  e.activation = a.x_activation, e.output = a.x.ptr();
+  e.activation = a.x_activation, e.output = a.x.data;
+  e.output_bytes = static_cast<int>(dtype_bytes(a.fusion.x_type));
   e.negative_slope = a.x_activation == Activation::leaky_relu ? a.x_slope : 0.0f;
   return e;
 }
@@ -64,19 +67,20 @@ __device__ __forceinline__ void activate_all(float (&sum)[kRows][kFragments][4],
 }
 
 // One row of sums (half h of kFragments x 8 columns, the thread's first at first_n) times the slopes of the activation whose outputs
-// stand at `output`.
-template <int kFragments, class Vector>
-__device__ __forceinline__ void take_slopes(float (&sum)[kFragments][4], int half, const Epilogue& epilogue, const float* output,
+// stand in epilogue.output from element `offset` on.
+template <class T, int kFragments, class Vector>
+__device__ __forceinline__ void take_slopes(float (&sum)[kFragments][4], int half, const Epilogue& epilogue, int64_t offset,
                                             int first_n, int columns, Vector vector) {
+  const int bytes = epilogue.output_bytes;
   WL_UNROLL
   for (int j = 0; j < kFragments; ++j) {
     const int n = first_n + 8 * j;
     float2 y = make_float2(1.0f, 1.0f);
     if (vector) {
-      if (n < columns) y = *reinterpret_cast<const float2*>(output + n);
+      if (n < columns) y = load_pair<T>(element_at<T>(epilogue.output, offset + n, bytes), bytes);
     } else {
-      if (n < columns) y.x = output[n];
-      if (n + 1 < columns) y.y = output[n + 1];
+      if (n < columns) y.x = load_element<T>(element_at<T>(epilogue.output, offset + n, bytes), bytes);
+      if (n + 1 < columns) y.y = load_element<T>(element_at<T>(epilogue.output, offset + n + 1, bytes), bytes);
     }
     float &v0 = sum[j][2 * half], &v1 = sum[j][2 * half + 1];
     if (takes_slope(epilogue.activation, y.x)) v0 = sloped(v0, epilogue.negative_slope);

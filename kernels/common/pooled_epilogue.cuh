@@ -6,7 +6,7 @@
 
 namespace warploom {
 
-// Stores one or two neighbouring values; `vector` (a bool or a constant): columns come in even numbers, 8 bytes aligned.
+// Stores one or two neighbouring values; `vector` (a bool or a constant): columns come in even numbers, two are one access.
 template <class Vector>
 __device__ __forceinline__ void store_pair(float* row, int n, int columns, Vector vector, float v0, float v1) {
   if (vector) {
@@ -15,6 +15,25 @@ __device__ __forceinline__ void store_pair(float* row, int n, int columns, Vecto
     if (n < columns) row[n] = v0;
     if (n + 1 < columns) row[n + 1] = v1;
   }
+}
+
+// The same into a map of float32 or of 16 bits of T.
+template <class T, class Vector>
+__device__ __forceinline__ void store_pair(void* row, int bytes, int n, int columns, Vector vector, float v0, float v1) {
+  if constexpr (T::kBytes == 2) {
+    if (in_halves<T>(bytes)) {
+      uint16_t* const to = static_cast<uint16_t*>(row) + n;
+      const uint32_t pair = pack2<T>(v0, v1);
+      if (vector) {
+        if (n < columns) *reinterpret_cast<uint32_t*>(to) = pair;
+      } else {
+        if (n < columns) to[0] = static_cast<uint16_t>(pair);
+        if (n + 1 < columns) to[1] = static_cast<uint16_t>(pair >> 16);
+      }
+      return;
+    }
+  }
+  store_pair(static_cast<float*>(row), n, columns, vector, v0, v1);
 }
 
 // The gradient at one of a window's 2 x 2 positions, from the gradient of its maximum and the code that store_pooled_row made.
@@ -49,10 +68,10 @@ __device__ __forceinline__ bool later_wins(float first, float later) { return !(
 // window stand in the rows of four lanes (bits 2 and 3 of the lane number), which first halve their columns between them, then halve
 // again: each ends with the maxima of every fourth fragment. The activation, which is monotonous, meets the maxima only. codes: 2 bits
 // position, + 4 where the activation's slope applies. All lanes take part; only those `inside` store.
-template <int kFragments, class Pairs>
+template <class T, int kFragments, class Pairs>
 __device__ __forceinline__ void store_pooled_row(const float (&sum)[kFragments][4], int half, const Epilogue& epilogue,
-                                                 int first_n, int columns, Pairs pairs, bool inside,
-                                                 float* __restrict__ row,              // [columns] of the pooled pixel
+                                                 int first_n, int columns, Pairs pairs, bool inside, void* __restrict__ row,
+                                                 int bytes,                            // [columns] of the pooled pixel
                                                  unsigned char* __restrict__ codes) {  // the same, or null
   const int position = static_cast<int>(threadIdx.x) % 32 / 4 % 4, p0 = position % 2, p1 = position / 2;
   WL_UNROLL
@@ -86,7 +105,7 @@ __device__ __forceinline__ void store_pooled_row(const float (&sum)[kFragments][
     }
     const int n = first_n + 8 * (four + position);
     if (!inside || four + position >= kFragments) continue;
-    store_pair(row, n, columns, pairs, best[0], best[1]);
+    store_pair<T>(row, bytes, n, columns, pairs, best[0], best[1]);
     if (!codes) continue;
     if (pairs) {
       if (n < columns) *reinterpret_cast<uint16_t*>(codes + n) = static_cast<uint16_t>(code[0] | code[1] << 8);

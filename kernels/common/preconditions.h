@@ -69,12 +69,23 @@ inline std::string slopes_error(const Conv2dBackwardInput& a) {
                "operation of its own";
 }
 
+// Of kernel sets whose maps are float32.
+inline std::string storage_error(DType x, DType y) {
+  return x == DType::f32 && y == DType::f32 ? "" : "this kernel set stores its maps in float32 only; v5 and v7 take 16 bits";
+}
+
+template <class Args>
+std::string float32_map(const Args& a) {  // of elementwise operations
+  return storage_error(a.type, a.type);
+}
+
 // The shape, and the precision of a kernel set that computes in float32; Args is any of the Conv2d argument structs.
 template <class Args>
 std::string conv2d_error(const Args& a) {
   if (a.fusion.precision != Precision::fp32 && a.fusion.precision != Precision::fp32_exact)
     return "this kernel set computes in float32 only; use precision fp32, or a version with tensor cores";
-  std::string error = epilogue_error(a.fusion);
+  std::string error = storage_error(a.fusion.x_type, a.fusion.y_type);
+  if (error.empty()) error = epilogue_error(a.fusion);
   if (error.empty()) error = input_activation_error(a);
   return error.empty() ? conv2d_shape_error(a.s) : error;
 }

@@ -59,6 +59,24 @@ __device__ __forceinline__ uint32_t pack2<F16>(float low, float high) {
 #endif
 }
 
+// The two elements of a register, exactly.
+template <class T>
+__device__ __forceinline__ float2 widen2(uint32_t pair);
+template <>
+__device__ __forceinline__ float2 widen2<Bf16>(uint32_t pair) {
+  return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
+}
+template <>
+__device__ __forceinline__ float2 widen2<F16>(uint32_t pair) {
+#if !defined(__CUDACC__)
+  return make_float2(emulator::from_f16(pair & 0xffffu), emulator::from_f16(pair >> 16));
+#else
+  float2 r;
+  asm("{.reg .f16 l, h;\n mov.b32 {l, h}, %2;\n cvt.f32.f16 %0, l;\n cvt.f32.f16 %1, h;}" : "=f"(r.x), "=f"(r.y) : "r"(pair));
+  return r;
+#endif
+}
+
 __device__ __forceinline__ uint32_t round_tf32(uint32_t bits_of_float) {
 #if !defined(__CUDACC__)
   return emulator::round_tf32(bits_of_float);

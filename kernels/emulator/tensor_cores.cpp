@@ -27,14 +27,7 @@ struct LoadOperands {
   Registers4 result;
 };
 
-inline float from_bf16(uint32_t h) { return bits<float>(h << 16); }
 inline float from_tf32(uint32_t v) { return bits<float>(v & 0xffffe000u); }
-inline float from_f16(uint32_t h) {
-  uint32_t v = (h & 0x7fffu) << 13;
-  float f = bits<float>(v) * 0x1p112f;                     // moves the exponent's bias and makes subnormal numbers normal
-  if (v >= 0x0f800000u) f = bits<float>(v | 0x7f800000u);  // infinity and NaN
-  return bits<float>(bits<uint32_t>(f) | ((h & 0x8000u) << 16));
-}
 
 // a[row][k], b[k][column] from 16-bit registers.
 template <float (*decode)(uint32_t)>

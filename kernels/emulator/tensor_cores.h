@@ -48,6 +48,13 @@ inline uint32_t round_f16(float v) {
   if (size < 0x38800000u) return sign | (bits<uint32_t>(bits<float>(size) + 0.5f) - 0x3f000000u);  // 0.5's ulp is f16's smallest
   return sign | (size - 0x38000000u + 0xfffu + (size >> 13 & 1u)) >> 13;
 }
+inline float from_bf16(uint32_t h) { return bits<float>(h << 16); }
+inline float from_f16(uint32_t h) {
+  uint32_t v = (h & 0x7fffu) << 13;
+  float f = bits<float>(v) * 0x1p112f;                     // moves the exponent's bias and makes subnormal numbers normal
+  if (v >= 0x0f800000u) f = bits<float>(v | 0x7f800000u);  // infinity and NaN
+  return bits<float>(bits<uint32_t>(f) | ((h & 0x8000u) << 16));
+}
 inline uint32_t round_tf32(uint32_t b) { return (b & 0x7fffffffu) > 0x7f800000u ? 0x7fffffffu : (b + 0x1000u) & 0xffffe000u; }
 
 }  // namespace emulator

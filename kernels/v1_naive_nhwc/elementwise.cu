@@ -5,6 +5,7 @@
 // Expected bottleneck: memory bandwidth, reached only in part because each thread has one 4-byte access in flight.
 // Preconditions: none; outputs may be the very same buffer as an input (hence no __restrict__).
 #include "../common/activation.cuh"
+#include "../common/preconditions.h"
 #include "entries.h"
 
 namespace warploom::v1 {
@@ -68,8 +69,8 @@ static void run_add(const Add& a, const Context& context) {
          a.b.ptr(), a.y.ptr());
 }
 
-Entry<ActivationForward> activation_forward() { return {run_forward, nullptr, nullptr, nullptr}; }
-Entry<ActivationBackward> activation_backward() { return {run_backward, nullptr, nullptr, nullptr}; }
-Entry<Add> add() { return {run_add, nullptr, nullptr, nullptr}; }
+Entry<ActivationForward> activation_forward() { return {run_forward, float32_map<ActivationForward>, nullptr, nullptr}; }
+Entry<ActivationBackward> activation_backward() { return {run_backward, float32_map<ActivationBackward>, nullptr, nullptr}; }
+Entry<Add> add() { return {run_add, float32_map<Add>, nullptr, nullptr}; }
 
 }  // namespace warploom::v1

@@ -7,7 +7,7 @@
 // Preconditions: no fusion; workspace of C_out floats for each run.
 #include <algorithm>
 
-#include "../common/portable.cuh"
+#include "../common/half_map.cuh"
 #include "../common/preconditions.h"
 #include "entries.h"
 #include "partials.h"
@@ -15,8 +15,9 @@
 namespace warploom::v2 {
 
 // `width` channels from `first` on; the first width * (kThreads / width) threads work, thread t on channel first + t % width.
-__global__ void conv2d_backward_bias_kernel(int64_t rows, int64_t rows_per_run, int C_out, int tiles,
-                                            const float* __restrict__ dy,    // [rows, C_out]
+// bytes: of an element of dy, 4 or, of bf16, 2.
+__global__ void conv2d_backward_bias_kernel(int64_t rows, int64_t rows_per_run, int C_out, int tiles, int bytes,
+                                            const void* __restrict__ dy,     // [rows, C_out]
                                             float* __restrict__ partials) {  // [runs, C_out]
   WL_SHARED(float, sums, [kThreads]);
   const int t = static_cast<int>(threadIdx.x);
@@ -26,14 +27,15 @@ __global__ void conv2d_backward_bias_kernel(int64_t rows, int64_t rows_per_run, 
   const int64_t end = (run + 1) * rows_per_run < rows ? (run + 1) * rows_per_run : rows;
   float sum = 0.0f;
   if (row < height) {
-    const float* column = dy + first + channel;
+    const auto at = [&](int64_t i) {
+      return load_element<Bf16>(element_at<Bf16>(dy, i * C_out + first + channel, bytes), bytes);
+    };
     int64_t r = run * rows_per_run + row;
     for (; r + 3 * height < end; r += 4 * height) {  // four loads in flight
-      const float a = column[r * C_out], b = column[(r + height) * C_out];
-      const float c = column[(r + 2 * height) * C_out], d = column[(r + 3 * height) * C_out];
+      const float a = at(r), b = at(r + height), c = at(r + 2 * height), d = at(r + 3 * height);
       sum += (a + b) + (c + d);
     }
-    for (; r < end; r += height) sum += column[r * C_out];
+    for (; r < end; r += height) sum += at(r);
   }
   sums[t] = sum;
   __syncthreads();
@@ -67,10 +69,20 @@ static void run(const Conv2dBackwardBias& a, const Context& context) {
   const BiasPlan p = plan_for(a.s);
   float* partials = p.runs > 1 ? context.workspace.ptr() : a.db.ptr();
   launch(context, "v2::conv2d_backward_bias_kernel", conv2d_backward_bias_kernel, dim3(blocks_for(int64_t(p.tiles) * p.runs, 1)),
-         dim3(kThreads), 0, p.rows, p.rows_per_run, a.s.C_out, p.tiles, a.dy.ptr(), partials);
+         dim3(kThreads), 0, p.rows, p.rows_per_run, a.s.C_out, p.tiles,
+         static_cast<int>(dtype_bytes(gradient_type(a.fusion.y_type))), a.dy.data, partials);
   if (p.runs > 1) reduce_partials(context, partials, p.runs, a.s.C_out, a.db.ptr());
 }
 
-Entry<Conv2dBackwardBias> conv2d_backward_bias() { return {run, plain_conv2d<Conv2dBackwardBias>, workspace_bytes, nullptr}; }
+// Of all that v2 reads only this gradient may be in 16 bits: versions that store such maps sum them here.
+static std::string why_not(const Conv2dBackwardBias& a) {
+  Conv2dBackwardBias sum = a;
+  const DType dy = gradient_type(a.fusion.y_type);
+  sum.fusion.x_type = DType::f32;  // not read
+  if (dy == DType::f32 || dy == DType::bf16) sum.fusion.y_type = DType::f32;
+  return plain_conv2d(sum);
+}
+
+Entry<Conv2dBackwardBias> conv2d_backward_bias() { return {run, why_not, workspace_bytes, nullptr}; }
 
 }  // namespace warploom::v2

@@ -50,6 +50,11 @@ constexpr const char* kApart = "; as operations of their own v5 takes the convol
 template <class Args>
 std::string tensor_core_error(const Args& a, bool folds_activation) {
   const Fusion& f = a.fusion;
+  for (const DType type : {f.x_type, f.y_type})
+    if (type != DType::f32 && type != half_type(f.precision))
+      return "v5 stores maps in float32, or in the 16 bits of their operands: bf16 or f16, by the precision";
+  if ((f.x_type != DType::f32 && a.s.C_in <= 4) || (f.y_type != DType::f32 && a.s.C_out <= 4))
+    return "v5's kernels for up to 4 channels on one side want that map in float32; it is small";
   if (!in_epilogues(f.activation)) return epilogue_error(f);
   if (f.pool != 1 && f.pool != 2)
     return "v5 folds a max pool of 2x2 into a convolution, not of " + std::to_string(f.pool) + "x" + std::to_string(f.pool) +

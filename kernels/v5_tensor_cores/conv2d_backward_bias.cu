@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "../common/activation.cuh"
+#include "../common/half_map.cuh"
 #include "../common/portable.cuh"
 #include "../v2_tiled_nhwc/table.h"
 #include "choice.h"
@@ -16,9 +17,9 @@ namespace warploom::v5 {
 constexpr int kColumns = 32, kRows = 8;
 
 __global__ __launch_bounds__(kColumns* kRows) void conv2d_backward_bias_pooled_kernel(
-    int64_t rows, int64_t rows_per_run, int C_out, float negative_slope, const float* __restrict__ dy,  // [rows, C_out]
-    const unsigned char* __restrict__ saved,                                                            // [rows, C_out]
-    float* __restrict__ partials) {                                                                     // [gridDim.y, C_out]
+    int64_t rows, int64_t rows_per_run, int C_out, float negative_slope, int bytes, const void* __restrict__ dy,  // [rows, C_out]
+    const unsigned char* __restrict__ saved,                                                                      // [rows, C_out]
+    float* __restrict__ partials) {  // [gridDim.y, C_out]
   WL_SHARED(float, sums, [kRows][kColumns]);
   const int column = static_cast<int>(threadIdx.x) % kColumns, row = static_cast<int>(threadIdx.x) / kColumns;
   const int channel = static_cast<int>(blockIdx.x) * kColumns + column;
@@ -26,7 +27,7 @@ __global__ __launch_bounds__(kColumns* kRows) void conv2d_backward_bias_pooled_k
   float sum = 0.0f;
   if (channel < C_out) {
     for (int64_t r = blockIdx.y * rows_per_run + row; r < end; r += kRows) {
-      const float v = dy[r * C_out + channel];
+      const float v = load_element<Bf16>(element_at<Bf16>(dy, r * C_out + channel, bytes), bytes);
       sum += saved[r * C_out + channel] & 4 ? sloped(v, negative_slope) : v;
     }
   }
@@ -72,7 +73,8 @@ static void run(const Conv2dBackwardBias& a, const Context& context) {
   const float slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
   launch(context, "v5::conv2d_backward_bias_pooled_kernel", conv2d_backward_bias_pooled_kernel,
          dim3(blocks_for(a.s.C_out, kColumns), static_cast<unsigned>(p.runs)), dim3(kColumns * kRows), 0, p.rows, p.rows_per_run,
-         a.s.C_out, slope, a.dy.ptr(), a.saved.ptr<unsigned char>(), p.runs > 1 ? context.workspace.ptr() : a.db.ptr());
+         a.s.C_out, slope, static_cast<int>(dtype_bytes(gradient_type(a.fusion.y_type))), a.dy.data, a.saved.ptr<unsigned char>(),
+         p.runs > 1 ? context.workspace.ptr() : a.db.ptr());
   if (p.runs == 1) return;
   launch(context, "v5::sum_bias_runs_kernel", sum_bias_runs_kernel, dim3(blocks_for(a.s.C_out, 128)), dim3(128), 0, p.runs,
          a.s.C_out, context.workspace.ptr(), a.db.ptr());

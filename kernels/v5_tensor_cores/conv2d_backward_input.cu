@@ -20,17 +20,19 @@ namespace warploom::v5 {
 
 template <class Tile, bool kFast, bool kUnpool>
 __global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kFast, kUnpool>) void conv2d_backward_input_kernel(
-    ImplicitGemm g, Epilogue epilogue, const float* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
-    const float* __restrict__ w,                                      // [KH, KW, C_in/groups, C_out]
-    const float* __restrict__ scale,                                  // [1], of fp16
-    const unsigned char* __restrict__ saved,                          // [N, OH/2, OW/2, C_out] of a pool
-    float* __restrict__ dx) {                                         // [N, H, W, C_in]
+    ImplicitGemm g, Epilogue epilogue, const void* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
+    const float* __restrict__ w,                                     // [KH, KW, C_in/groups, C_out]
+    const float* __restrict__ scale,                                 // [1], of fp16
+    const unsigned char* __restrict__ saved,                         // [N, OH/2, OW/2, C_out] of a pool
+    void* __restrict__ dx) {                                         // [N, H, W, C_in]
   if constexpr (!kCompiledHere<typename Tile::T>) return;
   implicit_gemm<Tile, true, kFast, kUnpool, true>(g, dy, w, epilogue, scale, saved, dx);
 }
 
+// dy_type, dx_type: how the maps are stored, which here may be no gradients (upsample_taps.h).
 template <class T>
-static void run_as(const Conv2dBackwardInput& a, const Context& context, const Epilogue& epilogue, const float* scale) {
+static void run_as(const Conv2dBackwardInput& a, DType dy_type, DType dx_type, const Context& context, const Epilogue& epilogue,
+                   const float* scale) {
   const Conv2dShape& s = a.s;
   ImplicitGemm g;
   g.up = a.fusion.upsample - 1;
@@ -48,6 +50,7 @@ static void run_as(const Conv2dBackwardInput& a, const Context& context, const E
   g.vector_k = g.k_channels % 4 == 0 && aligned16(a.dy.data, a.w.data, a.saved.data);
   g.vector_n = true;  // w is read along k
   g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.dx.data, epilogue.bias, epilogue.output);
+  g.source_bytes = static_cast<int>(dtype_bytes(dy_type)), g.out_bytes = static_cast<int>(dtype_bytes(dx_type));
   g.by_image = FastDivisor(g.rows * g.cols), g.by_col = FastDivisor(g.cols);
   g.by_channel = FastDivisor(g.k_channels), g.by_tap = FastDivisor(g.taps_w);
 
@@ -61,9 +64,10 @@ static void run_as(const Conv2dBackwardInput& a, const Context& context, const E
       g.N = s.N - first < images ? s.N - first : images;
       const int64_t blocks = (g.N * pixels + Tile::BM - 1) / Tile::BM * ((g.n_channels + Tile::BN - 1) / Tile::BN) * s.groups;
       launch(context, "v5::conv2d_backward_input_kernel", kernel, dim3(blocks_for(blocks, 1), static_cast<unsigned>(phases)),
-             dim3(Tile::kThreads), Tile::kSharedBytes, g, from_image(epilogue, first * dx_image), a.dy.ptr() + first * dy_image,
-             a.w.ptr(), scale, a.saved ? a.saved.ptr<unsigned char>() + first * dy_image : nullptr,
-             a.dx.ptr() + first * dx_image);
+             dim3(Tile::kThreads), Tile::kSharedBytes, g, from_image(epilogue, first * dx_image),
+             into_map(a.dy.data, first * dy_image, g.source_bytes), a.w.ptr(), scale,
+             a.saved ? a.saved.ptr<unsigned char>() + first * dy_image : nullptr,
+             into_map(a.dx.data, first * dx_image, g.out_bytes));
     }
   };
   auto launch_tile = [&](auto unpool) {
@@ -87,29 +91,33 @@ static void run_as(const Conv2dBackwardInput& a, const Context& context, const E
 }
 
 void run_transposed(const Conv2dBackwardInput& a, const Context& context, const Epilogue& epilogue) {
-  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision,
-                                     [&](auto type) { run_as<decltype(type)>(a, context, epilogue, nullptr); });
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
+    run_as<decltype(type)>(a, a.fusion.y_type, a.fusion.x_type, context, epilogue, nullptr);
+  });
 }
 
 static void run_few_channels(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
   FewChannels few;
   takes_few_channels(a, few);
-  few_channels_product(context, few, a.fusion.precision, a.dy.ptr(), a.w.ptr(), scale, epilogue_of(a), a.dx.ptr(), nullptr);
+  few.out_bytes = static_cast<int>(dtype_bytes(gradient_type(a.fusion.x_type)));
+  few_channels_product(context, few, a.fusion.precision, a.dy.ptr(), a.w.ptr(), scale, epilogue_of(a), a.dx.data, nullptr);
 }
 
 static void run_summed_taps(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
   float* summed = context.workspace.ptr();
   sum_taps(context, a.s, a.w.ptr(), summed);
   Conv2dForward strided;
-  strided.s = adjoint_of(a.s), strided.fusion = only_precision(a.fusion);
+  strided.s = adjoint_of(a.s);
+  strided.fusion = adjoint_of(a.fusion, gradient_type(a.fusion.x_type), gradient_type(a.fusion.y_type));
   strided.x = a.dy, strided.y = a.dx;
   strided.w = In{summed, summed_bytes(a.s)};
   run_strided(strided, context, epilogue_of(a), scale);
 }
 
 static void run_implicit_gemm(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
-  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision,
-                                     [&](auto type) { run_as<decltype(type)>(a, context, epilogue_of(a), scale); });
+  with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
+    run_as<decltype(type)>(a, gradient_type(a.fusion.y_type), gradient_type(a.fusion.x_type), context, epilogue_of(a), scale);
+  });
 }
 
 struct BackwardInputWays {

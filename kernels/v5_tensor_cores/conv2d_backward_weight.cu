@@ -7,9 +7,8 @@
 // From v2: operands rounded to bf16, fp16 (dy scaled to its range) or tf32, products summed in float32 by mma.sync. Expected
 //   bottleneck: mma
 //   issue.
-// Preconditions: an activation only with a pool; workspace: fp16's scale, then w_count() floats per run, at most kPartialsLimit, and
-//   the gradient of an upsample's summed taps before both (upsample_taps.h); bf16
-//   and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
+// Preconditions: an activation only with a pool; workspace: fp16's scale, then w_count() floats per run, at most kPartialsLimit, or
+//   those of an upsample's summed taps (upsample_taps.h); bf16 and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
 #include <algorithm>
 
 #include "../common/fast_divisor.cuh"
@@ -29,8 +28,9 @@ struct WeightGemm {
   int groups = 1, C_group = 0, O_group = 0, K = 0;
   int H = 0, W = 0, C_in = 0, OH = 0, OW = 0, C_out = 0;  // H x W: of the convolution's input, after an upsample
   int stride_h = 1, stride_w = 1, pad_top = 0, pad_left = 0;
-  int up = 0;                   // 1: x is [N, H / 2, W / 2, C_in]
-  float negative_slope = 0.0f;  // of an activation before a pool
+  int up = 0;                     // 1: x is [N, H / 2, W / 2, C_in]
+  float negative_slope = 0.0f;    // of an activation before a pool
+  int x_bytes = 4, dy_bytes = 4;  // of an element (half_map.cuh)
   bool vector_x = false, vector_n = false, pairs_n = false;
   FastDivisor by_image, by_col, by_channel, by_tap;  // OH * OW, OW, C_in/groups, KW
 };
@@ -40,19 +40,21 @@ struct WeightGemm {
 template <class Tile, bool kVector, bool kUnpool, bool kFromX>
 struct PixelLoader {
   static constexpr bool kKnowsColumns = true, kIsGradient = true, kGradientIsA = kFromX, kUnpools = kUnpool;
+  using T = typename Tile::T;
   using A = typename Tile::A;
   using B = typename Tile::B;
   static constexpr int kColumns = kVector ? 1 : 4;
+  static constexpr bool kHalves = T::kBytes == 2;
   const WeightGemm& g;
-  const float* x;              // from the run's first image and the group's first channel
-  const float* dy;             // the same
+  const void* x;               // from the run's first image and the group's first channel
+  const void* dy;              // the same
   const unsigned char* codes;  // kUnpool: of dy
   float gradient_scale;
   int p, end;  // pixels, counted from the run's first image
   int n;       // this thread's first column of dy
   int row_reach[kColumns], col_reach[kColumns], channel[kColumns];
 
-  __device__ __forceinline__ PixelLoader(const WeightGemm& g_, const float* x_, const float* dy_, const unsigned char* codes_,
+  __device__ __forceinline__ PixelLoader(const WeightGemm& g_, const void* x_, const void* dy_, const unsigned char* codes_,
                                          float scale_, int k0, int n0, int begin, int end_)
       : g(g_), x(x_), dy(dy_), codes(codes_), gradient_scale(scale_), p(begin), end(end_), n(n0 + item_column<B>()) {
     WL_UNROLL
@@ -64,9 +66,12 @@ struct PixelLoader {
       col_reach[e] = g.by_tap.remainder(tap, kh) - g.pad_left;
     }
   }
+  // A gradient that is scaled is float32 (gradient_type()).
+  __device__ __forceinline__ int a_bytes() const { return kHalves && !(kScaled<T> && kFromX) ? g.x_bytes : 4; }
+  __device__ __forceinline__ int b_bytes() const { return kHalves && !(kScaled<T> && !kFromX) ? g.dy_bytes : 4; }
   __device__ __forceinline__ bool a_vector() const { return kVector || g.vector_x; }
   __device__ __forceinline__ bool b_vector() const { return kVector || g.vector_n; }
-  __device__ __forceinline__ bool a_at(int l, int e, const float*& to) const {
+  __device__ __forceinline__ bool a_at(int l, int e, const void*& to) const {
     const int q = p + item_row<A, Tile::kThreads>(l), column = kVector ? 0 : e;
     const int image = g.by_image.quotient(q), at = g.by_image.remainder(q, image);
     const int oh = g.by_col.quotient(at), ow = g.by_col.remainder(at, oh);
@@ -75,7 +80,8 @@ struct PixelLoader {
         (static_cast<uint32_t>(image) * static_cast<uint32_t>(g.H >> g.up) + static_cast<uint32_t>(row >> g.up)) *
             static_cast<uint32_t>(g.W >> g.up) +
         static_cast<uint32_t>(col >> g.up);
-    to = x + static_cast<uint32_t>(pixel * static_cast<uint32_t>(g.C_in) + static_cast<uint32_t>(channel[column]));
+    to = element_at<T>(x, static_cast<uint32_t>(pixel * static_cast<uint32_t>(g.C_in) + static_cast<uint32_t>(channel[column])),
+                       a_bytes());
     return q < end && static_cast<unsigned>(row) < static_cast<unsigned>(g.H) &&
            static_cast<unsigned>(col) < static_cast<unsigned>(g.W);
   }
@@ -95,11 +101,11 @@ struct PixelLoader {
          static_cast<uint32_t>(ow / 2);
     return q < end && oh / 2 < rows && ow / 2 < cols;
   }
-  __device__ __forceinline__ bool b_at(int l, int e, const float*& to) const {
+  __device__ __forceinline__ bool b_at(int l, int e, const void*& to) const {
     uint32_t at;
     int position;
     const bool inside = gradient_pixel(l, at, position);
-    to = dy + static_cast<uint32_t>(at * static_cast<uint32_t>(g.C_out) + static_cast<uint32_t>(n + e));
+    to = element_at<T>(dy, static_cast<uint32_t>(at * static_cast<uint32_t>(g.C_out) + static_cast<uint32_t>(n + e)), b_bytes());
     return inside && n + e < g.O_group;
   }
   __device__ __forceinline__ GradientItem gradient_item(int l, bool vector) const {
@@ -121,12 +127,13 @@ struct PixelLoader {
 
 template <class Tile, bool kVector, bool kUnpool, bool kFromX>
 __global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kVector, kUnpool>) void conv2d_backward_weight_kernel(
-    WeightGemm g, const float* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
-    const float* __restrict__ x,                 // [N, H, W, C_in]
-    const float* __restrict__ scale,             // [1], of fp16
-    const unsigned char* __restrict__ saved,     // [N, OH/2, OW/2, C_out] of a pool
-    float* __restrict__ partials) {              // [runs, KH, KW, C_in/groups, C_out]
-  if constexpr (!kCompiledHere<typename Tile::T>) return;
+    WeightGemm g, const void* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
+    const void* __restrict__ x,                 // [N, H, W, C_in]
+    const float* __restrict__ scale,            // [1], of fp16
+    const unsigned char* __restrict__ saved,    // [N, OH/2, OW/2, C_out] of a pool
+    float* __restrict__ partials) {             // [runs, KH, KW, C_in/groups, C_out]
+  using T = typename Tile::T;
+  if constexpr (!kCompiledHere<T>) return;
   const int n_tiles = (g.O_group + Tile::BN - 1) / Tile::BN, k_tiles = (g.K + Tile::BM - 1) / Tile::BM;
   int block = static_cast<int>(blockIdx.x);
   const int n0 = block % n_tiles * Tile::BN;
@@ -144,12 +151,12 @@ __global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kVector, kUnp
 
   float sum[Tile::MT][Tile::NT][4];
   float gradient_scale = 1.0f;
-  if constexpr (kScaled<typename Tile::T>) gradient_scale = *scale;
+  if constexpr (kScaled<T>) gradient_scale = *scale;
   {
     const int64_t first_gradient = first_image * (kUnpool ? (g.OH / 2) * (g.OW / 2) : image) * g.C_out + group * g.O_group;
     PixelLoader<Tile, kVector, kUnpool, kFromX> from(
-        g, x + first_image * (g.H >> g.up) * (g.W >> g.up) * g.C_in + group * g.C_group, dy + first_gradient,
-        saved + first_gradient, gradient_scale, k0, n0, begin, end);
+        g, element_at<T>(x, first_image * (g.H >> g.up) * (g.W >> g.up) * g.C_in + group * g.C_group, g.x_bytes),
+        element_at<T>(dy, first_gradient, g.dy_bytes), saved + first_gradient, gradient_scale, k0, n0, begin, end);
     multiply_stream<Tile>(from, (end - begin + Tile::BK - 1) / Tile::BK, sum);
   }
   const float unscale = reciprocal_of_power(gradient_scale);
@@ -166,11 +173,10 @@ __global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kVector, kUnp
   });
 }
 
-// dw[i] = the sum of its runs, in order; four neighbours a thread where that is aligned.
+// dw[i] = the sum of its runs, in order; four neighbours a thread where that is aligned. dw may be the first run.
 template <int kCount>
-__global__ __launch_bounds__(256) void sum_runs_kernel(int runs, int64_t count,
-                                                       const float* __restrict__ partials,  // [runs, count]
-                                                       float* __restrict__ dw) {            // [count]
+__global__ __launch_bounds__(256) void sum_runs_kernel(int runs, int64_t count, const float* partials,  // [runs, count]
+                                                       float* dw) {                                     // [count]
   const int64_t i = kCount * (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
   if (i >= count) return;
   float sum[kCount], next[kCount];
@@ -192,8 +198,9 @@ void sum_runs(const Context& context, int runs, int64_t count, const float* part
          dim3(blocks_for(vector ? count / 4 : count, 256)), dim3(256), 0, runs, count, partials, dw);
 }
 
-// Runs so that about kTargetBlocks blocks share the work, a run is not too short, and the partial sums fit their limit.
-constexpr int64_t kTargetBlocks = 264, kShortestRun = 256, kPartialsLimit = int64_t(16) << 20;
+// Runs so that about kTargetBlocks blocks share the work, a run is not too short, and the partial sums fit their limit: of the
+// autoencoder's layers that is one wave of 128 x 128 tiles, of which a multiprocessor holds one.
+constexpr int64_t kTargetBlocks = 264, kShortestRun = 256, kPartialsLimit = int64_t(8) << 20;
 
 // A run begins within its first image and may end within another; offsets from its first image stay below 2^32.
 inline int64_t longest_run(const Conv2dShape& s) {
@@ -240,7 +247,7 @@ auto with_weight_tile(const Conv2dShape& s, Run run) {
 // The gradient of the summed taps of an upsampling convolution: dy and x exchange their roles.
 static Conv2dBackwardWeight strided_of(const Conv2dBackwardWeight& a, void* dw) {
   Conv2dBackwardWeight t;
-  t.s = adjoint_of(a.s), t.fusion = only_precision(a.fusion);
+  t.s = adjoint_of(a.s), t.fusion = adjoint_of(a.fusion, a.fusion.x_type, gradient_type(a.fusion.y_type));
   t.x = a.dy, t.dy = a.x;
   t.dw = Out{dw, summed_bytes(a.s)};
   return t;
@@ -262,6 +269,8 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context, const 
   g.up = a.fusion.upsample - 1;
   g.by_image = FastDivisor(s.OH * s.OW), g.by_col = FastDivisor(s.OW);
   g.by_channel = FastDivisor(g.C_group), g.by_tap = FastDivisor(s.KW);
+  g.x_bytes = static_cast<int>(dtype_bytes(kFromX ? gradient_type(a.fusion.x_type) : a.fusion.x_type));
+  g.dy_bytes = static_cast<int>(dtype_bytes(kFromX ? a.fusion.y_type : gradient_type(a.fusion.y_type)));
   g.vector_x = g.C_group % 4 == 0 && aligned16(a.x.data);
   g.vector_n = g.O_group % 4 == 0 && aligned16(a.dy.data, a.saved.data);
   g.negative_slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
@@ -275,7 +284,7 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context, const 
     auto launch_with = [&](auto of, auto kernel) {
       using Taken = decltype(of);
       launch(context, "v5::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(tiles_of<Taken>(s) * p.runs, 1)),
-             dim3(Taken::kThreads), Taken::kSharedBytes, g, a.dy.ptr(), a.x.ptr(), scale, a.saved.ptr<unsigned char>(), partials);
+             dim3(Taken::kThreads), Taken::kSharedBytes, g, a.dy.data, a.x.data, scale, a.saved.ptr<unsigned char>(), partials);
     };
     const bool vector = g.vector_x && g.vector_n;
     if constexpr (Tile::BN >= 64) {
@@ -297,8 +306,9 @@ static void run_few_channels(const Conv2dBackwardWeight& a, const Context& conte
   FewChannels few;
   takes_few_channels(a, few);
   const float slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
+  few.others_bytes = static_cast<int>(dtype_bytes(few.mirrored ? a.fusion.x_type : gradient_type(a.fusion.y_type)));
   few_channels_weight(context, few, a.fusion.precision, few.mirrored ? a.dy.ptr() : a.x.ptr(),
-                      few.mirrored ? a.x.ptr() : a.dy.ptr(), scale, a.saved.ptr<unsigned char>(), slope, context.workspace.ptr(),
+                      few.mirrored ? a.x.data : a.dy.data, scale, a.saved.ptr<unsigned char>(), slope, context.workspace.ptr(),
                       a.dw.ptr());
 }
 
@@ -309,13 +319,10 @@ static int64_t few_channels_bytes(const Conv2dBackwardWeight& a) {
 }
 
 static void run_summed_taps(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
-  const Conv2dBackwardWeight strided = strided_of(a, context.workspace.data);
-  Context rest = context;
-  rest.workspace =
-      InOut{static_cast<char*>(context.workspace.data) + summed_bytes(a.s), context.workspace.bytes - summed_bytes(a.s)};
+  const Conv2dBackwardWeight strided = strided_of(a, context.workspace.data);  // in the place of its first run
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
-    run_as<T, false, kScaled<T>>(strided, rest, scale);
+    run_as<T, false, kScaled<T>>(strided, context, scale);
   });
   spread_taps(context, a.s, strided.dw.ptr(), a.dw.ptr());
 }
@@ -338,7 +345,7 @@ struct BackwardWeightWays {
     static const Algorithm<Args> ways[] = {
         {WL_MMA_NAMES(", few channels"), few_channels_refusal<Args>, run_few_channels, few_channels_bytes},
         {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps,
-         [](const Args& a) { return summed_bytes(a.s) + general_bytes(strided_of(a, nullptr)); }},
+         [](const Args& a) { return std::max(summed_bytes(a.s), general_bytes(strided_of(a, nullptr))); }},
         {WL_MMA_NAMES(""), [](const Args&) { return std::string(); }, run_implicit_gemm, general_bytes},
     };
     return ways;

@@ -26,11 +26,11 @@ constexpr int kForwardBlocks = kFast ? Tile::kBlocksPerMultiprocessor : (Tile::k
 // kGradient: x is a gradient, of an upsampling convolution (upsample_taps.h).
 template <class Tile, bool kFast, bool kPool, bool kGradient>
 __global__ __launch_bounds__(Tile::kThreads, kForwardBlocks<Tile, kFast>) void conv2d_forward_kernel(
-    ImplicitGemm g, Epilogue epilogue, const float* __restrict__ x,  // [N, H, W, C_in]
-    const float* __restrict__ w,                                     // [KH, KW, C_in/groups, C_out]
-    const float* __restrict__ scale,                                 // [1], of fp16 gradients
-    unsigned char* __restrict__ saved,                               // [N, OH/2, OW/2, C_out] or null
-    float* __restrict__ y) {                                         // [N, OH, OW, C_out]
+    ImplicitGemm g, Epilogue epilogue, const void* __restrict__ x,  // [N, H, W, C_in]
+    const float* __restrict__ w,                                    // [KH, KW, C_in/groups, C_out]
+    const float* __restrict__ scale,                                // [1], of fp16 gradients
+    unsigned char* __restrict__ saved,                              // [N, OH/2, OW/2, C_out] or null
+    void* __restrict__ y) {                                         // [N, OH, OW, C_out]
   if constexpr (!kCompiledHere<typename Tile::T>) return;
   implicit_gemm<Tile, false, kFast, kPool, kGradient>(g, x, w, epilogue, scale, saved, y);
 }
@@ -52,6 +52,7 @@ static void run_as(const Conv2dForward& a, const Context& context, const Epilogu
   g.vector_k = g.k_channels % 4 == 0 && aligned16(a.x.data);
   g.vector_n = g.n_channels % 4 == 0 && aligned16(a.w.data);
   g.pairs_n = g.n_channels % 2 == 0 && aligned16(a.y.data, a.saved.data, epilogue.bias, epilogue.output);
+  g.source_bytes = static_cast<int>(dtype_bytes(a.fusion.x_type)), g.out_bytes = static_cast<int>(dtype_bytes(a.fusion.y_type));
   g.by_image = FastDivisor(std::max(g.rows * g.cols, 1)), g.by_col = FastDivisor(std::max(g.cols, 1));
   g.by_channel = FastDivisor(g.k_channels), g.by_tap = FastDivisor(s.KW);
 
@@ -64,8 +65,9 @@ static void run_as(const Conv2dForward& a, const Context& context, const Epilogu
       g.N = s.N - first < images ? s.N - first : images;
       const int64_t blocks = (g.N * pixels + Tile::BM - 1) / Tile::BM * ((g.n_channels + Tile::BN - 1) / Tile::BN) * s.groups;
       launch(context, "v5::conv2d_forward_kernel", kernel, dim3(blocks_for(blocks, 1)), dim3(Tile::kThreads), Tile::kSharedBytes,
-             g, from_image(epilogue, first * y_image), a.x.ptr() + first * x_image, a.w.ptr(), scale,
-             a.saved ? a.saved.ptr<unsigned char>() + first * y_image : nullptr, a.y.ptr() + first * y_image);
+             g, from_image(epilogue, first * y_image), into_map(a.x.data, first * x_image, g.source_bytes), a.w.ptr(), scale,
+             a.saved ? a.saved.ptr<unsigned char>() + first * y_image : nullptr,
+             into_map(a.y.data, first * y_image, g.out_bytes));
     }
   };
   auto launch_tile = [&](auto pooled) {
@@ -99,7 +101,8 @@ static Epilogue epilogue_of(const Conv2dForward& a) { return {a.bias.ptr(), a.fu
 static void run_few_channels(const Conv2dForward& a, const Context& context, const float*) {
   FewChannels few;
   takes_few_channels(a, few);
-  few_channels_product(context, few, a.fusion.precision, a.x.ptr(), a.w.ptr(), nullptr, epilogue_of(a), a.y.ptr(),
+  few.out_bytes = static_cast<int>(dtype_bytes(a.fusion.y_type));
+  few_channels_product(context, few, a.fusion.precision, a.x.ptr(), a.w.ptr(), nullptr, epilogue_of(a), a.y.data,
                        a.saved.ptr<unsigned char>());
 }
 
@@ -108,7 +111,7 @@ static void run_columns(const Conv2dForward& a, const Context& context, const fl
 static void run_summed_taps(const Conv2dForward& a, const Context& context, const float*) {
   sum_taps(context, a.s, a.w.ptr(), context.workspace.ptr());
   Conv2dBackwardInput transposed;
-  transposed.s = adjoint_of(a.s), transposed.fusion = only_precision(a.fusion);
+  transposed.s = adjoint_of(a.s), transposed.fusion = adjoint_of(a.fusion, a.fusion.x_type, a.fusion.y_type);
   transposed.dy = a.x, transposed.dx = a.y;
   transposed.w = In{context.workspace.data, summed_bytes(a.s)};
   run_transposed(transposed, context, epilogue_of(a));

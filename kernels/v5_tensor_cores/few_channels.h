@@ -33,6 +33,7 @@ struct FewChannels {
   int margin = 0;                // columns staged before a window, so that phases are those of the map's own columns
   int request_cols = 0;          // columns that a warp copies at a time: whole sectors of 32 bytes
   bool vector_w = false, vector_others = false, pairs = false;
+  int out_bytes = 4, others_bytes = 4;                        // of an element (half_map.cuh); the map itself is float32
   FastDivisor by_boxes, by_boxes_w, by_box_col, by_channels;  // boxes of an image, boxes_w, box_cols, channels
 };
 
@@ -84,6 +85,7 @@ inline bool lay_out(FewChannels& g) {
 
 // Forward and the gradient of the weights with few input channels: windows of x.
 inline bool windows_of_x(const Conv2dShape& s, const Fusion& f, FewChannels& g) {
+  if (f.x_type != DType::f32) return false;
   if (s.groups != 1 || s.C_in > kFewChannels || f.upsample != 1 || s.stride_h != s.stride_w) return false;
   g = FewChannels();
   g.src_H = s.H, g.src_W = s.W, g.channels = s.C_in;
@@ -95,6 +97,7 @@ inline bool windows_of_x(const Conv2dShape& s, const Fusion& f, FewChannels& g) 
 
 // The gradients with few output channels: windows of dy, mirrored, for each pixel of x, which an upsample shows 2 x 2 times.
 inline bool windows_of_dy(const Conv2dShape& s, const Fusion& f, FewChannels& g) {
+  if (gradient_type(f.y_type) != DType::f32) return false;
   if (s.groups != 1 || s.C_out > kFewChannels || f.pool != 1 || s.stride_h != 1 || s.stride_w != 1) return false;
   g = FewChannels();
   g.src_H = s.OH, g.src_W = s.OW, g.channels = s.C_out;
@@ -109,13 +112,13 @@ inline bool windows_of_dy(const Conv2dShape& s, const Fusion& f, FewChannels& g)
 // dy, which is scaled by *scale. codes: of a pool, written, or null.
 bool few_channels_product_fits(const FewChannels& g, Precision p);
 void few_channels_product(const Context& context, FewChannels g, Precision p, const float* source, const float* w,
-                          const float* scale, const Epilogue& epilogue, float* out, unsigned char* codes);
+                          const float* scale, const Epilogue& epilogue, void* out, unsigned char* codes);
 
 // dw = windows^T x others (few_channels_weight.cu): with windows of x the others are dy, unpooled by its codes; with windows of dy they
 // are x. scale: of whichever is the gradient.
 bool few_channels_weight_fits(const FewChannels& g, Precision p);
 int64_t few_channels_weight_bytes(const FewChannels& g);  // of the workspace
-void few_channels_weight(const Context& context, FewChannels g, Precision p, const float* source, const float* others,
+void few_channels_weight(const Context& context, FewChannels g, Precision p, const float* source, const void* others,
                          const float* scale, const unsigned char* codes, float negative_slope, float* workspace, float* dw);
 
 // Whether the kernels above take a call, and the problem they solve.
@@ -132,8 +135,9 @@ inline bool takes_few_channels(const Conv2dBackwardWeight& a, FewChannels& g) {
 template <class Args>
 std::string few_channels_refusal(const Args& a) {
   FewChannels g;
-  return takes_few_channels(a, g) ? ""
-                                  : "its kernels gather windows of at most 4 channels, and of 64 products, from shared memory";
+  return takes_few_channels(a, g)
+             ? ""
+             : "its kernels gather windows of at most 4 channels, float32, and of 64 products, from shared memory";
 }
 
 }  // namespace warploom::v5

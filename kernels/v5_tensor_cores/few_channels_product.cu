@@ -46,7 +46,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
     const float* __restrict__ w,        // [KH, KW, channels, others], mirrored [KH, KW, others, channels]
     const float* __restrict__ scale,    // [1], of fp16 gradients
     unsigned char* __restrict__ codes,  // [N, rows, cols, others] or null
-    float* __restrict__ out) {          // [N, rows, cols, others]
+    void* __restrict__ out) {           // [N, rows, cols, others]
   using T = typename Tile::T;
   if constexpr (!kCompiledHere<T>) return;
   using A = typename Tile::A;
@@ -96,7 +96,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
     store_chunk<T>(shared + chunk / kChunks * Tile::kStageBytes + A::chunk_at(thread, chunk % kChunks), v);
   }
   const int64_t out_image = static_cast<int64_t>(box.image) * g.rows * g.cols * g.others;
-  out += out_image;
+  out = element_at<T>(out, out_image, g.out_bytes);
   if (kPool && codes) codes += out_image;
   const float unscale = kGradient && kScaled<T> ? reciprocal_of_power(gradient_scale) : 1.0f;
   for (int n0 = first; n0 < last; n0 += Tile::BN) {
@@ -131,14 +131,15 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
         const bool inside = box.find(g, kPool ? m / 4 : m, at);
         const int to = at * g.others;
         if constexpr (kPool) {
-          store_pooled_row(sum[i], half, epilogue, first_n, g.others, pairs, inside, out + to, codes ? codes + to : nullptr);
+          store_pooled_row<T>(sum[i], half, epilogue, first_n, g.others, pairs, inside, element_at<T>(out, to, g.out_bytes),
+                              g.out_bytes, codes ? codes + to : nullptr);
         } else {
           if (!inside) return;
-          if (kGradient && epilogue.output)
-            take_slopes(sum[i], half, epilogue, epilogue.output + out_image + to, first_n, g.others, pairs);
+          if (kGradient && epilogue.output) take_slopes<T>(sum[i], half, epilogue, out_image + to, first_n, g.others, pairs);
+          void* const row = element_at<T>(out, to, g.out_bytes);
           WL_UNROLL
           for (int j = 0; j < Tile::NT; ++j)
-            store_pair(out + to, first_n + 8 * j, g.others, pairs, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
+            store_pair<T>(row, g.out_bytes, first_n + 8 * j, g.others, pairs, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
         }
       });
     });
@@ -149,7 +150,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
 
 template <class Tile>
 void run_with(const Context& context, FewChannels& g, const float* source, const float* w, const float* scale,
-              const Epilogue& epilogue, float* out, unsigned char* codes) {
+              const Epilogue& epilogue, void* out, unsigned char* codes) {
   if (g.boxes == 0) return;
   const StagedWeights layout(g, Tile::BN);
   g.vector_w = !layout.skewed && g.others * layout.unit % 4 == 0 && aligned16(w);
@@ -190,7 +191,7 @@ bool few_channels_product_fits(const FewChannels& g, Precision p) {
 }
 
 void few_channels_product(const Context& context, FewChannels g, Precision p, const float* source, const float* w,
-                          const float* scale, const Epilogue& epilogue, float* out, unsigned char* codes) {
+                          const float* scale, const Epilogue& epilogue, void* out, unsigned char* codes) {
   with_tile(p, g.others, [&](auto tile) {
     run_with<decltype(tile)>(context, g, source, w, scale, epilogue, out, codes);
     return 0;

@@ -32,7 +32,7 @@ template <class Tile, int kCopies, bool kPool, bool kMapIsGradient>
 __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void conv2d_few_channels_weight_kernel(
     FewChannels g, int boxes_per_run, float negative_slope,
     const float* __restrict__ map,            // [N, src_H, src_W, channels]
-    const float* __restrict__ others,         // [N, rows, cols, others]
+    const void* __restrict__ others,          // [N, rows, cols, others]
     const float* __restrict__ scale,          // [1], of fp16
     const unsigned char* __restrict__ codes,  // [N, rows, cols, others] of a pool
     float* __restrict__ partials) {           // [runs, k, others]
@@ -54,6 +54,8 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
   const int run = static_cast<int>(blockIdx.x) / tiles, n0 = (static_cast<int>(blockIdx.x) - run * tiles) * Tile::BN;
   const int begin = run * boxes_per_run, end = min(begin + boxes_per_run, static_cast<int>(g.boxes));
 
+  // A gradient that is scaled is float32 (gradient_type()).
+  const int bytes = T::kBytes == 2 && (kMapIsGradient || !kScaled<T>) ? g.others_bytes : 4;
   float next[kItems][4];
   uint32_t next_codes[kItems];
   auto exists = [&](int row) { return kRows * B::kQuads % Tile::kThreads == 0 || row < kRows; };
@@ -66,7 +68,12 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
       const bool inside = box.find(g, step * kRows + row, at) && exists(row);
       const int64_t from = before + static_cast<int64_t>(at) * g.others;
       const int there = inside ? g.others - n0 - column : 0;
-      assign_upto4(next[l], there, g.vector_others, others + from);
+      if (g.vector_others) {
+        assign_item<T>(next[l], there > 0, element_at<T>(others, from, bytes), bytes);
+      } else {
+        WL_UNROLL
+        for (int e = 0; e < 4; ++e) assign_single<T>(next[l][e], e < there, element_at<T>(others, from + e, bytes), bytes);
+      }
       if constexpr (kPool) {
         next_codes[l] = 0;
         if (g.vector_others) {
@@ -86,6 +93,8 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
     for (int l = 0; l < kItems; ++l) {
       const int row = first_row + l * (Tile::kThreads / B::kQuads);
       if (!exists(row)) continue;
+      if constexpr (T::kBytes == 2)
+        if (in_halves<T>(bytes)) widen_item<T>(next[l], g.vector_others);
       WL_UNROLL
       for (int p = 0; p < kPixels; ++p) {
         float v[4];
@@ -200,7 +209,7 @@ int64_t few_channels_weight_bytes(const FewChannels& g) {
   return p.runs > 1 || g.mirrored ? int64_t(p.runs) * g.sum * g.others * 4 : 0;
 }
 
-void few_channels_weight(const Context& context, FewChannels g, Precision p, const float* map, const float* others,
+void few_channels_weight(const Context& context, FewChannels g, Precision p, const float* map, const void* others,
                          const float* scale, const unsigned char* codes, float negative_slope, float* workspace, float* dw) {
   const RunPlan plan = plan_for(g);
   const int tile_columns = g.others <= 64 ? 64 : 128;

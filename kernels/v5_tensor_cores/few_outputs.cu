@@ -57,6 +57,7 @@ struct FewOutputs {
   FastDivisor by_phase, by_phase_row;      // slots of a phase of the stride, phases of a row
   FastDivisor by_slot_image, by_slot_row;  // rows and slots of a row, of one image and phase
   FastDivisor by_row;                      // floats of a box's row
+  int source_bytes = 4;                    // of an element (half_map.cuh)
 };
 
 constexpr int kBoxPixels = 128;
@@ -77,14 +78,15 @@ struct BoxLoader {
   static constexpr bool kKnowsColumns = false, kIsGradient = kBackward, kGradientIsA = true, kUnpools = false;
   using A = typename Tile::A;
   using B = typename Tile::B;
+  using T = typename Tile::T;
   const FewOutputs& g;
-  const float* source;
+  const void* source;
   const float* w;
   float gradient_scale;
   int c = 0;                 // where the step begins
   int pixel[Tile::kItemsA];  // offset of an item's pixel; -4, aligned alike: no output of the box reads it
 
-  __device__ __forceinline__ BoxLoader(const FewOutputs& g_, const float* source_, const float* w_, float scale_, int image0,
+  __device__ __forceinline__ BoxLoader(const FewOutputs& g_, const void* source_, const float* w_, float scale_, int image0,
                                        int first_h, int last_h, int first_w, int last_w)
       : g(g_), source(source_), w(w_ + item_column<B>()), gradient_scale(scale_) {
     WL_UNROLL
@@ -98,13 +100,15 @@ struct BoxLoader {
   }
   __device__ __forceinline__ float scale() const { return gradient_scale; }
   __device__ __forceinline__ float negative_slope() const { return 0.0f; }
+  __device__ __forceinline__ int a_bytes() const { return T::kBytes == 2 && !(kBackward && kScaled<T>) ? g.source_bytes : 4; }
+  __device__ __forceinline__ constexpr int b_bytes() const { return 4; }
   __device__ __forceinline__ constexpr bool a_vector() const { return true; }
   __device__ __forceinline__ constexpr bool b_vector() const { return true; }
-  __device__ __forceinline__ bool a_at(int l, int, const float*& p) const {
-    p = source + pixel[l] + c;
+  __device__ __forceinline__ bool a_at(int l, int, const void*& p) const {
+    p = element_at<T>(source, pixel[l] + c, a_bytes());
     return pixel[l] >= 0 && c + item_column<A>() < g.channels;
   }
-  __device__ __forceinline__ bool b_at(int l, int, const float*& p) const {
+  __device__ __forceinline__ bool b_at(int l, int, const void*& p) const {
     const int column = item_row<B, Tile::kThreads>(l);
     p = w + column * g.channels + c;
     return column < g.columns && c + item_column<B>() < g.channels;
@@ -180,10 +184,10 @@ __device__ __forceinline__ void add_columns(const FewOutputs& g, const Epilogue&
 
 template <class Tile, bool kBackward>
 __global__ __launch_bounds__(Tile::kThreads, kColumnBlocks<Tile>) void conv2d_few_outputs_kernel(
-    FewOutputs g, Epilogue epilogue, const float* __restrict__ source,  // [N, src_H, src_W, channels]
-    const float* __restrict__ w,                                        // [columns, channels]
-    const float* __restrict__ scale,                                    // [1], of fp16 gradients
-    float* __restrict__ out) {                                          // [N, out_H, out_W, outputs]
+    FewOutputs g, Epilogue epilogue, const void* __restrict__ source,  // [N, src_H, src_W, channels]
+    const float* __restrict__ w,                                       // [columns, channels]
+    const float* __restrict__ scale,                                   // [1], of fp16 gradients
+    float* __restrict__ out) {                                         // [N, out_H, out_W, outputs]
   if constexpr (!kCompiledHere<typename Tile::T>) return;
   constexpr bool kScales = kBackward && kScaled<typename Tile::T>;
   const int block = static_cast<int>(blockIdx.x), box = g.w.by_boxes.quotient(block), group = g.h.by_boxes.quotient(box);
@@ -337,8 +341,9 @@ static void choose_boxes(FewOutputs& g, int N) {
 }
 
 template <bool kBackward>
-static void run_columns(const Context& context, Precision precision, FewOutputs g, int N, const float* source, const float* w,
-                        const Epilogue& epilogue, const float* scale, float* out) {
+static void run_columns(const Context& context, Precision precision, FewOutputs g, int N, const void* source, DType source_type,
+                        const float* w, const Epilogue& epilogue, const float* scale, float* out) {
+  g.source_bytes = static_cast<int>(dtype_bytes(source_type));
   g.columns = g.h.taps * g.w.taps * g.outputs;
   const int64_t source_image = int64_t(g.h.sources) * g.w.sources * g.channels,
                 out_image = int64_t(g.h.outputs) * g.w.outputs * g.outputs;
@@ -354,7 +359,7 @@ static void run_columns(const Context& context, Precision precision, FewOutputs 
         const int64_t blocks = int64_t((g.N + g.images - 1) / g.images) * g.h.boxes * g.w.boxes;
         launch(context, "v5::conv2d_few_outputs_kernel", conv2d_few_outputs_kernel<Tile, kBackward>, dim3(blocks_for(blocks, 1)),
                dim3(Tile::kThreads), static_cast<size_t>(std::max(Tile::kSharedBytes, after)), g, epilogue,
-               source + first * source_image, w, scale, out + first * out_image);
+               into_map(source, first * source_image, g.source_bytes), w, scale, out + first * out_image);
       }
     };
     g.columns <= 32 ? launch_with(ColumnTile<T, 32>()) : launch_with(ColumnTile<T, 64>());
@@ -383,7 +388,7 @@ void run_few_outputs(const Conv2dForward& a, const Context& context) {
   launch(context, "v5::turn_weights_kernel", turn_weights_kernel,
          dim3(blocks_for(s.C_in, kTurnThreads), static_cast<unsigned>(s.KH * s.KW)), dim3(kTurnThreads), 0, s.C_in, s.C_out,
          a.w.ptr(), turned);
-  run_columns<false>(context, a.fusion.precision, g, s.N, a.x.ptr(), turned,
+  run_columns<false>(context, a.fusion.precision, g, s.N, a.x.data, a.fusion.x_type, turned,
                      Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope}, nullptr, a.y.ptr());
 }
 
@@ -393,7 +398,8 @@ void run_few_outputs(const Conv2dBackwardInput& a, const Context& context, const
   FewOutputs g;
   g.h = axis_of(s.H, s.OH, s.KH, s.pad_top, s.stride_h), g.w = axis_of(s.W, s.OW, s.KW, s.pad_left, s.stride_w);
   g.channels = s.C_out, g.outputs = s.C_in;
-  run_columns<true>(context, a.fusion.precision, g, s.N, a.dy.ptr(), a.w.ptr(), Epilogue(), scale, a.dx.ptr());
+  run_columns<true>(context, a.fusion.precision, g, s.N, a.dy.data, gradient_type(a.fusion.y_type), a.w.ptr(), Epilogue(), scale,
+                    a.dx.ptr());
 }
 
 }  // namespace warploom::v5

@@ -17,19 +17,21 @@ inline bool fills_columns(const Conv2dShape& s, int from_channels, int to_channe
 // Rows of 32 channels and more, a multiple of four, are read 16 bytes at a time: tensors begin on 16 bytes, as those of the engine do
 // (run_few_outputs throws for others).
 inline bool takes_few_outputs(const Conv2dForward& a) {
-  return on_tensor_cores(a) && fills_columns(a.s, a.s.C_in, a.s.C_out) && a.s.stride_h == 1 && a.s.stride_w == 1 &&
-         a.fusion.pool == 1 && a.fusion.upsample <= 2;
+  return on_tensor_cores(a) && a.fusion.y_type == DType::f32 && fills_columns(a.s, a.s.C_in, a.s.C_out) && a.s.stride_h == 1 &&
+         a.s.stride_w == 1 && a.fusion.pool == 1 && a.fusion.upsample <= 2;
 }
 inline bool takes_few_outputs(const Conv2dBackwardInput& a) {
-  return on_tensor_cores(a) && fills_columns(a.s, a.s.C_out, a.s.C_in) && a.fusion.pool == 1 && a.fusion.upsample == 1;
+  return on_tensor_cores(a) && gradient_type(a.fusion.x_type) == DType::f32 && fills_columns(a.s, a.s.C_out, a.s.C_in) &&
+         a.fusion.pool == 1 && a.fusion.upsample == 1;
 }
 
 inline int64_t columns_bytes(const Conv2dForward& a) { return a.s.w_count() * 4; }  // of workspace: w turned around
 
 template <class Args>
 std::string few_outputs_refusal(const Args& a) {
-  return takes_few_outputs(a) ? ""
-                              : "its kernel makes a column of each tap of at most 4 outputs, 64 in all, from 32 channels or more";
+  return takes_few_outputs(a)
+             ? ""
+             : "its kernel makes a column of each tap of at most 4 outputs, float32, 64 in all, from 32 channels or more";
 }
 
 void run_few_outputs(const Conv2dForward& a, const Context& context);

@@ -32,7 +32,8 @@ struct ImplicitGemm {
       false;  // forward: rows and cols count windows of 2 x 2 pixels, out is pooled; backward: source is, codes belong to it
   float negative_slope = 0.0f;                       // of the activation before the pool
   bool vector_k = false, vector_n = false;           // 16-byte access along k_channels (n_channels) is aligned
-  bool pairs_n = false;                              // out can be stored 8 bytes at a time
+  bool pairs_n = false;                              // out can be stored two at a time
+  int source_bytes = 4, out_bytes = 4;               // of an element (half_map.cuh)
   FastDivisor by_image, by_col, by_channel, by_tap;  // rows * cols, cols, k_channels, taps_w
 };
 
@@ -79,7 +80,7 @@ struct TapLoader {
   using B = typename Tile::B;
   const ImplicitGemm& g;
   const Phase<kBackward>& phase;
-  const float* source;
+  const void* source;
   const unsigned char* codes;  // kUnpools: of the source
   const float* w;
   float gradient_scale;
@@ -91,7 +92,7 @@ struct TapLoader {
   uint32_t positions = 0;    // kFast, kUnpools: two bits an item: where in its window the tap's pixel stands
   int filter = 0;            // offset of item 0's part of w
 
-  __device__ __forceinline__ TapLoader(const ImplicitGemm& g_, const Phase<kBackward>& p, const float* source_,
+  __device__ __forceinline__ TapLoader(const ImplicitGemm& g_, const Phase<kBackward>& p, const void* source_,
                                        const unsigned char* codes_, const float* w_, float scale_, int m0, int n0_, int group)
       : g(g_),
         phase(p),
@@ -150,28 +151,30 @@ struct TapLoader {
     }
   }
 
+  __device__ __forceinline__ int a_bytes() const { return Tile::T::kBytes == 2 ? g.source_bytes : 4; }
+  __device__ __forceinline__ constexpr int b_bytes() const { return 4; }
   __device__ __forceinline__ bool a_vector() const { return kFast || g.vector_k; }
   __device__ __forceinline__ bool b_vector() const {
     if constexpr (kBackward) return kFast || g.vector_k;
     return (kFast && Tile::BN >= 64) || g.vector_n;
   }
 
-  __device__ __forceinline__ bool a_at(int l, int e, const float*& p) const {
+  __device__ __forceinline__ bool a_at(int l, int e, const void*& p) const {
     if constexpr (kFast) {
-      p = source + pixel[l] + c;
+      p = element_at<typename Tile::T>(source, pixel[l] + c, a_bytes());
       return inside >> l & 1;
     } else {
       const int my = k + item_column<A>() + e;
       const int tap = g.by_channel.quotient(my), a = phase.by_tap.quotient(tap);
       int offset, position;
       const bool covered = source_offset(l, a, phase.by_tap.remainder(tap, a), offset, position);
-      p = source + offset + g.by_channel.remainder(my, tap);
+      p = element_at<typename Tile::T>(source, offset + g.by_channel.remainder(my, tap), a_bytes());
       return my < K && covered;
     }
   }
   __device__ __forceinline__ GradientItem gradient_item(int l, bool vector) const {
     GradientItem item;
-    const float* p;
+    const void* p;
     if constexpr (kFast) {
       item.position = static_cast<int>(positions >> (2 * l) & 3u);
       if (a_at(l, 0, p)) item.codes = *reinterpret_cast<const uint32_t*>(codes + pixel[l] + c);
@@ -196,7 +199,7 @@ struct TapLoader {
     }
     return item;
   }
-  __device__ __forceinline__ bool b_at(int l, int e, const float*& p) const {
+  __device__ __forceinline__ bool b_at(int l, int e, const void*& p) const {
     if constexpr (!kBackward) {  // rows of w are contiguous in n
       const int n = n0 + item_column<B>() + e, my = k + item_row<B, Tile::kThreads>(l);
       p = w + filter + l * (Tile::kThreads / B::kQuads) * g.w_outputs + k * g.w_outputs + e;
@@ -230,12 +233,12 @@ struct TapLoader {
 // codes: of a folded pool, written in forward, read in backward. scale: of a gradient, where its type wants one.
 template <class Tile, bool kBackward, bool kFast, bool kPool, bool kGradient, class Codes>
 __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
-                                              const float* __restrict__ source,  // [N, src_H, src_W, src_C]
-                                              const float* __restrict__ w,       // [KH, KW, C_in/groups, C_out]
-                                              const Epilogue& epilogue,          // bias [out_C] or null
-                                              const float* __restrict__ scale,   // [1] or null
-                                              Codes* __restrict__ codes,         // of source (backward) or out (forward), or null
-                                              float* __restrict__ out) {         // [N, out_H, out_W, out_C]
+                                              const void* __restrict__ source,  // [N, src_H, src_W, src_C]
+                                              const float* __restrict__ w,      // [KH, KW, C_in/groups, C_out]
+                                              const Epilogue& epilogue,         // bias [out_C] or null
+                                              const float* __restrict__ scale,  // [1] or null
+                                              Codes* __restrict__ codes,        // of source (backward) or out (forward), or null
+                                              void* __restrict__ out) {         // [N, out_H, out_W, out_C]
   using T = typename Tile::T;
   const int n_tiles = (g.n_channels + Tile::BN - 1) / Tile::BN;
   const int n0 = static_cast<int>(blockIdx.x) % n_tiles * Tile::BN;
@@ -263,7 +266,8 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
       const int m = m0 + in_tile;
       if constexpr (kPool && !kBackward) {
         const int64_t to = static_cast<int64_t>(m / 4) * g.out_C + channels_before;
-        store_pooled_row(sum[i], half, epilogue, first_n, g.n_channels, pairs, m < M, out + to, codes ? codes + to : nullptr);
+        store_pooled_row<T>(sum[i], half, epilogue, first_n, g.n_channels, pairs, m < M, element_at<T>(out, to, g.out_bytes),
+                            g.out_bytes, codes ? codes + to : nullptr);
       } else {
         if (m >= M) return;
         int pixel = m;
@@ -273,11 +277,11 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
           pixel = (n * g.out_H + r * g.step_h + phase.phase_h) * g.out_W + q * g.step_w + phase.phase_w;
         }
         const int64_t offset = static_cast<int64_t>(pixel) * g.out_C + channels_before;
-        if (epilogue.output) take_slopes(sum[i], half, epilogue, epilogue.output + offset, first_n, g.n_channels, pairs);
-        float* to = out + offset;
+        if (epilogue.output) take_slopes<T>(sum[i], half, epilogue, offset, first_n, g.n_channels, pairs);
+        void* to = element_at<T>(out, offset, g.out_bytes);
         WL_UNROLL
         for (int j = 0; j < Tile::NT; ++j)
-          store_pair(to, first_n + 8 * j, g.n_channels, pairs, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
+          store_pair<T>(to, g.out_bytes, first_n + 8 * j, g.n_channels, pairs, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
       }
     });
   });
@@ -300,7 +304,7 @@ bool fast_form(const ImplicitGemm& g) {
 
 // The epilogue of a launch whose result begins `elements` into the whole.
 inline Epilogue from_image(Epilogue epilogue, int64_t elements) {
-  if (epilogue.output) epilogue.output += elements;
+  epilogue.output = into_map(epilogue.output, elements, epilogue.output_bytes);
   return epilogue;
 }
 

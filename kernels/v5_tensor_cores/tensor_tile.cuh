@@ -7,8 +7,8 @@
 //   shared memory), tf32 comes by cp.async and is rounded when it becomes a fragment (four stages). Expected bottleneck: mma
 //   issue in the
 //   wide tile, loads in the narrow one.
-// Preconditions: a Loader (a_at, b_at, advance, kKnowsColumns: a_at's e counts its columns, or else is an offset; and what a gradient
-//   needs) that says where step after step lies; dynamic shared memory of kSharedBytes.
+// Preconditions: a Loader (a_at, b_at, a_bytes, b_bytes (half_map.cuh), advance, kKnowsColumns: a_at's e counts its columns, or else is
+//   an offset; and what a gradient needs) that says where step after step lies; dynamic shared memory of kSharedBytes.
 #pragma once
 
 #include <type_traits>
@@ -166,6 +166,43 @@ struct GradientItem {
   int position = 0;
 };
 
+// Four neighbouring elements of a map on their way to shared memory: four floats; or, of a map in 16 bits, the words as they were
+// loaded, the first two of one access, or one a single element. Nothing is done to them before they are stored there, or the loop would
+// wait for each load at once.
+template <class T>
+__device__ __forceinline__ void assign_item(float (&to)[4], bool inside, const void* from, int bytes) {
+  float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  if (in_halves<T>(bytes)) {
+    if (inside) {
+      const float2 words = *static_cast<const float2*>(from);
+      v.x = words.x, v.y = words.y;
+    }
+  } else {
+    if (inside) v = *static_cast<const float4*>(from);
+  }
+  to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+}
+template <class T>
+__device__ __forceinline__ void assign_single(float& to, bool inside, const void* from, int bytes) {
+  to = 0.0f;
+  if (in_halves<T>(bytes)) {
+    if (inside) to = __uint_as_float(*static_cast<const uint16_t*>(from));
+  } else {
+    if (inside) to = *static_cast<const float*>(from);
+  }
+}
+// The 16-bit elements of an item, two a word.
+__device__ __forceinline__ uint2 item_words(const float (&v)[4], bool vector) {
+  if (vector) return make_uint2(__float_as_uint(v[0]), __float_as_uint(v[1]));
+  return make_uint2(__float_as_uint(v[0]) | __float_as_uint(v[1]) << 16, __float_as_uint(v[2]) | __float_as_uint(v[3]) << 16);
+}
+template <class T>
+__device__ __forceinline__ void widen_item(float (&v)[4], bool vector) {
+  const uint2 words = item_words(v, vector);
+  const float2 low = widen2<T>(words.x), high = widen2<T>(words.y);
+  v[0] = low.x, v[1] = low.y, v[2] = high.x, v[3] = high.y;
+}
+
 // The sums over `steps` steps of BK. Loader::kGradientIsA (else B), kUnpools: of the operand that is a gradient; scale(): what it
 // is multiplied by.
 template <class Tile, class Loader>
@@ -179,7 +216,7 @@ __device__ __forceinline__ void multiply_stream(Loader& from, int steps, float (
     // Single elements: four neighbouring threads take the same 16 of a row together, each time four that are neighbours.
     auto copy_item = [](unsigned char* tile, auto operand, int row, int quad, bool vector, auto at) {
       using Operand = decltype(operand);
-      const float* p;
+      const void* p;
       if (vector) {
         const bool inside = at(0, 0, p);
         copy_async<16>(tile + Operand::quad_at(row, quad), p, inside);
@@ -196,12 +233,12 @@ __device__ __forceinline__ void multiply_stream(Loader& from, int steps, float (
       WL_UNROLL
       for (int l = 0; l < Tile::kItemsA; ++l)
         copy_item(stage, A(), item_row<A, Tile::kThreads>(l), item_column<A>() / 4, from.a_vector(),
-                  [&](int e, int shared_e, const float*& p) { return from.a_at(l, Loader::kKnowsColumns ? e : shared_e, p); });
+                  [&](int e, int shared_e, const void*& p) { return from.a_at(l, Loader::kKnowsColumns ? e : shared_e, p); });
       WL_UNROLL
       for (int l = 0; l < Tile::kItemsB; ++l)
         if (item_exists<B, Tile::kThreads>(l))
           copy_item(stage + A::kBytes, B(), item_row<B, Tile::kThreads>(l), item_column<B>() / 4, from.b_vector(),
-                    [&](int, int shared_e, const float*& p) { return from.b_at(l, shared_e, p); });
+                    [&](int, int shared_e, const void*& p) { return from.b_at(l, shared_e, p); });
       from.advance();
     };
     WL_UNROLL
@@ -221,36 +258,44 @@ __device__ __forceinline__ void multiply_stream(Loader& from, int steps, float (
     constexpr bool kUnpoolsA = Loader::kUnpools && Loader::kGradientIsA, kUnpoolsB = Loader::kUnpools && !Loader::kGradientIsA;
     float next_a[Tile::kItemsA][4], next_b[Tile::kItemsB][4];
     GradientItem items[Loader::kUnpools ? (kUnpoolsA ? Tile::kItemsA : Tile::kItemsB) : 1];
-    auto load_item = [](float (&to)[4], bool vector, auto at) {
-      const float* p;
+    auto load_item = [](float (&to)[4], bool vector, int bytes, auto at) {
+      const void* p;
       if (vector) {
         const bool inside = at(0, p);
-        assign4(to, inside, p);
+        assign_item<T>(to, inside, p, bytes);
       } else {
         WL_UNROLL
-        for (int e = 0; e < 4; ++e) to[e] = at(e, p) ? *p : 0.0f;
+        for (int e = 0; e < 4; ++e) {
+          const bool inside = at(e, p);
+          assign_single<T>(to[e], inside, p, bytes);
+        }
       }
     };
     auto fetch = [&] {
       WL_UNROLL
       for (int l = 0; l < Tile::kItemsA; ++l) {
-        load_item(next_a[l], from.a_vector(), [&](int e, const float*& p) { return from.a_at(l, e, p); });
+        load_item(next_a[l], from.a_vector(), from.a_bytes(), [&](int e, const void*& p) { return from.a_at(l, e, p); });
         if constexpr (kUnpoolsA) items[l] = from.gradient_item(l, from.a_vector());
       }
       WL_UNROLL
       for (int l = 0; l < Tile::kItemsB; ++l) {
-        load_item(next_b[l], from.b_vector(), [&](int e, const float*& p) { return from.b_at(l, e, p); });
+        load_item(next_b[l], from.b_vector(), from.b_bytes(), [&](int e, const void*& p) { return from.b_at(l, e, p); });
         if constexpr (kUnpoolsB) items[l] = from.gradient_item(l, from.b_vector());
       }
       from.advance();
     };
-    auto store_item = [](unsigned char* to, const float (&v)[4]) {
+    auto store_item = [](unsigned char* to, const float (&v)[4], bool vector, int bytes) {
       if constexpr (T::kBytes == 2)
-        *reinterpret_cast<uint2*>(to) = make_uint2(pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]));
+        *reinterpret_cast<uint2*>(to) =
+            in_halves<T>(bytes) ? item_words(v, vector) : make_uint2(pack2<T>(v[0], v[1]), pack2<T>(v[2], v[3]));
       else
         *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
     };
-    auto store_gradient = [&](unsigned char* to, float (&v)[4], const GradientItem& item) {
+    // To unpool or to scale the four are widened. (A scaled gradient is float32, but what is no gradient may pass here with a scale of 1:
+    // upsample_taps.h.)
+    auto store_gradient = [&](unsigned char* to, float (&v)[4], const GradientItem& item, bool vector, int bytes) {
+      if constexpr (T::kBytes == 2 && (Loader::kUnpools || kScaled<T>))
+        if (in_halves<T>(bytes)) widen_item<T>(v, vector), bytes = 4;
       if constexpr (Loader::kUnpools) {
         WL_UNROLL
         for (int e = 0; e < 4; ++e) v[e] = unpooled(v[e], item.codes >> (8 * e), item.position, from.negative_slope());
@@ -259,7 +304,7 @@ __device__ __forceinline__ void multiply_stream(Loader& from, int steps, float (
         WL_UNROLL
         for (int e = 0; e < 4; ++e) v[e] *= from.scale();
       }
-      store_item(to, v);
+      store_item(to, v, vector, bytes);
     };
     (void)items, (void)store_gradient;
     auto store = [&](unsigned char* stage) {
@@ -267,18 +312,18 @@ __device__ __forceinline__ void multiply_stream(Loader& from, int steps, float (
       for (int l = 0; l < Tile::kItemsA; ++l) {
         unsigned char* to = stage + A::quad_at(item_row<A, Tile::kThreads>(l), item_column<A>() / 4);
         if constexpr (Loader::kIsGradient && Loader::kGradientIsA)
-          store_gradient(to, next_a[l], items[kUnpoolsA ? l : 0]);
+          store_gradient(to, next_a[l], items[kUnpoolsA ? l : 0], from.a_vector(), from.a_bytes());
         else
-          store_item(to, next_a[l]);
+          store_item(to, next_a[l], from.a_vector(), from.a_bytes());
       }
       WL_UNROLL
       for (int l = 0; l < Tile::kItemsB; ++l) {
         if (!item_exists<B, Tile::kThreads>(l)) continue;
         unsigned char* to = stage + A::kBytes + B::quad_at(item_row<B, Tile::kThreads>(l), item_column<B>() / 4);
         if constexpr (Loader::kIsGradient && !Loader::kGradientIsA)
-          store_gradient(to, next_b[l], items[kUnpoolsB ? l : 0]);
+          store_gradient(to, next_b[l], items[kUnpoolsB ? l : 0], from.b_vector(), from.b_bytes());
         else
-          store_item(to, next_b[l]);
+          store_item(to, next_b[l], from.b_vector(), from.b_bytes());
       }
     };
     if (steps == 0) return;

@@ -15,9 +15,11 @@ inline Conv2dShape adjoint_of(const Conv2dShape& s) {
   t.OH = s.H / 2, t.OW = s.W / 2;
   return t;
 }
-inline Fusion only_precision(const Fusion& f) {
+// Of which nothing but the precision is left. x, y: how our maps are stored, in whose place its own stand.
+inline Fusion adjoint_of(const Fusion& f, DType x, DType y) {
   Fusion plain;
   plain.precision = f.precision;
+  plain.x_type = y, plain.y_type = x;
   return plain;
 }
 template <class Args>
@@ -32,7 +34,8 @@ inline int64_t summed_bytes(const Conv2dShape& s) { return int64_t(16) * s.C_in 
 void sum_taps(const Context& context, const Conv2dShape& s, const float* w, float* summed);
 void spread_taps(const Context& context, const Conv2dShape& s, const float* summed, float* dw);
 
-// The entries' kernels with their roles exchanged; the weights of both are `summed`. scale: of a gradient as fp16, else null.
+// The entries' kernels with their roles exchanged: maps are stored as fusion says, gradients or not; the weights of both are `summed`.
+// scale: of a gradient as fp16, else null.
 void run_transposed(const Conv2dBackwardInput& a, const Context& context, const Epilogue& epilogue);
 void run_strided(const Conv2dForward& a, const Context& context, const Epilogue& epilogue, const float* scale);
 

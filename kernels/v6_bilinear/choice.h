@@ -29,6 +29,8 @@ inline std::string shape_error(const Conv2dShape& s, const Fusion& f) {
   if (!why.empty()) return why;
   if (!in_epilogues(f.activation)) return epilogue_error(f);
   if (f.precision != Precision::fp32) return "v6's schemes compute in precision fp32; other precisions are those of v5 and v2";
+  const std::string stored = storage_error(f.x_type, f.y_type);
+  if (!stored.empty()) return stored;
   if (s.KH != 3 || s.KW != 3 || s.stride_h != 1 || s.stride_w != 1 || s.groups != 1)
     return "v6's schemes are for 3x3 convolutions of stride 1 with one group";
   if (s.N < 1) return "v6's schemes need at least one image";

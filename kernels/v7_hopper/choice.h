@@ -30,6 +30,11 @@ inline int log2_up(int n) {
   return log;
 }
 
+// How a map is brought: that of 16 bits as a halo, where no pool has to be undone on the way.
+inline void set_storage(Halo& h, DType type, bool unpool) {
+  h.bytes = static_cast<int>(dtype_bytes(type)), h.direct = h.bytes == 2 && !unpool;
+}
+
 // The halo of a box of images x 2^log_h x 2^log_w pixels whose taps reach reach_h and reach_w pixels further. `windows`: ldmatrix takes the
 // pixels by windows of 2x2. `pooled`: the unit is.
 inline Halo halo_of(int images, int log_h, int log_w, int reach_h, int reach_w, bool windows, bool pooled) {
@@ -55,8 +60,8 @@ inline bool choose_box(HaloGemm& g, bool pool, bool unpool, int phase_h, int pha
       HaloGemm h = empty;
       h.log_w = log_w, h.log_h = log_h, h.box_n = kBM >> (log_w + log_h);
       h.halo = halo_of(h.box_n, log_h, log_w, phase_h - 1, phase_w - 1, pool, unpool);
-      h.halo.negative_slope = empty.halo.negative_slope;
-      if (h.halo.h > 256 || h.halo.w > 256 || shared_bytes(h, columns, unpool) > kSharedLimit) continue;
+      h.halo.negative_slope = empty.halo.negative_slope, h.halo.bytes = empty.halo.bytes, h.halo.direct = empty.halo.direct;
+      if (h.halo.h > 256 || h.halo.pitch > 256 || shared_bytes(h, columns, unpool) > kSharedLimit) continue;
       h.tiles_h = (h.rows + (1 << log_h) - 1) >> log_h, h.tiles_w = (h.cols + (1 << log_w) - 1) >> log_w;
       const int64_t tiles = int64_t((h.N + h.box_n - 1) / h.box_n) * h.tiles_h * h.tiles_w;
       const int64_t halo = halo_bytes(h.halo) + int64_t(unit_bytes(h.halo, unpool));
@@ -99,13 +104,20 @@ inline Problem finish(Problem p, Precision precision, bool pool, bool unpool, in
   return p;
 }
 
-inline std::string channels_error(int k, int n) {
-  if (k % 4 || k < 16) return "the copy engine takes channels in multiples of 4, at least 16, not " + std::to_string(k);
+// Of the copy engine, whose strides are multiples of 16 bytes.
+inline int channels_step(DType type) { return static_cast<int>(16 / dtype_bytes(type)); }
+
+inline std::string channels_error(int k, DType type, int n) {
+  if (k % channels_step(type) || k < 16)
+    return "the copy engine takes channels in multiples of " + std::to_string(channels_step(type)) + ", at least 16, not " +
+           std::to_string(k);
   return n < 32 ? "fewer than 32 channels computed leave wgmma's 64 columns empty" : "";
 }
 
 inline std::string common_error(const Conv2dShape& s, const Fusion& f) {
   if (f.precision == Precision::fp32 || f.precision == Precision::fp32_exact) return "float32 is v6's";
+  for (const DType type : {f.x_type, f.y_type})
+    if (type != DType::f32 && type != half_type(f.precision)) return "this way to store a map is v5's to refuse";
   if (s.groups != 1) return "groups are v5's";
   if (s.N < 1) return "no images";
   if (!in_epilogues(f.activation)) return epilogue_error(f);
@@ -136,13 +148,15 @@ inline Problem forward_problem(const Conv2dForward& a) {
   Problem p;
   HaloGemm& g = p.g;
   p.why = common_error(s, f);
-  if (p.why.empty()) p.why = channels_error(s.C_in, s.C_out);
+  if (p.why.empty()) p.why = channels_error(s.C_in, f.x_type, s.C_out);
   if (p.why.empty() && f.upsample != 1 && !upsampled_3x3(s, f))
     p.why = "an upsample goes with a 3x3 convolution of padding 1 and no pool";
   if (p.why.empty()) p.why = pool_error(s, f);
   if (p.why.empty() && (s.stride_h != 1 || s.stride_w != 1)) p.why = "strides are v5's";
   if (!p.why.empty()) return p;
   g.N = s.N, g.k_channels = s.C_in, g.n_channels = s.C_out;
+  set_storage(g.halo, f.x_type, false);
+  g.out_bytes = static_cast<int>(dtype_bytes(f.y_type));
   g.pairs = s.C_out % 2 == 0 && aligned16(a.y.data, a.saved.data, a.bias.data);
   p.src_H = s.H / f.upsample, p.src_W = s.W / f.upsample;
   g.out_H = s.OH / f.pool, g.out_W = s.OW / f.pool;
@@ -162,7 +176,7 @@ inline Problem backward_input_problem(const Conv2dBackwardInput& a) {
   Problem p;
   HaloGemm& g = p.g;
   p.why = common_error(s, f);
-  if (p.why.empty()) p.why = channels_error(s.C_out, s.C_in);
+  if (p.why.empty()) p.why = channels_error(s.C_out, gradient_type(f.y_type), s.C_in);
   if (p.why.empty()) p.why = pool_error(s, f);
   if (p.why.empty() && f.pool == 2 && s.C_out % 16) p.why = "the copy engine takes a pool's codes in multiples of 16 channels";
   if (p.why.empty() && f.pool == 1 && f.activation != Activation::none) p.why = "an activation without a pool is v5's to refuse";
@@ -170,6 +184,8 @@ inline Problem backward_input_problem(const Conv2dBackwardInput& a) {
   if (p.why.empty()) p.why = slopes_error(a);
   if (!p.why.empty()) return p;
   g.N = s.N, g.k_channels = s.C_out, g.n_channels = s.C_in;
+  set_storage(g.halo, gradient_type(f.y_type), f.pool == 2);
+  g.out_bytes = static_cast<int>(dtype_bytes(gradient_type(f.x_type)));
   g.pairs = s.C_in % 2 == 0 && aligned16(a.dx.data, a.x.data);
   p.src_H = s.OH / f.pool, p.src_W = s.OW / f.pool;
   g.halo.negative_slope = f.activation == Activation::leaky_relu ? f.negative_slope : 0.0f;

@@ -22,7 +22,7 @@ __global__ __launch_bounds__(kThreads, 1) void conv2d_backward_input_kernel(
     const WL_GRID_CONSTANT TensorMap saved,                              // [N, OH/2, OW/2, C_out] of a pool
     const unsigned char* __restrict__ packed,                            // pack_weights.h
     const float* __restrict__ scale,                                     // [1], of fp16
-    float* __restrict__ dx) {                                            // [N, H, W, C_in]
+    void* __restrict__ dx) {                                             // [N, H, W, C_in]
   if constexpr (!kHasWgmma) return;
   halo_gemm<T, BN, false, true, kUnpool>(g, dy, saved, packed, epilogue, scale, nullptr, dx);
 }
@@ -34,7 +34,8 @@ static void convolve(const Context& context, const Problem& p, const Call& call)
          p.columns == 128 ? conv2d_backward_input_kernel<T, 128, kUnpool> : conv2d_backward_input_kernel<T, 64, kUnpool>,
          dim3(blocks_for(tiles_of(p.g) * p.g.n_tiles, 1), static_cast<unsigned>(p.phases)), dim3(kThreads),
          static_cast<size_t>(shared_bytes(p.g, p.columns, kUnpool)), p.g, call.epilogue, source,
-         kUnpool ? box_map(p, static_cast<const unsigned char*>(call.codes)) : source, call.packed, call.scale, call.out);
+         kUnpool ? codes_map(p.g.halo, call.codes, {p.g.k_channels, p.src_W, p.src_H, p.g.N}) : source, call.packed, call.scale,
+         call.out);
 }
 template <class T>
 void convolve_transposed(const Context& context, const Problem& p, const Call& call) {
@@ -51,7 +52,7 @@ static void run(const Conv2dBackwardInput& a, const Context& context) {
   if (!p.why.empty() || !aligned16(a.dy.data, a.saved.data)) return v6::table().conv2d_backward_input.run(a, context);
   require_hopper(context);
   Call call;
-  call.source = a.dy.ptr(), call.w = a.w.ptr(), call.out = a.dx.ptr();
+  call.source = a.dy.data, call.w = a.w.ptr(), call.out = a.dx.data;
   call.packed = context.workspace.ptr<unsigned char>() + scale_bytes(a);
   call.pool = a.fusion.pool == 2;
   call.epilogue = epilogue_of(a);

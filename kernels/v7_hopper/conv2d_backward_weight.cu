@@ -2,8 +2,8 @@
 // Layout: x [N, H, W, C_in], dy [N, OH, OW, C_out] or, pooled, [N, OH/2, OW/2, C_out] with saved as the forward entry made it; dw hwio
 //   [KH, KW, C_in, C_out]; zero padding.
 // One block owns 64 x 64 channels of nine taps and one run of boxes of 128 pixels; runs meet in a second pass, in order. One thread has
-//   the copy engine bring the box of dy and the halo of x, three warps round both, three warpgroups take three taps each: A is x
-//   turned around by ldmatrix.trans, B is dy as it lies, across the sum.
+//   the copy engine bring the box of dy and the halo of x, three warps round what does not come as a halo, three warpgroups take three
+//   taps each: A is x turned around by ldmatrix.trans, B is dy as it lies, across the sum.
 // From v5: a box of dy and a halo of x are loaded once for nine taps instead of once per 128 (tap, channel) pairs. Expected
 //   bottleneck: the shared
 //   memory's bandwidth (A and B of 64 columns ask for all of it), wgmma issue next.
@@ -28,7 +28,7 @@ struct HaloWeights {
   int pad_top = 0, pad_left = 0;
   int log_h = 0, log_w = 0, tiles_h = 1, tiles_w = 1;
   int tiles = 0, run = 0;  // boxes in all, in a run
-  int unit = 0;            // bytes of a stage: the larger of both units
+  int unit = 0;            // bytes of a stage: the larger of both units; 0: both come as halos
   bool pairs = false;
   Halo x, dy;
 };
@@ -71,11 +71,14 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
   WL_DYNAMIC_SHARED(unsigned char, memory);
   const WeightShared shared(memory, g);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  const bool x_direct = g.x.direct, dy_direct = !kUnpool && g.dy.direct;
+  const bool rounds = !x_direct || !dy_direct, copies = x_direct || dy_direct;
   if (threadIdx.x == 0) {
     for (int s = 0; s < kWeightUnitStages; ++s)
       init(&shared.units_full[s], 1), init(&shared.units_empty[s], 32 * kWeightRoundWarps);
     for (int s = 0; s < kPairStages; ++s)
-      init(&shared.pair_full[s], 32 * kWeightRoundWarps), init(&shared.pair_empty[s], 4 * kGroups);
+      init(&shared.pair_full[s], (rounds ? 32 * kWeightRoundWarps : 0) + (copies ? 1 : 0)),
+          init(&shared.pair_empty[s], 4 * kGroups);
     fence_async_proxy();
   }
   __syncthreads();
@@ -95,10 +98,10 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
     give_registers<56>();
     if (warp == kCopyWarp) {
       if (lane != 0) return;
-      Stages to;
+      Stages to, pair;
       for (int number = begin; number < end; ++number) {
         const Box box(g, number);
-        for (int u = 0; u < 2 * kUnits<T>; ++u) {
+        for (int u = dy_direct ? kUnits<T> : 0; u < (x_direct ? kUnits<T> : 2 * kUnits<T>); ++u) {
           wait(&shared.units_empty[to.at], to.parity ^ 1u);
           unsigned char* unit = shared.units + to.at * g.unit;
           if (u < kUnits<T>)
@@ -109,15 +112,25 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
                               box.image, &shared.units_full[to.at]);
           to.next(kWeightUnitStages);
         }
+        if (!copies) continue;
+        wait(&shared.pair_empty[pair.at], pair.parity ^ 1u);
+        AsyncBarrier* const full = &shared.pair_full[pair.at];
+        arrive_expecting(full, static_cast<uint32_t>((dy_direct ? copied_bytes(g.dy) : 0) + (x_direct ? copied_bytes(g.x) : 0)));
+        if (dy_direct) bulk_copy_tensor(shared.dy + pair.at * halo_bytes(g.dy), dy, oc0, box.column, box.row, box.image, full);
+        if (x_direct)
+          bulk_copy_tensor(shared.x + pair.at * halo_bytes(g.x), x, ic0, box.column - g.pad_left, box.row - g.pad_top, box.image,
+                           full);
+        pair.next(kPairStages);
       }
       return;
     }
+    if (!rounds) return;
     const int mine = warp - kCopyWarp - 1;
     Stages from, to;
     for (int number = begin; number < end; ++number) {
       const Box box(g, number);
       wait(&shared.pair_empty[to.at], to.parity ^ 1u);
-      for (int u = 0; u < 2 * kUnits<T>; ++u) {
+      for (int u = dy_direct ? kUnits<T> : 0; u < (x_direct ? kUnits<T> : 2 * kUnits<T>); ++u) {
         wait(&shared.units_full[from.at], from.parity);
         const unsigned char* unit = shared.units + from.at * g.unit;
         if (u < kUnits<T>)
@@ -221,8 +234,9 @@ static WeightProblem weight_problem(const Conv2dBackwardWeight& a) {
   if (p.why.empty() && f.upsample != 1) p.why = "the gradient of an upsample is v5's";
   if (p.why.empty() && (s.stride_h != 1 || s.stride_w != 1)) p.why = "strides are v5's";
   if (p.why.empty() && s.KH * s.KW < 6) p.why = "fewer than 6 taps leave warpgroups idle";
-  if (p.why.empty() && (s.C_in % 4 || s.C_out % 4 || s.C_in < 32 || s.C_out < 32))
-    p.why = "the copy engine takes channels in multiples of 4; fewer than 32 leave tiles of 64 empty";
+  const DType dy_type = gradient_type(f.y_type);
+  if (p.why.empty() && (s.C_in % channels_step(f.x_type) || s.C_out % channels_step(dy_type) || s.C_in < 32 || s.C_out < 32))
+    p.why = "the copy engine takes channels in multiples of 4, of 8 in 16 bits; fewer than 32 leave tiles of 64 empty";
   if (!p.why.empty()) return p;
   g.N = s.N, g.C_in = s.C_in, g.C_out = s.C_out, g.taps_w = s.KW, g.taps = s.KH * s.KW;
   g.pad_top = s.pad_top, g.pad_left = s.pad_left;
@@ -235,9 +249,10 @@ static WeightProblem weight_problem(const Conv2dBackwardWeight& a) {
       h.log_h = log_h, h.log_w = log_w;
       h.x = halo_of(images, log_h, log_w, s.KH - 1, s.KW - 1, false, false);
       h.dy = halo_of(images, log_h, log_w, 0, 0, false, f.pool == 2);
+      set_storage(h.x, f.x_type, false), set_storage(h.dy, dy_type, f.pool == 2);
       h.dy.negative_slope = f.activation == Activation::leaky_relu ? f.negative_slope : 0.0f;
       h.unit = std::max(unit_bytes(h.x, false), unit_bytes(h.dy, f.pool == 2));
-      if (h.x.h > 256 || h.x.w > 256 || shared_bytes(h) > kSharedLimit) continue;
+      if (h.x.h > 256 || h.x.pitch > 256 || shared_bytes(h) > kSharedLimit) continue;
       h.tiles_h = (s.OH + (1 << log_h) - 1) >> log_h, h.tiles_w = (s.OW + (1 << log_w) - 1) >> log_w;
       const int64_t tiles = int64_t((s.N + images - 1) / images) * h.tiles_h * h.tiles_w;
       if (tiles > 2147483647 || (best && (tiles > best || (tiles == best && halo_bytes(h.x) >= best_halo)))) continue;
@@ -266,11 +281,10 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context, Weight
   HaloWeights& g = p.g;
   g.pairs = s.C_out % 2 == 0 && aligned16(partials);
   const int pool = a.fusion.pool, rows = s.OH / pool, cols = s.OW / pool;
-  const TensorMap x = tensor_map(a.x.ptr(), {s.C_in, s.W, s.H, s.N}, {kUnit, g.x.unit_w, g.x.unit_h, g.x.images});
-  const TensorMap dy = tensor_map(a.dy.ptr(), {s.C_out, cols, rows, s.N}, {kUnit, g.dy.unit_w, g.dy.unit_h, g.dy.images});
+  const TensorMap x = box_map(g.x, a.x.data, {s.C_in, s.W, s.H, s.N});
+  const TensorMap dy = box_map(g.dy, a.dy.data, {s.C_out, cols, rows, s.N});
   TensorMap saved = dy;
-  if constexpr (kUnpool)
-    saved = tensor_map(a.saved.ptr<unsigned char>(), {s.C_out, cols, rows, s.N}, {kUnit, g.dy.unit_w, g.dy.unit_h, g.dy.images});
+  if constexpr (kUnpool) saved = codes_map(g.dy, a.saved.ptr<unsigned char>(), {s.C_out, cols, rows, s.N});
   launch(context, "v7::conv2d_backward_weight_kernel", conv2d_backward_weight_kernel<T, kUnpool>, dim3(blocks_for(p.blocks, 1)),
          dim3(kWeightThreads), static_cast<size_t>(shared_bytes(g)), g, x, dy, saved, scale, partials);
 }

@@ -19,7 +19,7 @@ __global__ __launch_bounds__(kThreads,
                                                            const WL_GRID_CONSTANT TensorMap x,        // [N, H, W, C_in]
                                                            const unsigned char* __restrict__ packed,  // pack_weights.h
                                                            unsigned char* __restrict__ saved,  // [N, OH/2, OW/2, C_out] or null
-                                                           float* __restrict__ y) {            // [N, OH, OW, C_out]
+                                                           void* __restrict__ y) {             // [N, OH, OW, C_out]
   if constexpr (!kHasWgmma) return;
   halo_gemm<T, BN, kPool, false, false>(g, x, x, packed, epilogue, nullptr, saved, y);
 }
@@ -37,7 +37,7 @@ static void run(const Conv2dForward& a, const Context& context) {
   if (!p.why.empty() || !aligned16(a.x.data)) return v6::table().conv2d_forward.run(a, context);
   require_hopper(context);
   Call call;
-  call.source = a.x.ptr(), call.w = a.w.ptr(), call.out = a.y.ptr(), call.codes = a.saved.ptr<unsigned char>();
+  call.source = a.x.data, call.w = a.w.ptr(), call.out = a.y.data, call.codes = a.saved.ptr<unsigned char>();
   call.packed = context.workspace.ptr<unsigned char>();
   call.epilogue = Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope};
   call.pool = a.fusion.pool == 2;

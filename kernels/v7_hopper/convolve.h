@@ -6,12 +6,12 @@
 namespace warploom::v7 {
 
 struct Call {  // the buffers of a Problem
-  const float* source = nullptr;
+  const void* source = nullptr;
   const float* w = nullptr;
   const float* scale = nullptr;     // of a gradient as fp16
   unsigned char* packed = nullptr;  // packed_bytes()
   unsigned char* codes = nullptr;   // of out, or of the source
-  float* out = nullptr;
+  void* out = nullptr;
   Epilogue epilogue;
   bool pool = false;  // of out, or of the source
 };
@@ -28,18 +28,22 @@ void with_operand_type(Precision p, Run run) {
   run(F16());
 }
 
-// The source, or its codes, in boxes of a unit.
-template <class Element>
-TensorMap box_map(const Problem& p, const Element* data) {
-  const Halo& h = p.g.halo;
-  return tensor_map(data, {p.g.k_channels, p.src_W, p.src_H, p.g.N}, {kUnit, h.unit_w, h.unit_h, h.images});
+// The map [size[3]] ... [size[0]] in boxes of a halo, or of a unit; its codes always in those.
+inline TensorMap box_map(const Halo& h, const void* data, const int (&size)[4]) {
+  if (h.direct) return tensor_map(static_cast<const uint16_t*>(data), size, {kRowBytes / 2, h.pitch, h.h, h.images}, true);
+  const int unit[4] = {kUnit, h.unit_w, h.unit_h, h.images};
+  return h.bytes == 2 ? tensor_map(static_cast<const uint16_t*>(data), size, unit)
+                      : tensor_map(static_cast<const float*>(data), size, unit);
+}
+inline TensorMap codes_map(const Halo& h, const unsigned char* codes, const int (&size)[4]) {
+  return tensor_map(codes, size, {kUnit, h.unit_w, h.unit_h, h.images});
 }
 
 // Packs the weights and describes the source to the copy engine.
 template <class T>
 TensorMap prepare(const Context& context, const Problem& p, const Call& call) {
   pack_weights<T>(context, p.form, p.g, p.columns, call.w, call.packed);
-  return box_map(p, call.source);
+  return box_map(p.g.halo, call.source, {p.g.k_channels, p.src_W, p.src_H, p.g.N});
 }
 
 template <class T>

@@ -1,7 +1,8 @@
 // halo.cuh (v7): a box of pixels and what taps reach around it, on its way from the copy engine to ldmatrix: the part that all three
 //   kernels share
-// Layout: as it comes, a unit: [images][unit_h][unit_w][32 floats], zeros outside the image, behind it the codes of a pool, a byte each.
-//   Rounded, a halo: [images][h][pitch][128 bytes of channels], 16-byte chunks exchanged by the pixel's number modulo 8.
+// Layout: as it comes, a unit: [images][unit_h][unit_w][32 channels], zeros outside the image, behind it the codes of a pool, a byte each.
+//   Rounded, a halo: [images][h][pitch][128 bytes of channels], 16-byte chunks exchanged by the pixel's number modulo 8, as the copy
+//   engine exchanges them itself: a map of 16 bits without a pool comes as a halo, pitch and all.
 // Some warps round a unit together. Unpooling happens here: a pixel of the halo is one of the 2 x 2 that a pixel of the unit stands for.
 // Preconditions: the copies of the unit have landed; nobody reads the halo any more.
 #pragma once
@@ -13,7 +14,7 @@
 
 namespace warploom::v7 {
 
-constexpr int kRowBytes = 128;  // of a halo's pixel: 64 elements of 16 bits, 32 of tf32; of a unit's: 32 floats
+constexpr int kRowBytes = 128;  // of a halo's pixel: 64 elements of 16 bits, 32 of tf32
 constexpr int kUnit = 32;       // channels that the copy engine brings at a time
 constexpr int kSharedLimit = 227 * 1024;
 template <class T>
@@ -26,13 +27,19 @@ struct Halo {
   int pitch = 0;                // pixels from one row to the next; ldmatrix must find 8 different numbers modulo 8 (choice.h)
   int unit_h = 0, unit_w = 0;   // fewer than h and w where the unit is pooled
   float negative_slope = 0.0f;  // of the activation before a pool
+  int bytes = 4;                // of an element of the map (half_map.cuh)
+  bool direct = false;          // the copy engine writes it, there are no units
   FastDivisor by_pitch, by_h;
 };
 __host__ __device__ __forceinline__ int unit_pixels(const Halo& h) { return h.images * h.unit_h * h.unit_w; }
+__host__ __device__ __forceinline__ int map_bytes(const Halo& h) { return unit_pixels(h) * kUnit * h.bytes; }  // of a unit
+__host__ __device__ __forceinline__ int codes_at(const Halo& h) { return (map_bytes(h) + 127) / 128 * 128; }   // behind its map
 __host__ __device__ __forceinline__ int unit_bytes(const Halo& h, bool codes) {
-  return unit_pixels(h) * kRowBytes + (codes ? (unit_pixels(h) * kUnit + 127) / 128 * 128 : 0);
+  return h.direct ? 0 : codes_at(h) + (codes ? (unit_pixels(h) * kUnit + 127) / 128 * 128 : 0);
 }
-__host__ __device__ __forceinline__ int halo_bytes(const Halo& h) { return h.images * h.h * h.pitch * kRowBytes; }
+__host__ __device__ __forceinline__ int copied_bytes(const Halo& h) { return h.images * h.h * h.pitch * kRowBytes; }
+// A stage's: the copy engine exchanges chunks by their address.
+__host__ __device__ __forceinline__ int halo_bytes(const Halo& h) { return (copied_bytes(h) + 1023) / 1024 * 1024; }
 
 struct Stages {  // of a ring: which one, and the parity of its round
   int at = 0;
@@ -46,9 +53,9 @@ struct Stages {  // of a ring: which one, and the parity of its round
 template <bool kUnpool>
 __device__ __forceinline__ void bring_unit(const Halo& h, unsigned char* unit, const TensorMap& source, const TensorMap& codes,
                                            int channel, int row, int column, int image, AsyncBarrier* full) {
-  arrive_expecting(full, static_cast<uint32_t>(unit_pixels(h) * (kRowBytes + (kUnpool ? kUnit : 0))));
+  arrive_expecting(full, static_cast<uint32_t>(map_bytes(h) + (kUnpool ? unit_pixels(h) * kUnit : 0)));
   bulk_copy_tensor(unit, source, channel, kUnpool ? column >> 1 : column, kUnpool ? row >> 1 : row, image, full);
-  if constexpr (kUnpool) bulk_copy_tensor(unit + unit_pixels(h) * kRowBytes, codes, channel, column >> 1, row >> 1, image, full);
+  if constexpr (kUnpool) bulk_copy_tensor(unit + codes_at(h), codes, channel, column >> 1, row >> 1, image, full);
 }
 
 // The threads of kWarps warps, this one's number among them `warp`: unit u of the halo's channels.
@@ -69,9 +76,18 @@ __device__ __forceinline__ void round_unit(const Halo& h, int warp, int u, const
       pixel = (image * h.unit_h + (row >> 1) - (first_row >> 1)) * h.unit_w + (q >> 1) - (first_column >> 1);
       position = (row & 1) * 2 + (q & 1);
     }
-    float4 v = *reinterpret_cast<const float4*>(unit + pixel * kRowBytes + quad * 16);
+    float4 v;
+    if (kUnpool && in_halves<T>(h.bytes)) {
+      if constexpr (T::kBytes == 2) {
+        const uint2 words = *reinterpret_cast<const uint2*>(unit + (pixel * kUnit + quad * 4) * 2);
+        const float2 low = widen2<T>(words.x), high = widen2<T>(words.y);
+        v = make_float4(low.x, low.y, high.x, high.y);
+      }
+    } else {
+      v = *reinterpret_cast<const float4*>(unit + (pixel * kUnit + quad * 4) * 4);
+    }
     if constexpr (kUnpool) {
-      const uint32_t code = *reinterpret_cast<const uint32_t*>(unit + unit_pixels(h) * kRowBytes + pixel * kUnit + quad * 4);
+      const uint32_t code = *reinterpret_cast<const uint32_t*>(unit + codes_at(h) + pixel * kUnit + quad * 4);
       v.x = unpooled(v.x, code, position, h.negative_slope), v.y = unpooled(v.y, code >> 8, position, h.negative_slope);
       v.z = unpooled(v.z, code >> 16, position, h.negative_slope), v.w = unpooled(v.w, code >> 24, position, h.negative_slope);
     }

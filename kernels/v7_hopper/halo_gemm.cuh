@@ -16,7 +16,7 @@
 namespace warploom::v7 {
 
 constexpr int kBM = 128;
-constexpr int kWeightStages = 4, kUnitStages = 2, kHaloStages = 2;
+constexpr int kWeightStages = 4, kUnitStages = 2, kHaloStages = 2, kDirectStages = 3;  // the latter of halos without units
 constexpr int kMultiplyWarps = 8, kWeightsWarp = 8, kPixelsWarp = 9, kRoundWarps = 2, kThreads = 32 * (10 + kRoundWarps);
 
 struct HaloGemm {
@@ -30,12 +30,15 @@ struct HaloGemm {
   int tiles_h = 1, tiles_w = 1, n_tiles = 1;
   Halo halo;  // of the source: a tile and what its taps reach
   int chunks = 0;
-  bool pairs = false;  // out can be stored 8 bytes at a time
+  int out_bytes = 4;   // of an element (half_map.cuh)
+  bool pairs = false;  // out can be stored two at a time
+  __host__ __device__ __forceinline__ int halo_stages() const { return halo.direct ? kDirectStages : kHaloStages; }
 };
 
 inline int shared_bytes(const HaloGemm& g, int columns, bool codes) {  // 1024: room to begin at a multiple of it
-  return 1024 + kWeightStages * columns * kRowBytes + kHaloStages * halo_bytes(g.halo) + kUnitStages * unit_bytes(g.halo, codes) +
-         2 * (kWeightStages + kUnitStages + kHaloStages) * static_cast<int>(sizeof(AsyncBarrier));
+  return 1024 + kWeightStages * columns * kRowBytes + g.halo_stages() * halo_bytes(g.halo) +
+         kUnitStages * unit_bytes(g.halo, codes) +
+         2 * (kWeightStages + kUnitStages + g.halo_stages()) * static_cast<int>(sizeof(AsyncBarrier));
 }
 
 // What a block's phase sees of the problem: its pixels, its taps, where its source begins and where its pixels go.
@@ -67,14 +70,14 @@ struct Shared {  // a block's shared memory
   unsigned char *weights, *halos, *units;
   AsyncBarrier *weights_full, *weights_empty, *units_full, *units_empty, *halo_full, *halo_empty;
 
-  __device__ __forceinline__ Shared(unsigned char* memory, int columns, int halo, int unit) {
+  __device__ __forceinline__ Shared(unsigned char* memory, int columns, int halo_stages, int halo, int unit) {
     weights = memory + (0u - matrix_address(memory)) % 1024u;
     halos = weights + kWeightStages * columns * kRowBytes;
-    units = halos + kHaloStages * halo;
+    units = halos + halo_stages * halo;
     weights_full = reinterpret_cast<AsyncBarrier*>(units + kUnitStages * unit);
     weights_empty = weights_full + kWeightStages;
     units_full = weights_empty + kWeightStages, units_empty = units_full + kUnitStages;
-    halo_full = units_empty + kUnitStages, halo_empty = halo_full + kHaloStages;
+    halo_full = units_empty + kUnitStages, halo_empty = halo_full + halo_stages;
   }
 };
 
@@ -138,7 +141,7 @@ __device__ __forceinline__ void multiply_halos(const HaloGemm& g, const Phase<kT
       a = 0;
       __syncwarp();
       if (lane == 0) arrive(&shared.halo_empty[from.at]);
-      from.next(kHaloStages);
+      from.next(g.halo_stages());
     }
     wait(&shared.weights_full[weights.at], weights.parity);
     const uint64_t descriptor = matrix_descriptor(shared.weights + weights.at * BN * kRowBytes);
@@ -166,15 +169,16 @@ template <class T, int BN, bool kPool, bool kTransposed, bool kUnpool>
 __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& source, const TensorMap& source_codes,
                                           const unsigned char* __restrict__ packed, const Epilogue& epilogue,
                                           const float* __restrict__ scale, unsigned char* __restrict__ codes,
-                                          float* __restrict__ out) {
+                                          void* __restrict__ out) {
   WL_DYNAMIC_SHARED(unsigned char, memory);
-  const Shared shared(memory, BN, halo_bytes(g.halo), unit_bytes(g.halo, kUnpool));
+  const Shared shared(memory, BN, g.halo_stages(), halo_bytes(g.halo), unit_bytes(g.halo, kUnpool));
+  const bool direct = T::kBytes == 2 && !kUnpool && g.halo.direct;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   if (threadIdx.x == 0) {
     for (int s = 0; s < kWeightStages; ++s) init(&shared.weights_full[s], 1), init(&shared.weights_empty[s], kMultiplyWarps);
     for (int s = 0; s < kUnitStages; ++s) init(&shared.units_full[s], 1), init(&shared.units_empty[s], 32 * kRoundWarps);
-    for (int s = 0; s < kHaloStages; ++s)
-      init(&shared.halo_full[s], 32 * kRoundWarps), init(&shared.halo_empty[s], kMultiplyWarps);
+    for (int s = 0; s < g.halo_stages(); ++s)
+      init(&shared.halo_full[s], direct ? 1 : 32 * kRoundWarps), init(&shared.halo_empty[s], kMultiplyWarps);
     fence_async_proxy();
   }
   __syncthreads();
@@ -207,6 +211,16 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
   if (warp == kPixelsWarp) {
     if (lane != 0) return;
     Stages to;
+    if (direct) {
+      for (int c = 0; taps > 0 && c < g.chunks; ++c) {
+        wait(&shared.halo_empty[to.at], to.parity ^ 1u);
+        arrive_expecting(&shared.halo_full[to.at], static_cast<uint32_t>(copied_bytes(g.halo)));
+        bulk_copy_tensor(shared.halos + to.at * halo_bytes(g.halo), source, c * kChunk<T>, first_column, first_row, image0,
+                         &shared.halo_full[to.at]);
+        to.next(g.halo_stages());
+      }
+      return;
+    }
     for (int u = 0; taps > 0 && u < g.chunks * kUnits<T>; ++u) {
       wait(&shared.units_empty[to.at], to.parity ^ 1u);
       bring_unit<kUnpool>(g.halo, shared.units + to.at * unit_bytes(g.halo, kUnpool), source, source_codes, u * kUnit, first_row,
@@ -216,6 +230,7 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
     return;
   }
   const float gradient_scale = scale ? *scale : 1.0f;
+  if (warp >= kMultiplyWarps && direct) return;
   if (warp >= kMultiplyWarps) return round_halos<T, kUnpool>(g, shared, taps > 0, gradient_scale, first_row, first_column);
 
   float sum[1][BN / 8][4];
@@ -235,17 +250,17 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
       if constexpr (kPool) {
         const bool inside = n < g.N && i / 2 < g.out_H && j / 2 < g.out_W;
         const int64_t to = ((static_cast<int64_t>(n) * g.out_H + i / 2) * g.out_W + j / 2) * g.n_channels;
-        store_pooled_row(sum[0], half, epilogue, first_n, g.n_channels, pairs, inside, out + to, codes ? codes + to : nullptr);
+        store_pooled_row<T>(sum[0], half, epilogue, first_n, g.n_channels, pairs, inside, element_at<T>(out, to, g.out_bytes),
+                            g.out_bytes, codes ? codes + to : nullptr);
       } else {
         if (n >= g.N || i >= phase.rows || j >= phase.cols) continue;
         const int row = i * g.step_h + phase.phase_h, col = j * g.step_w + phase.phase_w;
         const int64_t offset = ((static_cast<int64_t>(n) * g.out_H + row) * g.out_W + col) * g.n_channels;
-        if (kTransposed && epilogue.output)
-          take_slopes(sum[0], half, epilogue, epilogue.output + offset, first_n, g.n_channels, pairs);
-        float* to = out + offset;
+        if (kTransposed && epilogue.output) take_slopes<T>(sum[0], half, epilogue, offset, first_n, g.n_channels, pairs);
+        void* to = element_at<T>(out, offset, g.out_bytes);
         WL_UNROLL
         for (int f = 0; f < BN / 8; ++f)
-          store_pair(to, first_n + 8 * f, g.n_channels, pairs, sum[0][f][2 * half], sum[0][f][2 * half + 1]);
+          store_pair<T>(to, g.out_bytes, first_n + 8 * f, g.n_channels, pairs, sum[0][f][2 * half], sum[0][f][2 * half + 1]);
       }
     }
   });

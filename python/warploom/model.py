@@ -112,7 +112,9 @@ class Model(Network):
         """Binds the model to a device, a kernel version, an optimiser and a loss.
 
         precision: "fp32" may use algorithms with fewer multiplications (Winograd), "fp32-exact" only sums of products; "tf32",
-        "bf16" and "fp16" round the operands of convolutions and need a version with tensor cores.
+        "bf16" and "fp16" round the operands of convolutions and need a version with tensor cores. With the latter two the maps
+        between convolutions are stored in 16 bits (gradients with "bf16" alone); weights, their gradients, sums and losses are
+        float32, and so are all arrays that go in or come out.
 
         distributed: fit(), evaluate() and train_step() share each batch among the workers that a launcher has started (see
         warploom.distributed); every worker makes the same calls. A batch is cut into `shards`, whose gradients are added in one

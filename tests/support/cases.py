@@ -132,6 +132,17 @@ def precise(case: Case, precision: str) -> Case:
     return Case("conv2d", f"{case.name}_{precision}", values, case.layer)
 
 
+def stored(case: Case, x: str = "f32", y: str = "f32") -> Case:
+    """The convolution with its maps x and y (and dx, dy) stored as f32, bf16 or f16."""
+    values = tuple((case.attributes | {"x_type": x, "y_type": y}).items())
+    return Case("conv2d", f"{case.name}_x{x}_y{y}", values, case.layer)
+
+
+def stored_flat(case: Case, dtype: str) -> Case:
+    """An elementwise operation on maps stored in 16 bits."""
+    return Case(case.family, f"{case.name}_{dtype}", (*case.values, ("type", dtype)))
+
+
 def pool(x: Sizes, k: int | Sizes, stride: int | Sizes | None = None, layer: str = "") -> Case:
     n, c, height, width = x
     kh, kw = (k, k) if isinstance(k, int) else k

@@ -110,6 +110,37 @@ def from_version(name: str, flat: Array, shape: tuple[int, ...], target: Target)
     return flat.reshape([shape[i] for i in order]).transpose(np.argsort(order))
 
 
+# ---- Maps in 16 bits ----
+
+HALVES = {"bf16": "bf16", "f16": "fp16"}  # by the name of the precision that rounds so
+HALF_UNIT = {"bf16": 2.0**-8, "f16": 2.0**-11}  # half a unit in the last place, of a number's magnitude
+SMALLEST = {"bf16": 0.0, "f16": 2.0**-25}  # below f16's normal range it is the same for all
+
+
+def storage(case: Case) -> dict[str, str]:
+    """The tensors that the case stores in 16 bits, and how. Gradients are never f16 (gradient_type() in kernels/args.h)."""
+    a = case.attributes
+    if case.family == "conv2d":
+        types = {"x": a.get("x_type", "f32"), "y": a.get("y_type", "f32")}
+    else:
+        types = dict.fromkeys(("x", "y", *(("a", "b") if case.family == "add" else ())), a.get("type", "f32"))
+    gradients = {f"d{name}": "f32" if dtype == "f16" else dtype for name, dtype in types.items() if name in ("x", "y")}
+    return {name: dtype for name, dtype in (types | gradients).items() if dtype in HALVES}
+
+
+def encode(flat: Array, dtype: str) -> Array:
+    """The bits of numbers that are exact in 16 bits."""
+    if dtype == "f16":
+        return flat.astype(np.float16).view(np.uint16)
+    return (flat.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def decode(flat: Array, dtype: str) -> Array:
+    if dtype == "f16":
+        return flat.view(np.float16).astype(np.float32)
+    return (flat.astype(np.uint32) << 16).view(np.float32)
+
+
 # ---- Inputs ----
 
 
@@ -117,6 +148,9 @@ def from_version(name: str, flat: Array, shape: tuple[int, ...], target: Target)
 def make_inputs(case: Case, fill: str) -> Tensors:
     """Everything any entry of the case reads, as logical arrays. fill: integers (small whole numbers) or floats."""
     inputs = _draw_inputs(case, fill)
+    for name, dtype in storage(case).items():  # the oracle sees what is stored
+        if name in inputs:
+            inputs[name] = oracle.rounded(inputs[name], HALVES[dtype]).astype(np.float32)
     for array in inputs.values():
         array.flags.writeable = False  # shared by all versions and devices
     return inputs
@@ -321,13 +355,14 @@ def run_variant(core: Any, target: Target, case: Case, fill: str, entry: str, va
     """One entry with one choice of optional tensors; raises Mismatch."""
     available = make_inputs(case, fill)
     words, outputs = variant[0].split(), variant[1].split()
-    given = {w: to_version(w, available[w], target) for w in words if not w.endswith("*")}
+    halves = storage(case)
+    given = as_stored({w: to_version(w, available[w], target) for w in words if not w.endswith("*")}, halves)
     if "saved*" in words:
         given |= from_forward(core, target, case, available)
     names = tuple(w.rstrip("*") for w in words)
 
     def call() -> Tensors:
-        return core.call(target.device, target.version, entry, case.attributes, given, outputs, True)
+        return core.call(target.device, target.version, entry, attributes_of(case, entry), given, outputs, True)
 
     where = repro(target, case, entry, fill)
     try:
@@ -341,8 +376,13 @@ def run_variant(core: Any, target: Target, case: Case, fill: str, entry: str, va
         if name not in results:
             raise Mismatch(f"output '{name}' is missing\n  {where}")
         right = expected[name]
-        got = from_version(name, results[name], right.shape, target)
+        flat = decode(results[name], halves[name]) if name in halves else results[name]
+        got = from_version(name, flat, right.shape, target)
         bound = 0.0 if exact else target.factor * (tolerance[name] if target.local else float(tolerance[name].max(initial=0.0)))
+        if name in halves:
+            if exact:
+                right = oracle.rounded(right, HALVES[halves[name]])
+            bound = bound + HALF_UNIT[halves[name]] * (np.abs(right) + bound) + SMALLEST[halves[name]]
         problem = judge(name, got, right, bound, exact)
         if problem:
             raise Mismatch(f"{problem}\n  {where}")
@@ -362,10 +402,14 @@ def attributes_of(case: Case, entry: str) -> dict[str, Any]:
 def from_forward(core: Any, target: Target, case: Case, available: Tensors) -> Tensors:
     """y and saved as the forward entry leaves them, for the backward entries: y only where something is folded in."""
     a = attributes_of(case, "conv2d_forward")
-    inputs = {w: to_version(w, available[w], target) for w in ("x", "w", "bias")}
+    inputs = as_stored({w: to_version(w, available[w], target) for w in ("x", "w", "bias")}, storage(case))
     result = core.call(target.device, target.version, "conv2d_forward", a, inputs, ["y", "saved"], True)
     folded = a["activation"] != "none" or a["pool"] > 1
     return {k: v for k, v in result.items() if k == "saved" or (k == "y" and folded)}
+
+
+def as_stored(given: Tensors, halves: dict[str, str]) -> Tensors:
+    return {name: encode(flat, halves[name]) if name in halves else flat for name, flat in given.items()}
 
 
 def refusal(core: Any, target: Target, case: Case, entry: str) -> str:
@@ -378,9 +422,8 @@ def refusal(core: Any, target: Target, case: Case, entry: str) -> str:
 
 def algorithm(core: Any, device: str, version: str, entry: str, case: Case) -> str:
     """The name of what computes the entry, as `warploom explain` shows it; "" where the version refuses."""
-    if core.why_not(device, version, entry, case.attributes):
-        return ""
-    return str(core.needs(device, version, entry, case.attributes)["algorithm"])
+    own = attributes_of(case, entry)
+    return "" if core.why_not(device, version, entry, own) else str(core.needs(device, version, entry, own)["algorithm"])
 
 
 def check(

@@ -14,12 +14,14 @@ struct ActivationForward {  // y may be x (in place)
   int64_t count = 0;
   Activation kind = Activation::relu;
   float negative_slope = 0.0f;
+  DType type = DType::f32;  // of x and y
   In x;
   Out y;
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     v.attr("count", a.count), v.attr("kind", a.kind), v.attr("negative_slope", a.negative_slope);
-    v.tensor("x", a.x, DType::f32, a.count, false), v.tensor("y", a.y, DType::f32, a.count, false);
+    v.attr("type", a.type);
+    v.tensor("x", a.x, a.type, a.count, false), v.tensor("y", a.y, a.type, a.count, false);
   }
 };
 // From the output y (for relu and leaky_relu the input serves as well: same sign), or from the input x where gradient_needs_input():
@@ -28,15 +30,17 @@ struct ActivationBackward {
   int64_t count = 0;
   Activation kind = Activation::relu;
   float negative_slope = 0.0f;
+  DType type = DType::f32;  // of x and y; dx and dy: gradient_type()
   In dy, y, x;
   Out dx;
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     v.attr("count", a.count), v.attr("kind", a.kind), v.attr("negative_slope", a.negative_slope);
-    v.tensor("dy", a.dy, DType::f32, a.count, false);
-    v.tensor("y", a.y, DType::f32, a.count, gradient_needs_input(a.kind));
-    v.tensor("x", a.x, DType::f32, a.count, !gradient_needs_input(a.kind));
-    v.tensor("dx", a.dx, DType::f32, a.count, false);
+    v.attr("type", a.type);
+    v.tensor("dy", a.dy, gradient_type(a.type), a.count, false);
+    v.tensor("y", a.y, a.type, a.count, gradient_needs_input(a.kind));
+    v.tensor("x", a.x, a.type, a.count, !gradient_needs_input(a.kind));
+    v.tensor("dx", a.dx, gradient_type(a.type), a.count, false);
   }
 };
 

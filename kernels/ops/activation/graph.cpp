@@ -45,6 +45,16 @@ class ActivationOp final : public OpDef {
     e.call(e.table.activation_backward, "activation_backward", &n, a);
   }
 
+  bool takes_storage(const Graph& g, const Node& n, const OpTable& table, int, bool training) const override {
+    ActivationForward forward;
+    ActivationBackward backward;
+    forward.kind = backward.kind = kind_of(n);
+    forward.type = backward.type = g.values[static_cast<size_t>(n.outputs[0])].type;
+    const auto takes = [](const auto& entry, const auto& a) { return !entry.why_not || entry.why_not(a).empty(); };
+    return stored_alike(g, n) && takes(table.activation_forward, forward) &&
+           (!training || takes(table.activation_backward, backward));
+  }
+
   Slopes slopes_to_take(const Emitter&, const Node& n) const override {
     const Activation kind = kind_of(n);
     if (kind != Activation::relu && kind != Activation::leaky_relu) return {};
@@ -58,6 +68,7 @@ class ActivationOp final : public OpDef {
   template <class Args>
   static void fill(Emitter& e, const Node& n, Args& a) {
     a.count = e.value_count(n.inputs[0]);
+    a.type = e.type(n.inputs[0]);
     a.kind = kind_of(n);
     a.negative_slope = static_cast<float>(n.attributes.number("negative_slope", 0.0));
   }

@@ -20,6 +20,7 @@ class AddOp final : public OpDef {
   void forward(Emitter& e, const Node& n) const override {
     Add a;
     a.count = e.value_count(n.outputs[0]);
+    a.type = e.type(n.outputs[0]);
     a.a = e.read(n.inputs[0]);
     for (size_t k = 1; k < n.inputs.size(); k++) {
       a.b = e.read(n.inputs[k]);
@@ -36,6 +37,12 @@ class AddOp final : public OpDef {
   void backward(Emitter& e, const Node& n) const override {
     for (const int v : n.inputs)
       if (e.wants_gradient(v)) e.pass_gradient(v, n.outputs[0]);
+  }
+
+  bool takes_storage(const Graph& g, const Node& n, const OpTable& table, int, bool) const override {
+    Add a;
+    a.type = g.values[static_cast<size_t>(n.outputs[0])].type;
+    return stored_alike(g, n) && (!table.add.why_not || table.add.why_not(a).empty());
   }
 };
 WL_REGISTER_OP(AddOp)

@@ -13,8 +13,10 @@ struct Conv2dForward {  // y = pool(activation(conv(upsample(x), w) + bias)); sa
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
-    v.tensor("x", a.x, DType::f32, fused_x_count(a.s, a.fusion), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
-    v.tensor("bias", a.bias, DType::f32, a.s.C_out, true), v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), false);
+    v.tensor("x", a.x, a.fusion.x_type, fused_x_count(a.s, a.fusion), false),
+        v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
+    v.tensor("bias", a.bias, DType::f32, a.s.C_out, true),
+        v.tensor("y", a.y, a.fusion.y_type, fused_y_count(a.s, a.fusion), false);
     v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
   }
 };
@@ -34,11 +36,12 @@ struct Conv2dBackwardInput {
   static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
     v.attr("x_activation", a.x_activation), v.attr("x_slope", a.x_slope);
-    v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
-    v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), true);
+    v.tensor("dy", a.dy, gradient_type(a.fusion.y_type), fused_y_count(a.s, a.fusion), false),
+        v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
+    v.tensor("y", a.y, a.fusion.y_type, fused_y_count(a.s, a.fusion), true);
     v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
-    v.tensor("x", a.x, DType::f32, fused_x_count(a.s, a.fusion), true);
-    v.tensor("dx", a.dx, DType::f32, fused_x_count(a.s, a.fusion), false);
+    v.tensor("x", a.x, a.fusion.x_type, fused_x_count(a.s, a.fusion), true);
+    v.tensor("dx", a.dx, gradient_type(a.fusion.x_type), fused_x_count(a.s, a.fusion), false);
   }
 };
 struct Conv2dBackwardWeight {  // dw = the sum over images and output pixels of dy times the input pixels that the tap meets
@@ -49,9 +52,9 @@ struct Conv2dBackwardWeight {  // dw = the sum over images and output pixels of 
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
-    v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false);
-    v.tensor("x", a.x, DType::f32, fused_x_count(a.s, a.fusion), false);
-    v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), true);
+    v.tensor("dy", a.dy, gradient_type(a.fusion.y_type), fused_y_count(a.s, a.fusion), false);
+    v.tensor("x", a.x, a.fusion.x_type, fused_x_count(a.s, a.fusion), false);
+    v.tensor("y", a.y, a.fusion.y_type, fused_y_count(a.s, a.fusion), true);
     v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
     v.tensor("dw", a.dw, DType::f32, a.s.w_count(), false);
   }
@@ -64,8 +67,8 @@ struct Conv2dBackwardBias {  // db[c] = sum of dy over N, OH, OW
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
-    v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false);
-    v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), true);
+    v.tensor("dy", a.dy, gradient_type(a.fusion.y_type), fused_y_count(a.s, a.fusion), false);
+    v.tensor("y", a.y, a.fusion.y_type, fused_y_count(a.s, a.fusion), true);
     v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
     v.tensor("db", a.db, DType::f32, a.s.C_out, false);
   }
@@ -78,11 +81,13 @@ struct Conv2dBackward {  // all gradients in one call, for kernel sets that shar
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
-    v.tensor("dy", a.dy, DType::f32, fused_y_count(a.s, a.fusion), false);
-    v.tensor("x", a.x, DType::f32, fused_x_count(a.s, a.fusion), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
-    v.tensor("y", a.y, DType::f32, fused_y_count(a.s, a.fusion), true);
+    v.tensor("dy", a.dy, gradient_type(a.fusion.y_type), fused_y_count(a.s, a.fusion), false);
+    v.tensor("x", a.x, a.fusion.x_type, fused_x_count(a.s, a.fusion), false),
+        v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
+    v.tensor("y", a.y, a.fusion.y_type, fused_y_count(a.s, a.fusion), true);
     v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
-    v.tensor("dx", a.dx, DType::f32, fused_x_count(a.s, a.fusion), true), v.tensor("dw", a.dw, DType::f32, a.s.w_count(), false);
+    v.tensor("dx", a.dx, gradient_type(a.fusion.x_type), fused_x_count(a.s, a.fusion), true),
+        v.tensor("dw", a.dw, DType::f32, a.s.w_count(), false);
     v.tensor("db", a.db, DType::f32, a.s.C_out, true);
   }
 };

@@ -69,7 +69,7 @@ class Conv2dOp : public OpDef {
   }
 
   void forward(Emitter& e, const Node& n) const override {
-    Conv2dForward a = with_shape<Conv2dForward>(conv2d_shape(e.graph(), n, e.batch()), conv2d_fusion(n));
+    Conv2dForward a = with_shape<Conv2dForward>(conv2d_shape(e.graph(), n, e.batch()), conv2d_fusion(e.graph(), n));
     a.x = e.read(n.inputs[0]);
     if (n.attributes.has("batch_norm_eps")) {
       const Folded f = fold_batch_norm(e, n, false);
@@ -86,7 +86,7 @@ class Conv2dOp : public OpDef {
 
   void backward(Emitter& e, const Node& n) const override {
     const Conv2dShape s = conv2d_shape(e.graph(), n, e.batch());
-    const BackwardChoice choice = choose_backward(e.table, s, conv2d_fusion(n));
+    const BackwardChoice choice = choose_backward(e.table, s, conv2d_fusion(e.graph(), n));
     if (!choice.why.empty())
       throw UnsupportedError("layer '" + n.name + "': version " + e.table.version + " cannot train it: " + choice.why);
     const bool has_bias = n.parameters.size() > 1;
@@ -98,6 +98,7 @@ class Conv2dOp : public OpDef {
     if (choice.separate_activation && !e.slopes_taken(n.outputs[0])) {  // dy becomes the gradient before the activation
       ActivationBackward a;
       a.count = e.value_count(n.outputs[0]);
+      a.type = e.type(n.outputs[0]);
       a.kind = conv2d_fusion(n).activation;
       a.negative_slope = conv2d_fusion(n).negative_slope;
       a.dy = dy;
@@ -160,9 +161,18 @@ class Conv2dOp : public OpDef {
   }
 
   Slopes slopes_to_take(const Emitter& e, const Node& n) const override {
-    const Fusion f = conv2d_fusion(n);
+    const Fusion f = conv2d_fusion(e.graph(), n);
     if (!choose_backward(e.table, conv2d_shape(e.graph(), n, e.batch()), f).separate_activation) return {};
     return {f.activation, f.negative_slope};
+  }
+
+  bool takes_storage(const Graph& g, const Node& n, const OpTable& table, int batch, bool training) const override {
+    if (!conv2d_refusal(table, g, n, batch, training).empty()) return false;
+    const Fusion f = conv2d_fusion(g, n);
+    if (!training || !choose_backward(table, conv2d_shape(g, n, batch), f).separate_activation) return true;
+    ActivationBackward a;
+    a.kind = f.activation, a.type = f.y_type;
+    return !table.activation_backward.why_not || table.activation_backward.why_not(a).empty();
   }
 
   int64_t macs(const Graph& g, const Node& n) const override {

@@ -19,8 +19,8 @@ struct Conv2dMeanForward {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
     v.attr("MKH", a.MKH), v.attr("MKW", a.MKW), v.attr("mean_stride_h", a.mean_stride_h);
     v.attr("mean_stride_w", a.mean_stride_w), v.attr("MH", a.MH), v.attr("MW", a.MW);
-    v.tensor("x", a.x, DType::f32, a.s.x_count(), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
-    v.tensor("bias", a.bias, DType::f32, a.s.C_out, true), v.tensor("y", a.y, DType::f32, a.y_count(), false);
+    v.tensor("x", a.x, a.fusion.x_type, a.s.x_count(), false), v.tensor("w", a.w, DType::f32, a.s.w_count(), false);
+    v.tensor("bias", a.bias, DType::f32, a.s.C_out, true), v.tensor("y", a.y, a.fusion.y_type, a.y_count(), false);
   }
 };
 

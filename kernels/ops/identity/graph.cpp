@@ -16,6 +16,7 @@ class IdentityOp final : public OpDef {
   void backward(Emitter& e, const Node& n) const override {
     if (e.wants_gradient(n.inputs[0])) e.pass_gradient(n.inputs[0], n.outputs[0]);
   }
+  bool takes_storage(const Graph& g, const Node& n, const OpTable&, int, bool) const override { return stored_alike(g, n); }
 };
 WL_REGISTER_OP(IdentityOp)
 

@@ -195,7 +195,7 @@ def explain(
                 str(step["node"]),
                 "backward" if step.get("backward") else "forward",
                 str(step["entry"]),
-                str(step["algorithm"]),
+                str(step["algorithm"]) + _stored(step.get("fusion", {})),
                 _fused(step.get("fusion", {})),
                 bytes_text(step["workspace"]) if step["workspace"] else "",
                 bytes_text(step["bytes"]),
@@ -208,6 +208,12 @@ def explain(
         say(note)
     for refusal in refusals:
         say(f"refused: {refusal}")
+
+
+def _stored(fusion: dict[str, Any]) -> str:
+    """How a convolution's maps x and y stand in memory, where not both are float32."""
+    x, y = fusion.get("x_type", "f32"), fusion.get("y_type", "f32")
+    return "" if x == y == "f32" else f" (maps: {x} to {y})"
 
 
 def _notes(model: str) -> list[str]:
