@@ -97,7 +97,7 @@ def test_against_torch(name: str, target: Target) -> None:
     assert relative(model.predict(x), prediction) < 2e-5
     nn.functional.mse_loss(prediction, torch.tensor(y).double()).backward()
     gradients = model.gradients(x, y)
-    names = {f"{layer.name}.{k.split('.')[1]}" if k.startswith("middle.") else k: p for k, p in twin.named_parameters()}
+    names = {f"{layer.name}.{k.split('.', 1)[1]}" if k.startswith("middle.") else k: p for k, p in twin.named_parameters()}
     assert set(gradients) == set(names)
     bound = 5e-4 if name == "signed_sqrt" else 5e-5  # its slope grows without end towards 0, and so does what rounding becomes
     for key, parameter in names.items():

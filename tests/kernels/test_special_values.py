@@ -162,6 +162,9 @@ def test_shared_operations(target: harness.Target, case: shared_ops.SharedCase) 
             results = _core.call(target.device, target.version, case.entry, case.public, given, outputs)
             for output in [*outputs, *(k for k, t in tensors.items() if t.role == "inout" and k in given)]:
                 right, got = expected[output].reshape(-1), results[output].reshape(-1)
+                if right.dtype == np.float64 and got.dtype == np.float32:  # what float32 cannot hold is infinite
+                    with np.errstate(over="ignore"):
+                        right = right.astype(np.float32).astype(np.float64)
                 where = f"{target} {case}: {special} in {name}, output {output}"
                 if got.dtype.kind in "iu":
                     assert np.array_equal(got, right), where
