@@ -1,7 +1,6 @@
 #include "csrc/graph/storage.h"
 
 #include <cstdlib>
-#include <set>
 #include <string>
 
 #include "csrc/graph/op.h"

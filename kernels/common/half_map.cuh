@@ -39,18 +39,6 @@ __device__ __forceinline__ float2 load_pair(const void* at, int bytes) {
   return *static_cast<const float2*>(at);
 }
 
-// Rounded to nearest, ties to even.
-template <class T>
-__device__ __forceinline__ void store_element(void* at, int bytes, float v) {
-  if constexpr (T::kBytes == 2) {
-    if (in_halves<T>(bytes)) {
-      *static_cast<uint16_t*>(at) = static_cast<uint16_t>(pack2<T>(v, 0.0f));
-      return;
-    }
-  }
-  *static_cast<float*>(at) = v;
-}
-
 // Host code: where element `offset` of a map lies.
 inline const void* into_map(const void* map, int64_t offset, int64_t bytes) {
   return map ? static_cast<const char*>(map) + offset * bytes : nullptr;

@@ -125,8 +125,13 @@ struct PixelLoader {
   __device__ __forceinline__ void advance() { p += Tile::BK; }
 };
 
+// Two maps, each of which may be in 16 bits, need more registers than four blocks leave.
+template <class Tile, bool kVector, bool kUnpool>
+constexpr int kWeightBlocks =
+    kVector && Tile::T::kBytes == 2 && kGradientBlocks<Tile, kVector, kUnpool> > 3 ? 3 : kGradientBlocks<Tile, kVector, kUnpool>;
+
 template <class Tile, bool kVector, bool kUnpool, bool kFromX>
-__global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kVector, kUnpool>) void conv2d_backward_weight_kernel(
+__global__ __launch_bounds__(Tile::kThreads, kWeightBlocks<Tile, kVector, kUnpool>) void conv2d_backward_weight_kernel(
     WeightGemm g, const void* __restrict__ dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
     const void* __restrict__ x,                 // [N, H, W, C_in]
     const float* __restrict__ scale,            // [1], of fp16

@@ -75,9 +75,13 @@ struct TensorTile {
   static_assert(kThreads % A::kQuads == 0 && kThreads % B::kQuads == 0, "all items of a thread stand in the same columns");
 };
 
-// Blocks per multiprocessor that a gradient's kernel is compiled for: unpooling single elements needs more registers than four leave.
+// Blocks per multiprocessor that a gradient's kernel is compiled for: unpooling, single elements above all, needs more registers than
+// four leave.
 template <class Tile, bool kVector, bool kUnpool>
-constexpr int kGradientBlocks = kUnpool && !kVector ? (Tile::kBlocksPerMultiprocessor + 2) / 2 : Tile::kBlocksPerMultiprocessor;
+constexpr int kGradientBlocks =
+    kUnpool && !kVector                                                     ? (Tile::kBlocksPerMultiprocessor + 2) / 2
+    : kUnpool && Tile::T::kBytes == 2 && Tile::kBlocksPerMultiprocessor > 3 ? 3
+                                                                            : Tile::kBlocksPerMultiprocessor;
 
 // Row and column (in elements) of a thread's item l in a tile of one operand, and whether there is one.
 template <class Operand, int kThreads>
