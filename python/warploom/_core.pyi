@@ -204,8 +204,8 @@ class Session:
     ) -> None:
         """allocate=False: for memory() and explain() only.
         part: (rank, size): the states of that part of the parameters alone are kept here, and update() changes it alone.
-        precision: "fp32", "fp32-exact" (sums of products only: no Winograd and its like), "tf32", "bf16", "fp16". Plans of the latter
-        two store maps in 16 bits where all operations on them take that.
+        precision: "fp32", "fp32-exact" (sums of products only: no Winograd and its like), "tf32", "bf16", "fp16". Plans of the
+        latter two store maps in 16 bits where all operations on them take that.
         losses: [{"kind": "mse", "l1", ... (those of kernels/ops/*/loss.cpp), "output": index of a graph output, "target": target
         index, "weight": 1.0, "sigmoid": one goes first, "mask": index of a target of one channel that multiplies output and
         target, or -1; and the numbers of its kind; class_weight (list) where it has classes}]; the index counts the arrays of
@@ -225,12 +225,13 @@ class Session:
         fragmentation; total; total_without_reuse; data (resident data sets, not in the total). Planning only: allocates
         nothing."""
     def explain(self, batch: int, training: bool) -> list[dict[str, Any]]:
-        """The plan's steps in order: {"entry", "node", "backward", "version", "fusion": {"activation","pool","upsample", and how a
-        convolution's maps are stored: "x_type","y_type"}, "algorithm": which of the version's ways, or "", "workspace", "bytes"}."""
+        """The plan's steps in order: {"entry", "node", "backward", "version", "fusion": {"activation","pool","upsample", and
+        how a convolution's maps are stored: "x_type","y_type"}, "algorithm": which of the version's ways, or "", "workspace",
+        "bytes"}."""
     def buffers(self, batch: int, training: bool) -> list[dict[str, Any]]:
-        """What lies in the plan's arena: {"name", "category" (activations, gradients, saved, workspace), "bytes", "dtype" (of a map or
-        its gradient: "f32", "bf16", "f16"), "offset", "first_step", "last_step"}: the steps, counted from 0, between which the
-        contents matter. Buffers that are never alive at the same step may lie at the same place."""
+        """What lies in the plan's arena: {"name", "category" (activations, gradients, saved, workspace), "bytes", "dtype" (of a map
+        or its gradient: "f32", "bf16", "f16"), "offset", "first_step", "last_step"}: the steps, counted from 0, between which
+        the contents matter. Buffers that are never alive at the same step may lie at the same place."""
     def refusals(self, batch: int, training: bool) -> list[str]:
         """Fusions that the version refused, a sentence each."""
     def set_optimizer(self, **hyper: float) -> None: ...
