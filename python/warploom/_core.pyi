@@ -229,8 +229,8 @@ class Session:
         how a convolution's maps are stored: "x_type","y_type"}, "algorithm": which of the version's ways, or "", "workspace",
         "bytes"}."""
     def buffers(self, batch: int, training: bool) -> list[dict[str, Any]]:
-        """What lies in the plan's arena: {"name", "category" (activations, gradients, saved, workspace), "bytes", "dtype" (of a map
-        or its gradient: "f32", "bf16", "f16"), "offset", "first_step", "last_step"}: the steps, counted from 0, between which
+        """What lies in the plan's arena: {"name", "category" (activations, gradients, saved, workspace), "bytes", "dtype" (of a
+        map or its gradient: "f32", "bf16", "f16"), "offset", "first_step", "last_step"}: the steps, counted from 0, between which
         the contents matter. Buffers that are never alive at the same step may lie at the same place."""
     def refusals(self, batch: int, training: bool) -> list[str]:
         """Fusions that the version refused, a sentence each."""
