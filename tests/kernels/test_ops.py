@@ -44,7 +44,8 @@ def cases_for(target: Target) -> list[tuple[Case, tuple[str, ...]]]:
     """The cases a target runs and their inputs. The checked emulator takes what is small; the fast one the models' channels."""
     both, one = ("integers", "floats"), ("integers",) if target.exact else ("floats",)
     if target.inherits:
-        return [(case, one) for case in SMALL[::16]] + precise_cases_for(target)
+        own = [case for case in SMALL if case.family != "conv2d" and set(case.entries) & set(target.own)]
+        return [(case, one) for case in dict.fromkeys([*SMALL[::16], *own])] + precise_cases_for(target)
     if target.falls_to:  # its schemes have a test of their own below
         return [(case, one) for case in SMALL[::16]]
     if target.device == "emulated:checked":

@@ -41,6 +41,7 @@ class Target:
     exact: bool = True  # False: its algorithms reorder sums by algebra (Winograd), so whole numbers round too
     factor: float = 1.0  # widens the bound for floats
     inherits: str = ""  # the version whose float32 entries it takes over
+    own: tuple[str, ...] = ()  # the entries that it does not take over
     falls_to: str = ""  # the version that computes what its own algorithms do not take
     local: bool = True  # False: a rounding error may come from a neighbouring pixel of the same tile
 
@@ -66,7 +67,7 @@ def targets(core: Any) -> list[Target]:
                 capabilities = {10 * d["compute_major"] + d["compute_minor"] for d in library["devices"]}
                 if v["compute_capability"] and capabilities != {v["compute_capability"]}:
                     continue
-                promises = {"inherits": v["float32_from"]} | PROMISES.get(name, {})
+                promises = {"inherits": v["float32_from"], "own": tuple(v["own"])} | PROMISES.get(name, {})
                 target = Target(library["kind"], name, v["layout"], v["weight_layout"], **promises)
                 if target not in found:  # several libraries may serve one kind; the first usable one does
                     found.append(target)

@@ -69,7 +69,9 @@ def versions() -> list[dict[str, Any]]:
         text = (source_root() / "kernels" / "versions.def").read_text()
     except (DeviceError, OSError):
         return []
-    unknown = {"layout": "", "weight_layout": "", "kinds": ["cuda", *DEVICES], "float32_from": "", "compute_capability": 0}
+    unknown = {
+        "layout": "", "weight_layout": "", "kinds": ["cuda", *DEVICES], "float32_from": "", "own": [], "compute_capability": 0,
+    }  # fmt: skip
     found = re.findall(r'^WL_VERSION\((\w+), \w+, "(.*)"\)$', text, re.MULTILINE)
     return [{"name": name, "summary": summary, **unknown} for name, summary in found]
 
