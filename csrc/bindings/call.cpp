@@ -433,19 +433,6 @@ py::list libraries() {
   return list;
 }
 
-// The entries that a version has of its own: not those of the version in the same library whose float32 convolutions it takes over.
-py::list own_entries(const DeviceLibrary& library, const OpTable& t) {
-  const OpTable* base = nullptr;
-  for (int i = 0; i < library.table_count; i++)
-    if (std::string(library.tables[i]->version) == t.float32_from) base = library.tables[i];
-  py::list own;
-#define WL_OP(name, Args) \
-  if (t.name.run && (!base || t.name.run != base->name.run)) own.append(#name);
-#include "kernels/ops.def"
-#undef WL_OP
-  return own;
-}
-
 py::list versions() {
   std::map<std::string, py::dict> seen;
   py::list list;

@@ -159,4 +159,16 @@ OpenDevice open_device(const std::string& name) {
   throw DeviceError("device '" + name + "' is not usable: " + why);
 }
 
+std::vector<std::string> own_entries(const DeviceLibrary& library, const OpTable& table) {
+  const OpTable* base = nullptr;
+  for (int i = 0; i < library.table_count; i++)
+    if (std::string(library.tables[i]->version) == table.float32_from) base = library.tables[i];
+  std::vector<std::string> own;
+#define WL_OP(name, Args) \
+  if (table.name.run && (!base || table.name.run != base->name.run)) own.push_back(#name);
+#include "kernels/ops.def"
+#undef WL_OP
+  return own;
+}
+
 }  // namespace warploom

@@ -36,6 +36,8 @@ struct OpenDevice {
 std::vector<LoadedLibrary> loaded_libraries();
 // Loads one more; throws DeviceError if it is none, or if it has no usable device here.
 void add_library(const std::string& path);
+// The entries that a version has of its own: not those of the version in its library whose float32 convolutions it takes over.
+std::vector<std::string> own_entries(const DeviceLibrary& library, const OpTable& table);
 // Opened once per process and shared; throws DeviceError with the reason if it is not there.
 OpenDevice open_device(const std::string& name);
 
