@@ -280,3 +280,28 @@ def test_rbf_alone_needs_no_sums_over_all_rows(monkeypatch: pytest.MonkeyPatch) 
     part = classify(x[:2000], y[:2000], x[2000:], y[2000:], landmarks=200, methods=["rbf"])["rbf"]
     assert sum(added) == 100
     assert abs(part.accuracy - whole.accuracy) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("heights", "start", "best", "asked"),
+    [
+        ([1, 2, 3, 4, 3, 9], 1, 3, [1, 2, 3, 4]),  # a rise beyond a fall is not seen
+        ([1, 5, 4, 3, 2, 1], 3, 1, [3, 4, 2, 1, 0]),
+        ([1, 2, 2, 3], 1, 3, [1, 2, 3]),  # a plain is crossed
+        ([4, 3, 2, None], 2, 0, [2, 3, 1, 0]),  # what cannot be had ends a way
+        ([1, 2, None, 9], 1, 1, [1, 2, 0]),
+        ([None, None, 1], 1, 2, [1, 2]),
+        ([5, 4, None, None], 2, 0, [2, 3, 1, 0]),
+        ([5, None, None, None], 3, 0, [3, 2, 1, 0]),  # as long as there is nothing, it goes on
+        ([None, None], 0, 0, [0, 1]),
+    ],
+)
+def test_climbing(heights: list[float | None], start: int, best: int, asked: list[int]) -> None:
+    seen: list[int] = []
+
+    def judge(at: int) -> float | None:
+        seen.append(at)
+        return heights[at]
+
+    assert experiment.climb(len(heights), start, judge) == best
+    assert seen == asked

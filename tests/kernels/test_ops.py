@@ -60,6 +60,19 @@ def cases_for(target: Target) -> list[tuple[Case, tuple[str, ...]]]:
     return found
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_what_a_version_replaces_is_tried_whole(target: Target) -> None:
+    """Of a version that starts from another's table the cases of its own entries are not thinned out."""
+    if target.inherits:
+        assert "conv2d_forward" in target.own
+        assert "add" not in target.own
+        adds = {case for case in SMALL if case.family == "add"}
+        assert adds
+        assert adds <= {case for case, _ in cases_for(replace(target, own=(*target.own, "add")))}
+    else:
+        assert {"conv2d_forward", "add"} <= set(target.own)
+
+
 def takes(target: Target, case: Case) -> bool:
     return _core is not None and not _core.why_not(target.device, target.version, "conv2d_forward", case.attributes)
 

@@ -149,15 +149,15 @@ def _held_out(labels: Labels, share: float, seed: int) -> NDArray[np.bool_]:
 
 def climb(count: int, start: int, judge: Callable[[int], float | None]) -> int:
     """The best of `count` numbers in a row, going uphill from one of them: judge is not asked for those beyond one that is worse,
-    or that cannot be had (None)."""
+    or, once there is any, that cannot be had (None)."""
     best, highest = start, judge(start)
     for step in (1, -1):
         at, before = start + step, best
         while 0 <= at < count:
             found = judge(at)
-            if found is None or (highest is not None and found < highest):
+            if highest is not None and (found is None or found < highest):
                 break
-            if highest is None or found > highest:
+            if found is not None and (highest is None or found > highest):
                 best, highest = at, found
             at += step
         if best != before:
