@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -71,25 +72,29 @@ class Interrupts:
     def __init__(self, folder: Path, moment: str = "", number: int = 0) -> None:
         self.folder, self.moment, self.number = str(folder), moment, number
         self.counts = dict.fromkeys(MOMENTS, 0)
-        self._opened = False
+        self._counting = threading.Lock()  # pictures are written by several threads
+        self._of_thread = threading.local()
 
     def audit(self, event: str, told: tuple[Any, ...]) -> None:
         if event == "open" and isinstance(told[0], str):
-            self._opened = told[0].startswith(self.folder) and bool((told[2] or 0) & (os.O_WRONLY | os.O_RDWR))
+            writing = bool((told[2] or 0) & (os.O_WRONLY | os.O_RDWR))
+            self._of_thread.opened = told[0].startswith(self.folder) and writing
 
     def after(self, call: Any, moment: str) -> Any:
         def called(*given: Any, **named: Any) -> Any:
-            self._opened = False
+            self._of_thread.opened = False
             result = call(*given, **named)
-            if moment == "named" or self._opened:
+            if moment == "named" or self._of_thread.opened:
                 self.now(moment)
             return result
 
         return called
 
     def now(self, moment: str) -> None:
-        self.counts[moment] += 1
-        if moment == self.moment and self.counts[moment] == self.number:
+        with self._counting:
+            self.counts[moment] += 1
+            number = self.counts[moment]
+        if moment == self.moment and number == self.number:
             raise KeyboardInterrupt
 
 
