@@ -19,6 +19,7 @@ from PIL import Image
 from rich.cells import cell_len
 from warploom.cli import main
 from warploom.cli.reconstruct import error_colours, file_name
+from warploom.data import cifar
 from warploom.ground.atomic import atomic_stream
 from warploom.inference.trained import open_trained
 from warploom.layers import Conv2d, Latent, MaxPool2d, ReLU, Upsample
@@ -224,6 +225,26 @@ def test_a_run_is_evaluated_on_its_own_test_part(tmp_path: Path, capsys: pytest.
     assert found["mse"] == pytest.approx(last["test_loss"], rel=1e-4)
     assert found["psnr"] == pytest.approx(last["test_psnr"], abs=1e-3)
     assert found["ssim_index"] == pytest.approx(last["test_ssim_index"], abs=1e-4)
+
+
+def test_what_stood_in_for_cifar10_is_what_later_commands_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def offline(folder: Path) -> Path:
+        asked.append(folder)
+        raise wl.DataError("CIFAR-10 cannot be downloaded (no network connection to it)")
+
+    monkeypatch.setenv("WARPLOOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cifar, "_download", offline)
+    options = ["--set", "widths=4,4", "--limit", 16, "--limit-test", 8, "--batch-size", 8, "--device", "cpu"]
+    said(capsys, "train", "--model", "autoencoder", "--set", "size=32", *options, "--epochs", 1, "--out", tmp_path / "run")
+    assert len(asked) == 1
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"] == "patches"
+    said(capsys, "evaluate", tmp_path / "run", "--limit", 4)
+    said(capsys, "train", "--resume", tmp_path / "run", "--epochs", 2)
+    assert len(asked) == 1
 
 
 def test_networks_for_other_things_are_evaluated_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,8 +60,8 @@ def _write(
     folder: RunFolder, name: str, arguments: Mapping[str, Any], config: RunConfig, samples: Dataset, model: Model, seconds: float
 ) -> None:
     about = {
-        "recipe": name, "arguments": arguments, "seed": config.seed, "data": config.data, "images": len(samples.train),
-        "fingerprint": samples.fingerprint(), "seconds": round(seconds, 2),
+        "recipe": name, "arguments": arguments, "seed": config.seed, "data": data.taken(config.data, samples.name),
+        "images": len(samples.train), "fingerprint": samples.fingerprint(), "seconds": round(seconds, 2),
         "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }  # fmt: skip
     folder.require_present()

@@ -81,3 +81,8 @@ def load(
     raise DataError(
         f"there is no data {source!r}: expected auto, cifar10, patches, or the path of a folder, a .npy or a .npz file"
     )
+
+
+def taken(asked: str, name: str) -> str:
+    """The source as a run notes it down, of data of that name: what stood in for CIFAR-10 is what the run goes on with."""
+    return name if (asked, name) == ("auto", "patches") else asked

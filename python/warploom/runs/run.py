@@ -22,6 +22,7 @@ from typing import Any, get_args, get_origin
 
 from warploom import metrics
 from warploom.callbacks import Callback, Logs
+from warploom.data import taken
 from warploom.data.tasks import TaskData
 from warploom.errors import DataError
 from warploom.ground import hardware
@@ -307,6 +308,7 @@ def prepare(
             "pass the same --data-dir, or start a new run"
         )
     config.fingerprint = fingerprint
+    config.data = taken(config.data, data.name)
     progress = folder.restore(model, schedule) if resume else Progress()
     if progress.epoch >= (config.epochs or 0):
         return progress  # nothing is left to train; complete() sees to the rest
