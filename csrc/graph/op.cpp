@@ -19,6 +19,9 @@ bool stored_alike(const Graph& graph, const Node& node) {
     if (type(value) != type(node.outputs[0])) return false;
   return true;
 }
+bool slope_survives(Activation kind, DType output) {
+  return output == DType::f32 || (kind != Activation::sigmoid && kind != Activation::tanh && kind != Activation::elu);
+}
 namespace {
 std::map<std::string, const OpDef*>& ops() {
   static auto* map = new std::map<std::string, const OpDef*>();

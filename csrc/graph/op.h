@@ -48,6 +48,9 @@ class OpDef {
 };
 
 bool stored_alike(const Graph& graph, const Node& node);  // the inputs of a node and its first output
+// Whether an activation's slope, computed from an output that is stored so, is as good as the operands: y (1 - y), 1 - y^2 and y + alpha
+// are differences, of which 16 bits leave nothing where the activation saturates.
+bool slope_survives(Activation kind, DType output);
 
 const OpDef* find_op(const std::string& name);  // throws GraphError naming the operations there are
 void register_op(const OpDef* op);

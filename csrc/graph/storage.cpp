@@ -11,7 +11,11 @@ namespace {
 // WARPLOOM_MAPS=float32 stores all maps in float32, whatever the precision: for comparisons.
 bool float32_wanted() {
   const char* text = std::getenv("WARPLOOM_MAPS");
-  return text && std::string(text) == "float32";
+  if (!text || !*text) return false;
+  if (std::string(text) != "float32")
+    throw UnsupportedError("WARPLOOM_MAPS is \"" + std::string(text) +
+                           "\"; expected float32, or nothing: maps as the precision says");
+  return true;
 }
 
 }  // namespace

@@ -59,6 +59,19 @@ TensorMap tensor_map(const Element* base, const int (&size)[4], const int (&box)
   static_assert(std::is_same_v<Element, float> || std::is_same_v<Element, unsigned char> || std::is_same_v<Element, uint16_t>,
                 "float32, uint8 and 16 bits");
 #if !defined(__CUDACC__)
+  // What cuTensorMapEncodeTiled asks, so that it is asked here too.
+  int64_t stride = sizeof(Element);
+  bool right = reinterpret_cast<uintptr_t>(base) % 16 == 0 && box[0] * sizeof(Element) % 16 == 0 &&
+               (!swizzled || box[0] * sizeof(Element) == 128);
+  for (int i = 0; i < 4; ++i) {
+    right = right && size[i] > 0 && box[i] > 0 && box[i] <= 256;
+    stride *= size[i];
+    if (i < 3) right = right && stride % 16 == 0 && stride < int64_t(1) << 40;
+  }
+  if (!right)
+    throw DeviceError(
+        "a CUDA driver would refuse this tensor map: base and strides are multiples of 16 bytes, a box has 1 to 256 elements "
+        "an axis, its rows multiples of 16 bytes, swizzled 128");
   TensorMap map;
   map.base = reinterpret_cast<const char*>(base);
   map.element_bytes = sizeof(Element);

@@ -36,6 +36,34 @@ __device__ __forceinline__ void store_pair(void* row, int bytes, int n, int colu
   store_pair(static_cast<float*>(row), n, columns, vector, v0, v1);
 }
 
+// One row of fragments (half h of kFragments x 8 columns, the thread's first at first_n) into a map. Of a fragment's row four lanes hold
+// 16 bytes of 16-bit elements: neighbours exchange, so that two fragments leave together, in whole sectors of 32 bytes. All lanes take
+// part; only those `inside` store.
+template <class T, int kFragments, class Pairs>
+__device__ __forceinline__ void store_row(const float (&sum)[kFragments][4], int half, int first_n, int columns, Pairs pairs,
+                                          bool inside, void* __restrict__ row, int bytes) {
+  if constexpr (T::kBytes == 2) {
+    static_assert(kFragments % 2 == 0, "fragments leave in pairs");
+    if (in_halves<T>(bytes) && pairs && columns % 4 == 0) {
+      const int odd = static_cast<int>(threadIdx.x) % 2;
+      WL_UNROLL
+      for (int f = 0; f < kFragments; f += 2) {
+        const uint32_t low = pack2<T>(sum[f][2 * half], sum[f][2 * half + 1]);
+        const uint32_t high = pack2<T>(sum[f + 1][2 * half], sum[f + 1][2 * half + 1]);
+        const uint32_t other = __shfl_xor_sync(0xffffffffu, odd ? low : high, 1);
+        const int n = first_n - 2 * odd + 8 * (f + odd);
+        if (inside && n < columns)
+          *reinterpret_cast<uint2*>(static_cast<uint16_t*>(row) + n) = odd ? make_uint2(other, high) : make_uint2(low, other);
+      }
+      return;
+    }
+  }
+  if (!inside) return;
+  WL_UNROLL
+  for (int f = 0; f < kFragments; ++f)
+    store_pair<T>(row, bytes, first_n + 8 * f, columns, pairs, sum[f][2 * half], sum[f][2 * half + 1]);
+}
+
 // The gradient at one of a window's 2 x 2 positions, from the gradient of its maximum and the code that store_pooled_row made.
 __device__ __forceinline__ float unpooled(float v, uint32_t code, int position, float negative_slope) {
   return static_cast<int>(code & 3u) != position ? 0.0f : code & 4u ? sloped(v, negative_slope) : v;

@@ -134,12 +134,9 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
           store_pooled_row<T>(sum[i], half, epilogue, first_n, g.others, pairs, inside, element_at<T>(out, to, g.out_bytes),
                               g.out_bytes, codes ? codes + to : nullptr);
         } else {
-          if (!inside) return;
-          if (kGradient && epilogue.output) take_slopes<T>(sum[i], half, epilogue, out_image + to, first_n, g.others, pairs);
-          void* const row = element_at<T>(out, to, g.out_bytes);
-          WL_UNROLL
-          for (int j = 0; j < Tile::NT; ++j)
-            store_pair<T>(row, g.out_bytes, first_n + 8 * j, g.others, pairs, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
+          if (kGradient && epilogue.output && inside)
+            take_slopes<T>(sum[i], half, epilogue, out_image + to, first_n, g.others, pairs);
+          store_row<T>(sum[i], half, first_n, g.others, pairs, inside, element_at<T>(out, to, g.out_bytes), g.out_bytes);
         }
       });
     });

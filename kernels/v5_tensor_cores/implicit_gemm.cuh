@@ -269,7 +269,7 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
         store_pooled_row<T>(sum[i], half, epilogue, first_n, g.n_channels, pairs, m < M, element_at<T>(out, to, g.out_bytes),
                             g.out_bytes, codes ? codes + to : nullptr);
       } else {
-        if (m >= M) return;
+        const bool inside = m < M;
         int pixel = m;
         if (kBackward && g.step_h * g.step_w > 1) {  // else every pixel is written in order
           const int n = phase.by_image.quotient(m), at = phase.by_image.remainder(m, n);
@@ -277,11 +277,8 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
           pixel = (n * g.out_H + r * g.step_h + phase.phase_h) * g.out_W + q * g.step_w + phase.phase_w;
         }
         const int64_t offset = static_cast<int64_t>(pixel) * g.out_C + channels_before;
-        if (epilogue.output) take_slopes<T>(sum[i], half, epilogue, offset, first_n, g.n_channels, pairs);
-        void* to = element_at<T>(out, offset, g.out_bytes);
-        WL_UNROLL
-        for (int j = 0; j < Tile::NT; ++j)
-          store_pair<T>(to, g.out_bytes, first_n + 8 * j, g.n_channels, pairs, sum[i][j][2 * half], sum[i][j][2 * half + 1]);
+        if (epilogue.output && inside) take_slopes<T>(sum[i], half, epilogue, offset, first_n, g.n_channels, pairs);
+        store_row<T>(sum[i], half, first_n, g.n_channels, pairs, inside, element_at<T>(out, offset, g.out_bytes), g.out_bytes);
       }
     });
   });

@@ -61,6 +61,8 @@ inline bool choose_box(HaloGemm& g, bool pool, bool unpool, int phase_h, int pha
       h.log_w = log_w, h.log_h = log_h, h.box_n = kBM >> (log_w + log_h);
       h.halo = halo_of(h.box_n, log_h, log_w, phase_h - 1, phase_w - 1, pool, unpool);
       h.halo.negative_slope = empty.halo.negative_slope, h.halo.bytes = empty.halo.bytes, h.halo.direct = empty.halo.direct;
+      h.halo_stages = h.halo.direct ? kDirectStages : kHaloStages;
+      if (shared_bytes(h, columns, unpool) > kSharedLimit) h.halo_stages = kHaloStages;
       if (h.halo.h > 256 || h.halo.pitch > 256 || shared_bytes(h, columns, unpool) > kSharedLimit) continue;
       h.tiles_h = (h.rows + (1 << log_h) - 1) >> log_h, h.tiles_w = (h.cols + (1 << log_w) - 1) >> log_w;
       const int64_t tiles = int64_t((h.N + h.box_n - 1) / h.box_n) * h.tiles_h * h.tiles_w;
@@ -90,15 +92,16 @@ inline Problem finish(Problem p, Precision precision, bool pool, bool unpool, in
   HaloGemm& g = p.g;
   const int chunk = precision == Precision::tf32 ? 32 : 64;
   g.chunks = (g.k_channels + chunk - 1) / chunk;
+  bool found = false;
   for (int columns : {128, 64}) {
-    p.columns = columns;
+    if (!choose_box(g, pool, unpool, phase_h, phase_w, columns)) continue;
+    found = true, p.columns = columns;
     g.n_tiles = (g.n_channels + columns - 1) / columns;
-    if (!choose_box(g, pool, unpool, phase_h, phase_w, columns)) {
-      p.why =
-          "a tile's halo for " + std::to_string(g.taps_h) + "x" + std::to_string(g.taps_w) + " taps does not fit shared memory";
-      return p;
-    }
     if (columns == 128 && g.n_channels > 64 && tiles_of(g) * g.n_tiles * p.phases >= kEnoughBlocks) break;
+  }
+  if (!found) {
+    p.why = "a tile's halo for " + std::to_string(g.taps_h) + "x" + std::to_string(g.taps_w) + " taps does not fit shared memory";
+    return p;
   }
   if (tiles_of(g) * g.n_tiles > 2147483647) p.why = "more tiles than a grid has blocks";
   return p;

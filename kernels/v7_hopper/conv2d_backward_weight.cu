@@ -73,6 +73,9 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const bool x_direct = g.x.direct, dy_direct = !kUnpool && g.dy.direct;
   const bool rounds = !x_direct || !dy_direct, copies = x_direct || dy_direct;
+  // Of a pair, dy's units before x's; what comes as a halo has none.
+  const int dy_units = units_of<T>(g.dy), first_unit = dy_direct ? dy_units : 0,
+            last_unit = dy_units + (x_direct ? 0 : units_of<T>(g.x));
   if (threadIdx.x == 0) {
     for (int s = 0; s < kWeightUnitStages; ++s)
       init(&shared.units_full[s], 1), init(&shared.units_empty[s], 32 * kWeightRoundWarps);
@@ -101,15 +104,15 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
       Stages to, pair;
       for (int number = begin; number < end; ++number) {
         const Box box(g, number);
-        for (int u = dy_direct ? kUnits<T> : 0; u < (x_direct ? kUnits<T> : 2 * kUnits<T>); ++u) {
+        for (int u = first_unit; u < last_unit; ++u) {
           wait(&shared.units_empty[to.at], to.parity ^ 1u);
           unsigned char* unit = shared.units + to.at * g.unit;
-          if (u < kUnits<T>)
-            bring_unit<kUnpool>(g.dy, unit, dy, saved, oc0 + u * kUnit, box.row, box.column, box.image,
+          if (u < dy_units)
+            bring_unit<kUnpool>(g.dy, unit, dy, saved, oc0 + u * unit_channels(g.dy), box.row, box.column, box.image,
                                 &shared.units_full[to.at]);
           else
-            bring_unit<false>(g.x, unit, x, x, ic0 + (u - kUnits<T>)*kUnit, box.row - g.pad_top, box.column - g.pad_left,
-                              box.image, &shared.units_full[to.at]);
+            bring_unit<false>(g.x, unit, x, x, ic0 + (u - dy_units) * unit_channels(g.x), box.row - g.pad_top,
+                              box.column - g.pad_left, box.image, &shared.units_full[to.at]);
           to.next(kWeightUnitStages);
         }
         if (!copies) continue;
@@ -130,14 +133,14 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
     for (int number = begin; number < end; ++number) {
       const Box box(g, number);
       wait(&shared.pair_empty[to.at], to.parity ^ 1u);
-      for (int u = dy_direct ? kUnits<T> : 0; u < (x_direct ? kUnits<T> : 2 * kUnits<T>); ++u) {
+      for (int u = first_unit; u < last_unit; ++u) {
         wait(&shared.units_full[from.at], from.parity);
         const unsigned char* unit = shared.units + from.at * g.unit;
-        if (u < kUnits<T>)
+        if (u < dy_units)
           round_unit<T, kUnpool, kWeightRoundWarps>(g.dy, mine, u, unit, shared.dy + to.at * halo_bytes(g.dy), gradient_scale,
                                                     box.row, box.column);
         else
-          round_unit<T, false, kWeightRoundWarps>(g.x, mine, u - kUnits<T>, unit, shared.x + to.at * halo_bytes(g.x), 1.0f, 0, 0);
+          round_unit<T, false, kWeightRoundWarps>(g.x, mine, u - dy_units, unit, shared.x + to.at * halo_bytes(g.x), 1.0f, 0, 0);
         arrive(&shared.units_empty[from.at]);
         from.next(kWeightUnitStages);
       }

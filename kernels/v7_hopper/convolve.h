@@ -31,12 +31,12 @@ void with_operand_type(Precision p, Run run) {
 // The map [size[3]] ... [size[0]] in boxes of a halo, or of a unit; its codes always in those.
 inline TensorMap box_map(const Halo& h, const void* data, const int (&size)[4]) {
   if (h.direct) return tensor_map(static_cast<const uint16_t*>(data), size, {kRowBytes / 2, h.pitch, h.h, h.images}, true);
-  const int unit[4] = {kUnit, h.unit_w, h.unit_h, h.images};
+  const int unit[4] = {unit_channels(h), h.unit_w, h.unit_h, h.images};
   return h.bytes == 2 ? tensor_map(static_cast<const uint16_t*>(data), size, unit)
                       : tensor_map(static_cast<const float*>(data), size, unit);
 }
 inline TensorMap codes_map(const Halo& h, const unsigned char* codes, const int (&size)[4]) {
-  return tensor_map(codes, size, {kUnit, h.unit_w, h.unit_h, h.images});
+  return tensor_map(codes, size, {unit_channels(h), h.unit_w, h.unit_h, h.images});
 }
 
 // Packs the weights and describes the source to the copy engine.

@@ -1,6 +1,7 @@
 // halo.cuh (v7): a box of pixels and what taps reach around it, on its way from the copy engine to ldmatrix: the part that all three
 //   kernels share
-// Layout: as it comes, a unit: [images][unit_h][unit_w][32 channels], zeros outside the image, behind it the codes of a pool, a byte each.
+// Layout: as it comes, a unit: [images][unit_h][unit_w][128 bytes of channels: 32 of float32, 64 of 16 bits], zeros outside the image,
+//   behind it the codes of a pool, a byte each.
 //   Rounded, a halo: [images][h][pitch][128 bytes of channels], 16-byte chunks exchanged by the pixel's number modulo 8, as the copy
 //   engine exchanges them itself: a map of 16 bits without a pool comes as a halo, pitch and all.
 // Some warps round a unit together. Unpooling happens here: a pixel of the halo is one of the 2 x 2 that a pixel of the unit stands for.
@@ -15,12 +16,9 @@
 namespace warploom::v7 {
 
 constexpr int kRowBytes = 128;  // of a halo's pixel: 64 elements of 16 bits, 32 of tf32
-constexpr int kUnit = 32;       // channels that the copy engine brings at a time
 constexpr int kSharedLimit = 227 * 1024;
 template <class T>
 constexpr int kChunk = kRowBytes / T::kBytes;  // channels of a halo
-template <class T>
-constexpr int kUnits = kChunk<T> / kUnit;
 
 struct Halo {
   int images = 1, h = 0, w = 0;
@@ -31,11 +29,15 @@ struct Halo {
   bool direct = false;          // the copy engine writes it, there are no units
   FastDivisor by_pitch, by_h;
 };
+__host__ __device__ __forceinline__ int unit_channels(const Halo& h) { return kRowBytes / h.bytes; }
+template <class T>
+__host__ __device__ __forceinline__ int units_of(const Halo& h) {  // that make a halo's channels
+  return kChunk<T> / unit_channels(h);
+}
 __host__ __device__ __forceinline__ int unit_pixels(const Halo& h) { return h.images * h.unit_h * h.unit_w; }
-__host__ __device__ __forceinline__ int map_bytes(const Halo& h) { return unit_pixels(h) * kUnit * h.bytes; }  // of a unit
-__host__ __device__ __forceinline__ int codes_at(const Halo& h) { return (map_bytes(h) + 127) / 128 * 128; }   // behind its map
+__host__ __device__ __forceinline__ int map_bytes(const Halo& h) { return unit_pixels(h) * kRowBytes; }  // of a unit
 __host__ __device__ __forceinline__ int unit_bytes(const Halo& h, bool codes) {
-  return h.direct ? 0 : codes_at(h) + (codes ? (unit_pixels(h) * kUnit + 127) / 128 * 128 : 0);
+  return h.direct ? 0 : map_bytes(h) + (codes ? (unit_pixels(h) * unit_channels(h) + 127) / 128 * 128 : 0);
 }
 __host__ __device__ __forceinline__ int copied_bytes(const Halo& h) { return h.images * h.h * h.pitch * kRowBytes; }
 // A stage's: the copy engine exchanges chunks by their address.
@@ -53,20 +55,22 @@ struct Stages {  // of a ring: which one, and the parity of its round
 template <bool kUnpool>
 __device__ __forceinline__ void bring_unit(const Halo& h, unsigned char* unit, const TensorMap& source, const TensorMap& codes,
                                            int channel, int row, int column, int image, AsyncBarrier* full) {
-  arrive_expecting(full, static_cast<uint32_t>(map_bytes(h) + (kUnpool ? unit_pixels(h) * kUnit : 0)));
+  arrive_expecting(full, static_cast<uint32_t>(map_bytes(h) + (kUnpool ? unit_pixels(h) * unit_channels(h) : 0)));
   bulk_copy_tensor(unit, source, channel, kUnpool ? column >> 1 : column, kUnpool ? row >> 1 : row, image, full);
-  if constexpr (kUnpool) bulk_copy_tensor(unit + codes_at(h), codes, channel, column >> 1, row >> 1, image, full);
+  if constexpr (kUnpool) bulk_copy_tensor(unit + map_bytes(h), codes, channel, column >> 1, row >> 1, image, full);
 }
 
 // The threads of kWarps warps, this one's number among them `warp`: unit u of the halo's channels.
 template <class T, bool kUnpool, int kWarps>
 __device__ __forceinline__ void round_unit(const Halo& h, int warp, int u, const unsigned char* unit, unsigned char* halo,
                                            float scale, int first_row, int first_column) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, quad = lane % 8, places = h.images * h.h * h.pitch;
-  // Four pixels a warp. A half warp stores 64 bytes of two of them: four apart, so that they meet no bank twice.
-  const int in_eight = lane / 8 % 2 * 4 + lane / 16;
-  for (int four = warp; four / 2 * 8 < places; four += kWarps) {
-    const int p = four / 2 * 8 + four % 2 * 2 + in_eight;
+  // A thread takes four channels of a pixel. Of float32 a warp has four pixels, and a half warp stores 64 bytes of two of them: four
+  // apart, so that they meet no bank twice. Of 16 bits it has two neighbours, of which a half warp loads and stores all 128 bytes.
+  const int lane = static_cast<int>(threadIdx.x) % 32, places = h.images * h.h * h.pitch;
+  const bool halves = in_halves<T>(h.bytes);
+  const int lanes = halves ? 16 : 8, quad = lane % lanes, in_eight = halves ? lane / 16 : lane / 8 % 2 * 4 + lane / 16;
+  for (int some = warp * (32 / lanes); some / 8 * 8 < places; some += kWarps * (32 / lanes)) {
+    const int p = (halves ? some : some / 8 * 8 + some % 8 / 2) + in_eight;
     if (p >= places) continue;
     const int line = h.by_pitch.quotient(p), column = h.by_pitch.remainder(p, line);
     if (column >= h.w) continue;
@@ -77,22 +81,22 @@ __device__ __forceinline__ void round_unit(const Halo& h, int warp, int u, const
       position = (row & 1) * 2 + (q & 1);
     }
     float4 v;
-    if (kUnpool && in_halves<T>(h.bytes)) {
+    if (kUnpool && halves) {
       if constexpr (T::kBytes == 2) {
-        const uint2 words = *reinterpret_cast<const uint2*>(unit + (pixel * kUnit + quad * 4) * 2);
+        const uint2 words = *reinterpret_cast<const uint2*>(unit + pixel * kRowBytes + quad * 8);
         const float2 low = widen2<T>(words.x), high = widen2<T>(words.y);
         v = make_float4(low.x, low.y, high.x, high.y);
       }
     } else {
-      v = *reinterpret_cast<const float4*>(unit + (pixel * kUnit + quad * 4) * 4);
+      v = *reinterpret_cast<const float4*>(unit + pixel * kRowBytes + quad * 16);
     }
     if constexpr (kUnpool) {
-      const uint32_t code = *reinterpret_cast<const uint32_t*>(unit + codes_at(h) + pixel * kUnit + quad * 4);
+      const uint32_t code = *reinterpret_cast<const uint32_t*>(unit + map_bytes(h) + (pixel * lanes + quad) * 4);
       v.x = unpooled(v.x, code, position, h.negative_slope), v.y = unpooled(v.y, code >> 8, position, h.negative_slope);
       v.z = unpooled(v.z, code >> 16, position, h.negative_slope), v.w = unpooled(v.w, code >> 24, position, h.negative_slope);
     }
     if constexpr (T::kBytes == 2) {
-      const int chunk = u * 4 + quad / 2;
+      const int chunk = u * (lanes / 2) + quad / 2;
       *reinterpret_cast<uint2*>(halo + p * kRowBytes + (chunk ^ (p & 7)) * 16 + quad % 2 * 8) =
           make_uint2(pack2<T>(v.x * scale, v.y * scale), pack2<T>(v.z * scale, v.w * scale));
     } else {

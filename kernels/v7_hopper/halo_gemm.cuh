@@ -16,7 +16,8 @@
 namespace warploom::v7 {
 
 constexpr int kBM = 128;
-constexpr int kWeightStages = 4, kUnitStages = 2, kHaloStages = 2, kDirectStages = 3;  // the latter of halos without units
+constexpr int kWeightStages = 4, kUnitStages = 2, kHaloStages = 2,
+              kDirectStages = 3;  // the latter of halos without units, if they fit
 constexpr int kMultiplyWarps = 8, kWeightsWarp = 8, kPixelsWarp = 9, kRoundWarps = 2, kThreads = 32 * (10 + kRoundWarps);
 
 struct HaloGemm {
@@ -32,13 +33,13 @@ struct HaloGemm {
   int chunks = 0;
   int out_bytes = 4;   // of an element (half_map.cuh)
   bool pairs = false;  // out can be stored two at a time
-  __host__ __device__ __forceinline__ int halo_stages() const { return halo.direct ? kDirectStages : kHaloStages; }
+  int halo_stages = kHaloStages;
 };
 
 inline int shared_bytes(const HaloGemm& g, int columns, bool codes) {  // 1024: room to begin at a multiple of it
-  return 1024 + kWeightStages * columns * kRowBytes + g.halo_stages() * halo_bytes(g.halo) +
+  return 1024 + kWeightStages * columns * kRowBytes + g.halo_stages * halo_bytes(g.halo) +
          kUnitStages * unit_bytes(g.halo, codes) +
-         2 * (kWeightStages + kUnitStages + g.halo_stages()) * static_cast<int>(sizeof(AsyncBarrier));
+         2 * (kWeightStages + kUnitStages + g.halo_stages) * static_cast<int>(sizeof(AsyncBarrier));
 }
 
 // What a block's phase sees of the problem: its pixels, its taps, where its source begins and where its pixels go.
@@ -104,7 +105,7 @@ __device__ __forceinline__ void round_halos(const HaloGemm& g, const Shared& sha
   Stages from, to;
   for (int c = 0; any_taps && c < g.chunks; ++c) {
     wait(&shared.halo_empty[to.at], to.parity ^ 1u);
-    for (int u = 0; u < kUnits<T>; ++u) {
+    for (int u = 0; u < units_of<T>(g.halo); ++u) {
       wait(&shared.units_full[from.at], from.parity);
       round_unit<T, kUnpool, kRoundWarps>(g.halo, warp, u, shared.units + from.at * unit_bytes(g.halo, kUnpool),
                                           shared.halos + to.at * halo_bytes(g.halo), scale, first_row, first_column);
@@ -141,7 +142,7 @@ __device__ __forceinline__ void multiply_halos(const HaloGemm& g, const Phase<kT
       a = 0;
       __syncwarp();
       if (lane == 0) arrive(&shared.halo_empty[from.at]);
-      from.next(g.halo_stages());
+      from.next(g.halo_stages);
     }
     wait(&shared.weights_full[weights.at], weights.parity);
     const uint64_t descriptor = matrix_descriptor(shared.weights + weights.at * BN * kRowBytes);
@@ -171,13 +172,13 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
                                           const float* __restrict__ scale, unsigned char* __restrict__ codes,
                                           void* __restrict__ out) {
   WL_DYNAMIC_SHARED(unsigned char, memory);
-  const Shared shared(memory, BN, g.halo_stages(), halo_bytes(g.halo), unit_bytes(g.halo, kUnpool));
+  const Shared shared(memory, BN, g.halo_stages, halo_bytes(g.halo), unit_bytes(g.halo, kUnpool));
   const bool direct = T::kBytes == 2 && !kUnpool && g.halo.direct;
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   if (threadIdx.x == 0) {
     for (int s = 0; s < kWeightStages; ++s) init(&shared.weights_full[s], 1), init(&shared.weights_empty[s], kMultiplyWarps);
     for (int s = 0; s < kUnitStages; ++s) init(&shared.units_full[s], 1), init(&shared.units_empty[s], 32 * kRoundWarps);
-    for (int s = 0; s < g.halo_stages(); ++s)
+    for (int s = 0; s < g.halo_stages; ++s)
       init(&shared.halo_full[s], direct ? 1 : 32 * kRoundWarps), init(&shared.halo_empty[s], kMultiplyWarps);
     fence_async_proxy();
   }
@@ -217,14 +218,14 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
         arrive_expecting(&shared.halo_full[to.at], static_cast<uint32_t>(copied_bytes(g.halo)));
         bulk_copy_tensor(shared.halos + to.at * halo_bytes(g.halo), source, c * kChunk<T>, first_column, first_row, image0,
                          &shared.halo_full[to.at]);
-        to.next(g.halo_stages());
+        to.next(g.halo_stages);
       }
       return;
     }
-    for (int u = 0; taps > 0 && u < g.chunks * kUnits<T>; ++u) {
+    for (int u = 0; taps > 0 && u < g.chunks * units_of<T>(g.halo); ++u) {
       wait(&shared.units_empty[to.at], to.parity ^ 1u);
-      bring_unit<kUnpool>(g.halo, shared.units + to.at * unit_bytes(g.halo, kUnpool), source, source_codes, u * kUnit, first_row,
-                          first_column, image0, &shared.units_full[to.at]);
+      bring_unit<kUnpool>(g.halo, shared.units + to.at * unit_bytes(g.halo, kUnpool), source, source_codes,
+                          u * unit_channels(g.halo), first_row, first_column, image0, &shared.units_full[to.at]);
       to.next(kUnitStages);
     }
     return;
@@ -253,14 +254,12 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
         store_pooled_row<T>(sum[0], half, epilogue, first_n, g.n_channels, pairs, inside, element_at<T>(out, to, g.out_bytes),
                             g.out_bytes, codes ? codes + to : nullptr);
       } else {
-        if (n >= g.N || i >= phase.rows || j >= phase.cols) continue;
+        const bool inside = n < g.N && i < phase.rows && j < phase.cols;
         const int row = i * g.step_h + phase.phase_h, col = j * g.step_w + phase.phase_w;
         const int64_t offset = ((static_cast<int64_t>(n) * g.out_H + row) * g.out_W + col) * g.n_channels;
-        if (kTransposed && epilogue.output) take_slopes<T>(sum[0], half, epilogue, offset, first_n, g.n_channels, pairs);
-        void* to = element_at<T>(out, offset, g.out_bytes);
-        WL_UNROLL
-        for (int f = 0; f < BN / 8; ++f)
-          store_pair<T>(to, g.out_bytes, first_n + 8 * f, g.n_channels, pairs, sum[0][f][2 * half], sum[0][f][2 * half + 1]);
+        if (kTransposed && epilogue.output && inside)
+          take_slopes<T>(sum[0], half, epilogue, offset, first_n, g.n_channels, pairs);
+        store_row<T>(sum[0], half, first_n, g.n_channels, pairs, inside, element_at<T>(out, offset, g.out_bytes), g.out_bytes);
       }
     }
   });

@@ -92,12 +92,15 @@ HALO = [
         fused(conv((3, 32, 10, 6), 48, 3, pad=1), activation="relu", pool=2),
         fused(conv((2, 32, 7, 5), 64, 3, pad=1), activation="leaky_relu", slope=0.25, pool=2),
         fused(conv((5, 32, 2, 2), 32, 3, pad=1), activation="relu", pool=2),
+        fused(conv((2, 40, 9, 14), 144, 3, pad=1), activation="relu", pool=2),  # units of 64 codes, the last one short
+        conv((17, 64, 4, 4), 136, 3, pad=1),  # whole images a box, which leaves two stages of halos
         fused(conv((2, 32, 8, 12), 40, 3, pad=1), activation="relu", upsample=2),
         conv((2, 40, 12, 9), 40, 3, stride=2, pad=1),
         after(conv((2, 32, 9, 11), 40, 3, pad=1), "relu"),
     )
     for types in (BOTH, X, Y)
 ]
+LARGE = (conv((1, 64, 12, 13), 64, 11, pad=5), BOTH)  # fits beside 64 columns of weights only, and as halos
 
 
 def half(case: Case, types: tuple[str, str], precision: str = "bf16") -> Case:
@@ -156,7 +159,7 @@ def test_slopes(core: Any, target: Target, case: Case) -> None:
     run(core, target, case, (DX,))
 
 
-@pytest.mark.parametrize("case", named([half(*c, p) for p in ("bf16", "fp16") for c in HALO]))
+@pytest.mark.parametrize("case", named([half(*c, p) for p in ("bf16", "fp16") for c in HALO] + [half(*LARGE)]))
 @pytest.mark.parametrize("target", on(V7))
 def test_halos(core: Any, target: Target, case: Case) -> None:
     if target.device == "emulated:checked" and case.attributes["precision"] == "fp16" and case.work > 1e6:

@@ -52,7 +52,7 @@ class ActivationOp final : public OpDef {
     forward.type = backward.type = g.values[static_cast<size_t>(n.outputs[0])].type;
     const auto takes = [](const auto& entry, const auto& a) { return !entry.why_not || entry.why_not(a).empty(); };
     return stored_alike(g, n) && takes(table.activation_forward, forward) &&
-           (!training || takes(table.activation_backward, backward));
+           (!training || (slope_survives(forward.kind, forward.type) && takes(table.activation_backward, backward)));
   }
 
   Slopes slopes_to_take(const Emitter&, const Node& n) const override {

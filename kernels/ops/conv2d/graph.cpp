@@ -172,6 +172,7 @@ class Conv2dOp : public OpDef {
     if (!training || !choose_backward(table, conv2d_shape(g, n, batch), f).separate_activation) return true;
     ActivationBackward a;
     a.kind = f.activation, a.type = f.y_type;
+    if (!slope_survives(a.kind, a.type)) return false;
     return !table.activation_backward.why_not || table.activation_backward.why_not(a).empty();
   }
 
