@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 import warploom as wl
 from PIL import Image
 from warploom.cli import main
+from warploom.data import cifar
 
+needs_sklearn = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")
 KINDS = ("checks", "rows", "spots")
 
 
@@ -136,3 +139,48 @@ def test_what_is_refused(arguments: list[str], text: str, run: Path, photos: Pat
     given = [{"RUN": str(run), "PHOTOS": str(photos)}.get(a, a) for a in arguments]
     assert main(given) == 2
     assert text in capsys.readouterr().err.replace("\n", " ")
+
+
+@needs_sklearn
+def test_classify_learns_its_features_where_no_network_is_named(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    numbers = ["--set", "centres=64", "--set", "patches=8000", "--set", "iterations=4"]
+    assert main(["classify", wl.recipes.DEFAULT, str(photos), *numbers, "--json"]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert found["trained"]["hinge"]["accuracy"] == 1.0
+    assert set(found) == {"trained", "pixels", "files", "skipped"}
+    assert "learnt in" in told.err
+    (run,) = (tmp_path / "runs").iterdir()
+    assert {p.name for p in run.iterdir()} == {"model.safetensors", "recipe.json", "classify"}
+    assert main(["classify", str(run), "--no-controls"]) == 0  # the same network, the same images
+    assert "hinge" in capsys.readouterr().out
+    again = json.loads((run / "classify" / "report.json").read_text())["trained"]["hinge"]
+    assert again | {"seconds": 0} == found["trained"]["hinge"] | {"seconds": 0}
+
+
+def test_what_classify_needs_is_said_before_anything_is_learnt(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WARPLOOM_CACHE", str(tmp_path / "cache"))
+    np.save("unlabelled.npy", np.zeros((20, 3, 32, 32), np.uint8))
+
+    def offline(folder: Path) -> Path:
+        raise wl.DataError("CIFAR-10 cannot be downloaded (no network connection to it)")
+
+    monkeypatch.setattr(cifar, "_download", offline)
+    for arguments, said in (
+        ([], "CIFAR-10 cannot be downloaded"),
+        ([wl.recipes.DEFAULT, "unlabelled.npy"], "have no labels: expected CIFAR-10, class sub-folders"),
+        ([wl.recipes.DEFAULT, str(photos), "--set", "centers=5"], "has no argument 'centers'"),
+        (["--using", "x.safetensors"], "name its run"),
+        (["whitened", str(photos)], "there is no whitened"),
+    ):
+        assert main(["classify", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert said in error
+        assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()

@@ -16,11 +16,10 @@ from warploom.classify.experiment import Result, classify
 from warploom.classify.gram import linalg
 from warploom.classify.pictures import draw_confusion
 from warploom.classify.sources import Source
-from warploom.errors import DataError
 from warploom.ground.array_types import Floats
 from warploom.ground.atomic import write_atomically
 from warploom.inference.features import EncodedSource, PixelSource
-from warploom.inference.images import Images
+from warploom.inference.images import Images, require_labels
 from warploom.inference.trained import Trained
 
 Tell = Callable[[str, int, int], None]  # what is done, how much, of how much
@@ -72,15 +71,6 @@ def predictions_csv(images: Images, predicted: Sequence[int] | Any, names: list[
     return text.getvalue()
 
 
-def labelled(images: Images, what: str) -> Images:
-    if images.labels is None:
-        raise DataError(
-            f"the {what} images of {images.title} have no labels: expected CIFAR-10, class sub-folders, or a .npz file with "
-            "y_train and y_test"
-        )
-    return images
-
-
 def classify_trained(
     trained: Trained, train: Images, test: Images, folder: Path, *, methods: Sequence[str] = ("linear", "rbf"),
     features: Sequence[str] = FEATURES, fit: str = "crop", validation: float = 0.1, landmarks: int = 6_000, seed: int = 0,
@@ -93,7 +83,8 @@ def classify_trained(
     """
     linalg()  # where it is missing, that is said before the images are encoded
     said = tell or (lambda what, done, of: None)
-    train, test = labelled(train, "training"), labelled(test, "test")
+    for images, what in ((train, "training"), (test, "test")):
+        require_labels(images.labels, f"{what} images of {images.title}")
     y, test_y = train.labels, test.labels
     networks = {"trained": trained, "untrained": trained.untrained(seed)}
     results = {}

@@ -1,23 +1,27 @@
 """`warploom classify`: how well a network's features tell classes, and classes for images without labels."""
 
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from warploom import recipes
 from warploom.classify.classifier import Classifier
 from warploom.classify.experiment import METHODS
+from warploom.classify.gram import linalg
 from warploom.classify.scores import score
 from warploom.classify.trained import FEATURES, Experiment, classify_trained, predictions_csv
 from warploom.cli.app import SEED, BatchOption, DeviceOption, JsonOption, PrecisionOption, VersionOption, app, say, table
+from warploom.cli.learn import learnt
 from warploom.cli.plain import visible
 from warploom.cli.progress import Progress
 from warploom.cli.using import (
     DataArgument,
     DataDirOption,
     LimitOption,
-    RunArgument,
     SkipBadOption,
     counted,
     fit_option,
@@ -31,12 +35,23 @@ from warploom.ground.atomic import can_write, expanded, write_atomically
 from warploom.ground.tables import Column
 from warploom.inference.features import EncodedSource
 from warploom.inference.trained import Trained
+from warploom.models.saving import is_saved
+from warploom.recipes.registry import DEFAULT
+from warploom.runs.recipe import RunConfig, absolute, parse_arguments
+from warploom.runs.run import RECIPE
 from warploom.train.progress import took
 
 
 @app.command(rich_help_panel=USE)
 def classify(
-    run: RunArgument,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN]", show_default=False,
+            help="A trained network: the folder of a run, or a .safetensors file; or the name of a recipe (`warploom recipes`), "
+            f"by which features are learnt first. Default: {DEFAULT}.",
+        ),
+    ] = None,
     data: DataArgument = None,
     test: Annotated[
         str | None,
@@ -44,16 +59,26 @@ def classify(
             "--test", metavar="DATA", show_default=False, help="Other images to test on. Default: the test part of DATA."
         ),
     ] = None,
-    methods: Annotated[
-        str,
+    settings: Annotated[
+        list[str] | None,
         typer.Option(
-            "--methods", metavar="NAMES", autocompletion=complete_from(METHODS),
-            help="linear (ridge), hinge (squared hinge, in memory), rbf; joined by commas.",
+            "--set", metavar="KEY=VALUE", show_default=False, help="An argument of the recipe; again for more."
         ),
-    ] = "linear,rbf",
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            "--methods", metavar="NAMES", autocompletion=complete_from(METHODS), show_default=False,
+            help="linear (ridge), hinge (squared hinge, in memory), rbf; by commas. Default: linear,rbf; a recipe's: hinge.",
+        ),
+    ] = None,
     controls: Annotated[
-        bool, typer.Option("--controls/--no-controls", help="Also classify by pixels and by the untrained network.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--controls/--no-controls", show_default=False,
+            help="Also classify by pixels and by the untrained network. Default: both; of a recipe: pixels.",
+        ),
+    ] = None,
     landmarks: Annotated[
         int,
         typer.Option(
@@ -88,14 +113,27 @@ def classify(
     as_json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Classes from features: accuracy, per class, confusion matrix, beside pixels and the untrained network."""
-    chosen = [name.strip() for name in methods.split(",") if name.strip()]
+    chosen = [] if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
     for name in chosen:
         if name not in METHODS:
             raise ArgumentError(f"--methods {name}: expected some of {', '.join(METHODS)}, joined by commas")
-    trained = opened(run, version, device, precision, batch_size)
-    trained.require_latent()
     if fit == "own":
         raise ArgumentError("classify needs features of one length: --fit crop or stretch")
+    if run is None or (run in recipes.BY_NAME and not is_saved(run)):
+        if using is not None:
+            raise ArgumentError("--using goes with the network whose features its classifier knows: name its run")
+        run, data = _learnt(run or DEFAULT, settings, data, data_dir, limit, skip_bad, seed, as_json), None
+    elif settings:
+        raise ArgumentError(f"--set is of a recipe that is learnt first, but {run} is a network already: leave it out")
+    trained = opened(run, version, device, precision, batch_size)
+    trained.require_latent()
+    of_recipe = (trained.path.parent / RECIPE).is_file()
+    if not chosen:
+        chosen = ["hinge"] if of_recipe else ["linear", "rbf"]
+    if controls is None:
+        features: Sequence[str] = [name for name in FEATURES if not of_recipe or name != "untrained"]
+    else:
+        features = FEATURES if controls else FEATURES[:1]
     folder = expanded(out) if out is not None else trained.path.parent / "classify"
     can_write(folder / "report.json")
     common: dict[str, Any] = {"quiet": as_json, "data_dir": data_dir, "skip_bad": skip_bad}
@@ -112,8 +150,8 @@ def classify(
         raise DataError(f"the classes of the test images ({', '.join(testing.classes)}) are not those of the training images")
     with Progress() as progress:
         made = classify_trained(
-            trained, training, testing, folder, methods=chosen or ["linear"], features=FEATURES if controls else FEATURES[:1],
-            fit=fit, landmarks=landmarks, seed=seed, tell=progress,
+            trained, training, testing, folder, methods=chosen, features=features, fit=fit, landmarks=landmarks, seed=seed,
+            tell=progress,
         )  # fmt: skip
     files = made.write(folder, trained.title)
     if as_json:
@@ -122,6 +160,21 @@ def classify(
     _show(made, trained, len(training))
     say(f"in {took(progress.seconds)}; written to {visible(str(folder))}: {', '.join(files)}")
     say_skipped(skipped)
+
+
+def _learnt(
+    name: str, settings: list[str] | None, data: str | None, data_dir: str | None, limit: int | None, skip_bad: bool, seed: int,
+    as_json: bool,
+) -> str:  # fmt: skip
+    """The run's folder, with what the recipe has learnt of the data's training part."""
+    linalg()  # where it is missing, that is said before anything is learnt
+    source = "cifar10" if data is None else data
+    asked = RunConfig(
+        data=source if source in ("cifar10", "patches") else absolute(source, "DATA"), limit=limit, skip_bad=skip_bad, seed=seed,
+        data_dir=None if data_dir is None else absolute(data_dir, "--data-dir"), arguments=parse_arguments(settings or []),
+    )  # fmt: skip
+    tell = (lambda line: print(line, file=sys.stderr)) if as_json else say
+    return str(learnt(name, asked, with_labels=True, tell=tell).path)
 
 
 def _show(made: Experiment, trained: Trained, rows: int) -> None:

@@ -4,7 +4,7 @@ lists them."""
 import json
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from warploom import data, errors, recipes
@@ -14,6 +14,7 @@ from warploom.cli.progress import Progress
 from warploom.cli.words import TRAIN
 from warploom.data.dataset import Dataset
 from warploom.ground.atomic import write_atomically
+from warploom.inference.images import require_labels
 from warploom.model import Model
 from warploom.runs.recipe import RunConfig
 from warploom.runs.run import RECIPE, RunFolder
@@ -24,12 +25,22 @@ TAKES = frozenset({"recipe", "size", "settings", "data", "data_dir", "limit", "s
 
 def learn(name: str, config: RunConfig, out: str | None, given: list[str]) -> int:
     """What `warploom train` does with --recipe."""
-    recipe = recipes.get(name)
+    recipes.get(name)
     wrong = sorted(f"--{option.replace('_', '-')}" for option in given if option not in TAKES)
     if wrong:
         raise errors.ArgumentError(
             f"{', '.join(wrong)} has no meaning with --recipe {name}, which computes no gradients: leave it out"
         )
+    learnt(name, config, out)
+    return 0
+
+
+def learnt(
+    name: str, config: RunConfig, out: str | None = None, *, with_labels: bool = False, tell: Callable[[str], None] = say
+) -> RunFolder:
+    """The run's folder, with what the recipe has learnt of the data that config names. with_labels: for a classifier, so that
+    data without labels are a DataError before anything is learnt."""
+    recipe = recipes.get(name)
     arguments = {key: tuple(value) if isinstance(value, list) else value for key, value in config.arguments.items()}
     size = arguments.pop("size", None)
     unknown = [key for key in arguments if key not in recipe.arguments]
@@ -39,10 +50,12 @@ def learn(name: str, config: RunConfig, out: str | None, given: list[str]) -> in
     samples = data.load(
         config.data, data_dir=config.data_dir, size=size, seed=config.seed, skip_bad=config.skip_bad, sizing="--size for another"
     ).limited(config.limit)
+    if with_labels:
+        require_labels(samples.train_labels, f"images of {samples.name}")
     for note in samples.notes:
-        (warn_loudly if note.startswith("training on patches instead") else say)(visible(note))
+        (warn_loudly if note.startswith("training on patches instead") else tell)(visible(note))
     with folder.held():
-        say(f"{name}: {len(samples.train):,} images; run folder {visible(str(folder.path))}")
+        tell(f"{name}: {len(samples.train):,} images; run folder {visible(str(folder.path))}")
         start = time.monotonic()
         with Progress() as progress:
             model = recipe.learn(samples.train, seed=config.seed, progress=progress, **arguments)
@@ -52,8 +65,8 @@ def learn(name: str, config: RunConfig, out: str | None, given: list[str]) -> in
     for side in model.outputs[0].shape:
         features *= side
     written = f"written to {visible(str(folder.path))}: {RECIPE}, model.safetensors"
-    say(f"learnt in {took(seconds)}: {features:,} features of an image; {written}")
-    return 0
+    tell(f"learnt in {took(seconds)}: {features:,} features of an image; {written}")
+    return folder
 
 
 def _write(
@@ -61,8 +74,8 @@ def _write(
 ) -> None:
     about = {
         "recipe": name, "arguments": arguments, "seed": config.seed, "data": data.taken(config.data, samples.name),
-        "images": len(samples.train), "fingerprint": samples.fingerprint(), "seconds": round(seconds, 2),
-        "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "data_dir": config.data_dir, "images": len(samples.train), "fingerprint": samples.fingerprint(),
+        "seconds": round(seconds, 2), "memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }  # fmt: skip
     folder.require_present()
     model.save(folder.model_path)

@@ -354,3 +354,11 @@ def _of_arrays(title: str, parts: Sequence[tuple[str, Array, Array | None]], cha
 
     joined = np.concatenate(labels) if labels and len(labels) == len(chosen) else None
     return Images(title, names, joined, [], [], channels, False, read, np.arange(len(names)), _block=block)
+
+
+def require_labels(labels: object, what: str) -> None:
+    """DataError where there are none."""
+    if labels is None:
+        raise DataError(
+            f"the {what} have no labels: expected CIFAR-10, class sub-folders, or a .npz file with y_train and y_test"
+        )
