@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
@@ -95,6 +97,25 @@ def test_fork_while_another_thread_trains(device: str) -> None:
     """state_dict and predict of that model work in the child, and go on to work in the parent."""
     ran = subprocess.run([sys.executable, "-c", FORK, device, str(TRIES)], capture_output=True, text=True, timeout=600)
     assert (ran.returncode, ran.stdout.strip()) == (0, "bad 0"), ran.stderr[-2000:]
+
+
+def _bits(model: wl.Model, images: np.ndarray) -> tuple[bytes, int]:
+    return model.predict(images).tobytes(), os.getpid()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("start", ["spawn", "forkserver", "fork"])
+def test_workers_of_multiprocessing_get_the_same_bits(start: str) -> None:
+    x = wl.Input((3, 8, 8))
+    model = wl.Model(x, wl.layers.Conv2d(3, 3, padding=1)(x))
+    images = np.random.default_rng(0).random((9, 3, 8, 8)).astype(np.float32)
+    model.compile(batch_size=4, device="cpu")
+    model.fit(images, epochs=1, verbose=False)
+    expected, here = _bits(model, images)
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(start)) as pool:
+        for made, there in pool.map(_bits, [model] * 4, [images] * 4, timeout=300):
+            assert made == expected
+            assert there != here
 
 
 def memory_in_use() -> int:
