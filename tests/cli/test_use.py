@@ -20,7 +20,6 @@ from rich.cells import cell_len
 from warploom.cli import main
 from warploom.cli.reconstruct import error_colours, file_name
 from warploom.data import cifar
-from warploom.ground.atomic import atomic_stream
 from warploom.inference.trained import open_trained
 from warploom.layers import Conv2d, Latent, MaxPool2d, ReLU, Upsample
 
@@ -373,24 +372,6 @@ def test_what_cannot_be_encoded_is_said(net: str, photos: Path, tmp_path: Path, 
     x = wl.Input((3, 16, 16))
     wl.Model(x, Conv2d(3, 3, padding=1)(x)).save(tmp_path / "plain.safetensors")
     assert "has no latent" in refused(capsys, "encode", tmp_path / "plain.safetensors", photos)
-
-
-def test_a_stream_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "x.npy"
-    with atomic_stream(path) as file:
-        file.write(b"one")
-
-    def fails() -> None:
-        with atomic_stream(path) as file:
-            file.write(b"two")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fails()
-    assert path.read_bytes() == b"one"
-    assert [p.name for p in path.parent.iterdir()] == ["x.npy"]
-    with pytest.raises(wl.DataError, match=r"cannot write .*deep: Is a directory"), atomic_stream(path.parent):
-        pass
 
 
 # classify

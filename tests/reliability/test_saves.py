@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import warploom as wl
 from fail_saves import fail_each
 from kill_runs import kill_some
 from warploom.ground import atomic
-from warploom.ground.atomic import read_tensors, sweep, write_atomically, write_tensors
+from warploom.ground.atomic import _nameless, atomic_stream, read_tensors, sweep, write_atomically, write_tensors
 
 _EVERY = 17  # of some 90 calls
 
@@ -166,3 +168,68 @@ def test_a_signal_that_interrupts_a_rename(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(atomic.os, "replace", interrupted)
     write_atomically(tmp_path / "x", b"new")
     assert (tmp_path / "x").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("system", ["files without a name", "none", "none that may get one"])
+def test_a_stream_is_whole_under_its_name_or_not_there(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def refuses(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "no such files here")
+        return opened(path, flags, *more, **named)
+
+    def forbids(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    if system == "none":
+        monkeypatch.setattr(os, "open", refuses)
+    elif system == "none that may get one":
+        monkeypatch.setattr(os, "link", forbids)
+    path = tmp_path / "x.npy"
+    for content in (b"one", b"another"):
+        with atomic_stream(path) as file:
+            file.write(content)
+            file.flush()
+            there = {p.name for p in tmp_path.iterdir()} - {"x.npy"}
+            assert bool(there) == (system == "none")
+        assert path.read_bytes() == content
+        assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_killed_stream_leaves_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom warploom.ground.atomic import atomic_stream\n"
+        "with atomic_stream(sys.argv[1]) as file:\n"
+        "    file.write(bytes(100_000))\n    file.flush()\n    print('written', flush=True)\n    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x.npy")], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "written\n"
+        process.kill()
+    probe = _nameless(tmp_path)
+    if probe is None:
+        pytest.skip("this file system has no files without a name")
+    probe.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "x.npy"
+    with atomic_stream(path) as file:
+        file.write(b"one")
+
+    def fails() -> None:
+        with atomic_stream(path) as file:
+            file.write(b"two")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fails()
+    assert path.read_bytes() == b"one"
+    assert [p.name for p in path.parent.iterdir()] == ["x.npy"]
+    with pytest.raises(wl.DataError, match=r"cannot write .*deep: Is a directory"), atomic_stream(path.parent):
+        pass

@@ -3,6 +3,7 @@
 What is promised after a crash, a full disk or a loss of power at any point: the file is the old one or the new one, whole. The
 new bytes go into a hidden file beside the target (".NAME.xxxxxxxx.tmp"), which is synchronised and renamed over the target; then
 the folder is synchronised: a name is an entry of it. A killed process can leave the hidden file: sweep() removes those.
+What takes long to write (atomic_stream) has no name until it is whole, where the file system can have that: nothing is left.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -103,12 +105,48 @@ def atomic_stream(path: str | Path) -> Iterator[BinaryIO]:
         insist(lambda: path.parent.mkdir(parents=True, exist_ok=True))
         if path.is_dir():
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with _taking_the_place_of(path.resolve()) as temporary, open(temporary, "x+b") as file:
+        target = path.resolve()
+        nameless = _nameless(target.parent)
+        if nameless is None:
+            with _taking_the_place_of(target) as temporary, open(temporary, "x+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            return
+        with nameless as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+            with _taking_the_place_of(target) as temporary:
+                _give_name(file, temporary)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
+
+
+_DESCRIPTORS = Path("/proc/self/fd")
+
+
+def _nameless(folder: Path) -> BinaryIO | None:
+    """A file in the folder without a name, which is gone if its process dies; None where the system has no such files."""
+    if not hasattr(os, "O_TMPFILE") or not _DESCRIPTORS.is_dir():
+        return None
+    try:
+        return open(os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o666), "w+b")
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.EISDIR, errno.ENOENT):
+            return None
+        raise
+
+
+def _give_name(file: BinaryIO, path: Path) -> None:
+    try:
+        insist(lambda: os.link(_DESCRIPTORS / str(file.fileno()), path, follow_symlinks=True))
+    except OSError:  # forbidden here: hours of work are not lost for that
+        file.seek(0)
+        with open(path, "xb") as copy:
+            shutil.copyfileobj(file, copy, 1 << 20)
+            copy.flush()
+            os.fsync(copy.fileno())
 
 
 def can_write(path: str | Path) -> None:
