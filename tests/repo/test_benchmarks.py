@@ -104,6 +104,8 @@ def test_precisions_only_where_a_version_has_them(core: Any) -> None:
     emulated = [t for t in harness.targets(core) if t.device == "emulated"]
     case = cases.find("conv_1x32x12x12_to32_k3x3_s1_p1")
     old = [t for t in emulated if t.version in ("v1", "v4")]
+    if not old:
+        pytest.skip("no emulated device")
     every = ["fp32", "bf16"]
     assert [p for p, _ in compare_versions.in_every_precision(case, core, old, every)] == ["fp32"]
     assert [p for p, _ in compare_versions.in_every_precision(case, core, emulated, every)] == every
