@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -350,3 +351,22 @@ def test_the_cmake_build_has_the_same_flags() -> None:
             assert [flag for flag in emulated_builds.flags("kernels", "checked") if flag not in theirs] == []
             return
     pytest.skip("the build folder holds no checked emulated device")
+
+
+def test_two_places_compile_the_same_bytes(tmp_path: Path) -> None:
+    """-fsanitize=bounds tells the path of the source as the compiler was given it: cmake/relative.sh gives a relative one."""
+    compiler, script = shutil.which("g++"), ROOT / "cmake" / "relative.sh"
+    if compiler is None or not script.is_file():
+        pytest.skip("needs g++ and a checkout")
+    made = []
+    for name in ("one", "another place"):
+        place = tmp_path / name
+        for folder in ("kernels", "build"):
+            (place / folder).mkdir(parents=True)
+        (place / "kernels" / "x.cpp").write_text("int cells[4];\nint get(int i) { return cells[i]; }\n")
+        flags = ["-g1", "-fsanitize=bounds", f"-ffile-prefix-map={place}=/warploom", "-ffile-prefix-map=..=/warploom"]
+        command = ["sh", str(script), str(place), "..", compiler, *flags, "-c", str(place / "kernels" / "x.cpp"), "-o", "x.o"]
+        subprocess.run(command, cwd=place / "build", check=True)
+        made.append((place / "build" / "x.o").read_bytes())
+    assert made[0] == made[1]
+    assert b"../kernels/x.cpp" in made[0]
