@@ -363,10 +363,18 @@ def test_two_places_compile_the_same_bytes(tmp_path: Path) -> None:
         place = tmp_path / name
         for folder in ("kernels", "build"):
             (place / folder).mkdir(parents=True)
-        (place / "kernels" / "x.cpp").write_text("int cells[4];\nint get(int i) { return cells[i]; }\n")
-        flags = ["-g1", "-fsanitize=bounds", f"-ffile-prefix-map={place}=/warploom", "-ffile-prefix-map=..=/warploom"]
+        (place / "kernels" / "x.h").write_text("int cells[4];\ninline int at(int i) { return cells[i]; }\n")
+        (place / "kernels" / "x.cpp").write_text('#include "kernels/x.h"\nint get(int i) { return at(i) + cells[i]; }\n')
+        flags = [
+            "-g1",
+            "-fsanitize=bounds",
+            f"-ffile-prefix-map={place}=/warploom",
+            "-ffile-prefix-map=..=/warploom",
+            f"-I{place}",
+        ]
         command = ["sh", str(script), str(place), "..", compiler, *flags, "-c", str(place / "kernels" / "x.cpp"), "-o", "x.o"]
         subprocess.run(command, cwd=place / "build", check=True)
         made.append((place / "build" / "x.o").read_bytes())
     assert made[0] == made[1]
     assert b"../kernels/x.cpp" in made[0]
+    assert b"../kernels/x.h" in made[0]
