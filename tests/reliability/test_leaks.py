@@ -23,7 +23,7 @@ import warploom as wl
 
 _ROUNDS = int(os.environ.get("WARPLOOM_LEAK_ROUNDS", "60"))
 _IMAGES = np.random.default_rng(0).integers(0, 256, (80, 3, 8, 8), np.uint8)
-_MOST = {"bytes": 2_000, "blocks": 150, "files": 0, "threads": 0}  # that a half may add
+_MOST = {"bytes": 8_000, "blocks": 400, "files": 0, "threads": 0}  # that a half may add
 
 
 class _Mallinfo(ctypes.Structure):

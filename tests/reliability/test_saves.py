@@ -172,6 +172,10 @@ def test_a_signal_that_interrupts_a_rename(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("system", ["files without a name", "none", "none that may get one"])
 def test_a_stream_is_whole_under_its_name_or_not_there(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = _nameless(tmp_path)
+    if probe is None:
+        pytest.skip("this file system has no files without a name")
+    probe.close()
     opened = os.open
 
     def refuses(path: Any, flags: int, *more: Any, **named: Any) -> int:
