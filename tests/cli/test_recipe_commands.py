@@ -178,6 +178,7 @@ def test_what_classify_needs_is_said_before_anything_is_learnt(
         ([wl.recipes.DEFAULT, str(photos), "--set", "centers=5"], "has no argument 'centers'"),
         (["--using", "x.safetensors"], "name its run"),
         (["whitened", str(photos)], "there is no whitened"),
+        ([wl.recipes.DEFAULT, str(photos), "--out", "unlabelled.npy/deep"], "cannot write"),
     ):
         assert main(["classify", *arguments]) == 2
         error = capsys.readouterr().err

@@ -119,6 +119,8 @@ def classify(
             raise ArgumentError(f"--methods {name}: expected some of {', '.join(METHODS)}, joined by commas")
     if fit == "own":
         raise ArgumentError("classify needs features of one length: --fit crop or stretch")
+    if out is not None:
+        can_write(expanded(out) / "report.json")  # before minutes of learning
     if run is None or (run in recipes.BY_NAME and not is_saved(run)):
         if using is not None:
             raise ArgumentError("--using goes with the network whose features its classifier knows: name its run")
