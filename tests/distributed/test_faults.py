@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from kill_workers import kill_some, trainer
 from launching import environment, living, needs_mpi, run
+from warploom.distributed import launch
 from warploom.distributed.launch import mpirun
 from warploom.ground.atomic import read_tensors
 
@@ -208,6 +209,20 @@ def test_an_error_of_all_is_said_once() -> None:
     assert code == 2
     assert err.count("warploom: error:") == 1
     assert "nothing" in err
+
+
+def test_the_exit_code_is_not_of_a_worker_that_mpirun_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """mpirun kills the others of a worker that ended with an error, and may answer with their 9."""
+    hurried = tmp_path / "mpirun"
+    hurried.write_text(f'#!/bin/sh\n"{mpirun()}" "$@"\nexit 9\n')
+    hurried.chmod(0o755)
+    monkeypatch.setattr(launch, "mpirun", lambda: str(hurried))
+    monkeypatch.setenv("WARPLOOM_THREADS", "1")
+    assert launch.start(2, ["train", "--model", "nothing"]) == 2
+    assert launch.start(2, [*CLI, "--epochs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert "unknown model 'nothing'" in capfd.readouterr().err
 
 
 def test_a_run_without_shards_is_not_shared(tmp_path: Path) -> None:

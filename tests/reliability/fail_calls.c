@@ -128,6 +128,12 @@ int rename(const char* from, const char* to) {
   return real(from, to);
 }
 
+int linkat(int from_folder, const char* from, int to_folder, const char* to, int flags) {
+  REAL(linkat);
+  if (below(to)) FAIL_UNLESS_SHORT(-1);
+  return real(from_folder, from, to_folder, to, flags);
+}
+
 int mkdir(const char* path, mode_t mode) {
   REAL(mkdir);
   if (below(path)) FAIL_UNLESS_SHORT(-1);

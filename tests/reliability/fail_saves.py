@@ -2,10 +2,10 @@
 
     python tests/reliability/fail_saves.py [--kinds memory,mapped,lazy] [--every 1]
 
-For each call k of those a run of two epochs makes below its folder (open, write, fsync, rename, mkdir, close, unlink) and each
-way (ENOSPC, ENOSPC from there on, EIO, EINTR, a short write, SIGKILL): the run must end with 0 or with one sentence (exit code
-2), its checkpoint must load, and gone on with it must give the bits, rows and files of a run that was left alone. Exit code 1
-otherwise.
+For each call k of those a run of two epochs makes below its folder (open, write, fsync, linkat, rename, mkdir, close, unlink)
+and each way (ENOSPC, ENOSPC from there on, EIO, EINTR, a short write, SIGKILL): the run must end with 0 or with one sentence
+(exit code 2), its checkpoint must load, and gone on with it must give the bits, rows and files of a run that was left alone.
+Exit code 1 otherwise.
 """
 
 from __future__ import annotations

@@ -58,10 +58,37 @@ def test_stopped_by_a_signal(tmp_path: Path) -> None:
     assert not wrong, wrong
 
 
-def test_the_order_of_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+SYSTEMS = ["files without a name", "none", "none that may get one"]
+
+
+def become(system: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Makes the folder's file system one of SYSTEMS."""
+    probe = _nameless(folder)
+    if probe is None:
+        pytest.skip("this file system has no files without a name")
+    os.close(probe)
+    opened = os.open
+
+    def refuses(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "no such files here")
+        return opened(path, flags, *more, **named)
+
+    def forbids(*_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    if system == "none":
+        patch.setattr(os, "open", refuses)
+    elif system == "none that may get one":
+        patch.setattr(os, "link", forbids)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_order_of_a_save(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes and mode are on the disk before the name is, and the name before the call returns."""
+    become(system, tmp_path, monkeypatch)
     done: list[str] = []
-    fsync, replace = os.fsync, os.replace
+    fsync, replace, link = os.fsync, os.replace, os.link
 
     def synchronised(descriptor: int) -> None:
         about = os.fstat(descriptor)
@@ -73,18 +100,30 @@ def test_the_order_of_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         done.append("name")
         replace(source, target)
 
+    def linked(source: Any, target: Any, **how: Any) -> None:
+        link(source, target, **how)
+        done.append("name" if Path(target).name == "x" else "hidden name")
+
     monkeypatch.setattr(os, "fsync", synchronised)
     monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(os, "link", linked)
     before = os.umask(0o027)
     try:
         write_atomically(tmp_path / "x", b"12345")
+        once = list(done)
+        write_atomically(tmp_path / "x", b"6789")
     finally:
         os.umask(before)
-    assert done == ["file of 5 bytes, 640", "name", "folder"]
+    twice = ["file of 5 bytes, 640"] * (1 + (system == SYSTEMS[2]))  # where no link may be made, the bytes are copied
+    assert once == [*twice, "name", "folder"]
+    hidden = ["hidden name"] * (system == SYSTEMS[0])
+    assert done[len(once) :] == [word.replace("5", "4") for word in twice] + [*hidden, "name", "folder"]
+    assert os.listdir(tmp_path) == ["x"]
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
 @pytest.mark.parametrize("call", ["write", "fsync", "replace", "close"])
-def test_an_error_keeps_the_old_file(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_keeps_the_old_file(call: str, system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x"
     write_atomically(path, b"old")
     real = getattr(os, call)
@@ -95,9 +134,14 @@ def test_an_error_keeps_the_old_file(call: str, tmp_path: Path, monkeypatch: pyt
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
+        become(system, tmp_path, patch)
         patch.setattr(os, call, failing)
-        with pytest.raises(wl.DataError, match=r"cannot write .*Input/output error"):
-            write_atomically(path, b"new")
+        if call == "close" and system == SYSTEMS[0]:  # after fsync and the name
+            path.unlink()
+            write_atomically(path, b"old")
+        else:
+            with pytest.raises(wl.DataError, match=r"cannot write .*Input/output error"):
+                write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x"]
 
@@ -113,14 +157,16 @@ def test_leftovers_are_swept_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_name_written_by_a_killed_save_is_what_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    left: list[str] = []
-    monkeypatch.setattr(os, "replace", lambda source, target: left.append(Path(source).name))
-    for name in ("config.json", "metrics.jsonl", "model.safetensors", "loss.png"):
+    left, names = [], ["config.json", "loss.png", "metrics.jsonl", "model.safetensors"]
+    for name in names:
         write_atomically(tmp_path / name, b"x")
+    monkeypatch.setattr(os, "replace", lambda source, target: left.append(Path(source).name))
+    for name in names:
+        write_atomically(tmp_path / name, b"y")
     assert len(left) == 4
-    assert sorted(os.listdir(tmp_path)) == sorted(left)
+    assert sorted(os.listdir(tmp_path)) == sorted([*left, *names])
     sweep(tmp_path)
-    assert not os.listdir(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == names
 
 
 def test_the_checksum_is_of_all(tmp_path: Path) -> None:
@@ -166,30 +212,15 @@ def test_a_signal_that_interrupts_a_rename(tmp_path: Path, monkeypatch: pytest.M
         replace(source, target)
 
     monkeypatch.setattr(atomic.os, "replace", interrupted)
+    write_atomically(tmp_path / "x", b"old")
     write_atomically(tmp_path / "x", b"new")
+    assert left[0] < 0
     assert (tmp_path / "x").read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("system", ["files without a name", "none", "none that may get one"])
+@pytest.mark.parametrize("system", SYSTEMS)
 def test_a_stream_is_whole_under_its_name_or_not_there(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    probe = _nameless(tmp_path)
-    if probe is None:
-        pytest.skip("this file system has no files without a name")
-    probe.close()
-    opened = os.open
-
-    def refuses(path: Any, flags: int, *more: Any, **named: Any) -> int:
-        if flags & os.O_TMPFILE == os.O_TMPFILE:
-            raise OSError(errno.EOPNOTSUPP, "no such files here")
-        return opened(path, flags, *more, **named)
-
-    def forbids(*_: Any, **__: Any) -> None:
-        raise PermissionError(errno.EPERM, "no links here")
-
-    if system == "none":
-        monkeypatch.setattr(os, "open", refuses)
-    elif system == "none that may get one":
-        monkeypatch.setattr(os, "link", forbids)
+    become(system, tmp_path, monkeypatch)
     path = tmp_path / "x.npy"
     for content in (b"one", b"another"):
         with atomic_stream(path) as file:
@@ -217,7 +248,7 @@ def test_a_killed_stream_leaves_nothing(tmp_path: Path) -> None:
     probe = _nameless(tmp_path)
     if probe is None:
         pytest.skip("this file system has no files without a name")
-    probe.close()
+    os.close(probe)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -26,8 +26,9 @@ _MEET_SECONDS = 300.0  # for all workers to come to init()
 _STOP_SECONDS = 2.0  # for a guard to say that its worker has stopped
 _PATIENCE = 5.0  # for rank 0's guard to say what happened
 _AGAIN_SECONDS = 0.5  # within which a second Ctrl-C is the same one, come by terminal and launcher
-LAUNCHER = "WARPLOOM_LAUNCHER"  # pid@host of the process that started mpirun: without it the workers end
+LAUNCHER = "WARPLOOM_LAUNCHER"  # pid:file@host of the process that started mpirun, and where rank 0's guard writes the exit code
 _CODE = 2  # of the command line's errors
+_STOPPED = (130, 143)  # by Ctrl-C, by SIGTERM: all is written
 
 News = dict[str, Any]
 
@@ -104,7 +105,9 @@ def stand(rank: int) -> Worker:
         os.close(life)
         code = _CODE
         try:
-            code = _Guard(child, rank, Wire(ours), listener).run()
+            guard = _Guard(child, rank, Wire(ours), listener)
+            code = guard.run()
+            guard.tell(code)
         except _Ended:
             pass
         except BaseException as error:
@@ -152,7 +155,8 @@ class _Guard:
         self.told = self.hint
         self.signalled = 0.0
         self.parent, self.began = os.getppid(), time.monotonic()
-        pid, _, host = os.environ.get(LAUNCHER, "").partition("@")
+        place, _, host = os.environ.get(LAUNCHER, "").rpartition("@")
+        pid, _, self.answer = place.partition(":")
         self.launcher = int(pid) if pid.isdigit() and host == self.host else 0
         self.selector = selectors.DefaultSelector()
 
@@ -179,7 +183,7 @@ class _Guard:
                 else:
                     self._hear(key.data)
             self._reap()
-            if not self.size and self.own_end is not None and self.own_end["code"] not in (0, 130, 143):
+            if not self.size and self.own_end is not None and self.own_end["code"] not in (0, *_STOPPED):
                 return self._end_unmet(f"could not start: {self.told}" if self.told else f"{self.own_end['what']} at its start")
             if not self.size and time.monotonic() - self.began > _MEET_SECONDS:
                 return self._end_unmet(f"waited {_MEET_SECONDS:.0f} seconds for the other workers")
@@ -188,13 +192,23 @@ class _Guard:
             if self._is_root and self.reports and deadline is None:
                 deadline = time.monotonic() + _COLLECT_SECONDS
             if not self._is_root and self.own_end is not None and deadline is None:
-                if self.own_end["code"] in (0, 130, 143):
-                    return int(self.own_end["code"])
-                deadline = time.monotonic() + _PATIENCE
+                code = int(self.own_end["code"])
+                if code == 0 or (code in _STOPPED and self.root is None):
+                    return code
+                if code not in _STOPPED:  # else rank 0 ends first: a launcher kills the others of one that ends with a code
+                    deadline = time.monotonic() + _PATIENCE
             if deadline is not None and time.monotonic() >= deadline:
                 return self._judge() if self._is_root else self._end(_named(self.own_end or {}))
             if self._is_root and not self.reports and len(self.finished) == max(self.size, 1):
                 return int(self.own_end["code"]) if self.own_end else 0
+
+    def tell(self, code: int) -> None:
+        """Tells the exit code to the process that started mpirun, whose code may be that of a worker it killed itself."""
+        if not self.launcher or not (self._is_root or not self.size):
+            return
+        with contextlib.suppress(OSError):
+            answer = os.open(f"/proc/{self.launcher}/fd/{self.answer}", os.O_WRONLY)
+            os.pwrite(answer, str(code).encode(), 0)
 
     def _launcher_is_gone(self) -> bool:
         if os.getppid() != self.parent:
@@ -248,7 +262,7 @@ class _Guard:
     def _end_of(self, end: News) -> None:
         """On rank 0: what has become of a worker."""
         self.finished.add(int(end["rank"]))
-        if end["code"] not in (0, 130, 143):
+        if end["code"] not in (0, *_STOPPED):
             self.reports.append(end)
 
     def _welcome(self) -> None:
@@ -265,6 +279,8 @@ class _Guard:
             if wire is self.root and self.own_end is None:
                 self._end(f"rank 0 on host {self.hosts[0]} is gone, or the network to it")
                 raise _Ended
+            if wire is self.root:
+                self.root = None
             if rank >= 0 and rank not in self.finished:
                 gone = {
                     "rank": rank,
@@ -336,6 +352,7 @@ class _Guard:
     def _end_unmet(self, what: str) -> int:
         """Before the workers have met. By a signal: MPICH's mpirun takes any exit code before MPI's start for a good end."""
         self._end(f"rank {self.rank} on host {self.host} {what}")
+        self.tell(_CODE)
         os.kill(os.getpid(), signal.SIGKILL)
         return _CODE
 

@@ -31,7 +31,9 @@ def start(workers: int, arguments: list[str]) -> int:
         raise DeviceError(f"--workers needs MPI: {why}")
     own = ["--oversubscribe"] if "Open MPI" in library() else []  # more workers than cores, as MPICH allows
     command = [mpirun(), *own, "-n", str(workers), sys.executable, "-m", "warploom", *arguments]
-    process = subprocess.Popen(command, env={**os.environ, LAUNCHER: f"{os.getpid()}@{socket.gethostname()}"})
+    answer = os.memfd_create("warploom-exit-code")  # a file without a name: nothing is left of it, however this ends
+    told = f"{os.getpid()}:{answer}@{socket.gethostname()}"
+    process = subprocess.Popen(command, env={**os.environ, LAUNCHER: told})
 
     def forward(number: int, frame: object) -> None:
         with contextlib.suppress(OSError):
@@ -43,6 +45,11 @@ def start(workers: int, arguments: list[str]) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        said = os.pread(answer, 16, 0)
+        os.close(answer)
+    # mpirun's own code says whichever worker it saw first: the one that ended, or one that it then killed
+    if said:
+        return int(said)
     return code if code >= 0 else 128 - code
 
 

@@ -1,9 +1,10 @@
 """Files written so that a crash never leaves half of one, and .safetensors files with our metadata and a checksum.
 
 What is promised after a crash, a full disk or a loss of power at any point: the file is the old one or the new one, whole. The
-new bytes go into a hidden file beside the target (".NAME.xxxxxxxx.tmp"), which is synchronised and renamed over the target; then
-the folder is synchronised: a name is an entry of it. A killed process can leave the hidden file: sweep() removes those.
-What takes long to write (atomic_stream) has no name until it is whole, where the file system can have that: nothing is left.
+new bytes go into a file without a name, which is gone if its process is killed. Synchronised, it gets the target's name; where an
+older file has it, a hidden name first (".NAME.xxxxxxxx.tmp"), which is renamed over the target; then the folder is synchronised:
+a name is an entry of it. On a file system without nameless files the hidden name is there from the start. What a killed process
+leaves of those, sweep() removes.
 """
 
 import contextlib
@@ -81,20 +82,44 @@ def _taking_the_place_of(target: Path) -> Iterator[Path]:
     sync_folder(target.parent)
 
 
-def _replace(path: Path, content: bytes) -> None:
-    with _taking_the_place_of(path) as temporary:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)  # the umask takes its part
-        try:
-            rest = memoryview(content)
-            while rest:
-                written = os.write(descriptor, rest)  # may write less than it was given
-                if not written:
-                    raise OSError(errno.EIO, os.strerror(errno.EIO))
-                rest = rest[written:]
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[int]:
+    """The descriptor of a new file, to write to and to read from, that gets the target's name at the end."""
+    nameless = _nameless(target.parent)
+    if nameless is None:
+        with _taking_the_place_of(target) as temporary, _closing(os.open(temporary, _NEW, 0o666)) as descriptor:
+            yield descriptor
             os.fsync(descriptor)
-        finally:
-            with contextlib.suppress(InterruptedError):  # it is closed all the same
-                os.close(descriptor)
+        return
+    try:
+        yield nameless
+        os.fsync(nameless)
+        _give_name(nameless, target)
+    finally:
+        with contextlib.suppress(OSError):  # all that closing could still tell, fsync has told
+            os.close(nameless)
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        with contextlib.suppress(InterruptedError):  # it is closed all the same
+            os.close(descriptor)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    with _replacing(path) as descriptor:
+        rest = memoryview(content)
+        while rest:
+            written = os.write(descriptor, rest)  # may write less than it was given
+            if not written:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            rest = rest[written:]
 
 
 @contextlib.contextmanager
@@ -105,20 +130,8 @@ def atomic_stream(path: str | Path) -> Iterator[BinaryIO]:
         insist(lambda: path.parent.mkdir(parents=True, exist_ok=True))
         if path.is_dir():
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        target = path.resolve()
-        nameless = _nameless(target.parent)
-        if nameless is None:
-            with _taking_the_place_of(target) as temporary, open(temporary, "x+b") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            return
-        with nameless as file:
+        with _replacing(path.resolve()) as descriptor, open(descriptor, "w+b", closefd=False) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-            with _taking_the_place_of(target) as temporary:
-                _give_name(file, temporary)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}; choose another place or free some space") from error
 
@@ -126,27 +139,39 @@ def atomic_stream(path: str | Path) -> Iterator[BinaryIO]:
 _DESCRIPTORS = Path("/proc/self/fd")
 
 
-def _nameless(folder: Path) -> BinaryIO | None:
+def _nameless(folder: Path) -> int | None:
     """A file in the folder without a name, which is gone if its process dies; None where the system has no such files."""
     if not hasattr(os, "O_TMPFILE") or not _DESCRIPTORS.is_dir():
         return None
     try:
-        return open(os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o666), "w+b")
+        return os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o666)  # the umask takes its part
     except OSError as error:
         if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.EISDIR, errno.ENOENT):
             return None
         raise
 
 
-def _give_name(file: BinaryIO, path: Path) -> None:
-    try:
-        insist(lambda: os.link(_DESCRIPTORS / str(file.fileno()), path, follow_symlinks=True))
-    except OSError:  # forbidden here: hours of work are not lost for that
-        file.seek(0)
-        with open(path, "xb") as copy:
-            shutil.copyfileobj(file, copy, 1 << 20)
-            copy.flush()
-            os.fsync(copy.fileno())
+def _give_name(descriptor: int, target: Path) -> None:
+    """At once where the name is free; a name that is taken can only be replaced, by a file that has one."""
+    if _linked(descriptor, target):
+        sync_folder(target.parent)
+        return
+    with _taking_the_place_of(target) as temporary:
+        if not _linked(descriptor, temporary):  # forbidden here: hours of work are not lost for that
+            with _closing(os.open(temporary, _NEW, 0o666)) as copy, open(copy, "wb", closefd=False) as into:
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                with open(descriptor, "rb", closefd=False) as source:
+                    shutil.copyfileobj(source, into, 1 << 20)
+                into.flush()
+                os.fsync(copy)
+
+
+def _linked(descriptor: int, path: Path) -> bool:
+    try:  # src_dir_fd means nothing here, but with it alone does Python call linkat(), which follows the link in /proc
+        insist(lambda: os.link(_DESCRIPTORS / str(descriptor), path, src_dir_fd=descriptor))
+    except OSError:
+        return False
+    return True
 
 
 def can_write(path: str | Path) -> None:
@@ -183,7 +208,7 @@ def sync_folder(folder: Path) -> None:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS):
             raise
     finally:
-        with contextlib.suppress(InterruptedError):
+        with contextlib.suppress(OSError):
             os.close(descriptor)
 
 
