@@ -1,7 +1,11 @@
-"""A short fuzzing of every parser with the mutator of fuzz.py, whose own command goes on for as long as it is told."""
+"""A short fuzzing of every parser with the mutator of fuzz.py, whose own command goes on for as long as it is told.
+
+WARPLOOM_FUZZ_SECONDS: how long for each parser (2; CI says 60).
+"""
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -10,10 +14,12 @@ import fuzz
 import pytest
 from reached import Reached
 
+SECONDS = float(os.environ.get("WARPLOOM_FUZZ_SECONDS", "2"))
+
 
 @pytest.mark.parametrize("name", list(fuzz.TARGETS))
 def test_only_documented_errors(name: str, tmp_path: Path) -> None:
-    tried, read, wrong = fuzz.fuzz(name, seconds=2.0, seed=0, keep=tmp_path)
+    tried, read, wrong = fuzz.fuzz(name, seconds=SECONDS, seed=0, keep=tmp_path)
     assert not wrong, (wrong[:5], sorted(tmp_path.iterdir())[:5])
     assert tried > 3
     assert read > 0, "not even the files to begin with were read"

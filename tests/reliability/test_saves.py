@@ -6,6 +6,7 @@ A small part of what fail_saves.py and kill_runs.py try; see docs/reliability.md
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
@@ -22,7 +23,16 @@ import warploom as wl
 from fail_saves import fail_each
 from kill_runs import kill_some
 from warploom.ground import atomic
-from warploom.ground.atomic import _nameless, atomic_stream, read_tensors, sweep, write_atomically, write_tensors
+from warploom.ground.atomic import (
+    _nameless,
+    atomic_stream,
+    metadata_of,
+    read_tensors,
+    sweep,
+    write_atomically,
+    write_tensors,
+)
+from warploom.runs.run import RunFolder
 
 _EVERY = 17  # of some 90 calls
 
@@ -216,6 +226,29 @@ def test_a_signal_that_interrupts_a_rename(tmp_path: Path, monkeypatch: pytest.M
     write_atomically(tmp_path / "x", b"new")
     assert left[0] < 0
     assert (tmp_path / "x").read_bytes() == b"new"
+
+
+def test_a_signal_that_interrupts_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A close that a signal interrupts has closed, but Python reports it: what was read is read again."""
+    write_tensors(tmp_path / "x.safetensors", {"a": np.ones(3, np.float32)}, {"format": "warploom-model-2"})
+    folder = RunFolder(tmp_path)
+    folder.metrics_path.write_text('{"epoch": 1, "train_loss": 0.5, "version": "cpu", "device": "cpu"}\n')
+    expected = (read_tensors(tmp_path / "x.safetensors")[1], metadata_of(tmp_path / "x.safetensors"), folder.read_metrics())
+    assert expected[2]
+    opened, left = io.open, [0]
+
+    class Interrupted(io.BufferedReader):
+        def __exit__(self, *_: Any) -> None:
+            self.close()
+            left[0] += 1
+            if left[0] % 3:
+                raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
+
+    monkeypatch.setattr(io, "open", lambda *a, **k: Interrupted(opened(*a, **k).detach()))
+    found = (read_tensors(tmp_path / "x.safetensors")[1], metadata_of(tmp_path / "x.safetensors"), folder.read_metrics())
+    monkeypatch.undo()
+    assert found == expected
+    assert left[0] == 9
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from warploom.errors import ArgumentError
-from warploom.ground.atomic import expanded
+from warploom.ground.atomic import expanded, read_whole
 from warploom.ground.optional import needed
 
 if sys.version_info >= (3, 11):
@@ -119,7 +119,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST:
             raise ArgumentError(f"{path} has more than {_LARGEST >> 10} KiB: no file of options")
-        text = path.read_text(encoding="utf-8")
+        text = read_whole(path).decode()
         found = parse(text)
     except OSError as error:
         raise ArgumentError(f"{path} cannot be read: {error.strerror}") from None

@@ -13,6 +13,7 @@ from warploom.data.dataset import Dataset
 from warploom.data.pickles import load_batch
 from warploom.errors import DataError
 from warploom.ground.array_types import Array
+from warploom.ground.atomic import read_whole
 
 URL = "https://www.cs.toronto.edu/~kriz/"
 ARCHIVES = {
@@ -74,7 +75,7 @@ def find(folder: Path) -> Dataset | None:
 
 def _bytes(path: Path) -> bytes | None:
     try:
-        return path.read_bytes() if path.is_file() else None
+        return read_whole(path) if path.is_file() else None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
 

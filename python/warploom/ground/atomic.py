@@ -196,6 +196,11 @@ def insist(call: Callable[[], R]) -> R:
     return call()
 
 
+def read_whole(path: Path) -> bytes:
+    """The file's bytes; OSError where it cannot be read. A signal in the very call that closes it does not matter."""
+    return insist(path.read_bytes)
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the entries of a folder are on the disk; not where the file system or the permissions do not allow it."""
     try:
@@ -262,7 +267,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
     if not path.is_file():
         raise DataError(f"there is no file {path}")
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
         tensors, types = {}, set()
         for name, found in deserialize(content):  # type: ignore[no-untyped-call]
             types.add(found["dtype"])
@@ -292,10 +297,14 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
 
 def metadata_of(path: str | Path) -> dict[str, Any]:
     """Our metadata of a .safetensors file, its tensors not looked at; {} of any other: read_tensors() says what is wrong."""
-    try:
+
+    def header() -> str:
         with Path(path).open("rb") as file:
             start = file.read(8)
-            said = json.loads(_own_metadata(start + file.read(min(int.from_bytes(start, "little"), _LONGEST))))
+            return _own_metadata(start + file.read(min(int.from_bytes(start, "little"), _LONGEST)))
+
+    try:
+        said = json.loads(insist(header))
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}

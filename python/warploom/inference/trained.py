@@ -17,7 +17,7 @@ from warploom.data.tasks import SCALINGS, TaskData
 from warploom.errors import ArgumentError, DataError, Error
 from warploom.ground.array_types import Array, Floats, Shape
 from warploom.ground.arrays import as_array
-from warploom.ground.atomic import expanded, read_tensors
+from warploom.ground.atomic import expanded, read_tensors, read_whole
 from warploom.inference.images import Images, open_images
 from warploom.model import Model
 from warploom.models.saving import load_model
@@ -113,7 +113,7 @@ class Trained:
         if self.config is not None:
             return self.config.data, self.config.data_dir, self.config.seed
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            about = json.loads((self.path.parent / "recipe.json").read_text())
+            about = json.loads(read_whole(self.path.parent / "recipe.json"))
             return str(about["data"]), about.get("data_dir"), int(about["seed"])
         raise DataError(f"{self.path}: what it was trained on stands in no file beside it: name the data")
 

@@ -5,6 +5,7 @@ holds a confusion matrix with an accuracy, or the summary of a detection with it
 """
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from warploom.ground.atomic import read_whole
 from warploom.report.charts import Line, line_chart, number
 from warploom.report.evidence import Evidence
 from warploom.report.markup import Content, Markup, el, facts, table
@@ -36,7 +38,7 @@ def _dictionaries(found: Evidence) -> Iterator[dict[str, Any]]:
     """Every dictionary in those files, outer ones first, with the file as "path" and the keys that lead to it as "keys"."""
     for path in result_files(found.result_folders):
         try:
-            todo: list[tuple[tuple[str, ...], Any]] = [((), json.loads(path.read_text("utf-8")))]
+            todo: list[tuple[tuple[str, ...], Any]] = [((), json.loads(read_whole(path)))]
         except (OSError, ValueError, RecursionError):
             continue  # another program's, or half of one
         while todo:
@@ -127,8 +129,8 @@ def _confusion(matrix: list[list[int]], names: list[str]) -> Markup:
 def _roc(folder: Path) -> tuple[list[float], list[float]] | None:
     """(false positive rates, true positive rates) by the scores and truths of a scores.csv; None without both kinds."""
     try:
-        with open(folder / "scores.csv", encoding="utf-8", errors="replace", newline="") as file:
-            rows = list(csv.DictReader(file))
+        text = read_whole(folder / "scores.csv").decode(errors="replace")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         scores = np.array([float(row["score"]) for row in rows])
         truth = np.array([row["truth"].strip().lower() in _ABNORMAL for row in rows])
     except (OSError, ValueError, KeyError, AttributeError, TypeError, csv.Error):

@@ -29,7 +29,7 @@ from warploom.ground import hardware
 from warploom.ground.array_types import Array
 from warploom.ground.arrays import LARGEST, positive
 from warploom.ground.arrays import seed as check_seed
-from warploom.ground.atomic import insist, read_tensors, sweep, sync_folder, write_atomically, write_tensors
+from warploom.ground.atomic import insist, read_tensors, read_whole, sweep, sync_folder, write_atomically, write_tensors
 from warploom.ground.hardware import place
 from warploom.model import Model
 from warploom.optim.schedules import Schedule
@@ -43,7 +43,7 @@ _CHECKPOINT_FORMATS = (_CHECKPOINT_FORMAT, "warploom-checkpoint-1")  # that are 
 _CHECKPOINT_SECONDS = 300.0  # between checkpoints inside a long epoch
 
 
-RECIPE = "recipe.json"  # of a run without gradients: what it was asked for
+RECIPE = "recipe.json"  # of a run of a recipe: what it was asked for
 
 
 class RunFolder:
@@ -151,7 +151,7 @@ class RunFolder:
         if not self.config_path.is_file():
             raise DataError(f"{self.path} holds no run to resume: there is no {self.config_path.name} in it")
         try:
-            values = json.loads(self.config_path.read_text())
+            values = json.loads(read_whole(self.config_path))
             kinds = {f.name: f.type for f in dataclasses.fields(RunConfig)}
             chosen = {key: value for key, value in values.items() if key in kinds}
             for key in ("model", "data", *chosen):
@@ -168,7 +168,7 @@ class RunFolder:
         """The rows that are whole; a line that was cut off by a crash is left out."""
         rows: list[dict[str, Any]] = []
         if self.metrics_path.is_file():
-            for line in self.metrics_path.read_text(errors="replace").splitlines():
+            for line in read_whole(self.metrics_path).decode(errors="replace").splitlines():
                 try:
                     row = json.loads(line)
                 except (ValueError, RecursionError):
