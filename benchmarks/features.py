@@ -55,7 +55,7 @@ def randomised(model: Any, seed: int) -> None:
     """The last learnt filters become random ones of the same lengths: the control."""
     rng = np.random.default_rng(seed)
     state = model.state_dict()
-    for name in ("dictionary.weight", *(n for n in state if n.endswith(".filters.weight"))):
+    for name in ("dictionary.weight", *(n for n in state if n.endswith("filters.weight"))):
         if name in state:
             weight = state[name]
             rows = weight.reshape(len(weight), -1)

@@ -41,6 +41,7 @@
 #include "ops/ssim_loss/args.h"
 #include "ops/upsample/args.h"
 #include "ops/upsample_weights/args.h"
+#include "ops/winner_take_all/args.h"
 
 namespace warploom {
 

@@ -129,6 +129,7 @@ EVERY = {
     **{name: make for name, (make, _) in LAYERS.items()},
     "dropout": lambda: L.Dropout(0.25),
     "dropout2d": lambda: L.Dropout2d(0.25),
+    "winner_take_all": lambda: L.WinnerTakeAll(0.25),
 }
 
 
@@ -154,6 +155,8 @@ def test_saved_loaded_copied_and_pickled(name: str, tmp_path: Path) -> None:
         (lambda: L.GELU("erf"), "GELU: unknown approximate 'erf'; expected none or tanh"),
         (lambda: L.Dropout(1.5), "Dropout: p must"),
         (lambda: L.Dropout2d(-0.1), "Dropout2d: p must"),
+        (lambda: L.WinnerTakeAll(1.5), "WinnerTakeAll: share must be finite and between 0 and 1"),
+        (lambda: L.WinnerTakeAll(0.0), "WinnerTakeAll: share must be above 0"),
         (lambda: L.GroupNorm(0), "GroupNorm: num_groups must be at least 1"),
         (lambda: L.LayerNorm(-1.0), "LayerNorm: eps must"),
         (lambda: L.GroupNorm(4)(wl.Input((6, 2, 2))), "groups=4 must divide the 6 channels"),

@@ -123,6 +123,7 @@ LAYERS: dict[str, list[Callable[[], wl.Model]]] = {
         *(lambda s=s, m=m: _around(L.Upsample(s, m), (2, 5, 3)) for s in (2, 3, (1, 4), 41) for m in ("nearest", "bilinear")),
         lambda: _around(L.Upsample((5, 1), "bilinear"), (1, 1, 7)),
     ],
+    "WinnerTakeAll": [lambda: _around(L.WinnerTakeAll(0.4)), lambda: _around(L.WinnerTakeAll(), (7,))],
 }  # fmt: skip
 
 _LIAE: dict[str, Any] = {"size": 32, "ae_dims": 6, "e_dims": 3, "d_dims": 2, "d_mask_dims": 2}

@@ -29,7 +29,7 @@ def learn(name: str, config: RunConfig, out: str | None, given: list[str]) -> in
     wrong = sorted(f"--{option.replace('_', '-')}" for option in given if option not in TAKES)
     if wrong:
         raise errors.ArgumentError(
-            f"{', '.join(wrong)} has no meaning with --recipe {name}, which computes no gradients: leave it out"
+            f"{', '.join(wrong)} has no meaning with --recipe {name}, whose numbers are given by --set: leave it out"
         )
     learnt(name, config, out)
     return 0

@@ -83,7 +83,7 @@ def train(
             "--recipe",
             metavar="NAME",
             autocompletion=complete_from(recipes.BY_NAME),
-            help="Learn a network of features without gradients and labels instead (see `warploom recipes`).",
+            help="Learn a network of features without labels instead (see `warploom recipes`).",
             show_default=False,
         ),
     ] = None,

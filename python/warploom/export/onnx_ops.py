@@ -38,7 +38,7 @@ def _simple(op: str, **attributes: Any) -> Translator:
     return lambda graph, step: graph.finish(step, op, graph.read(step), **attributes)
 
 
-OPS["identity"] = OPS["dropout"] = _simple("Identity")  # dropout: nothing falls out at inference
+OPS["identity"] = OPS["dropout"] = OPS["winner_take_all"] = _simple("Identity")  # nothing falls out at inference
 OPS["multiply"] = _simple("Mul")
 OPS["concat"] = _simple("Concat", axis=1)
 

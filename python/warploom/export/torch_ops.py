@@ -148,6 +148,9 @@ def _dropout(source: Source, step: Step, x: list[str]) -> str:
     return f"{function}({x[0]}, {step.attributes.get('p', 0.5)}, self.training)"
 
 
+OPS["winner_take_all"] = OPS["identity"]  # as at inference; training in PyTorch would leave out nothing: see docs/export.md
+
+
 @_op("gaussian_sample")
 def _gaussian_sample(source: Source, step: Step, x: list[str]) -> str:
     """The means; training in PyTorch would draw: see layers.Sampling."""

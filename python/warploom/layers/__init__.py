@@ -3,7 +3,7 @@
 from warploom.layers.activations import ELU, GELU, ExpKernel, InverseSqrt, SignedSqrt, SiLU, Tanh
 from warploom.layers.basic import AvgPool2d, Identity, Latent, LeakyReLU, MaxPool2d, ReLU, Sigmoid, Upsample
 from warploom.layers.convolution import Conv2d, ConvTranspose2d, Linear
-from warploom.layers.dropout import Dropout, Dropout2d
+from warploom.layers.dropout import Dropout, Dropout2d, WinnerTakeAll
 from warploom.layers.merging import Add, Concat, Multiply
 from warploom.layers.normalization import BatchNorm2d, GroupNorm, LayerNorm, RMSNorm
 from warploom.layers.sampling import Sampling
@@ -43,4 +43,5 @@ __all__ = [
     "SignedSqrt",
     "Tanh",
     "Upsample",
+    "WinnerTakeAll",
 ]

@@ -1,7 +1,8 @@
-"""Layers that leave things out at random while training, and do nothing elsewhere."""
+"""Layers that leave things out while training, at random or all but the largest, and do nothing elsewhere."""
 
 from typing import Any
 
+from warploom.errors import ArgumentError
 from warploom.ground.arrays import number
 from warploom.network.graph import Layer
 
@@ -30,3 +31,26 @@ class Dropout2d(Dropout):
 
     def attributes(self) -> dict[str, Any]:
         return {"p": self.p, "whole_channels": 1}
+
+
+class WinnerTakeAll(Layer):
+    """In training each map (C, H, W) keeps its largest value alone, and of a channel's maps in the batch only a share stays, at
+    least one: those with the largest values. All else is 0. At prediction and evaluation the identity.
+
+    The elements of a vector are maps of one place, of which a share of the batch stays. Of equal values the first stays; a NaN
+    counts as larger than all. A shard of several workers chooses among its own samples. Put it behind a ReLU: what an
+    autoencoder learns then are filters that each matter to few images. Source: Makhzani and Frey 2015,
+    https://arxiv.org/abs/1409.2752 (spatial sparsity, and lifetime sparsity of 5 %).
+    """
+
+    op = "winner_take_all"
+    drawn_as = ""
+
+    def __init__(self, share: float = 0.05, *, name: str | None = None) -> None:
+        super().__init__(name)
+        self.share = number(share, "WinnerTakeAll: share", 0.0, 1.0)
+        if not self.share:
+            raise ArgumentError("WinnerTakeAll: share must be above 0: it is the part of a batch that a channel may describe")
+
+    def attributes(self) -> dict[str, Any]:
+        return {"share": self.share}

@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from warploom.features.whitening import Whitening
 from warploom.ground.array_types import Floats
-from warploom.layers import AvgPool2d, Conv2d, InverseSqrt, Layer, Multiply
+from warploom.layers import AvgPool2d, Conv2d, InverseSqrt, Latent, Layer, Multiply, ReLU, SignedSqrt
 from warploom.model import Model
 from warploom.network.graph import Tensor
 
 Weights = dict[str, Floats]  # of layers with fixed or learnt weights, by parameter name
+CONTRAST = 10.0 / 255.0**2  # added to the variance of a patch, of values in [0, 1]
 
 
 def fixed(layer: Layer) -> Layer:
@@ -24,11 +26,41 @@ def inverse_norm(x: Tensor, window: int, eps: float, name: str, weights: Weights
     return total, InverseSqrt(eps, name=f"{name}.inverse")(total)
 
 
-def quadrants(x: Tensor, name: str) -> Tensor:
-    """[C, 2, 2]: the means over the four quarters of the map; those of an odd side share their middle row or column."""
-    size = ((x.shape[1] + 1) // 2, (x.shape[2] + 1) // 2)
-    stride = (max(1, x.shape[1] - size[0]), max(1, x.shape[2] - size[1]))
+def whitened_patches(x: Tensor, whitening: Whitening, patch: int, middle: Floats | float, weights: Weights) -> Tensor:
+    """[C * patch * patch, H - patch + 1, W - patch + 1]: the patch at each place, of equal contrast, whitened, less `middle`."""
+    width = x.shape[0] * patch * patch
+    h = fixed(Conv2d(width, patch, bias=False, name="patches"))(x)
+    weights["patches.weight"] = (np.eye(width) - 1.0 / width).astype(np.float32).reshape(width, x.shape[0], patch, patch)
+    _, contrast = inverse_norm(h, 1, CONTRAST, "contrast", weights, share=1.0 / width)
+    h = Multiply(name="contrast.normalised")(h, contrast)
+    weights["whitening.weight"] = whitening.matrix.T.reshape(width, width, 1, 1)
+    weights["whitening.bias"] = -(whitening.mean @ whitening.matrix) - middle
+    return Conv2d(width, 1, name="whitening")(h)
+
+
+def pooled_codes(codes: Tensor, regions: int, root: bool, weights: Weights) -> Tensor:
+    """The features of codes of filters in mirrored pairs: what is positive, its regional means, their roots, both of a pair."""
+    h = regional_means(ReLU(name="codes")(codes), regions, "regions")
+    if root:
+        h = SignedSqrt(name="root")(h)
+    return Latent(name="features")(sum_of_pairs(h, "pairs", weights))
+
+
+def regional_means(x: Tensor, regions: int, name: str) -> Tensor:
+    """[C, regions, regions]: the means over equal windows spread evenly over the map; neighbours share rows and columns where its
+    side is no multiple."""
+    size, stride = zip(*(_window(side, regions) for side in x.shape[1:]), strict=True)
     return AvgPool2d(size, stride, name=name)(x)
+
+
+def _window(side: int, count: int) -> tuple[int, int]:
+    """The length and the distance of `count` equal windows that cover `side` places."""
+    if count == 1:
+        return side, 1
+    size = -(-side // count)
+    while size < side and (side - size) % (count - 1):
+        size += 1
+    return size, max(1, (side - size) // (count - 1))
 
 
 def gaussian_pool(x: Tensor, factor: int, name: str, weights: Weights) -> Tensor:

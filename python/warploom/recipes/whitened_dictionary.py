@@ -1,4 +1,4 @@
-"""Whitened dictionary: k-means on whitened patches, a triangle activation at every place, means over the four quarters.
+"""Whitened dictionary: k-means on whitened patches, a triangle activation at every place, means over regions.
 
 The triangle activation max(0, mean_k z_k - z_k) of the distances z_k = |u - c_k| needs all channels twice. With squares
 it is linear: mean z² - z_k² = 2 u (c_k - c) - (|c_k|² - mean |c|²), c the mean centre; and where distances are alike,
@@ -19,16 +19,14 @@ from warploom.features.patches import contrast_normalised, sample_patches
 from warploom.features.whitening import Whitening, fit_whitening
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import positive
-from warploom.layers import Concat, Conv2d, Latent, Multiply, ReLU, SignedSqrt
+from warploom.layers import Concat, Conv2d, Multiply
 from warploom.model import Model
 from warploom.network.graph import Input
 from warploom.recipes import parts
 from warploom.recipes.registry import Progress, recipe
 
-CONTRAST = 10.0 / 255.0**2  # added to the variance of a patch, of values in [0, 1]
 
-
-@recipe("k-means on whitened patches, means over quarters; no gradient is computed", "Coates, Lee and Ng 2011")
+@recipe("k-means on whitened patches, means over regions; no gradient is computed", "Coates, Lee and Ng 2011")
 def whitened_dictionary(
     images: Array,
     *,
@@ -38,41 +36,38 @@ def whitened_dictionary(
     iterations: int = 10,
     eps: float = 0.1,
     threshold: float = 0.2,
+    regions: int = 2,
     root: bool = True,
     seed: int = 0,
     progress: Progress = lambda what, share: None,
 ) -> Model:
     """centres: even; patch: side of a patch; patches: how many the centres are learnt from; eps: of the whitening;
-    threshold: what is subtracted from the code before the ReLU; root: the square root of the means."""
+    threshold: what is subtracted from the code before the ReLU; regions: the means are over so many windows in height and
+    width; root: the square root of the means."""
     shape = (images.shape[1], positive(patch, "patch"), patch)
     if centres % 2:
         raise ArgumentError(f"the centres come in mirrored pairs: centres must be even, not {centres}")
     if min(images.shape[2:]) < patch + 1:
         raise ArgumentError(f"images of {images.shape[2]}x{images.shape[3]} are too small for patches of {patch}x{patch}")
     progress("drawing patches", 0.0)
-    rows = contrast_normalised(sample_patches(images, patch, patches, seed), CONTRAST)
+    rows = contrast_normalised(sample_patches(images, patch, patches, seed), parts.CONTRAST)
     progress("whitening", 0.0)
     whitening = fit_whitening(rows, eps, mirror=shape)
     rows = whitening(rows)
     found = kmeans(
         rows, centres, iterations=iterations, seed=seed, mirror=shape, progress=lambda share: progress("k-means", share)
     )
-    return network(images.shape[1:], whitening, found, patch, threshold, root)
+    return network(images.shape[1:], whitening, found, patch, threshold, regions, root)
 
 
-def network(shape: tuple[int, ...], whitening: Whitening, centres: Floats, patch: int, threshold: float, root: bool) -> Model:
+def network(
+    shape: tuple[int, ...], whitening: Whitening, centres: Floats, patch: int, threshold: float, regions: int, root: bool
+) -> Model:
     """The network of a whitening and centres [K, C * patch * patch] in mirrored pairs, for images of this shape."""
     weights: parts.Weights = {}
-    width = centres.shape[1]
     x = Input(shape, name="image")
-    h = parts.fixed(Conv2d(width, patch, bias=False, name="patches"))(x)
-    weights["patches.weight"] = (np.eye(width) - 1.0 / width).astype(np.float32).reshape(width, shape[0], patch, patch)
-    _, contrast = parts.inverse_norm(h, 1, CONTRAST, "contrast", weights, share=1.0 / width)
-    h = Multiply(name="contrast.normalised")(h, contrast)
     middle = centres.mean(axis=0)
-    u = Conv2d(width, 1, name="whitening")(h)
-    weights["whitening.weight"] = whitening.matrix.T.reshape(width, width, 1, 1)
-    weights["whitening.bias"] = -(whitening.mean @ whitening.matrix) - middle
+    u = parts.whitened_patches(x, whitening, patch, middle, weights)
     offsets = centres - middle
     squares = np.einsum("ij,ij->i", offsets, offsets)
     _, distance = parts.inverse_norm(u, 1, float(squares.mean()), "distance", weights)
@@ -80,8 +75,4 @@ def network(shape: tuple[int, ...], whitening: Whitening, centres: Floats, patch
     codes = Conv2d(len(centres), 1, name="dictionary")(near)
     weights["dictionary.weight"] = np.concatenate([offsets, -(squares - squares.mean())[:, None] / 2], 1)[:, :, None, None]
     weights["dictionary.bias"] = np.full(len(centres), -threshold, np.float32)
-    h = parts.quadrants(ReLU(name="codes")(codes), "quarters")
-    if root:
-        h = SignedSqrt(name="root")(h)
-    h = Latent(name="features")(parts.sum_of_pairs(h, "pairs", weights))
-    return parts.filled(Model(x, h, name="whitened_dictionary"), weights)
+    return parts.filled(Model(x, parts.pooled_codes(codes, regions, root, weights), name="whitened_dictionary"), weights)
