@@ -121,10 +121,12 @@ def classify(
         raise ArgumentError("classify needs features of one length: --fit crop or stretch")
     if out is not None:
         can_write(expanded(out) / "report.json")  # before minutes of learning
+    said = as_json  # what the images are: by what learns from them
     if run is None or (run in recipes.BY_NAME and not is_saved(run)):
         if using is not None:
             raise ArgumentError("--using goes with the network whose features its classifier knows: name its run")
         run, data = _learnt(run or DEFAULT, settings, data, data_dir, limit, skip_bad, seed, as_json), None
+        said = True
     elif settings:
         raise ArgumentError(f"--set is of a recipe that is learnt first, but {run} is a network already: leave it out")
     trained = opened(run, version, device, precision, batch_size)
@@ -138,7 +140,7 @@ def classify(
         features = FEATURES if controls else FEATURES[:1]
     folder = expanded(out) if out is not None else trained.path.parent / "classify"
     can_write(folder / "report.json")
-    common: dict[str, Any] = {"quiet": as_json, "data_dir": data_dir, "skip_bad": skip_bad}
+    common: dict[str, Any] = {"quiet": said, "data_dir": data_dir, "skip_bad": skip_bad}
     skipped = list[str]()
     if using is not None:
         _predict(trained, Classifier.load(expanded(using)), data, folder, fit, as_json, skipped, limit=limit, **common)

@@ -6,7 +6,8 @@ competition of Makhzani and Frey's convolutional network, on patches instead of 
 from a noisy one. Both may be combined.
 
 What is left of the autoencoder is its dictionary, the patches that the decoder adds up (rows of W look for them beside one
-another, which blurs them): a filter of length 1 each, whose threshold is the value that a given share of the patches exceeds.
+another, which blurs them): a filter of length 1 each, whose threshold is the value that a given share of the patches exceeds,
+each patch divided by about its length, so that strong edges do not drown the rest.
 Means of regions and their roots are the features, as of the whitened dictionary. Each filter stands beside its mirror image
 (parts.sum_of_pairs), and patches are mirrored at random while it is learnt.
 Sources: Makhzani and Frey 2015, https://arxiv.org/abs/1409.2752; Vincent, Larochelle, Lajoie, Bengio and Manzagol 2010,
@@ -23,7 +24,7 @@ from warploom.features.whitening import Whitening, fit_whitening
 from warploom.ground.array_types import Array, Floats, Shape
 from warploom.ground.arrays import number, positive
 from warploom.ground.augmented import augmented
-from warploom.layers import Conv2d, Flatten, Linear, ReLU, Reshape, WinnerTakeAll
+from warploom.layers import Conv2d, Flatten, Linear, Multiply, ReLU, Reshape, WinnerTakeAll
 from warploom.model import Model
 from warploom.network.graph import Input
 from warploom.optim import Adam
@@ -73,9 +74,13 @@ def winner_take_all(
         rows, shape, filters // 2, share=share, noise=noise, epochs=epochs, learning_rate=learning_rate, seed=seed,
         progress=progress,
     )  # fmt: skip
-    thresholds = np.quantile(rows[:: -(-len(rows) // _FOR_THRESHOLDS)] @ learnt.T, 1.0 - active, axis=0).astype(np.float32)
+    some = rows[:: -(-len(rows) // _FOR_THRESHOLDS)]
+    squares = np.einsum("ij,ij->i", some, some)
+    level = float(squares.mean())
+    matches = (some @ learnt.T) / np.sqrt(squares + level)[:, None]
+    thresholds = np.quantile(matches, 1.0 - active, axis=0).astype(np.float32)
     pairs = np.stack([learnt, mirrored(learnt, shape)], 1).reshape(filters, -1)
-    return network(images.shape[1:], whitening, pairs, thresholds.repeat(2), patch, regions, root)
+    return network(images.shape[1:], whitening, level, pairs, thresholds.repeat(2), patch, regions, root)
 
 
 @recipe("an autoencoder of whitened patches that restores noisy ones", "Vincent and others 2010")
@@ -134,12 +139,15 @@ class _Told(Callback):
 
 
 def network(
-    shape: Shape, whitening: Whitening, filters: Floats, thresholds: Floats, patch: int, regions: int, root: bool
+    shape: Shape, whitening: Whitening, level: float, filters: Floats, thresholds: Floats, patch: int, regions: int, root: bool
 ) -> Model:
-    """The network of a whitening and filters [K, C * patch * patch] in mirrored pairs, for images of this shape."""
+    """The network of a whitening and filters [K, C * patch * patch] in mirrored pairs, for images of this shape.
+
+    level: what is added to the squared length of a whitened patch, by whose root it is divided."""
     weights: parts.Weights = {}
     x = Input(shape, name="image")
     u = parts.whitened_patches(x, whitening, patch, 0.0, weights)
-    codes = Conv2d(len(filters), 1, name="filters")(u)
+    _, length = parts.inverse_norm(u, 1, level, "length", weights)
+    codes = Conv2d(len(filters), 1, name="filters")(Multiply(name="length.normalised")(u, length))
     weights["filters.weight"], weights["filters.bias"] = filters[:, :, None, None], -thresholds
     return parts.filled(Model(x, parts.pooled_codes(codes, regions, root, weights), name="patch_filters"), weights)
