@@ -69,13 +69,6 @@ class _Moments:
         self.gram += rows.T @ rows
         self.cross += rows.T @ targets
 
-    def __add__(self, other: "_Moments") -> "_Moments":
-        both = _Moments(*self.cross.shape)
-        both.count = self.count + other.count
-        for name in ("sum", "targets", "gram", "cross"):
-            setattr(both, name, getattr(self, name) + getattr(other, name))
-        return both
-
 
 class _Problem:
     """The standardised normal equations of some rows."""
@@ -88,7 +81,11 @@ class _Problem:
         floor = 1e-2 * float(deviation.mean()) + 1e-12  # what hardly varies is not blown up
         self.mean, self.scale = mean, 1.0 / np.maximum(deviation, floor)
         self.bias = moments.targets / n
-        self.gram = ((moments.gram / n - np.outer(mean, mean)) * self.scale[:, None] * self.scale).astype(np.float32)
+        gram = moments.gram / n  # a matrix of many columns is large: one copy at a time
+        gram -= np.outer(mean, mean)
+        gram *= self.scale[:, None]
+        gram *= self.scale
+        self.gram = gram.astype(np.float32)
         self.cross = ((moments.cross / n - np.outer(mean, self.bias)) * self.scale[:, None]).astype(np.float32)
 
     def regular(self, strength: float) -> Array:
@@ -107,15 +104,16 @@ class _Problem:
 
 
 def _hinge(problem: _Problem, rows: Floats, targets: Floats, start: Linear, strength: float, steps: int) -> Linear:
-    """min over w, b of strength / 2 |w|² + mean of max(0, 1 - t (x w + b))² / 2, all classes at once."""
-    n = len(rows)
+    """min over w, b of strength / 2 |w|² + mean of max(0, 1 - t (x w + b))² / 2, all classes at once; rows whose targets are 0 do
+    not count."""
+    total_rows, n = len(rows), int(np.count_nonzero(targets[:, 0]))
     mean, scale = problem.mean.astype(np.float32), problem.scale.astype(np.float32)
     inverse = np.linalg.inv(problem.regular(strength)).astype(np.float32)
 
     def forward(weight: Floats, bias: Floats) -> Floats:
         folded = scale[:, None] * weight
         shift = bias - mean @ folded
-        return np.concatenate([rows[i : i + _ROWS] @ folded + shift for i in range(0, n, _ROWS)])
+        return np.concatenate([rows[i : i + _ROWS] @ folded + shift for i in range(0, total_rows, _ROWS)])
 
     weight, bias = start.weight.copy(), start.bias.copy()
     scores = forward(weight, bias)
@@ -125,7 +123,7 @@ def _hinge(problem: _Problem, rows: Floats, targets: Floats, start: Linear, stre
         error = -targets * np.maximum(1.0 - targets * scores, 0.0) / n  # d loss / d score
         total = error.sum(axis=0)
         product = np.zeros_like(weight)
-        for i in range(0, n, _ROWS):
+        for i in range(0, total_rows, _ROWS):
             product += rows[i : i + _ROWS].T @ error[i : i + _ROWS]
         gradient = (product - np.outer(mean, total)) * scale[:, None] + strength * weight
         steepest, level = inverse @ gradient, total  # the bias is a coordinate of its own: rows are centred
@@ -136,16 +134,15 @@ def _hinge(problem: _Problem, rows: Floats, targets: Floats, start: Linear, stre
         direction, turn = beta * direction - steepest, beta * turn - level
         old_gradient, before = gradient, size
         along = forward(direction, turn)
-        length = _step(scores, along, targets, weight, direction, strength)
+        length = _step(scores, along, targets, n, weight, direction, strength)
         weight, bias, scores = weight + length * direction, bias + length * turn, scores + length * along
         if float(np.sqrt(np.max(size))) < 1e-4:
             break
     return problem.linear(weight, bias, strength, "squared hinge")
 
 
-def _step(scores: Floats, along: Floats, targets: Floats, weight: Floats, direction: Floats, strength: float) -> Floats:
-    """For each class the minimum along its direction, by Newton steps of one number."""
-    n = len(scores)
+def _step(scores: Floats, along: Floats, targets: Floats, n: int, weight: Floats, direction: Floats, strength: float) -> Floats:
+    """For each class the minimum along its direction, by Newton steps of one number; n: rows that count."""
     inner, square = np.einsum("ij,ij->j", weight, direction), np.einsum("ij,ij->j", direction, direction)
     length = np.zeros(scores.shape[1], np.float32)
     moved = targets * along
@@ -191,15 +188,14 @@ def fit_linear(
     if held is None:
         held = np.zeros(len(rows), bool)
         held[np.random.default_rng(seed).permutation(len(rows))[: max(1, int(held_out * len(rows)))]] = True
-    fit, rest = _Moments(rows.shape[1], classes), _Moments(rows.shape[1], classes)
+    moments = _Moments(rows.shape[1], classes)
     for i in range(0, len(rows), _ROWS):
-        block, some, out = rows[i : i + _ROWS], targets[i : i + _ROWS], held[i : i + _ROWS]
-        fit.add(block[~out], some[~out])
-        rest.add(block[out], some[out])
+        kept = ~held[i : i + _ROWS]
+        moments.add(rows[i : i + _ROWS][kept], targets[i : i + _ROWS][kept])
         if progress is not None:
             progress(0.4 * min(1.0, (i + _ROWS) / len(rows)))
     judge, answers = rows[held], labels[held]
-    problem = _Problem(fit)
+    problem = _Problem(moments)
     tried, scores = list[tuple[str, float, float]](), dict[tuple[str, float], Floats]()
 
     def judged(found: Linear, loss: str) -> None:
@@ -211,18 +207,18 @@ def fit_linear(
         judged(problem.ridge(strength), "ridge")
     best = max(tried, key=lambda t: t[2])
     if hinge:
-        kept, wanted = rows[~held], targets[~held]
+        wanted = np.where(held[:, None], np.float32(0.0), targets)
         # Rising from where few rows are active and a strength weighs more; on while the strongest is the best.
         for i, factor in enumerate(_FACTORS):
-            found = _hinge(problem, kept, wanted, problem.ridge(best[1]), factor * best[1], steps)
+            found = _hinge(problem, rows, wanted, problem.ridge(best[1]), factor * best[1], steps)
             judged(found, "squared hinge")
             if progress is not None:
                 progress(0.4 + 0.4 * (i + 1) / len(_FACTORS))
             if factor >= 1.0 and tried[-1][2] < max(accuracy for name, _, accuracy in tried if name == "squared hinge"):
                 break
-        del kept
     loss, strength, _ = max(tried, key=lambda t: t[2])
-    whole = _Problem(fit + rest)
+    moments.add(judge, targets[held])
+    whole = _Problem(moments)
     final = whole.ridge(strength if loss == "ridge" else best[1])
     if loss != "ridge":
         final = _hinge(whole, rows, targets, final, strength, steps)
