@@ -6,7 +6,7 @@
 #include "device_fault.h"
 
 namespace warploom {
-namespace {
+inline namespace interop_helpers {
 
 void check(cudaError_t e, const char* what) {
   if (e == cudaSuccess) return;
@@ -37,7 +37,7 @@ void wait_for(int device, void* stream, uintptr_t other) {
   check(e, "cannot wait for the stream that an array names");
 }
 
-}  // namespace
+}  // namespace interop_helpers
 }  // namespace warploom
 
 extern "C" WL_EXPORT const warploom::Interop* warploom_interop() {

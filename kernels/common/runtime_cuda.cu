@@ -18,7 +18,7 @@
 #endif
 
 namespace warploom {
-namespace {
+inline namespace runtime_helpers {
 
 __global__ void probe_kernel() {}
 
@@ -169,7 +169,7 @@ class CudaDevice final : public Device {
   int last_graph_ = 0;
 };
 
-}  // namespace
+}  // namespace runtime_helpers
 
 const char* runtime_kind() { return "cuda"; }
 

@@ -4,7 +4,7 @@
 #include "entries.h"
 
 namespace warploom::v3 {
-namespace {
+inline namespace conv2d_entries {
 
 std::string too_wide(const Conv2dShape& s) {
   if (correlation_fits(forward_correlation(s))) return "";
@@ -41,7 +41,7 @@ void backward_input(const Conv2dBackwardInput& a, const Context& context) {
   run(backward_correlation(a.s), a.dy.ptr(), a.w.ptr(), Epilogue{}, a.dx.ptr(), context);
 }
 
-}  // namespace
+}  // namespace conv2d_entries
 
 const Entry<Conv2dForward> conv2d_forward = {forward, why_not_forward, nullptr, nullptr};
 const Entry<Conv2dBackwardInput> conv2d_backward_input = {backward_input, why_not_backward, nullptr, nullptr};

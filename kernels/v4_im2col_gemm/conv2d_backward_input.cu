@@ -6,7 +6,7 @@
 #include "plan.h"
 
 namespace warploom::v4 {
-namespace {
+inline namespace backward_input_kernels {
 
 struct Buffers {
   Form form;
@@ -84,7 +84,7 @@ void run(const Conv2dBackwardInput& a, const Context& context) {
 
 int64_t workspace_bytes(const Conv2dBackwardInput& a) { return plan(a, nullptr).bytes; }
 
-}  // namespace
+}  // namespace backward_input_kernels
 
 const Entry<Conv2dBackwardInput> conv2d_backward_input = {run, refuse_any_fusion<Conv2dBackwardInput>, workspace_bytes, nullptr};
 

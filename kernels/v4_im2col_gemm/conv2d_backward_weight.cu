@@ -10,7 +10,7 @@
 #include "plan.h"
 
 namespace warploom::v4 {
-namespace {
+inline namespace backward_weight_kernels {
 
 constexpr int64_t kPartialBytes = int64_t(8) << 20;
 constexpr int64_t kSplitBlocks = 2 * kFillBlocks;  // two blocks to hide each other's latencies
@@ -92,7 +92,7 @@ void run(const Conv2dBackwardWeight& a, const Context& context) {
 
 int64_t workspace_bytes(const Conv2dBackwardWeight& a) { return plan(a, nullptr).bytes; }
 
-}  // namespace
+}  // namespace backward_weight_kernels
 
 const Entry<Conv2dBackwardWeight> conv2d_backward_weight = {run, refuse_any_fusion<Conv2dBackwardWeight>, workspace_bytes,
                                                             nullptr};

@@ -7,7 +7,7 @@
 #include "plan.h"
 
 namespace warploom::v4 {
-namespace {
+inline namespace forward_kernels {
 
 std::string why_not(const Conv2dForward& a) {
   if (a.fusion.pool != 1 || a.fusion.upsample != 1)
@@ -94,7 +94,7 @@ void run(const Conv2dForward& a, const Context& context) {
 
 int64_t workspace_bytes(const Conv2dForward& a) { return plan(a, nullptr).bytes; }
 
-}  // namespace
+}  // namespace forward_kernels
 
 const Entry<Conv2dForward> conv2d_forward = {run, why_not, workspace_bytes, nullptr};
 

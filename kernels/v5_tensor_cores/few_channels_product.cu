@@ -12,7 +12,7 @@
 #include "gradient_scale.cuh"
 
 namespace warploom::v5 {
-namespace {
+inline namespace few_channels_product_kernels {
 
 template <class T>
 using ProductTile = TensorTile<T, kBoxPixels, 64, 4, 1, true, true, 3, true>;
@@ -181,7 +181,7 @@ auto with_tile(Precision p, int others, F f) {
   return p == Precision::tf32 ? run(Tf32()) : p == Precision::bf16 ? run(Bf16()) : run(F16());
 }
 
-}  // namespace
+}  // namespace few_channels_product_kernels
 
 bool few_channels_product_fits(const FewChannels& g, Precision p) {
   return with_tile(p, g.others, [&](auto tile) { return shared_bytes<decltype(tile)>(g); }) <= shared_limit(p);

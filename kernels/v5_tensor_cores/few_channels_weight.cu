@@ -14,7 +14,7 @@
 #include "table.h"
 
 namespace warploom::v5 {
-namespace {
+inline namespace few_channels_weight_kernels {
 
 template <class T, int BM, int BN>
 using WeightTile = TensorTile<T, BM, BN, 1, 4, false, false,
@@ -197,7 +197,7 @@ auto with_tile(Precision p, const FewChannels& g, F f) {
   return p == Precision::tf32 ? run(Tf32()) : p == Precision::bf16 ? run(Bf16()) : run(F16());
 }
 
-}  // namespace
+}  // namespace few_channels_weight_kernels
 
 // Fewer than 16 other channels would leave most of a tile empty.
 bool few_channels_weight_fits(const FewChannels& g, Precision p) {

@@ -204,6 +204,14 @@ def test_no_vendor_library_computes_anything() -> None:
         assert not found or path.suffix == ".md", f"{named(path)} mentions {found[0]}"
 
 
+def test_names_of_kernels_do_not_tell_where_they_were_built() -> None:
+    """nvcc puts a hash of a source's whole path into the names of what stands in an anonymous namespace, whatever its seed: two
+    places would build different bytes."""
+    for path in files("kernels", "*.cu", "*.cuh"):
+        found = re.search(r"namespace\s*\{", without_comments(path))
+        assert not found, f"{named(path)}: use an inline namespace with a name"
+
+
 def test_float_atomics_do_not_decide_an_order() -> None:
     """Same inputs, same bits: no atomicAdd on floats in a kernel."""
     for folder in versions():

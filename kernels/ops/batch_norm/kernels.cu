@@ -13,7 +13,7 @@
 #include "kernels/common/activation.cuh"
 
 namespace warploom::shared {
-namespace {
+inline namespace batch_norm_kernels {
 
 // u = x minus the channel's first value: a shift that the mean is near, or at least some values are.
 struct StatisticsTerm {
@@ -398,7 +398,7 @@ void run_fold(const BatchNormFold& a, const Context& context) {
          dim3(kThreads), 0, a.C, fold, a.b_out.ptr());
 }
 
-}  // namespace
+}  // namespace batch_norm_kernels
 
 Entry<BatchNormForward> batch_norm_forward() {
   return {run_forward, batch_norm_forward_error, workspace_bytes<BatchNormForward>, nullptr};

@@ -119,7 +119,7 @@ __global__ void cross_entropy_finish_kernel(int64_t blocks, LossOutput out, cons
   out.store(sum[0] / sums[0]);
 }
 
-namespace {
+inline namespace cross_entropy_kernels {
 
 struct Launches {
   int64_t pixels;
@@ -161,7 +161,7 @@ std::string why_not(const CrossEntropyLoss& a) {
   return "";
 }
 
-}  // namespace
+}  // namespace cross_entropy_kernels
 
 Entry<CrossEntropyLoss> cross_entropy_loss() { return {run, why_not, workspace_bytes, nullptr}; }
 

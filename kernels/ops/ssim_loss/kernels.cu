@@ -154,7 +154,7 @@ __global__ void ssim_finish_kernel(int64_t blocks, int64_t positions, LossOutput
   if (threadIdx.x == 0) out.store(sum[0] / static_cast<double>(positions));
 }
 
-namespace {
+inline namespace ssim_kernels {
 
 // How the planes are cut into chunks and where the workspace's parts lie, in floats.
 struct SsimPlan {
@@ -232,7 +232,7 @@ std::string why_not(const SsimLoss& a) {
   return image_error("the prediction", a.C * a.H * a.W);
 }
 
-}  // namespace
+}  // namespace ssim_kernels
 
 Entry<SsimLoss> ssim_loss() { return {run, why_not, workspace_bytes, nullptr}; }
 

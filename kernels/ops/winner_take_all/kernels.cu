@@ -56,7 +56,8 @@ __global__ __launch_bounds__(kThreads) void winner_take_all_channels_kernel(int6
   winners[map] = at;
 }
 
-__global__ __launch_bounds__(kThreads) void winner_take_all_rank_kernel(int64_t N, int64_t C, int64_t inner, int64_t keep, bool rows,
+__global__ __launch_bounds__(kThreads) void winner_take_all_rank_kernel(int64_t N, int64_t C, int64_t inner, int64_t keep,
+                                                                        bool rows,
                                                                         const float* __restrict__ x,  // the maps
                                                                         int* winners) {               // [N, C]
   WL_SHARED(uint32_t, keys, [kThreads]);
@@ -122,11 +123,11 @@ static void leave_winners(const Args& a, const Context& context, const float* fr
   const FastDivisor inner(static_cast<int>(a.inner)), channels(static_cast<int>(a.C));
   const dim3 grid(blocks_for(count, kThreads));
   if (maps_are_rows(a))
-    launch(context, "shared::winner_take_all_leave_rows_kernel", winner_take_all_leave_rows_kernel, grid, dim3(kThreads), 0, count,
-           inner, a.winners.template ptr<int>(), from, to);
+    launch(context, "shared::winner_take_all_leave_rows_kernel", winner_take_all_leave_rows_kernel, grid, dim3(kThreads), 0,
+           count, inner, a.winners.template ptr<int>(), from, to);
   else
-    launch(context, "shared::winner_take_all_leave_channels_kernel", winner_take_all_leave_channels_kernel, grid, dim3(kThreads), 0,
-           count, channels, inner, a.winners.template ptr<int>(), from, to);
+    launch(context, "shared::winner_take_all_leave_channels_kernel", winner_take_all_leave_channels_kernel, grid, dim3(kThreads),
+           0, count, channels, inner, a.winners.template ptr<int>(), from, to);
 }
 
 static void run(const WinnerTakeAllForward& a, const Context& context) {
@@ -141,8 +142,8 @@ static void run(const WinnerTakeAllForward& a, const Context& context) {
     launch(context, "shared::winner_take_all_channels_kernel", winner_take_all_channels_kernel, dim3(blocks_for(maps, kThreads)),
            dim3(kThreads), 0, maps, static_cast<int>(a.C), static_cast<int>(a.inner), a.x.ptr(), winners);
   if (a.keep < a.N)
-    launch(context, "shared::winner_take_all_rank_kernel", winner_take_all_rank_kernel, dim3(blocks_for(a.C, 1)), dim3(kThreads), 0,
-           a.N, a.C, a.inner, a.keep, rows, a.x.ptr(), winners);
+    launch(context, "shared::winner_take_all_rank_kernel", winner_take_all_rank_kernel, dim3(blocks_for(a.C, 1)), dim3(kThreads),
+           0, a.N, a.C, a.inner, a.keep, rows, a.x.ptr(), winners);
   leave_winners(a, context, a.x.ptr(), a.y.ptr());
 }
 static void run(const WinnerTakeAllBackward& a, const Context& context) {
