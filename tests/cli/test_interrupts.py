@@ -111,8 +111,8 @@ def run(
     with monkeypatch.context() as patch:
         shown = Progress.__call__
         patch.setattr(Progress, "__call__", lambda *told: (interrupts.now("computing"), shown(*told)))
-        for owner, name in ((builtins, "open"), (io, "open"), (os, "open"), (os, "replace")):
-            patch.setattr(owner, name, interrupts.after(getattr(owner, name), "named" if name == "replace" else "made"))
+        for owner, name in ((builtins, "open"), (io, "open"), (os, "open"), (os, "replace"), (os, "link")):
+            patch.setattr(owner, name, interrupts.after(getattr(owner, name), "made" if name == "open" else "named"))
         _watching.append(interrupts)
         try:
             code = main(words.replace("OUT", str(out)).split())
