@@ -322,9 +322,16 @@ def test_what_is_missing_is_said(missing: str, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("name", wl.recipes.BY_NAME)
 def test_every_recipe(name: str, tmp_path: Path) -> None:
     """Networks whose filters are learnt, not trained: fewer samples, filters and steps than they are for."""
-    few: dict[str, Any] = {"patches": 500, "iterations": 2}
-    few |= {"whitened_dictionary": {"centres": 8}, "kernel_network": {"filters": (4, 6), "pools": (2, 3)}}[name]
-    model = wl.recipes.learn(name, np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), dtype=np.uint8), **few)
+    autoencoder = {"filters": 8, "epochs": 1}
+    few: dict[str, dict[str, Any]] = {
+        "whitened_dictionary": {"centres": 8, "iterations": 2},
+        "kernel_network": {"filters": (4, 6), "pools": (2, 3), "iterations": 2},
+        "winner_take_all": autoencoder,
+        "denoising": autoencoder,
+    }
+    model = wl.recipes.learn(
+        name, np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), dtype=np.uint8), patches=500, **few[name]
+    )
     path = wl.export.onnx(model, tmp_path / "r.onnx", uint8="nhwc")
     for d in wl.export.compare(model, path, uint8="nhwc"):
         assert d.largest_difference < 10 * FLOAT32 * d.largest_value  # roots of small numbers
