@@ -2,11 +2,15 @@
 
 import numpy as np
 
-from warploom.features.whitening import Whitening
-from warploom.ground.array_types import Floats
+from warploom.errors import ArgumentError
+from warploom.features.patches import contrast_normalised, sample_patches
+from warploom.features.whitening import Whitening, fit_whitening
+from warploom.ground.array_types import Array, Floats, Shape
+from warploom.ground.arrays import positive
 from warploom.layers import AvgPool2d, Conv2d, InverseSqrt, Latent, Layer, Multiply, ReLU, SignedSqrt
 from warploom.model import Model
 from warploom.network.graph import Tensor
+from warploom.recipes.registry import Progress
 
 Weights = dict[str, Floats]  # of layers with fixed or learnt weights, by parameter name
 CONTRAST = 10.0 / 255.0**2  # added to the variance of a patch, of values in [0, 1]
@@ -24,6 +28,21 @@ def inverse_norm(x: Tensor, window: int, eps: float, name: str, weights: Weights
     total = fixed(Conv2d(1, window, padding=window // 2, bias=False, name=f"{name}.sum"))(squares)
     weights[f"{name}.sum.weight"] = np.full((1, x.shape[0], window, window), share, np.float32)
     return total, InverseSqrt(eps, name=f"{name}.inverse")(total)
+
+
+def whitened_rows(
+    images: Array, patch: int, count: int, eps: float, seed: int, progress: Progress
+) -> tuple[Floats, Whitening, Shape]:
+    """Patches [count, C * patch * patch] of equal contrast, whitened; the whitening, which may be exchanged with mirroring; the
+    shape of a patch."""
+    shape = (images.shape[1], positive(patch, "patch"), patch)
+    if min(images.shape[2:]) < patch + 1:
+        raise ArgumentError(f"images of {images.shape[2]}x{images.shape[3]} are too small for patches of {patch}x{patch}")
+    progress("drawing patches", 0.0)
+    rows = contrast_normalised(sample_patches(images, patch, count, seed), CONTRAST)
+    progress("whitening", 0.0)
+    whitening = fit_whitening(rows, eps, mirror=shape)
+    return whitening(rows), whitening, shape
 
 
 def whitened_patches(x: Tensor, whitening: Whitening, patch: int, middle: Floats | float, weights: Weights) -> Tensor:

@@ -19,8 +19,8 @@ import numpy as np
 
 from warploom.callbacks import Callback
 from warploom.errors import ArgumentError
-from warploom.features.patches import contrast_normalised, mirrored, sample_patches
-from warploom.features.whitening import Whitening, fit_whitening
+from warploom.features.patches import mirrored
+from warploom.features.whitening import Whitening
 from warploom.ground.array_types import Array, Floats, Shape
 from warploom.ground.arrays import number, positive
 from warploom.ground.augmented import augmented
@@ -59,17 +59,10 @@ def winner_take_all(
     learning_rate: of Adam (no epoch: random filters, the control); active: the share of patches that excite a filter
     afterwards; eps: of the whitening; regions: the means are over so many windows in height and width; root: the square root
     of the means."""
-    shape = (images.shape[1], positive(patch, "patch"), patch)
     if positive(filters, "filters") % 2:
         raise ArgumentError(f"the filters come in mirrored pairs: filters must be even, not {filters}")
-    if min(images.shape[2:]) < patch + 1:
-        raise ArgumentError(f"images of {images.shape[2]}x{images.shape[3]} are too small for patches of {patch}x{patch}")
     active = number(active, "active", 0.0, 1.0)
-    progress("drawing patches", 0.0)
-    rows = contrast_normalised(sample_patches(images, patch, patches, seed), parts.CONTRAST)
-    progress("whitening", 0.0)
-    whitening = fit_whitening(rows, eps, mirror=shape)
-    rows = whitening(rows)
+    rows, whitening, shape = parts.whitened_rows(images, patch, patches, eps, seed, progress)
     learnt = directions(
         rows, shape, filters // 2, share=share, noise=noise, epochs=epochs, learning_rate=learning_rate, seed=seed,
         progress=progress,

@@ -15,10 +15,8 @@ import numpy as np
 
 from warploom.errors import ArgumentError
 from warploom.features.clusters import kmeans
-from warploom.features.patches import contrast_normalised, sample_patches
-from warploom.features.whitening import Whitening, fit_whitening
+from warploom.features.whitening import Whitening
 from warploom.ground.array_types import Array, Floats
-from warploom.ground.arrays import positive
 from warploom.layers import Concat, Conv2d, Multiply
 from warploom.model import Model
 from warploom.network.graph import Input
@@ -44,16 +42,9 @@ def whitened_dictionary(
     """centres: even; patch: side of a patch; patches: how many the centres are learnt from; eps: of the whitening;
     threshold: what is subtracted from the code before the ReLU; regions: the means are over so many windows in height and
     width; root: the square root of the means."""
-    shape = (images.shape[1], positive(patch, "patch"), patch)
     if centres % 2:
         raise ArgumentError(f"the centres come in mirrored pairs: centres must be even, not {centres}")
-    if min(images.shape[2:]) < patch + 1:
-        raise ArgumentError(f"images of {images.shape[2]}x{images.shape[3]} are too small for patches of {patch}x{patch}")
-    progress("drawing patches", 0.0)
-    rows = contrast_normalised(sample_patches(images, patch, patches, seed), parts.CONTRAST)
-    progress("whitening", 0.0)
-    whitening = fit_whitening(rows, eps, mirror=shape)
-    rows = whitening(rows)
+    rows, whitening, shape = parts.whitened_rows(images, patch, patches, eps, seed, progress)
     found = kmeans(
         rows, centres, iterations=iterations, seed=seed, mirror=shape, progress=lambda share: progress("k-means", share)
     )
