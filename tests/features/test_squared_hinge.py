@@ -98,3 +98,21 @@ def test_what_is_refused() -> None:
         S.fit_linear(np.zeros((20, 2), np.float32), np.zeros(20, int))
     with pytest.raises(wl.ArgumentError, match="N labels"):
         S.fit_linear(np.zeros((20, 2), np.float32), np.zeros(19, int))
+
+
+def test_rows_held_out_do_not_count() -> None:
+    """Rows whose targets are 0 take no part in the squared hinge, wherever they stand: as if they were not there."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((400, 12)).astype(np.float32)
+    targets = np.where((rows @ rng.standard_normal((12, 3)) + 0.5 * rng.standard_normal((400, 3))) > 0, 1, -1).astype(np.float32)
+    held = rng.random(400) < 0.3
+    moments = S._Moments(12, 3)
+    moments.add(rows[~held], targets[~held])
+    given = S._Problem(moments)
+    start = given.ridge(1e-2)
+    without = S._hinge(given, rows[~held], targets[~held], start, 1e-2, 12)
+    rows[held] *= 100.0
+    beside = S._hinge(given, rows, np.where(held[:, None], np.float32(0), targets), start, 1e-2, 12)
+    np.testing.assert_allclose(beside.weight, without.weight, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(beside.bias, without.bias, rtol=1e-3, atol=1e-4)
+    assert np.abs(without.weight - start.weight).max() > 1e-2
