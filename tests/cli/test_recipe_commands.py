@@ -149,6 +149,7 @@ def test_classify_learns_its_features_where_no_network_is_named(
     numbers = ["--set", "centres=64", "--set", "patches=8000", "--set", "iterations=4"]
     assert main(["classify", wl.recipes.DEFAULT, str(photos), *numbers, "--json"]) == 0
     told = capsys.readouterr()
+    assert (told.out + told.err).count(f"{photos}: ") == 1, "what the images are is said once"
     found = json.loads(told.out)
     assert found["trained"]["hinge"]["accuracy"] == 1.0
     assert set(found) == {"trained", "pixels", "files", "skipped"}

@@ -121,12 +121,12 @@ def classify(
         raise ArgumentError("classify needs features of one length: --fit crop or stretch")
     if out is not None:
         can_write(expanded(out) / "report.json")  # before minutes of learning
-    said = as_json  # what the images are: by what learns from them
+    fresh = False
     if run is None or (run in recipes.BY_NAME and not is_saved(run)):
         if using is not None:
             raise ArgumentError("--using goes with the network whose features its classifier knows: name its run")
         run, data = _learnt(run or DEFAULT, settings, data, data_dir, limit, skip_bad, seed, as_json), None
-        said = True
+        fresh = True
     elif settings:
         raise ArgumentError(f"--set is of a recipe that is learnt first, but {run} is a network already: leave it out")
     trained = opened(run, version, device, precision, batch_size)
@@ -140,12 +140,16 @@ def classify(
         features = FEATURES if controls else FEATURES[:1]
     folder = expanded(out) if out is not None else trained.path.parent / "classify"
     can_write(folder / "report.json")
-    common: dict[str, Any] = {"quiet": said, "data_dir": data_dir, "skip_bad": skip_bad}
+    common: dict[str, Any] = {"quiet": as_json, "data_dir": data_dir, "skip_bad": skip_bad}
     skipped = list[str]()
     if using is not None:
         _predict(trained, Classifier.load(expanded(using)), data, folder, fit, as_json, skipped, limit=limit, **common)
         return
-    training = images_of(trained, data, part="train" if test is None else "all", limit=limit, **common)
+    part = "train" if test is None else "all"
+    if fresh:  # what the images are has been said by what learnt from them
+        training = trained.images(data, part=part, limit=limit, data_dir=data_dir, skip_bad=skip_bad)
+    else:
+        training = images_of(trained, data, part=part, limit=limit, **common)
     own = {"source": data, "part": "test", "data_dir": data_dir} if test is None else {"source": test, "part": "all"}
     testing = trained.images(limit=limit_test, skip_bad=skip_bad, **own)
     if skip_bad:
