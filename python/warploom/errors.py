@@ -22,7 +22,14 @@ __all__ = [
 
 
 class ArgumentError(Error, ValueError):
-    """An argument has a wrong value or an array a wrong shape."""
+    """An argument has a wrong value or an array a wrong shape.
+
+    Its sentence often repeats what a file says. What would not print there, a new line or a code that commands a terminal, is
+    shown as Python writes it in a string, so that it stays one line and says nothing else.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence))
 
 
 class DTypeError(ArgumentError, TypeError):

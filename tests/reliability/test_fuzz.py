@@ -34,13 +34,21 @@ def test_what_was_found_once_stays_found() -> None:
             assert not said, (path, said)
 
 
+@pytest.mark.parametrize("error", [fuzz.wl.ArgumentError, fuzz.wl.DTypeError, fuzz.wl.DataError])
+def test_a_sentence_is_one_line_and_commands_no_terminal(error: type[Exception]) -> None:
+    """What a file says, or what it is called, may hold anything."""
+    said = error("no 'a\nb' in x\x1b[2J\x85.npy (\u2028, \ud800), schön \\n")
+    assert str(said) == r"no 'a\nb' in x\x1b[2J\x85.npy (\u2028, \ud800), schön \n"
+    assert str(error(str(said))) == str(said)
+
+
 @pytest.mark.parametrize("fault", ["another error", "much memory", "no sentence"])
 def test_the_fuzzer_notices(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: Any, content: bytes) -> Any:
         if fault == "another error":
             raise IndexError("out of range")
         if fault == "no sentence":
-            raise fuzz.wl.DataError("two\nlines")
+            raise fuzz.wl.GraphError("two\nlines")
         return bytes(bytearray(b"x") * (fuzz.peak() + 500_000_000))
 
     monkeypatch.setitem(fuzz.TARGETS, "npy", fuzz.Target(broken, lambda _: [b"seed"]))
@@ -66,4 +74,4 @@ def test_coverage_is_of_the_functions_entered() -> None:
         parse(made, "x")
         with pytest.raises(fuzz.wl.DataError):
             parse(made[:-1], "x")
-    assert good.reached < both.reached <= both.statements == good.statements
+    assert good.reached < both.reached <= both.statements == good.statements + 1, "and the one of ArgumentError()"

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from warploom import _core
-from warploom.errors import ArgumentError, DeviceError, DTypeError, StateError
+from warploom.errors import ArgumentError, DeviceError, DTypeError, Error, StateError
 from warploom.interop import device_array
 from warploom.kernel_tools import cubin
 
@@ -306,6 +306,6 @@ def compile(
     command += [f"-I{include}"] if include is not None else []
     done = subprocess.run([*command, str(source), "-o", str(unfinished)], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ArgumentError(f"nvcc could not compile {source} for sm_{arch}:\n{done.stderr.strip()}")
+        raise Error(f"nvcc could not compile {source} for sm_{arch}:\n{done.stderr.strip()}")
     unfinished.replace(target)
     return list(read(target))

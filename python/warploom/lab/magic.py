@@ -18,16 +18,16 @@ from warploom.lab.profile import profile
 from warploom.lab.refusal import Refusal
 from warploom.lab.report import as_text
 
-USAGE = """%%warploom [check | profile | NAME] [options of the compiler]
-
-check (default)   the cell is a program with main(): runs it, prints what it does and what is wrong with it
-profile           the same counted; the page of it is shown below the cell
-NAME              the cell holds kernels: NAME becomes a module, NAME.kernel("saxpy")[grid, block](x, y)"""
+USAGE = (
+    "use %%warploom [check | profile | NAME] [options of the compiler]: check, which is meant where nothing is said, runs a "
+    "program with main() and prints what is wrong with it; profile counts it too and shows the page below the cell; "
+    'NAME is for a cell of kernels and becomes their module, NAME.kernel("saxpy")[grid, block](x, y)'
+)
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ArgumentError(f"%%warploom: {message}\n{USAGE}")
+        raise ArgumentError(f"%%warploom: {message}; {USAGE}")
 
 
 class Page:
@@ -56,7 +56,7 @@ def run_cell(line: str, cell: str) -> Module | Page | str:
         if known.what == "profile":
             return Page(html.page(profile(path, options=options), gpu("H100")))
         if not known.what.isidentifier():
-            raise ArgumentError(f"%%warploom: {known.what!r} is neither check nor profile nor a name\n{USAGE}")
+            raise ArgumentError(f"%%warploom: {known.what!r} is neither check nor profile nor a name; {USAGE}")
         module = load(path, options=options)
         for name in module.names:  # compiled now, so that mistakes show under this cell
             try:
