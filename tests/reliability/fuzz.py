@@ -435,8 +435,8 @@ def _fuzz(
     name: str, places: Places, seeds: list[bytes], parts: list[bytes], seconds: float, seed: int, keep: Path | None
 ) -> tuple[int, int, list[str]]:
     rng, target, wrong, tried, good = random.Random(seed), TARGETS[name], [], 0, 0
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
         if tried < len(seeds):
             content = seeds[tried]
         elif target.wrap is not None and rng.random() < 0.5:
@@ -478,7 +478,7 @@ def guided(name: str, seconds: int, keep: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the processor, for each target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("mutate", "atheris"), default="mutate")
     parser.add_argument("--coverage", action="store_true", help="how many statements of the functions entered were reached")

@@ -1,6 +1,6 @@
 """A short fuzzing of every parser with the mutator of fuzz.py, whose own command goes on for as long as it is told.
 
-WARPLOOM_FUZZ_SECONDS: how long for each parser (2; CI says 20).
+WARPLOOM_FUZZ_SECONDS: of the processor, for each parser (2; CI says 60).
 """
 
 from __future__ import annotations
