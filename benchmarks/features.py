@@ -2,10 +2,11 @@
 docs/features.md.
 
     python benchmarks/features.py whitened_dictionary --data-dir CIFAR [--set centres=800] [--seed 0] [--limit N]
-        [--control random] [--validate] [--scratch FOLDER] [--out benchmarks/results/features.jsonl]
+        [--control random] [--method hinge] [--validate] [--scratch FOLDER] [--out benchmarks/results/features.jsonl]
 
 Filters are learnt from the training images; features of training and test images are streamed through the engine; the classifier
-(ridge or squared hinge, its penalty chosen on a tenth of the training images) sees the test images once. --validate: the
+(--method: by default the committee of `warploom classify`, all that it chooses chosen on a tenth of the training images) sees the
+test images once. --validate: the
 last fifth of the training images stands in for the test images, which are not read: for choosing a recipe's numbers.
 --control random: the same network with the patches' own statistics but random filters; --control pixels: the images as
 they are. Every step is kept in the scratch folder, so that a run that was stopped goes on; the times of its steps add up.
@@ -88,6 +89,7 @@ def command(options: argparse.Namespace) -> str:
     """What a reader types; where the images lie is his."""
     words = [options.recipe, *(f"--set {s}" for s in options.set), f"--seed {options.seed}"]
     words += [f"--limit {options.limit}"] * bool(options.limit) + [f"--control {options.control}"] * bool(options.control)
+    words += [f"--method {options.method}"] * (options.method != "committee")
     return " ".join(["python benchmarks/features.py", *words, *["--validate"] * options.validate])
 
 
@@ -99,6 +101,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="training images, a fifth as many for testing")
     parser.add_argument("--control", choices=("random", "pixels"))
+    parser.add_argument("--method", choices=("hinge", "rbf", "committee"), default="committee")
     parser.add_argument("--validate", action="store_true")
     parser.add_argument("--scratch", default="")
     parser.add_argument("--note", default="")
@@ -106,7 +109,7 @@ def main() -> int:
     options = parser.parse_args()
     import machine
     import warploom as wl
-    from warploom.classify.squared_hinge import fit_linear
+    from warploom.classify import classify
     from warploom.ground import hardware
     from warploom.runs.recipe import parse_arguments
 
@@ -141,8 +144,8 @@ def main() -> int:
         rows = streamed(model, train, folder / "train.npy", steps, "training features")
         judged = streamed(model, test, folder / "test.npy", steps, "test features")
     before = clock()
-    found = fit_linear(rows, labels, seed=options.seed)
-    accuracy = found.classifier.accuracy(judged, answers)
+    found = classify(rows, labels, judged, answers, methods=[options.method], seed=options.seed)[options.method]
+    accuracy, about = found.accuracy, found.classifier.about
     steps("classifier", before)
     total = [sum(values[k] for values in steps.done.values()) for k in (0, 1)]
     record = {
@@ -150,7 +153,8 @@ def main() -> int:
         "control": options.control, "images": [len(train), len(test)], "features": rows.shape[1],
         "on": "validation" if options.validate else "test", "accuracy": accuracy,
         "interval": 1.96 * float(np.sqrt(accuracy * (1 - accuracy) / len(answers))),
-        "classifier": found.classifier.loss, "strength": found.classifier.strength, "tried": found.tried,
+        "classifier": about.get("loss", "rbf") if options.method != "committee" else f"committee ({about['loss']}, rbf)",
+        "chosen": about, "tried": found.searched,
         "steps": {name: [round(v, 2) for v in values] for name, values in steps.done.items()},
         "seconds": round(total[0], 1), "cpu_seconds": round(total[1], 1),
         "memory_gib": round(max(values[2] for values in steps.done.values()), 2),
@@ -161,7 +165,7 @@ def main() -> int:
     }  # fmt: skip
     with open(options.out, "a") as out:
         out.write(json.dumps(record) + "\n")
-    print(f"{accuracy:.4f} on {record['on']} images, {total[0]:.0f} s, {total[1]:.0f} CPU-s; {found.tried}")
+    print(f"{accuracy:.4f} on {record['on']} images, {total[0]:.0f} s, {total[1]:.0f} CPU-s; {about}")
     return 0
 
 

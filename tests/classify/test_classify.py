@@ -23,6 +23,7 @@ from warploom.classify import sources as sources_module
 from warploom.classify.gram import Tall, Wide, cholesky_solve
 from warploom.classify.rbf import PENALTIES, Nystroem, kernel_of
 from warploom.classify.scores import score, wilson
+from warploom.ground.atomic import read_tensors, write_tensors
 
 DIGITS, LABELS = load_digits(return_X_y=True)
 TRAIN, TEST = slice(0, 900), slice(900, None)
@@ -183,7 +184,49 @@ def test_without_test_rows_the_held_out_ones_are_told() -> None:
     assert result.rows == len(LABELS)
 
 
-@pytest.mark.parametrize("methods", [("linear",), ("rbf",), ("rbf", "linear")])
+def test_a_committee_adds_the_scores_of_its_members(tmp_path: Path) -> None:
+    """In shares chosen on the held-out rows; one classifier gives what both give, a constant and a far-off feature beside."""
+    x = np.hstack([DIGITS, np.ones((len(DIGITS), 1)), 1e3 + DIGITS[:, 20:22]])
+    found = classify(
+        x[TRAIN],
+        LABELS[TRAIN],
+        x[TEST],
+        LABELS[TEST],
+        methods=["committee", "hinge", "rbf"],
+        landmarks=300,
+        classes=list("0123456789"),
+    )
+    assert list(found) == ["committee", "hinge", "rbf"]
+    committee, hinge, rbf = found.values()
+    share = committee.classifier.about["share"]
+    assert committee.classifier.about["validation_accuracy"] == max(s["validation_accuracy"] for s in committee.searched)
+    assert {s["share"] for s in committee.searched} == {0.3, 0.4, 0.5, 0.6, 0.7, 0.8}
+    assert committee.accuracy >= min(hinge.accuracy, rbf.accuracy)
+    assert committee.seconds > max(hinge.seconds, rbf.seconds)
+    scores = [r.classifier.decision_function(x[TEST]).astype(np.float64) for r in (hinge, rbf)]
+    got = committee.classifier.decision_function(x[TEST])
+    weights, *_ = np.linalg.lstsq(np.stack([s.ravel() for s in scores], 1), got.ravel(), rcond=None)
+    np.testing.assert_allclose(got, weights[0] * scores[0] + weights[1] * scores[1], atol=2e-3)
+    held = [s.std() for s in scores]
+    assert weights[0] * held[0] / (weights[0] * held[0] + weights[1] * held[1]) == pytest.approx(share, abs=0.05)
+    committee.classifier.save(tmp_path / "c.safetensors")
+    again = Classifier.load(tmp_path / "c.safetensors")
+    np.testing.assert_array_equal(again.decision_function(x[TEST]), got)
+    alone = classify(x[TRAIN], LABELS[TRAIN], x[TEST], LABELS[TEST], methods=["committee"], landmarks=300)
+    assert list(alone) == ["committee"]
+    np.testing.assert_array_equal(alone["committee"].predictions, committee.predictions)
+
+
+def test_a_classifier_of_the_first_format_loads(tmp_path: Path) -> None:
+    found = classify(DIGITS[TRAIN], LABELS[TRAIN], methods=["rbf"], landmarks=40)["rbf"].classifier
+    found.save(tmp_path / "c.safetensors")
+    tensors, metadata = read_tensors(tmp_path / "c.safetensors")
+    write_tensors(tmp_path / "c.safetensors", tensors, {**metadata, "format": "warploom-classifier-1"})
+    again = Classifier.load(tmp_path / "c.safetensors")
+    np.testing.assert_array_equal(again.decision_function(DIGITS[TEST]), found.decision_function(DIGITS[TEST]))
+
+
+@pytest.mark.parametrize("methods", [("linear",), ("rbf",), ("rbf", "linear"), ("committee",)])
 def test_hard_features(methods: tuple[str, ...]) -> None:
     """Constant and equal columns, a huge offset, scales apart by 1e6, classes with one row, fewer rows than features."""
     x = DIGITS[:120].copy()
@@ -243,7 +286,7 @@ class _Short(Streamed):
         ({"labels": LABELS.astype(float)}, "class numbers from 0 on"),
         ({"labels": np.zeros(1797, int)}, "all labels are the same class"),
         ({"features": DIGITS[:10], "labels": np.arange(10)}, "no class has two rows"),
-        ({"methods": ["svm"]}, "unknown method 'svm'; expected one of linear, hinge, rbf"),
+        ({"methods": ["svm"]}, "unknown method 'svm'; expected one of linear, hinge, rbf, committee"),
         ({"test_features": DIGITS}, "test_features need test_labels"),
         ({"test_features": DIGITS[:, :3], "test_labels": LABELS}, "the test features have 3 values, the training features 64"),
         ({"features": np.where(np.arange(1797)[:, None] == 77, np.nan, DIGITS)}, "features hold NaN or infinity in row 77"),

@@ -151,15 +151,15 @@ def test_classify_learns_its_features_where_no_network_is_named(
     told = capsys.readouterr()
     assert (told.out + told.err).count(f"{photos}: ") == 1, "what the images are is said once"
     found = json.loads(told.out)
-    assert found["trained"]["hinge"]["accuracy"] == 1.0
+    assert found["trained"]["committee"]["accuracy"] == 1.0
     assert set(found) == {"trained", "pixels", "files", "skipped"}
     assert "learnt in" in told.err
     (run,) = (tmp_path / "runs").iterdir()
     assert {p.name for p in run.iterdir()} == {"model.safetensors", "recipe.json", "classify"}
     assert main(["classify", str(run), "--no-controls"]) == 0  # the same network, the same images
-    assert "hinge" in capsys.readouterr().out
-    again = json.loads((run / "classify" / "report.json").read_text())["trained"]["hinge"]
-    assert again | {"seconds": 0} == found["trained"]["hinge"] | {"seconds": 0}
+    assert "committee" in capsys.readouterr().out
+    again = json.loads((run / "classify" / "report.json").read_text())["trained"]["committee"]
+    assert again | {"seconds": 0} == found["trained"]["committee"] | {"seconds": 0}
 
 
 def test_what_classify_needs_is_said_before_anything_is_learnt(

@@ -379,18 +379,19 @@ def test_what_cannot_be_encoded_is_said(net: str, photos: Path, tmp_path: Path, 
 def test_classify(net: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (x, y), (test_x, test_y) = shades(80), shades(30)
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=test_x, y_test=test_y)
-    common = ["classify", net, tmp_path / "d.npz", "--out", tmp_path / "out", "--methods", "linear,hinge,rbf", "--landmarks", 30]
+    common = ["classify", net, tmp_path / "d.npz", "--out", tmp_path / "out", "--landmarks", 30]
+    common += ["--methods", "linear,hinge,rbf,committee"]
     found = told(capsys, *common)
     assert set(found) == {"trained", "untrained", "pixels", "files", "skipped"}
     for features in ("trained", "untrained", "pixels"):
-        for method in ("linear", "hinge", "rbf"):
+        for method in ("linear", "hinge", "rbf", "committee"):
             result = found[features][method]
             assert result["accuracy"] > 0.9, (features, method)
             assert np.sum(result["confusion"]) == 30
     assert found["trained"]["linear"]["features"] == 512
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "report.json", "predictions.csv", "confusion.png", "classifier-linear.safetensors", "classifier-hinge.safetensors",
-        "classifier-rbf.safetensors",
+        "classifier-rbf.safetensors", "classifier-committee.safetensors",
     }  # fmt: skip
     predicted = rows(tmp_path / "out/predictions.csv")
     assert [r["label"] for r in predicted] == [str(v) for v in test_y]
@@ -445,7 +446,7 @@ def test_classes_for_new_images(net: str, photos: Path, tmp_path: Path, capsys: 
     labelled = told(capsys, "classify", net, photos, *using)
     assert labelled["accuracy"] > 0.8
     assert "have no labels: expected CIFAR-10, class sub-folders, or a .npz file" in refused(capsys, "classify", net, loose)
-    assert "expected some of linear, hinge, rbf" in refused(capsys, "classify", net, photos, "--methods", "svm")
+    assert "expected some of linear, hinge, rbf, committee" in refused(capsys, "classify", net, photos, "--methods", "svm")
     assert "features of one length" in refused(capsys, "classify", net, photos, "--fit", "own")
     other = open_trained(net).model.resized(8, 8)
     other.save(tmp_path / "other.safetensors")

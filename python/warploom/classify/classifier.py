@@ -13,20 +13,23 @@ from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.atomic import read_tensors, write_tensors
 
-_FORMAT = "warploom-classifier-1"
+_FORMAT = "warploom-classifier-2"
+_READABLE = ("warploom-classifier-1", _FORMAT)  # 1 had no linear weights beside a kernel's
 
 
 @dataclass
 class Classifier:
-    """Standardises features [d], takes their components and a kernel's values if it is an RBF one, and weighs them."""
+    """Standardises features [d], takes their components and a kernel's values if it is an RBF one, and weighs them; a committee
+    weighs both."""
 
-    method: str  # linear or rbf
+    method: str  # one of METHODS (experiment.py)
     mean: Floats  # [d]
     scale: Floats  # [d]
-    weights: Floats  # [d, k], of an RBF classifier [landmarks, k]
+    weights: Floats  # [d, k], of an RBF classifier or committee [landmarks, k]
     bias: Floats  # [k]
     directions: Floats | None = None  # [d, p]
     kernel: Kernel | None = None
+    linear: Floats | None = None  # [d, k], of a committee
     classes: list[str] = field(default_factory=list)  # their names, where they have some
     about: dict[str, Any] = field(default_factory=dict)  # how it was chosen
 
@@ -37,6 +40,8 @@ class Classifier:
             scores: Floats = z @ self.weights + self.bias
             return scores
         found: Floats = kernel_products(self.kernel, z @ self.directions, [self.weights])[0] + self.bias
+        if self.linear is not None:
+            found += z @ self.linear
         return found
 
     def decision_function(self, features: Any) -> Floats:
@@ -60,13 +65,15 @@ class Classifier:
         if self.kernel is not None and self.directions is not None:
             tensors.update(directions=self.directions, kernel_weights=self.kernel.weights, landmarks=self.kernel.landmarks)
             metadata["gamma"] = self.kernel.gamma
+        if self.linear is not None:
+            tensors["linear"] = self.linear
         write_tensors(path, tensors, metadata)
 
     @staticmethod
     def load(path: str | Path) -> "Classifier":
         """What save() wrote. DataError for other files."""
         tensors, metadata = read_tensors(path)
-        if metadata.get("format") != _FORMAT:
+        if metadata.get("format") not in _READABLE:
             raise DataError(f"{path} is no classifier of warploom: expected a file that `warploom classify` wrote")
         try:
             kernel = None
@@ -74,7 +81,7 @@ class Classifier:
                 kernel = Kernel(tensors["kernel_weights"], tensors["landmarks"], float(metadata["gamma"]))
             made = Classifier(
                 str(metadata["method"]), tensors["mean"], tensors["scale"], tensors["weights"], tensors["bias"],
-                tensors.get("directions"), kernel, list(metadata["classes"]), dict(metadata["about"]),
+                tensors.get("directions"), kernel, tensors.get("linear"), list(metadata["classes"]), dict(metadata["about"]),
             )  # fmt: skip
             made.decide(np.zeros((1, len(made.mean)), np.float32))
         except (KeyError, TypeError, ValueError) as error:

@@ -12,14 +12,16 @@ from warploom.classify.classifier import Classifier
 from warploom.classify.gram import Doubles, Moments, linalg, moments_for
 from warploom.classify.rbf import GAMMAS, PENALTIES, WHITENINGS, Kernel, Nystroem, kernel_of
 from warploom.classify.scores import Scores, score
-from warploom.classify.sources import Source, as_source, float_blocks
+from warploom.classify.sources import Source, as_source, float_blocks, in_memory
 from warploom.classify.squared_hinge import fit_linear
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import number, numbers, positive
 from warploom.ground.arrays import seed as check_seed
 
-METHODS = ("linear", "hinge", "rbf")
+METHODS = ("linear", "hinge", "rbf", "committee")
+_MEMBERS = ("hinge", "rbf")  # of the committee
+_SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the first of them
 LINEAR_PENALTIES = tuple(10.0**-e for e in (0, 1, 2, 3, 4, 5, 6))  # C is one over it
 _SEARCH_ROWS, _SEARCH_LANDMARKS = 10_000, 1_000  # where gamma and the whitening are chosen
 _ROWS_PER_FEATURE = 2  # from which components are found where nothing else needs the sums over all rows
@@ -69,9 +71,11 @@ def classify(
     blocks, in order: training features once for "linear", once more for "rbf". labels: class numbers [n] from 0 on.
 
     "linear": standardised features, ridge regression on targets +1 and -1, exactly. "hinge": ridge or squared
-    hinge, whichever is better (squared_hinge.py); it takes all training rows into memory, twice. "rbf": the first
-    `components` principal components of them, `landmarks` landmarks (rbf.py). What there is to choose (C, gamma, whitening) is
-    chosen on the share `validation` of the training rows, taken evenly from each class; then it is fitted again with these rows.
+    hinge, whichever is better (squared_hinge.py); it takes all training rows into memory. "rbf": the first
+    `components` principal components of them, `landmarks` landmarks (rbf.py). "committee": the scores of hinge and rbf,
+    each over its deviation, added in shares; their mistakes are not the same. What there is to choose (C, gamma,
+    whitening, shares) is chosen on the share `validation` of the training rows, taken evenly from each class; then it is
+    fitted again with these rows.
     Without "linear", "rbf" takes means, deviations and components from every so many rows, two for each feature at least.
     Without test rows the scores are those of the validation rows, a little better than the truth. classes: their names.
 
@@ -107,12 +111,15 @@ def classify(
     fitted, seconds = dict[str, Fitted](), dict[str, float]()
     fits: dict[str, Callable[[], Fitted]] = {  # linear first: it looks at the sums without the rows held out
         "linear": fitting.linear, "rbf": lambda: fitting.rbf(landmarks, components), "hinge": fitting.hinge,
+        "committee": lambda: fitting.committee(*(fitted[name] for name in _MEMBERS)),
     }  # fmt: skip
-    for method in [name for name in fits if name in methods]:
+    wanted = {*methods, *(_MEMBERS if "committee" in methods else ())}
+    for method in [name for name in fits if name in wanted]:
         began = time.monotonic()
         fitted[method] = fits[method]()
         fitted[method].classifier.classes = list(classes)
-        seconds[method] = shared + time.monotonic() - began
+        of_members = sum(seconds[name] - shared for name in _MEMBERS) if method == "committee" else 0.0
+        seconds[method] = shared + of_members + time.monotonic() - began
     judged = {method: fitted[method].decisions for method in methods}
     if test is not None:
         judged = _decisions({method: fitted[method].classifier for method in methods}, test, fitting.report)
@@ -293,9 +300,7 @@ class _Fitting:
         return Fitted(made, searched, decided[best])
 
     def hinge(self) -> "Fitted":
-        rows = np.empty((len(self.y), self.source.shape[1]), np.float32)
-        for start, block in float_blocks(self.source):
-            rows[start : start + len(block)] = block
+        rows = in_memory(self.source)
         self.report("fitting the squared hinge", 0, 100)
         found = fit_linear(
             rows, self.y, classes=self.targets.shape[1], held=self.held, seed=self.seed,
@@ -308,6 +313,31 @@ class _Fitting:
         about = {"C": 1 / made.strength, "loss": made.loss, "validation_accuracy": best}
         classifier = Classifier("hinge", made.mean, made.scale, made.weight, made.bias, about=about)
         return Fitted(classifier, searched, found.decisions)
+
+    def committee(self, hinge: "Fitted", rbf: "Fitted") -> "Fitted":
+        """One classifier of both: components and landmarks are brought into the standardisation of the linear one."""
+        deviations = [max(float(member.decisions.std()), 1e-12) for member in (hinge, rbf)]
+        decided = {
+            share: hinge.decisions * (share / deviations[0]) + rbf.decisions * ((1 - share) / deviations[1]) for share in _SHARES
+        }
+        searched = [{"share": share, "validation_accuracy": self._accuracy(d)} for share, d in decided.items()]
+        best = max(searched, key=lambda s: s["validation_accuracy"])
+        share = best["share"]
+        linear, other = np.float32(share / deviations[0]), np.float32((1 - share) / deviations[1])
+        a, b = hinge.classifier, rbf.classifier
+        assert b.directions is not None
+        assert b.kernel is not None
+        # (x - mean_b) scale_b = (x - mean_a) scale_a * scale_b / scale_a + (mean_a - mean_b) scale_b: what is added moves the
+        # landmarks.
+        directions = _single((b.scale / a.scale).astype(np.float64)[:, None] * b.directions)
+        shift = ((a.mean.astype(np.float64) - b.mean) * b.scale) @ b.directions
+        kernel = Kernel(b.kernel.weights, b.kernel.landmarks - _single(b.kernel.weights * shift), b.kernel.gamma)
+        about = {**b.about, "loss": a.about["loss"], "C of the linear part": a.about["C"], **best}
+        made = Classifier(
+            "committee", a.mean, a.scale, other * b.weights, linear * a.bias + other * b.bias, directions, kernel,
+            linear * a.weights, about=about,
+        )  # fmt: skip
+        return Fitted(made, searched, decided[share])
 
     def _add(self, fit: Nystroem, rows: Floats, targets: Array) -> None:
         for start in range(0, len(rows), 4096):

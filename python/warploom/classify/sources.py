@@ -27,12 +27,12 @@ class Source(Protocol):
 
 class _InMemory:
     def __init__(self, array: Array) -> None:
-        self._array = array
+        self.array = array
         self.shape = (len(array), array.shape[1])
 
     def blocks(self, rows: int) -> Iterator[Array]:
-        for start in range(0, len(self._array), rows):
-            yield self._array[start : start + rows]
+        for start in range(0, len(self.array), rows):
+            yield self.array[start : start + rows]
 
 
 class NpyFile:
@@ -94,3 +94,15 @@ def float_blocks(source: Source, what: str = "features") -> Iterator[tuple[int, 
         start += len(values)
     if start != count:
         raise DataError(f"{what} gave {start:,} rows, and {count:,} were announced")
+
+
+def in_memory(source: Source) -> Floats:
+    """All rows, float32 [n, d]; an array that is one already is not copied."""
+    if isinstance(source, _InMemory) and source.array.dtype == np.float32 and source.array.flags.c_contiguous:
+        for _ in float_blocks(source):  # looks at each value
+            pass
+        return source.array
+    rows = np.empty(source.shape, np.float32)
+    for start, block in float_blocks(source):
+        rows[start : start + len(block)] = block
+    return rows

@@ -69,7 +69,8 @@ def classify(
         str | None,
         typer.Option(
             "--methods", metavar="NAMES", autocompletion=complete_from(METHODS), show_default=False,
-            help="linear (ridge), hinge (squared hinge, in memory), rbf; by commas. Default: linear,rbf; a recipe's: hinge.",
+            help="linear (ridge), hinge (squared hinge, in memory), rbf, committee (of the two before); by commas. "
+            "Default: linear,rbf; a recipe's: committee.",
         ),
     ] = None,
     controls: Annotated[
@@ -133,7 +134,7 @@ def classify(
     trained.require_latent()
     of_recipe = (trained.path.parent / RECIPE).is_file()
     if not chosen:
-        chosen = ["hinge"] if of_recipe else ["linear", "rbf"]
+        chosen = ["committee"] if of_recipe else ["linear", "rbf"]
     if controls is None:
         features: Sequence[str] = [name for name in FEATURES if not of_recipe or name != "untrained"]
     else:
