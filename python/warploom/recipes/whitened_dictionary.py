@@ -32,16 +32,16 @@ def whitened_dictionary(
     patch: int = 6,
     patches: int = 400_000,
     iterations: int = 10,
-    eps: float = 0.1,
+    eps: float = 0.5,
     threshold: float = 0.2,
     regions: int = 2,
     root: bool = True,
     seed: int = 0,
     progress: Progress = lambda what, share: None,
 ) -> Model:
-    """centres: even; patch: side of a patch; patches: how many the centres are learnt from; eps: of the whitening;
-    threshold: what is subtracted from the code before the ReLU; regions: the means are over so many windows in height and
-    width; root: the square root of the means."""
+    """centres: even; patch: side of a patch; patches: how many the centres are learnt from; eps: of the whitening, of patches
+    whose mean variance is 1; threshold: what is subtracted from the code before the ReLU; regions: the means are over so many
+    windows in height and width; root: the square root of the means."""
     if centres % 2:
         raise ArgumentError(f"the centres come in mirrored pairs: centres must be even, not {centres}")
     rows, whitening, shape = parts.whitened_rows(images, patch, patches, eps, seed, progress)
