@@ -85,6 +85,21 @@ def difference(first: Path, second: Path) -> str:
     return ", ".join(other) or "only the order or the times of the files"
 
 
+def differing_objects(one: Path, other: Path) -> list[str]:
+    """Compiled files that differ by more than the names of temporary files, which only their tables of symbols hold."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for path in sorted((one / "build").rglob("*.o")):
+            name, bytes_of = path.relative_to(one), []
+            for place in (one, other):
+                shutil.copy(place / name, Path(folder) / "x.o")
+                subprocess.run(["strip", "--strip-unneeded", str(Path(folder) / "x.o")], check=True)
+                bytes_of.append((Path(folder) / "x.o").read_bytes())
+            if bytes_of[0] != bytes_of[1]:
+                found.append(str(name))
+    return found
+
+
 def contents(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         largest = sorted(archive.infolist(), key=lambda i: -i.compress_size)[:8]
@@ -160,7 +175,9 @@ def main() -> None:
     parser.add_argument("--no-trial", action="store_true", help="do not install and train")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="FOLDER")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="warploom-wheel.") as temporary:
+    temporary = tempfile.mkdtemp(prefix="warploom-wheel.")
+    keep = False
+    try:
         wheels = []
         # The second has a space, which a user's path may have; not for nvcc, whose flags cannot hold such a path.
         plain = options.cuda == "on" or (options.cuda == "auto" and not options.quick and shutil.which("nvcc"))
@@ -183,7 +200,12 @@ def main() -> None:
         print(f"{wheel.name}: {size / 1e6:.1f} MB {cuda} CUDA, sha256 {digest(wheel)[:16]}…")
         contents(wheel)
         if not options.once and digest(wheels[0]) != digest(wheels[1]):
-            raise SystemExit(f"two builds of one commit differ in {difference(*wheels)}")
+            keep = True
+            objects = differing_objects(*(p.parents[1] / "sources" for p in wheels)) if options.reuse is None else []
+            raise SystemExit(
+                f"two builds of one commit differ in {difference(*wheels)}; both are left in {temporary}; of what was compiled "
+                f"these differ: {', '.join(objects) or 'none'}"
+            )
         if not options.once:
             print("two builds in two places: the same bytes")
         if size >= MOST_BYTES:
@@ -194,6 +216,9 @@ def main() -> None:
         if not options.no_trial:
             bill_of_materials(wheel, Path(temporary), options.out / f"{wheel.stem}.cdx.json")
         print(f"kept as {shutil.copy(wheel, options.out)}")
+    finally:
+        if not keep:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 if __name__ == "__main__":
