@@ -21,15 +21,20 @@ __all__ = [
 ]
 
 
+_LONGEST = 2000  # characters of a sentence
+
+
 class ArgumentError(Error, ValueError):
     """An argument has a wrong value or an array a wrong shape.
 
     Its sentence often repeats what a file says. What would not print there, a new line or a code that commands a terminal, is
-    shown as Python writes it in a string, so that it stays one line and says nothing else.
+    shown as Python writes it in a string, so that it stays one line and says nothing else. Of more than 2,000 characters the
+    middle is left out.
     """
 
     def __init__(self, sentence: str) -> None:
-        super().__init__("".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence))
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in sentence)
+        super().__init__(shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 501]}…{shown[-500:]}")
 
 
 class DTypeError(ArgumentError, TypeError):

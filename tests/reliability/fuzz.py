@@ -404,7 +404,7 @@ def attempt(target: Target, places: Places, content: bytes) -> tuple[str, bool]:
             target.read(places, content)
         read = True
     except USER_ERRORS as error:
-        if not str(error) or not str(error).isprintable() or len(str(error)) > 5000:
+        if not str(error) or not str(error).isprintable() or len(str(error)) > 2000:
             return f"an error that is no sentence: {str(error)[:300]!r}", False
     except Exception as error:
         return f"{type(error).__name__}: {str(error)[:300]}", False

@@ -1,6 +1,6 @@
 """A short fuzzing of every parser with the mutator of fuzz.py, whose own command goes on for as long as it is told.
 
-WARPLOOM_FUZZ_SECONDS: of the processor, for each parser (2; CI says 60).
+WARPLOOM_FUZZ_SECONDS: of the processor, for each parser (2; CI says 40).
 """
 
 from __future__ import annotations
@@ -35,11 +35,16 @@ def test_what_was_found_once_stays_found() -> None:
 
 
 @pytest.mark.parametrize("error", [fuzz.wl.ArgumentError, fuzz.wl.DTypeError, fuzz.wl.DataError])
-def test_a_sentence_is_one_line_and_commands_no_terminal(error: type[Exception]) -> None:
+def test_a_sentence_is_one_line_not_too_long_and_commands_no_terminal(error: type[Exception]) -> None:
     """What a file says, or what it is called, may hold anything."""
     said = error("no 'a\nb' in x\x1b[2J\x85.npy (\u2028, \ud800), schön \\n")
     assert str(said) == r"no 'a\nb' in x\x1b[2J\x85.npy (\u2028, \ud800), schön \n"
     assert str(error(str(said))) == str(said)
+    long = error(f"unknown model {'[' * 60_000!r}; expected one of these")
+    assert len(str(long)) == 2000
+    assert str(long).startswith("unknown model '[[[")
+    assert str(long).endswith("[[['; expected one of these")
+    assert str(error(str(long))) == str(long)
 
 
 @pytest.mark.parametrize("fault", ["another error", "much memory", "no sentence"])

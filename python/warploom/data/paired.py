@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from warploom.data.bombs import opened_image
-from warploom.data.folder import images_in, listed, no_bad, read_each, unreadable, upright
+from warploom.data.folder import eight_bits, images_in, listed, no_bad, read_each, unreadable
 from warploom.errors import DataError
 from warploom.ground.array_types import Array
 
@@ -168,15 +168,15 @@ def _read(path: Path, mode: str, height: int, width: int, classes: int) -> tuple
 
     try:
         with opened_image(path) as opened:
-            size = ImageOps.exif_transpose(opened).size
+            ImageOps.exif_transpose(opened, in_place=True)  # without a copy of all pixels
+            size = opened.size
             if mode == "labels":
-                image = ImageOps.exif_transpose(opened)
-                found = image.mode
+                image, found = opened, opened.mode
                 if found == "1":
                     image, found = image.convert("L").point(lambda v: v // 255), "L"
                 fitted = ImageOps.fit(image, (width, height), Image.Resampling.NEAREST) if found in _LABEL_MODES else image
             else:
-                image = upright(opened).convert("RGB" if mode == "rgb" else "L")
+                image = eight_bits(opened).convert("RGB" if mode == "rgb" else "L")
                 fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
             pixels = np.asarray(fitted)
     except Exception as error:  # Pillow's decoders raise many kinds
