@@ -150,6 +150,18 @@ def test_images(tmp_path: Path) -> None:
         expect_refusal(lambda mode=mode: paired._read(path, mode, 32, 32, 3), size)  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("mode", ["L", "1"])
+def test_a_large_label_map_is_decoded_once(mode: str, tmp_path: Path) -> None:
+    """60 million pixels, a byte each in memory: no copy of them, turned upright or not."""
+    path = tmp_path / "x.tif"
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    Image.new(mode, (6000, 10_000)).save(path, exif=exif)
+    said, taken, _ = cost(lambda: paired._read(path, "labels", 32, 32, 3))
+    assert said == "no error"
+    assert taken < 100e6
+
+
 def test_photographs_of_48_megapixels_are_read(tmp_path: Path) -> None:
     path = tmp_path / "x.jpg"
     rng = np.random.default_rng(0)

@@ -171,10 +171,12 @@ def _read(path: Path, mode: str, height: int, width: int, classes: int) -> tuple
             ImageOps.exif_transpose(opened, in_place=True)  # without a copy of all pixels
             size = opened.size
             if mode == "labels":
-                image, found = opened, opened.mode
+                found = opened.mode
+                fitted = opened
+                if found in ("1", *_LABEL_MODES):  # fitted before anything else: at its full size no copy is made
+                    fitted = ImageOps.fit(opened, (width, height), Image.Resampling.NEAREST)
                 if found == "1":
-                    image, found = image.convert("L").point(lambda v: v // 255), "L"
-                fitted = ImageOps.fit(image, (width, height), Image.Resampling.NEAREST) if found in _LABEL_MODES else image
+                    fitted, found = fitted.convert("L").point(lambda v: v // 255), "L"
             else:
                 image = eight_bits(opened).convert("RGB" if mode == "rgb" else "L")
                 fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
