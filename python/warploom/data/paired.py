@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from warploom.data.bombs import opened_image
-from warploom.data.folder import eight_bits, images_in, listed, no_bad, read_each, unreadable
+from warploom.data.folder import images_in, listed, no_bad, read_each, unreadable
 from warploom.errors import DataError
 from warploom.ground.array_types import Array
+from warploom.ground.pictures import eight_bits
 
 _TEST_EVERY = 10
 _SHOWN = 3  # names in an error
