@@ -6,8 +6,8 @@ docs/features.md.
 
 Filters are learnt from the training images; features of training and test images are streamed through the engine; the classifier
 (--method: by default the committee of `warploom classify`, all that it chooses chosen on a tenth of the training images) sees the
-test images once. --validate: the
-last fifth of the training images stands in for the test images, which are not read: for choosing a recipe's numbers.
+test images once. --validate: the last fifth of the training images stands in for the test images, which are not read: for
+choosing a recipe's numbers.
 --control random: the same network with the patches' own statistics but random filters; --control pixels: the images as
 they are. Every step is kept in the scratch folder, so that a run that was stopped goes on; the times of its steps add up.
 benchmarks/feature_tables.py makes the table.
