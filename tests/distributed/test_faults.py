@@ -43,16 +43,30 @@ def nothing_is_left(word: str) -> None:
 
 
 def test_what_is_left_would_be_seen() -> None:
-    code, launcher = "import time; time.sleep(60)  # small.py", mpirun()
+    code, launcher = "import time; print('here', flush=True); time.sleep(60)  # small.py", mpirun()
     assert launcher
-    with subprocess.Popen([launcher, "-n", "1", sys.executable, "-c", code], env=environment()) as started:
-        limit = time.monotonic() + 20
-        while len(living("small.py", ours=True)) < 2 and time.monotonic() < limit:  # mpirun and the worker
-            time.sleep(0.1)
+    command = [launcher, "-n", "1", sys.executable, "-c", code]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"here\n"
         found = living("small.py", ours=True)
         started.terminate()
-    assert len(found) >= 2
+    assert len(found) >= 2  # mpirun and the worker
     nothing_is_left("small.py")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_mpirun_loses_as_it_starts_is_sent_again(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MPICH's mpiexec is deaf in its first milliseconds, and then starts workers that nobody stops."""
+    deaf = tmp_path / "mpirun"
+    text = f"import os, signal, time; signal.signal({number.value}, lambda *_: None); os.kill(os.getppid(), {number.value})"
+    text += f"; time.sleep(0.3); signal.signal({number.value}, signal.SIG_DFL); time.sleep(30)"
+    deaf.write_text(f"#!{sys.executable}\n{text}\n")
+    deaf.chmod(0o755)
+    monkeypatch.setattr(launch, "mpirun", lambda: str(deaf))
+    assert launch.start(2, ["train"]) == 128 + number
 
 
 @pytest.mark.parametrize("attempt", range(TRIES))

@@ -33,14 +33,22 @@ def start(workers: int, arguments: list[str]) -> int:
     command = [mpirun(), *own, "-n", str(workers), sys.executable, "-m", "warploom", *arguments]
     answer = os.memfd_create("warploom-exit-code")  # a file without a name: nothing is left of it, however this ends
     told = f"{os.getpid()}:{answer}@{socket.gethostname()}"
-    process = subprocess.Popen(command, env={**os.environ, LAUNCHER: told})
+    asked: list[int] = []
+    process: subprocess.Popen[bytes] | None = None
 
     def forward(number: int, frame: object) -> None:
-        with contextlib.suppress(OSError):
-            process.send_signal(number)
+        asked.append(number)
+        if process is not None:
+            with contextlib.suppress(OSError):
+                process.send_signal(number)
 
     before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        process = subprocess.Popen(command, env={**os.environ, LAUNCHER: told})
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=1)
+        for number in asked[-1:]:  # MPICH's mpiexec, which lives on, loses a signal that comes in its first milliseconds
+            forward(number, None)
         code = process.wait()
     finally:
         for number, handler in before.items():
