@@ -11,7 +11,7 @@
 namespace warploom::v1 {
 
 // Offset in an image of layout `from` of the element that stands at `inside` in an image of layout `to`.
-static __device__ int moved(int inside, int C, int pixels, Layout from, Layout to) {
+inline __device__ int moved(int inside, int C, int pixels, Layout from, Layout to) {
   if (from == to) return inside;
   if (to == Layout::nhwc) return inside % C * pixels + inside / C;
   return inside % pixels * C + inside / pixels;

@@ -12,7 +12,7 @@ namespace warploom::v1 {
 constexpr int kRun = 4 * kThreads;
 
 // The block's sum of `value`; the order depends on nothing but the thread index.
-static __device__ double block_sum(double value) {
+inline __device__ double block_sum(double value) {
   WL_SHARED(double, sums, [kThreads]);
   const int t = static_cast<int>(threadIdx.x);
   sums[t] = value;

@@ -12,7 +12,7 @@ namespace warploom::v5 {
 
 // Magnitudes compare like the bits of their floats; a NaN is the largest of all.
 template <int kThreads>
-static __device__ __forceinline__ uint32_t block_maximum(uint32_t value) {
+__device__ __forceinline__ uint32_t block_maximum(uint32_t value) {
   WL_SHARED(uint32_t, largest, [32]);
   const int t = static_cast<int>(threadIdx.x);
   WL_UNROLL

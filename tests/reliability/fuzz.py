@@ -361,10 +361,8 @@ def mutate(rng: random.Random, seeds: list[bytes]) -> bytes:
     """A seed with one to eight changes."""
     data = bytearray(rng.choice(seeds))
     for _ in range(rng.choice((1, 1, 2, 3, 8))):
-        kind, at = (
-            rng.randrange(9),
-            rng.randrange(len(data) + 1) if rng.random() < 0.5 else rng.randrange(min(len(data), 400) + 1),
-        )
+        kind = rng.randrange(9)
+        at = rng.randrange((len(data) if rng.random() < 0.5 else min(len(data), 400)) + 1)
         end = min(len(data), at + rng.choice((1, 2, 4, 8, 64, 1000)))
         if kind == 0 and at < len(data):
             data[at] ^= 1 << rng.randrange(8)
@@ -393,12 +391,11 @@ def mutate(rng: random.Random, seeds: list[bytes]) -> bytes:
 
 def peak(begin: bool = False) -> int:
     """The most memory (bytes) that this process held since it last began to count; where Linux does not tell, ever."""
-    try:
-        if begin:
-            Path("/proc/self/clear_refs").write_text("5", "ascii")
-        return int(Path("/proc/self/status").read_bytes().partition(b"VmHWM:")[2].split()[0]) * 1024
-    except (OSError, IndexError):
+    if not Path("/proc/self/clear_refs").exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if begin:
+        Path("/proc/self/clear_refs").write_text("5", "ascii")
+    return int(Path("/proc/self/status").read_bytes().partition(b"VmHWM:")[2].split()[0]) * 1024
 
 
 def attempt(target: Target, places: Places, content: bytes) -> tuple[str, bool]:
@@ -466,16 +463,14 @@ def guided(name: str, seconds: int, keep: Path) -> None:
     for function in [f for f in gc.get_objects() if isinstance(f, FunctionType)]:  # in place, those of classes too
         if (function.__module__ or "").split(".")[0] in ("warploom", "pickle", "tarfile", "gzip", "zipfile"):
             atheris.instrument_func(function)
-    places = Places()
-    found = keep / name
+    places, found = Places(), keep / name
     found.mkdir(parents=True, exist_ok=True)
     for i, content in enumerate(seeds_of(name, places)):
         (found / f"seed-{i}").write_bytes(content)
 
     def one(content: bytes) -> None:
         said, _ = attempt(TARGETS[name], places, content)
-        if said:
-            raise AssertionError(said)
+        assert not said, said
 
     atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", f"-artifact_prefix={keep}/", "-rss_limit_mb=4096", str(found)], one)
     atheris.Fuzz()

@@ -205,11 +205,15 @@ def test_no_vendor_library_computes_anything() -> None:
 
 
 def test_names_of_kernels_do_not_tell_where_they_were_built() -> None:
-    """nvcc puts a hash of a source's whole path into the names of what stands in an anonymous namespace, whatever its seed: two
-    places would build different bytes."""
+    """nvcc puts a hash of a source's whole path into the names of what is of one file only, whatever its seed: two places would
+    build different bytes. PTX keeps the name of a function's shared memory where the function itself is gone."""
     for path in files("kernels", "*.cu", "*.cuh"):
-        found = re.search(r"namespace\s*\{", without_comments(path))
-        assert not found, f"{named(path)}: use an inline namespace with a name"
+        text = without_comments(path)
+        assert not re.search(r"namespace\s*\{", text), f"{named(path)}: use an inline namespace with a name"
+        found = re.search(
+            r"^static\b[^;{(]*__(device|global|constant)__|^__(device|global)__[^;{(]*\bstatic\b", text, re.MULTILINE
+        )
+        assert not found, f"{named(path)}: no static on the device ({found[0]}); inline says the same there"
 
 
 def test_float_atomics_do_not_decide_an_order() -> None:
