@@ -126,7 +126,7 @@ PlanRequest request_of(const PySession& self, int batch, bool training) {
 py::list explain(PySession& self, int batch, bool training) {
   const PlanRequest request = request_of(self, batch, training);
   struct Told {  // taken down while the session is ours: another thread's call may drop the plan
-    std::string entry, node, algorithm;
+    std::string entry, node, algorithm, along;
     bool backward;
     Fusion fusion;
     int64_t workspace, bytes;
@@ -136,8 +136,8 @@ py::list explain(PySession& self, int batch, bool training) {
     for (const auto& step : s.plan(request).steps) {
       int64_t bytes = 0;
       for (const auto& use : step->uses) bytes += use.second.bytes;
-      told.push_back(
-          {step->entry, step->node, step->algorithm(), step->backward, step->fusion, step->workspace_memory.bytes, bytes});
+      told.push_back({step->entry, step->node, step->algorithm(), step->along, step->backward, step->fusion,
+                      step->workspace_memory.bytes, bytes});
     }
     return told;
   });
@@ -154,7 +154,7 @@ py::list explain(PySession& self, int batch, bool training) {
     f["upsample"] = step.fusion.upsample;
     f["x_type"] = name_of(step.fusion.x_type), f["y_type"] = name_of(step.fusion.y_type);
     d["fusion"] = f;
-    d["algorithm"] = step.algorithm;
+    d["algorithm"] = step.algorithm, d["along"] = step.along;
     d["workspace"] = step.workspace;
     d["bytes"] = step.bytes;
     list.append(d);

@@ -162,7 +162,7 @@ int64_t conv2d_forward_saved(const Conv2dForward& a) { return a.fusion.pool > 1 
 #define WL_BACKWARD(name, Args)                                                           \
   void name(const Args& a, const Context& context) { run_backward(conv_of(a), context); } \
   std::string name##_why_not(const Args& a) {                                             \
-    const std::string why = input_activation_error(a);                                    \
+    const std::string why = taken_along_error(a);                                         \
     return why.empty() ? refusal(conv_of(a)) : why;                                       \
   }                                                                                       \
   const char* name##_algorithm(const Args& a) { return algorithm_of(conv_of(a)); }        \

@@ -51,6 +51,7 @@ struct Step {
   virtual void run(const Context& context) const = 0;
   virtual std::string algorithm() const = 0;  // of the entry, where it has several
   std::string entry, node;
+  std::string along;  // what it takes along of other operations, for reports
   bool backward = false;
   Fusion fusion;
   std::vector<std::pair<Handle, Region>> uses;  // named after the argument; addresses are filled in by bind()

@@ -50,14 +50,17 @@ inline bool upsampled_3x3(const Conv2dShape& s, const Fusion& f) {
          s.pad_bottom == 1 && s.pad_left == 1 && s.pad_right == 1 && s.H % 2 == 0 && s.W % 2 == 0;
 }
 
-// What most kernel sets leave to activation_backward: the gradient of the activation before a convolution.
+// What a gradient may be asked to take along, and most kernel sets leave to activation_backward and conv2d_backward_bias.
 template <class Args>
-std::string input_activation_error(const Args&) {
+std::string taken_along_error(const Args&) {
   return "";
 }
-inline std::string input_activation_error(const Conv2dBackwardInput& a) {
+inline std::string taken_along_error(const Conv2dBackwardInput& a) {
   return a.x_activation == Activation::none ? ""
                                             : "this kernel set takes the gradient of an activation as an operation of its own";
+}
+inline std::string taken_along_error(const Conv2dBackwardWeight& a) {
+  return a.with_db ? "this kernel set takes the gradient of a bias as an operation of its own" : "";
 }
 
 // What the epilogues of gradients hold (take_slopes()).
@@ -86,7 +89,7 @@ std::string conv2d_error(const Args& a) {
     return "this kernel set computes in float32 only; use precision fp32, or a version with tensor cores";
   std::string error = storage_error(a.fusion.x_type, a.fusion.y_type);
   if (error.empty()) error = epilogue_error(a.fusion);
-  if (error.empty()) error = input_activation_error(a);
+  if (error.empty()) error = taken_along_error(a);
   return error.empty() ? conv2d_shape_error(a.s) : error;
 }
 

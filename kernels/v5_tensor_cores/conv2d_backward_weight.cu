@@ -3,7 +3,8 @@
 // Layout: dy [N, OH, OW, C_out] or, pooled, [N, OH/2, OW/2, C_out] with saved as the forward entry made it; x [N, H, W, C_in] (half of
 //   it with an upsample folded in), dw hwio [KH, KW, C_in/groups, C_out]. Both factors are contiguous across the sum, which
 //   ldmatrix.trans turns (tf32: single words).
-// One block owns a BM x BN tile of dw and one run of pixels, a warp mma fragments of it; runs meet in a second pass, in order.
+// One block owns a BM x BN tile of dw and one run of pixels, a warp mma fragments of it; runs meet in a second pass, in order. Where db
+//   is wanted, blocks in front of these sum dy (bias_columns.cuh).
 // From v2: operands rounded to bf16, fp16 (dy scaled to its range) or tf32, products summed in float32 by mma.sync. Expected
 //   bottleneck: mma
 //   issue.
@@ -13,6 +14,7 @@
 
 #include "../common/fast_divisor.cuh"
 #include "algorithm.h"
+#include "bias_columns.cuh"
 #include "choice.h"
 #include "entries.h"
 #include "few_channels.h"
@@ -136,11 +138,17 @@ __global__ __launch_bounds__(Tile::kThreads, kWeightBlocks<Tile, kVector, kUnpoo
     const void* __restrict__ x,                 // [N, H, W, C_in]
     const float* __restrict__ scale,            // [1], of fp16
     const unsigned char* __restrict__ saved,    // [N, OH/2, OW/2, C_out] of a pool
-    float* __restrict__ partials) {             // [runs, KH, KW, C_in/groups, C_out]
+    float* __restrict__ partials,               // [runs, KH, KW, C_in/groups, C_out]
+    BiasColumns bias) {
   using T = typename Tile::T;
   if constexpr (!kCompiledHere<T>) return;
+  int block = static_cast<int>(blockIdx.x) - bias.blocks;
+  if (block < 0) {
+    static_assert(16 * Tile::kThreads <= Tile::kSharedBytes, "four sums of each thread");
+    WL_DYNAMIC_SHARED(unsigned char, shared);
+    return sum_bias_columns<T, Tile::kThreads>(bias, static_cast<int>(blockIdx.x), shared);
+  }
   const int n_tiles = (g.O_group + Tile::BN - 1) / Tile::BN, k_tiles = (g.K + Tile::BM - 1) / Tile::BM;
-  int block = static_cast<int>(blockIdx.x);
   const int n0 = block % n_tiles * Tile::BN;
   block /= n_tiles;
   const int k0 = block % k_tiles * Tile::BM;
@@ -178,12 +186,17 @@ __global__ __launch_bounds__(Tile::kThreads, kWeightBlocks<Tile, kVector, kUnpoo
   });
 }
 
-// dw[i] = the sum of its runs, in order; four neighbours a thread where that is aligned. dw may be the first run.
+// dw[i] = the sum of its runs, in order, and db behind it; four neighbours a thread where that is aligned. dw may be the first run.
 template <int kCount>
 __global__ __launch_bounds__(256) void sum_runs_kernel(int runs, int64_t count, const float* partials,  // [runs, count]
-                                                       float* dw) {                                     // [count]
-  const int64_t i = kCount * (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
-  if (i >= count) return;
+                                                       float* dw,                                       // [count]
+                                                       BiasSums bias) {
+  int64_t i = kCount * (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
+  if (i >= count) {
+    i -= count;
+    if (i >= bias.channels) return;
+    runs = bias.runs, count = bias.channels, partials = bias.partials, dw = bias.db;
+  }
   float sum[kCount], next[kCount];
   copy_vector<kCount>(sum, partials + i);
   for (int r = 1; r < runs; ++r) {
@@ -197,10 +210,11 @@ __global__ __launch_bounds__(256) void sum_runs_kernel(int runs, int64_t count, 
     dw[i] = sum[0];
 }
 
-void sum_runs(const Context& context, int runs, int64_t count, const float* partials, float* dw) {
-  const bool vector = count % 4 == 0 && aligned16(partials, dw);
+void sum_runs(const Context& context, int runs, int64_t count, const float* partials, float* dw, const BiasSums& bias) {
+  const bool vector = count % 4 == 0 && bias.channels % 4 == 0 && aligned16(partials, dw, bias.partials, bias.db);
+  const int64_t all = count + bias.channels;
   launch(context, "v5::sum_runs_kernel", vector ? sum_runs_kernel<4> : sum_runs_kernel<1>,
-         dim3(blocks_for(vector ? count / 4 : count, 256)), dim3(256), 0, runs, count, partials, dw);
+         dim3(blocks_for(vector ? all / 4 : all, 256)), dim3(256), 0, runs, count, partials, dw, bias);
 }
 
 // Runs so that about kTargetBlocks blocks share the work, a run is not too short, and the partial sums fit their limit: of the
@@ -258,13 +272,15 @@ static Conv2dBackwardWeight strided_of(const Conv2dBackwardWeight& a, void* dw) 
   return t;
 }
 
-static int64_t general_bytes(const Conv2dBackwardWeight& a) {  // of the partial sums
+static int64_t dw_bytes(const Conv2dBackwardWeight& a) {  // of the partial sums
   const int runs = with_weight_tile<Bf16, false>(a.s, [&](auto tile) { return plan_for<decltype(tile)>(a.s).runs; });
   return runs > 1 ? runs * a.s.w_count() * 4 : 0;
 }
 
+// bias, db: of the layer, whose gradient may be a's x; its partial sums may have their place already.
 template <class T, bool kUnpool, bool kFromX>
-static void run_as(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
+static void run_as(const Conv2dBackwardWeight& a, const Context& context, const float* scale, const BiasColumns& bias,
+                   float* db) {
   const Conv2dShape& s = a.s;
   WeightGemm g;
   g.pixels = int64_t(s.N) * s.OH * s.OW;
@@ -288,8 +304,9 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context, const 
     g.pairs_n = g.O_group % 2 == 0 && aligned16(partials);
     auto launch_with = [&](auto of, auto kernel) {
       using Taken = decltype(of);
-      launch(context, "v5::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(tiles_of<Taken>(s) * p.runs, 1)),
-             dim3(Taken::kThreads), Taken::kSharedBytes, g, a.dy.data, a.x.data, scale, a.saved.ptr<unsigned char>(), partials);
+      launch(context, "v5::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(tiles_of<Taken>(s) * p.runs + bias.blocks, 1)),
+             dim3(Taken::kThreads), Taken::kSharedBytes, g, a.dy.data, a.x.data, scale, a.saved.ptr<unsigned char>(), partials,
+             bias);
     };
     const bool vector = g.vector_x && g.vector_n;
     if constexpr (Tile::BN >= 64) {
@@ -302,9 +319,17 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context, const 
     } else {
       launch_with(tile, conv2d_backward_weight_kernel<Tile, false, kUnpool, kFromX>);
     }
-    if (p.runs == 1) return;
-    sum_runs(context, p.runs, s.w_count(), partials, a.dw.ptr());
+    if (p.runs == 1 && bias.runs == 1) return;
+    const BiasSums sums{bias.runs, bias.runs > 1 ? bias.channels : 0, bias.partials, db};
+    sum_runs(context, p.runs, p.runs > 1 ? s.w_count() : 0, partials, a.dw.ptr(), sums);
   });
+}
+
+// The columns of db with the place of their sums: behind `before` bytes of the workspace.
+static BiasColumns placed_columns(const Conv2dBackwardWeight& a, const Context& context, int64_t before) {
+  BiasColumns b = bias_columns(a);
+  b.partials = b.runs > 1 ? context.workspace.ptr() + before / 4 : a.db.ptr();
+  return b;
 }
 
 static void run_few_channels(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
@@ -314,31 +339,37 @@ static void run_few_channels(const Conv2dBackwardWeight& a, const Context& conte
   few.others_bytes = static_cast<int>(dtype_bytes(few.mirrored ? a.fusion.x_type : gradient_type(a.fusion.y_type)));
   few_channels_weight(context, few, a.fusion.precision, few.mirrored ? a.dy.ptr() : a.x.ptr(),
                       few.mirrored ? a.x.data : a.dy.data, scale, a.saved.ptr<unsigned char>(), slope, context.workspace.ptr(),
-                      a.dw.ptr());
+                      a.dw.ptr(), a.with_db ? a.db.ptr() : nullptr);
 }
 
 static int64_t few_channels_bytes(const Conv2dBackwardWeight& a) {
   FewChannels few;
   takes_few_channels(a, few);
-  return few_channels_weight_bytes(few);
+  return few_channels_weight_bytes(few, a.with_db);
+}
+
+static int64_t summed_taps_bytes(const Conv2dBackwardWeight& a) {
+  return std::max(summed_bytes(a.s), dw_bytes(strided_of(a, nullptr)));
 }
 
 static void run_summed_taps(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
   const Conv2dBackwardWeight strided = strided_of(a, context.workspace.data);  // in the place of its first run
+  const BiasColumns bias = placed_columns(a, context, summed_taps_bytes(a));
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
-    run_as<T, false, kScaled<T>>(strided, context, scale);
+    run_as<T, false, kScaled<T>>(strided, context, scale, bias, a.db.ptr());
   });
   spread_taps(context, a.s, strided.dw.ptr(), a.dw.ptr());
 }
 
 static void run_implicit_gemm(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
+  const BiasColumns bias = placed_columns(a, context, dw_bytes(a));
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
     if (a.fusion.pool == 2)
-      run_as<T, true, false>(a, context, scale);
+      run_as<T, true, false>(a, context, scale, bias, a.db.ptr());
     else
-      run_as<T, false, false>(a, context, scale);
+      run_as<T, false, false>(a, context, scale, bias, a.db.ptr());
   });
 }
 
@@ -350,8 +381,9 @@ struct BackwardWeightWays {
     static const Algorithm<Args> ways[] = {
         {WL_MMA_NAMES(", few channels"), few_channels_refusal<Args>, run_few_channels, few_channels_bytes},
         {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps,
-         [](const Args& a) { return std::max(summed_bytes(a.s), general_bytes(strided_of(a, nullptr))); }},
-        {WL_MMA_NAMES(""), [](const Args&) { return std::string(); }, run_implicit_gemm, general_bytes},
+         [](const Args& a) { return summed_taps_bytes(a) + bias_bytes(a); }},
+        {WL_MMA_NAMES(""), [](const Args&) { return std::string(); }, run_implicit_gemm,
+         [](const Args& a) { return dw_bytes(a) + bias_bytes(a); }},
     };
     return ways;
   }

@@ -115,11 +115,12 @@ void few_channels_product(const Context& context, FewChannels g, Precision p, co
                           const float* scale, const Epilogue& epilogue, void* out, unsigned char* codes);
 
 // dw = windows^T x others (few_channels_weight.cu): with windows of x the others are dy, unpooled by its codes; with windows of dy they
-// are x. scale: of whichever is the gradient.
+// are x. scale: of whichever is the gradient. db: the sums of dy, or null.
 bool few_channels_weight_fits(const FewChannels& g, Precision p);
-int64_t few_channels_weight_bytes(const FewChannels& g);  // of the workspace
+int64_t few_channels_weight_bytes(const FewChannels& g, bool with_db);  // of the workspace
 void few_channels_weight(const Context& context, FewChannels g, Precision p, const float* source, const void* others,
-                         const float* scale, const unsigned char* codes, float negative_slope, float* workspace, float* dw);
+                         const float* scale, const unsigned char* codes, float negative_slope, float* workspace, float* dw,
+                         float* db);
 
 // Whether the kernels above take a call, and the problem they solve.
 inline bool takes_few_channels(const Conv2dForward& a, FewChannels& g) {

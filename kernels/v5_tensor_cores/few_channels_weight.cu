@@ -1,13 +1,15 @@
 // few_channels_weight.cu (v5): dw[k, n] = sum over pixels of window[pixel, k] * others[pixel, n], k = (tap, channel) with at most 4 channels:
 //   the gradient of the weights of a layer with few inputs (others: dy, unpooled) or few outputs (others: x, windows of dy mirrored)
 // Layout: map [N, src_H, src_W, channels], others [N, rows, cols, others] and, of a pool, codes the same; partials [runs][k][others]; dw
-//   hwio: [KH, KW, channels, others] or, mirrored, [KH, KW, others, channels].
+//   hwio: [KH, KW, channels, others] or, mirrored, [KH, KW, others, channels]. bias [runs][others] or, mirrored, [runs][channels]: db.
 // One block owns all k, a tile of the others and a run of boxes of pixels, a warp fragments of it; runs meet in a second pass, in order.
+// db: others are summed on their way, before they are rounded; of the map each run sums its share once more, it is small.
 // From conv2d_backward_weight.cu: windows are gathered from staged rows (few_channels.cuh); others are read once, of a pool too: a maximum
 //   and its code become the four pixels of their window on the way into shared memory. Expected bottleneck: reading the others.
 // Preconditions: few_channels_weight_fits; bf16 and tf32 need sm_80, fp16 sm_75.
 #include <type_traits>
 
+#include "../common/reduce.cuh"
 #include "entries.h"
 #include "few_channels.cuh"
 #include "gradient_scale.cuh"
@@ -28,6 +30,30 @@ int shared_bytes(const FewChannels& g) {
   return 2 * Tile::B::kBytes + kBoxPixels / Tile::BK * Tile::A::kBytes + 4 * (g.staged_floats + g.offsets);
 }
 
+// The sums of a run's share of the map's pixels. shared: kFewChannels floats for each warp.
+__device__ __forceinline__ void sum_map(const FewChannels& g, int run, int runs, const float* __restrict__ map, float* shared,
+                                        float* __restrict__ bias) {
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
+  const int64_t pixels = static_cast<int64_t>(g.images) * g.src_H * g.src_W, share = (pixels + runs - 1) / runs;
+  const int64_t end = min((run + 1) * share, pixels);
+  float sum[kFewChannels] = {};
+  for (int64_t p = run * share + thread; p < end; p += kBoxPixels) {
+    WL_UNROLL
+    for (int c = 0; c < kFewChannels; ++c)
+      if (c < g.channels) sum[c] += map[p * g.channels + c];
+  }
+  WL_UNROLL
+  for (int c = 0; c < kFewChannels; ++c) {
+    sum[c] = warp_sum(sum[c]);
+    if (thread % 32 == 0) shared[warp * kFewChannels + c] = sum[c];
+  }
+  __syncthreads();
+  if (thread >= g.channels) return;
+  float total = shared[thread];
+  for (int w = 1; w < kBoxPixels / 32; ++w) total += shared[w * kFewChannels + thread];
+  bias[static_cast<int64_t>(run) * g.channels + thread] = total;
+}
+
 template <class Tile, int kCopies, bool kPool, bool kMapIsGradient>
 __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) void conv2d_few_channels_weight_kernel(
     FewChannels g, int boxes_per_run, float negative_slope,
@@ -35,7 +61,8 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
     const void* __restrict__ others,          // [N, rows, cols, others]
     const float* __restrict__ scale,          // [1], of fp16
     const unsigned char* __restrict__ codes,  // [N, rows, cols, others] of a pool
-    float* __restrict__ partials) {           // [runs, k, others]
+    float* __restrict__ partials,             // [runs, k, others]
+    float* __restrict__ bias) {               // [runs, others or, mirrored, channels], or null
   using T = typename Tile::T;
   if constexpr (!kCompiledHere<T>) return;
   using A = typename Tile::A;
@@ -88,6 +115,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
   };
   float gradient_scale = 1.0f;
   if constexpr (kScaled<T>) gradient_scale = *scale * kScaleOfCopies<kCopies>;
+  float column_sums[4] = {};  // of a dy among the others
   auto store = [&](unsigned char* to) {
     WL_UNROLL
     for (int l = 0; l < kItems; ++l) {
@@ -95,6 +123,11 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
       if (!exists(row)) continue;
       if constexpr (T::kBytes == 2)
         if (in_halves<T>(bytes)) widen_item<T>(next[l], g.vector_others);
+      if constexpr (!kMapIsGradient) {
+        WL_UNROLL
+        for (int e = 0; e < 4; ++e)
+          column_sums[e] += kPool && next_codes[l] >> (8 * e) & 4u ? sloped(next[l][e], negative_slope) : next[l][e];
+      }
       WL_UNROLL
       for (int p = 0; p < kPixels; ++p) {
         float v[4];
@@ -158,16 +191,39 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
       store_pair(partials + k * g.others, first_n + 8 * j, g.others, g.pairs, sum[i][j][2 * half] * unscale,
                  sum[i][j][2 * half + 1] * unscale);
   });
+  if (!bias) return;
+  float* const sums = reinterpret_cast<float*>(shared);  // all are done with the stages
+  if constexpr (kMapIsGradient) {
+    if (n0 == 0) sum_map(g, run, static_cast<int>(gridDim.x) / tiles, map, sums, bias);
+  } else {
+    constexpr int kSumRows = Tile::kThreads / B::kQuads;
+    static_assert(kSumRows * Tile::BN * 4 <= 2 * B::kBytes && Tile::BN <= Tile::kThreads, "fits the stages");
+    store4(sums + first_row * Tile::BN + column, make_float4(column_sums[0], column_sums[1], column_sums[2], column_sums[3]));
+    __syncthreads();
+    if (thread >= Tile::BN || n0 + thread >= g.others) return;
+    float total = sums[thread];
+    for (int r = 1; r < kSumRows; ++r) total += sums[r * Tile::BN + thread];
+    bias[static_cast<int64_t>(run) * g.others + n0 + thread] = total;
+  }
 }
 
-// dw [taps, others, channels] = the sum of its runs [taps, channels, others], in order.
+// dw [taps, others, channels] = the sum of its runs [taps, channels, others], in order, and db behind it.
 __global__ __launch_bounds__(256) void conv2d_few_channels_sum_kernel(int runs, int count, int others, int channels,
-                                                                      const float* __restrict__ partials,
-                                                                      float* __restrict__ dw) {
-  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i >= count) return;
+                                                                      const float* __restrict__ partials, float* __restrict__ dw,
+                                                                      BiasSums bias) {
+  int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  const bool of_bias = i >= count;
+  if (of_bias) {
+    i -= count;
+    if (i >= bias.channels) return;
+    count = bias.channels, partials = bias.partials;
+  }
   float sum = partials[i];
   for (int r = 1; r < runs; ++r) sum += partials[static_cast<int64_t>(r) * count + i];
+  if (of_bias) {
+    bias.db[i] = sum;
+    return;
+  }
   const int k = i / others, n = i % others, tap = k / channels;
   dw[(tap * others + n) * channels + k % channels] = sum;
 }
@@ -204,16 +260,21 @@ bool few_channels_weight_fits(const FewChannels& g, Precision p) {
   return g.others >= 16 && with_tile(p, g, [&](auto tile) { return shared_bytes<decltype(tile)>(g); }) <= shared_limit(p);
 }
 
-int64_t few_channels_weight_bytes(const FewChannels& g) {
+static int bias_channels(const FewChannels& g) { return g.mirrored ? g.channels : g.others; }
+
+int64_t few_channels_weight_bytes(const FewChannels& g, bool with_db) {
   const RunPlan p = plan_for(g);
-  return p.runs > 1 || g.mirrored ? int64_t(p.runs) * g.sum * g.others * 4 : 0;
+  return p.runs > 1 || g.mirrored ? int64_t(p.runs) * (g.sum * g.others + (with_db ? bias_channels(g) : 0)) * 4 : 0;
 }
 
 void few_channels_weight(const Context& context, FewChannels g, Precision p, const float* map, const void* others,
-                         const float* scale, const unsigned char* codes, float negative_slope, float* workspace, float* dw) {
+                         const float* scale, const unsigned char* codes, float negative_slope, float* workspace, float* dw,
+                         float* db) {
   const RunPlan plan = plan_for(g);
-  const int tile_columns = g.others <= 64 ? 64 : 128;
-  float* const partials = plan.runs > 1 || g.mirrored ? workspace : dw;
+  const int tile_columns = g.others <= 64 ? 64 : 128, count = g.sum * g.others;
+  const bool summed = plan.runs > 1 || g.mirrored;
+  float* const partials = summed ? workspace : dw;
+  float* const bias = !db ? nullptr : summed ? workspace + int64_t(plan.runs) * count : db;
   g.vector_others = g.others % 4 == 0 && aligned16(others, codes);
   g.pairs = g.others % 2 == 0 && aligned16(partials);
   with_tile(p, g, [&](auto tile) {
@@ -221,7 +282,7 @@ void few_channels_weight(const Context& context, FewChannels g, Precision p, con
     auto launch_with = [&](auto kernel) {
       launch(context, "v5::conv2d_few_channels_weight_kernel", kernel,
              dim3(static_cast<unsigned>(plan.runs * ((g.others + tile_columns - 1) / tile_columns))), dim3(Tile::kThreads),
-             shared_bytes<Tile>(g), g, plan.boxes_per_run, negative_slope, map, others, scale, codes, partials);
+             shared_bytes<Tile>(g), g, plan.boxes_per_run, negative_slope, map, others, scale, codes, partials, bias);
     };
     if (g.pool)
       launch_with(conv2d_few_channels_weight_kernel<Tile, 1, true, false>);
@@ -233,12 +294,13 @@ void few_channels_weight(const Context& context, FewChannels g, Precision p, con
       launch_with(conv2d_few_channels_weight_kernel<Tile, 1, false, false>);
     return 0;
   });
-  const int count = g.sum * g.others;
+  const BiasSums sums{plan.runs, db ? bias_channels(g) : 0, bias, db};
   if (g.mirrored)
-    launch(context, "v5::conv2d_few_channels_sum_kernel", conv2d_few_channels_sum_kernel, dim3(blocks_for(count, 256)), dim3(256),
-           0, plan.runs, count, g.others, g.channels, partials, dw);
-  else if (plan.runs > 1)
-    sum_runs(context, plan.runs, count, partials, dw);
+    launch(context, "v5::conv2d_few_channels_sum_kernel", conv2d_few_channels_sum_kernel,
+           dim3(blocks_for(count + sums.channels, 256)), dim3(256), 0, plan.runs, count, g.others, g.channels, partials, dw,
+           sums);
+  else if (summed)
+    sum_runs(context, plan.runs, count, partials, dw, sums);
 }
 
 }  // namespace warploom::v5

@@ -11,6 +11,12 @@ constexpr int kScaleRuns = 256;
 constexpr int64_t kScaleBytes = 4 * (kScaleRuns + 64);  // [0]: the scale; from 64 on: each run's maximum
 void find_gradient_scale(const Context& context, const float* dy, int64_t count, float* workspace);
 
-// dw[i] = the sum over runs of partials[run][i], in order.
-void sum_runs(const Context& context, int runs, int64_t count, const float* partials, float* dw);
+// Partial sums of db beside those of dw; no channels: none.
+struct BiasSums {
+  int runs = 1, channels = 0;
+  const float* partials = nullptr;  // [runs, channels]
+  float* db = nullptr;
+};
+// dw[i] = the sum over runs of partials[run][i], in order; db the same.
+void sum_runs(const Context& context, int runs, int64_t count, const float* partials, float* dw, const BiasSums& bias = {});
 }  // namespace warploom::v5

@@ -101,7 +101,7 @@ static std::string activation_error(const Fusion& f) {
 template <class Args>
 static Scheme choose_gradient(const Args& a, std::string* why = nullptr) {
   std::string refused = activation_error(a.fusion);
-  if (refused.empty()) refused = input_activation_error(a);
+  if (refused.empty()) refused = taken_along_error(a);
   if (refused.empty()) return choose(a.s, a.fusion, why);
   if (why) *why = refused;
   return Scheme::none;

@@ -3,12 +3,13 @@
 //   [KH, KW, C_in, C_out]; zero padding.
 // One block owns 64 x 64 channels of nine taps and one run of boxes of 128 pixels; runs meet in a second pass, in order. One thread has
 //   the copy engine bring the box of dy and the halo of x, three warps round what does not come as a halo, three warpgroups take three
-//   taps each: A is x turned around by ldmatrix.trans, B is dy as it lies, across the sum.
+//   taps each: A is x turned around by ldmatrix.trans, B is dy as it lies, across the sum. Where db is wanted, the warps that round
+//   sum dy on its way, of each run in one of its blocks for 64 channels: the first.
 // From v5: a box of dy and a halo of x are loaded once for nine taps instead of once per 128 (tap, channel) pairs. Expected
 //   bottleneck: the shared
 //   memory's bandwidth (A and B of 64 columns ask for all of it), wgmma issue next.
 // Preconditions: compute capability 9.0; bf16 or fp16 (wgmma reads tf32 along the sum only), stride 1, six taps or more, channels as
-//   weight_problem() says, v6 takes the rest; workspace: fp16's scale, then w_count() floats per run.
+//   weight_problem() says, v6 takes the rest; workspace: fp16's scale, then w_count() floats per run, then db's C_out per run.
 #include <algorithm>
 
 #include "../v5_tensor_cores/table.h"
@@ -34,20 +35,76 @@ struct HaloWeights {
 };
 inline int shared_bytes(const HaloWeights& g) {
   return 1024 + kPairStages * (halo_bytes(g.x) + halo_bytes(g.dy)) + kWeightUnitStages * g.unit +
-         2 * (kWeightUnitStages + kPairStages) * static_cast<int>(sizeof(AsyncBarrier));
+         kWeightRoundWarps * kSide * static_cast<int>(sizeof(float)) +
+         (2 * (kWeightUnitStages + kPairStages) + 1) * static_cast<int>(sizeof(AsyncBarrier));
 }
 
 struct WeightShared {
   unsigned char *dy, *x, *units;
-  AsyncBarrier *units_full, *units_empty, *pair_full, *pair_empty;
+  float* sums;  // [round warps][kSide] of dy's columns
+  AsyncBarrier *units_full, *units_empty, *pair_full, *pair_empty, *sums_full;
 
   __device__ __forceinline__ WeightShared(unsigned char* memory, const HaloWeights& g) {
     dy = memory + (0u - matrix_address(memory)) % 1024u;
     x = dy + kPairStages * halo_bytes(g.dy);
     units = x + kPairStages * halo_bytes(g.x);
-    units_full = reinterpret_cast<AsyncBarrier*>(units + kWeightUnitStages * g.unit);
+    sums = reinterpret_cast<float*>(units + kWeightUnitStages * g.unit);
+    units_full = reinterpret_cast<AsyncBarrier*>(sums + kWeightRoundWarps * kSide);
     units_empty = units_full + kWeightUnitStages;
     pair_full = units_empty + kWeightUnitStages, pair_empty = pair_full + kPairStages;
+    sums_full = pair_empty + kPairStages;
+  }
+};
+
+// db: each of the warps that round sums its pixels of every box, before they are rounded, into sums[kSide]: dy's columns. Not in
+// round_unit, which has no registers left.
+struct ColumnSums {
+  float* sums;
+  int warp, lane;
+
+  __device__ __forceinline__ ColumnSums(const WeightShared& shared, int warp_)
+      : sums(shared.sums + warp_ * kSide), warp(warp_), lane(static_cast<int>(threadIdx.x) % 32) {
+    sums[lane] = sums[lane + 32] = 0.0f;
+    __syncwarp();
+  }
+  // box: unit u, of a pool its windows, which lie within a box, whole; or the halo, where dy comes as one. A thread has four columns.
+  template <class T, bool kUnpool>
+  __device__ __forceinline__ void add(const HaloWeights& g, int u, const unsigned char* box) const {
+    const bool halves = in_halves<T>(g.dy.bytes);
+    const int lanes = halves ? 16 : 8, quad = lane % lanes, at_once = 32 / lanes;
+    float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    for (int m = warp * at_once + lane / lanes; m < (kUnpool ? kBM / 4 : kBM); m += kWeightRoundWarps * at_once) {
+      int pixel = m;
+      if constexpr (kUnpool) {
+        const int log_w = g.log_w - 1, log_h = g.log_h - 1;
+        pixel =
+            ((m >> (log_w + log_h)) * g.dy.unit_h + (m >> log_w & ((1 << log_h) - 1))) * g.dy.unit_w + (m & ((1 << log_w) - 1));
+      }
+      float4 v;
+      if (halves) {
+        const int at = kUnpool ? quad * 8 : (quad / 2 ^ (pixel & 7)) * 16 + quad % 2 * 8;
+        const uint2 words = *reinterpret_cast<const uint2*>(box + pixel * kRowBytes + at);
+        const float2 low = widen2<T>(words.x), high = widen2<T>(words.y);
+        v = make_float4(low.x, low.y, high.x, high.y);
+      } else {
+        v = *reinterpret_cast<const float4*>(box + pixel * kRowBytes + quad * 16);
+      }
+      if constexpr (kUnpool) {
+        const uint32_t code = *reinterpret_cast<const uint32_t*>(box + map_bytes(g.dy) + (pixel * lanes + quad) * 4);
+        const float slope = g.dy.negative_slope;
+        v.x = code & 4u ? sloped(v.x, slope) : v.x, v.y = code >> 8 & 4u ? sloped(v.y, slope) : v.y;
+        v.z = code >> 16 & 4u ? sloped(v.z, slope) : v.z, v.w = code >> 24 & 4u ? sloped(v.w, slope) : v.w;
+      }
+      sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
+    }
+    for (int distance = lanes; distance < 32; distance *= 2) {
+      sum.x += __shfl_xor_sync(0xffffffffu, sum.x, distance), sum.y += __shfl_xor_sync(0xffffffffu, sum.y, distance);
+      sum.z += __shfl_xor_sync(0xffffffffu, sum.z, distance), sum.w += __shfl_xor_sync(0xffffffffu, sum.w, distance);
+    }
+    if (lane >= lanes) return;
+    float* const to = sums + u * 32 + 4 * quad;  // a second unit is of float32
+    const float4 before = load4(to);
+    store4(to, make_float4(before.x + sum.x, before.y + sum.y, before.z + sum.z, before.w + sum.w));
   }
 };
 
@@ -66,7 +123,8 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
     const WL_GRID_CONSTANT TensorMap dy,                // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
     const WL_GRID_CONSTANT TensorMap saved,             // [N, OH/2, OW/2, C_out] of a pool
     const float* __restrict__ scale,                    // [1], of fp16, or null
-    float* __restrict__ partials) {                     // [runs, KH, KW, C_in, C_out]
+    float* __restrict__ partials,                       // [runs, KH, KW, C_in, C_out]
+    float* __restrict__ bias) {                         // [runs, C_out], or null
   if constexpr (!kHasWgmma) return;
   WL_DYNAMIC_SHARED(unsigned char, memory);
   const WeightShared shared(memory, g);
@@ -76,16 +134,6 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
   // Of a pair, dy's units before x's; what comes as a halo has none.
   const int dy_units = units_of<T>(g.dy), first_unit = dy_direct ? dy_units : 0,
             last_unit = dy_units + (x_direct ? 0 : units_of<T>(g.x));
-  if (threadIdx.x == 0) {
-    for (int s = 0; s < kWeightUnitStages; ++s)
-      init(&shared.units_full[s], 1), init(&shared.units_empty[s], 32 * kWeightRoundWarps);
-    for (int s = 0; s < kPairStages; ++s)
-      init(&shared.pair_full[s], (rounds ? 32 * kWeightRoundWarps : 0) + (copies ? 1 : 0)),
-          init(&shared.pair_empty[s], 4 * kGroups);
-    fence_async_proxy();
-  }
-  __syncthreads();
-
   int block = static_cast<int>(blockIdx.x);
   const int out_tiles = (g.C_out + kSide - 1) / kSide, in_tiles = (g.C_in + kSide - 1) / kSide;
   const int oc0 = block % out_tiles * kSide;
@@ -94,6 +142,18 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
   block /= in_tiles;
   const int tap_groups = (g.taps + kTapsTogether - 1) / kTapsTogether, tap0 = block % tap_groups * kTapsTogether;
   const int run = block / tap_groups, begin = run * g.run, end = min(begin + g.run, g.tiles);
+  const bool sums = bias && ic0 == 0 && tap0 == 0, sums_halo = sums && dy_direct;
+
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < kWeightUnitStages; ++s)
+      init(&shared.units_full[s], 1), init(&shared.units_empty[s], 32 * kWeightRoundWarps);
+    for (int s = 0; s < kPairStages; ++s)
+      init(&shared.pair_full[s], (rounds ? 32 * kWeightRoundWarps : 0) + (copies ? 1 : 0)),
+          init(&shared.pair_empty[s], 4 * kGroups + (sums_halo ? kWeightRoundWarps : 0));
+    init(shared.sums_full, 32 * kWeightRoundWarps);
+    fence_async_proxy();
+  }
+  __syncthreads();
 
   const float gradient_scale = scale ? *scale : 1.0f;
   // Nine taps of sums want more registers than 512 threads can have alike: those who only move data give some away.
@@ -127,27 +187,47 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
       }
       return;
     }
-    if (!rounds) return;
+    if (!rounds && !sums) return;
     const int mine = warp - kCopyWarp - 1;
+    const ColumnSums columns(shared, mine);
     Stages from, to;
     for (int number = begin; number < end; ++number) {
-      const Box box(g, number);
-      wait(&shared.pair_empty[to.at], to.parity ^ 1u);
-      for (int u = first_unit; u < last_unit; ++u) {
-        wait(&shared.units_full[from.at], from.parity);
-        const unsigned char* unit = shared.units + from.at * g.unit;
-        if (u < dy_units)
-          round_unit<T, kUnpool, kWeightRoundWarps>(g.dy, mine, u, unit, shared.dy + to.at * halo_bytes(g.dy), gradient_scale,
-                                                    box.row, box.column);
-        else
-          round_unit<T, false, kWeightRoundWarps>(g.x, mine, u - dy_units, unit, shared.x + to.at * halo_bytes(g.x), 1.0f, 0, 0);
-        arrive(&shared.units_empty[from.at]);
-        from.next(kWeightUnitStages);
+      unsigned char* const halo = shared.dy + to.at * halo_bytes(g.dy);
+      if (rounds) {
+        const Box box(g, number);
+        wait(&shared.pair_empty[to.at], to.parity ^ 1u);
+        for (int u = first_unit; u < last_unit; ++u) {
+          wait(&shared.units_full[from.at], from.parity);
+          const unsigned char* unit = shared.units + from.at * g.unit;
+          if (u < dy_units) {
+            round_unit<T, kUnpool, kWeightRoundWarps>(g.dy, mine, u, unit, halo, gradient_scale, box.row, box.column);
+            if (sums) columns.add<T, kUnpool>(g, u, unit);
+          } else {
+            round_unit<T, false, kWeightRoundWarps>(g.x, mine, u - dy_units, unit, shared.x + to.at * halo_bytes(g.x), 1.0f, 0,
+                                                    0);
+          }
+          arrive(&shared.units_empty[from.at]);
+          from.next(kWeightUnitStages);
+        }
+        fence_async_proxy();  // wgmma reads dy where it lies
+        arrive(&shared.pair_full[to.at]);
       }
-      fence_async_proxy();  // wgmma reads dy where it lies
-      arrive(&shared.pair_full[to.at]);
+      if (sums_halo) {
+        wait(&shared.pair_full[to.at], to.parity);
+        columns.add<T, kUnpool>(g, 0, halo);
+        __syncwarp();
+        if (lane == 0) arrive(&shared.pair_empty[to.at]);
+      }
       to.next(kPairStages);
     }
+    if (!sums) return;
+    arrive(shared.sums_full);
+    if (mine > 1) return;
+    wait(shared.sums_full, 0);
+    const int column = 32 * mine + lane;
+    float sum = 0.0f;
+    for (int w = 0; w < kWeightRoundWarps; ++w) sum += shared.sums[w * kSide + column];
+    if (oc0 + column < g.C_out) bias[static_cast<int64_t>(run) * g.C_out + oc0 + column] = sum;
     return;
   }
   take_registers<152>();
@@ -245,8 +325,9 @@ static WeightProblem weight_problem(const Conv2dBackwardWeight& a) {
   g.pad_top = s.pad_top, g.pad_left = s.pad_left;
   int64_t best = 0, best_halo = 0;
   const HaloWeights empty = g;
-  for (int log_w = 0; log_w <= 7; ++log_w) {
-    for (int log_h = 0; log_w + log_h <= 7; ++log_h) {
+  const int least = f.pool == 2;  // windows of a pool lie within a box, whole
+  for (int log_w = least; log_w <= 7; ++log_w) {
+    for (int log_h = least; log_w + log_h <= 7; ++log_h) {
       HaloWeights h = empty;
       const int images = kBM >> (log_w + log_h);
       h.log_h = log_h, h.log_w = log_w;
@@ -279,7 +360,8 @@ static WeightProblem weight_problem(const Conv2dBackwardWeight& a) {
 static int64_t scale_bytes(const Conv2dBackwardWeight& a) { return a.fusion.precision == Precision::fp16 ? v5::kScaleBytes : 0; }
 
 template <class T, bool kUnpool>
-static void run_as(const Conv2dBackwardWeight& a, const Context& context, WeightProblem& p, const float* scale, float* partials) {
+static void run_as(const Conv2dBackwardWeight& a, const Context& context, WeightProblem& p, const float* scale, float* partials,
+                   float* bias) {
   const Conv2dShape& s = a.s;
   HaloWeights& g = p.g;
   g.pairs = s.C_out % 2 == 0 && aligned16(partials);
@@ -289,7 +371,7 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context, Weight
   TensorMap saved = dy;
   if constexpr (kUnpool) saved = codes_map(g.dy, a.saved.ptr<unsigned char>(), {s.C_out, cols, rows, s.N});
   launch(context, "v7::conv2d_backward_weight_kernel", conv2d_backward_weight_kernel<T, kUnpool>, dim3(blocks_for(p.blocks, 1)),
-         dim3(kWeightThreads), static_cast<size_t>(shared_bytes(g)), g, x, dy, saved, scale, partials);
+         dim3(kWeightThreads), static_cast<size_t>(shared_bytes(g)), g, x, dy, saved, scale, partials, bias);
 }
 
 static void run(const Conv2dBackwardWeight& a, const Context& context) {
@@ -298,6 +380,7 @@ static void run(const Conv2dBackwardWeight& a, const Context& context) {
   require_hopper(context);
   float* workspace = context.workspace.ptr() + scale_bytes(a) / 4;
   float* partials = p.runs > 1 ? workspace : a.dw.ptr();
+  float* bias = !a.with_db ? nullptr : p.runs > 1 ? workspace + p.runs * a.s.w_count() : a.db.ptr();
   const float* scale = nullptr;
   if (a.fusion.precision == Precision::fp16) {
     v5::find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), context.workspace.ptr());
@@ -305,10 +388,11 @@ static void run(const Conv2dBackwardWeight& a, const Context& context) {
   }
   const bool unpool = a.fusion.pool == 2;
   if (a.fusion.precision == Precision::bf16)
-    unpool ? run_as<Bf16, true>(a, context, p, scale, partials) : run_as<Bf16, false>(a, context, p, scale, partials);
+    unpool ? run_as<Bf16, true>(a, context, p, scale, partials, bias) : run_as<Bf16, false>(a, context, p, scale, partials, bias);
   else
-    unpool ? run_as<F16, true>(a, context, p, scale, partials) : run_as<F16, false>(a, context, p, scale, partials);
-  if (p.runs > 1) v5::sum_runs(context, p.runs, a.s.w_count(), partials, a.dw.ptr());
+    unpool ? run_as<F16, true>(a, context, p, scale, partials, bias) : run_as<F16, false>(a, context, p, scale, partials, bias);
+  if (p.runs > 1)
+    v5::sum_runs(context, p.runs, a.s.w_count(), partials, a.dw.ptr(), {p.runs, bias ? a.s.C_out : 0, bias, a.db.ptr()});
 }
 
 static std::string why_not(const Conv2dBackwardWeight& a) {
@@ -316,7 +400,8 @@ static std::string why_not(const Conv2dBackwardWeight& a) {
 }
 static int64_t workspace_bytes(const Conv2dBackwardWeight& a) {
   const WeightProblem p = weight_problem(a);
-  return std::max(p.why.empty() ? scale_bytes(a) + (p.runs > 1 ? p.runs * a.s.w_count() * 4 : 0) : 0,
+  const int64_t sums = a.s.w_count() + (a.with_db ? a.s.C_out : 0);
+  return std::max(p.why.empty() ? scale_bytes(a) + (p.runs > 1 ? p.runs * sums * 4 : 0) : 0,
                   v6::table().conv2d_backward_weight.workspace_bytes(a));
 }
 static const char* algorithm(const Conv2dBackwardWeight& a) {

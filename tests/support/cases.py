@@ -125,6 +125,11 @@ def after(case: Case, activation: str, slope: float = 0.0) -> Case:
     return Case("conv2d", f"{case.name}_after_{activation}", values, case.layer)
 
 
+def with_db(case: Case) -> Case:
+    """The convolution whose gradient of the weights takes db along."""
+    return Case("conv2d", f"{case.name}_with_db", (*case.values, ("with_db", 1)), case.layer)
+
+
 def precise(case: Case, precision: str) -> Case:
     """The convolution with its operands in another precision than float32: tf32, bf16, fp16."""
     assert case.family == "conv2d"

@@ -227,6 +227,8 @@ def variants(case: Case, entry: str) -> tuple[tuple[str, str], ...]:
         return (("dy x", "dx"),)
     if entry == "conv2d_backward_input" and case.attributes.get("x_activation", "none") != "none":
         return (("dy w y* saved* x", "dx"),)
+    if entry == "conv2d_backward_weight" and case.attributes.get("with_db"):
+        return (("dy x y* saved*", "dw db"),)
     return VARIANTS[entry]
 
 
@@ -394,10 +396,12 @@ def run_variant(core: Any, target: Target, case: Case, fill: str, entry: str, va
                 raise Mismatch(f"'{name}' has other bits when run again with the same inputs\n  {where}")
 
 
+ALONG = {"x_activation": "conv2d_backward_input", "x_slope": "conv2d_backward_input", "with_db": "conv2d_backward_weight"}
+
+
 def attributes_of(case: Case, entry: str) -> dict[str, Any]:
-    """The activation before a convolution is the business of one entry."""
-    own = entry == "conv2d_backward_input"
-    return {k: v for k, v in case.attributes.items() if own or k not in ("x_activation", "x_slope")}
+    """What a gradient takes along is the business of one entry."""
+    return {k: v for k, v in case.attributes.items() if ALONG.get(k, entry) == entry}
 
 
 def from_forward(core: Any, target: Target, case: Case, available: Tensors) -> Tensors:

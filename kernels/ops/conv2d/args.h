@@ -47,16 +47,19 @@ struct Conv2dBackwardInput {
 struct Conv2dBackwardWeight {  // dw = the sum over images and output pixels of dy times the input pixels that the tap meets
   Conv2dShape s;
   Fusion fusion;
+  int with_db = 0;  // 1: db too, as conv2d_backward_bias has it
   In dy, x, y, saved;
-  Out dw;
+  Out dw, db;
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
+    v.attr("with_db", a.with_db);
     v.tensor("dy", a.dy, gradient_type(a.fusion.y_type), fused_y_count(a.s, a.fusion), false);
     v.tensor("x", a.x, a.fusion.x_type, fused_x_count(a.s, a.fusion), false);
     v.tensor("y", a.y, a.fusion.y_type, fused_y_count(a.s, a.fusion), true);
     v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
     v.tensor("dw", a.dw, DType::f32, a.s.w_count(), false);
+    v.tensor("db", a.db, DType::f32, a.with_db ? a.s.C_out : 0, !a.with_db);
   }
 };
 struct Conv2dBackwardBias {  // db[c] = sum of dy over N, OH, OW

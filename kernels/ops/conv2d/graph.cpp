@@ -123,16 +123,23 @@ class Conv2dOp : public OpDef {
       return;
     }
     // Weights first: afterwards x is dead and its memory can hold dx.
+    bool db_along = false;
     if (want_dw) {
       auto a = with_shape<Conv2dBackwardWeight>(s, choice.fusion);
+      a.with_db = want_db;
+      if (want_db && !e.accepts(e.table.conv2d_backward_weight, a)) a.with_db = 0;
+      db_along = a.with_db;
       a.dy = dy;
       a.x = e.read(n.inputs[0]);
       if (reads_y) a.y = y;
       a.saved = saved;
       a.dw = e.write_parameter_gradient(n.parameters[0]);
-      e.call(e.table.conv2d_backward_weight, "conv2d_backward_weight", &n, a).fusion = choice.fusion;
+      if (db_along) a.db = e.write_parameter_gradient(n.parameters[1]);
+      Step& step = e.call(e.table.conv2d_backward_weight, "conv2d_backward_weight", &n, a);
+      step.fusion = choice.fusion;
+      if (db_along) step.along = "db";
     }
-    if (want_db) {
+    if (want_db && !db_along) {
       auto a = with_shape<Conv2dBackwardBias>(s, choice.fusion);
       a.dy = dy;
       if (reads_y) a.y = y;
@@ -156,7 +163,9 @@ class Conv2dOp : public OpDef {
         }
       }
       a.dx = e.write_gradient(n.inputs[0]);
-      e.call(e.table.conv2d_backward_input, "conv2d_backward_input", &n, a).fusion = choice.fusion;
+      Step& step = e.call(e.table.conv2d_backward_input, "conv2d_backward_input", &n, a);
+      step.fusion = choice.fusion;
+      if (a.x_activation != Activation::none) step.along = std::string("slopes of ") + name_of(a.x_activation);
     }
   }
 

@@ -196,7 +196,7 @@ def explain(
                 "backward" if step.get("backward") else "forward",
                 str(step["entry"]),
                 str(step["algorithm"]) + _stored(step.get("fusion", {})),
-                _fused(step.get("fusion", {})),
+                _fused(step),
                 bytes_text(step["workspace"]) if step["workspace"] else "",
                 bytes_text(step["bytes"]),
             ]
@@ -255,10 +255,13 @@ def _nodes(network: Model, version: str, batch_size: int, precision: str, as_jso
         say(f"left out: {sentence}")
 
 
-def _fused(fusion: dict[str, Any]) -> str:
+def _fused(step: dict[str, Any]) -> str:
+    fusion = step.get("fusion", {})
     parts = [f"upsample x{fusion['upsample']}"] if fusion.get("upsample", 1) != 1 else []
     if fusion.get("activation", "none") != "none":
         parts.append(str(fusion["activation"]))
     if fusion.get("pool", 1) != 1:
         parts.append(f"max pool {fusion['pool']}")
+    if step.get("along"):
+        parts.append(f"with {step['along']}")
     return ", ".join(parts)
