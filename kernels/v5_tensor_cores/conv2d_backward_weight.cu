@@ -277,10 +277,9 @@ static int64_t dw_bytes(const Conv2dBackwardWeight& a) {  // of the partial sums
   return runs > 1 ? runs * a.s.w_count() * 4 : 0;
 }
 
-// bias, db: of the layer, whose gradient may be a's x; its partial sums may have their place already.
+// Leaves the partial sums of so many runs in the workspace; of one run dw itself. bias: of the layer, whose gradient may be a's x.
 template <class T, bool kUnpool, bool kFromX>
-static void run_as(const Conv2dBackwardWeight& a, const Context& context, const float* scale, const BiasColumns& bias,
-                   float* db) {
+static int run_as(const Conv2dBackwardWeight& a, const Context& context, const float* scale, const BiasColumns& bias) {
   const Conv2dShape& s = a.s;
   WeightGemm g;
   g.pixels = int64_t(s.N) * s.OH * s.OW;
@@ -296,7 +295,7 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context, const 
   g.vector_n = g.O_group % 4 == 0 && aligned16(a.dy.data, a.saved.data);
   g.negative_slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
 
-  with_weight_tile<T, kUnpool>(s, [&](auto tile) {
+  return with_weight_tile<T, kUnpool>(s, [&](auto tile) {
     using Tile = decltype(tile);
     const WeightPlan p = plan_for<Tile>(s);
     g.run = p.run;
@@ -319,9 +318,7 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context, const 
     } else {
       launch_with(tile, conv2d_backward_weight_kernel<Tile, false, kUnpool, kFromX>);
     }
-    if (p.runs == 1 && bias.runs == 1) return;
-    const BiasSums sums{bias.runs, bias.runs > 1 ? bias.channels : 0, bias.partials, db};
-    sum_runs(context, p.runs, p.runs > 1 ? s.w_count() : 0, partials, a.dw.ptr(), sums);
+    return p.runs;
   });
 }
 
@@ -331,6 +328,7 @@ static BiasColumns placed_columns(const Conv2dBackwardWeight& a, const Context& 
   b.partials = b.runs > 1 ? context.workspace.ptr() + before / 4 : a.db.ptr();
   return b;
 }
+static BiasSums sums_of(const BiasColumns& b, float* db) { return {b.runs, b.runs > 1 ? b.channels : 0, b.partials, db}; }
 
 static void run_few_channels(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
   FewChannels few;
@@ -355,22 +353,24 @@ static int64_t summed_taps_bytes(const Conv2dBackwardWeight& a) {
 static void run_summed_taps(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
   const Conv2dBackwardWeight strided = strided_of(a, context.workspace.data);  // in the place of its first run
   const BiasColumns bias = placed_columns(a, context, summed_taps_bytes(a));
+  int runs = 1;
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
-    run_as<T, false, kScaled<T>>(strided, context, scale, bias, a.db.ptr());
+    runs = run_as<T, false, kScaled<T>>(strided, context, scale, bias);
   });
-  spread_taps(context, a.s, strided.dw.ptr(), a.dw.ptr());
+  spread_taps(context, a.s, runs, strided.dw.ptr(), a.dw.ptr(), sums_of(bias, a.db.ptr()));
 }
 
 static void run_implicit_gemm(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
   const BiasColumns bias = placed_columns(a, context, dw_bytes(a));
+  int runs = 1;
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
-    if (a.fusion.pool == 2)
-      run_as<T, true, false>(a, context, scale, bias, a.db.ptr());
-    else
-      run_as<T, false, false>(a, context, scale, bias, a.db.ptr());
+    runs =
+        a.fusion.pool == 2 ? run_as<T, true, false>(a, context, scale, bias) : run_as<T, false, false>(a, context, scale, bias);
   });
+  if (runs > 1 || bias.runs > 1)
+    sum_runs(context, runs, runs > 1 ? a.s.w_count() : 0, context.workspace.ptr(), a.dw.ptr(), sums_of(bias, a.db.ptr()));
 }
 
 struct BackwardWeightWays {

@@ -4,6 +4,7 @@
 
 #include "../common/epilogue.cuh"
 #include "choice.h"
+#include "table.h"
 
 namespace warploom::v5 {
 
@@ -30,9 +31,10 @@ std::string summed_taps_refusal(const Args& a) {
 }
 inline int64_t summed_bytes(const Conv2dShape& s) { return int64_t(16) * s.C_in * s.C_out * 4; }
 
-// w hwio [3, 3, C_in, C_out] -> summed hwio of the adjoint [4, 4, C_out, C_in], in float32; and the adjoint of that, for gradients.
+// w hwio [3, 3, C_in, C_out] -> summed hwio of the adjoint [4, 4, C_out, C_in], in float32; and the adjoint of that, for gradients, of
+// the sum of its runs, in order; db the same.
 void sum_taps(const Context& context, const Conv2dShape& s, const float* w, float* summed);
-void spread_taps(const Context& context, const Conv2dShape& s, const float* summed, float* dw);
+void spread_taps(const Context& context, const Conv2dShape& s, int runs, const float* summed, float* dw, const BiasSums& bias);
 
 // The entries' kernels with their roles exchanged: maps are stored as fusion says, gradients or not; the weights of both are `summed`.
 // scale: of a gradient as fp16, else null.
