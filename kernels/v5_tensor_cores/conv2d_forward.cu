@@ -5,8 +5,8 @@
 // One block owns a tile of pixels x output channels of one group, a warp mma fragments of it (implicit_gemm.cuh).
 // From v2: operands rounded to bf16, fp16 or tf32, products summed in float32 by mma.sync; bias, activation and 2x2 max pool in the
 //   epilogue; a nearest upsample by 2 in the loads. Expected bottleneck: mma issue with many channels, memory with few.
-// Preconditions: pool 1 or 2; workspace: the summed taps of an upsample (upsample_taps.h) or w turned around (few_outputs.h); bf16
-//   and tf32 need sm_80, fp16 sm_75; float32 and groups of up to 4 channels are v2's.
+// Preconditions: pool 1 or 2; workspace: the summed taps of an upsample (upsample_taps.h); bf16 and tf32 need sm_80, fp16 sm_75;
+//   float32 and groups of up to 4 channels are v2's.
 #include <algorithm>
 #include <type_traits>
 
@@ -129,7 +129,7 @@ struct ForwardWays {
   static const auto& list() {
     static const Algorithm<Args> ways[] = {
         {WL_MMA_NAMES(", few channels"), few_channels_refusal<Args>, run_few_channels, nullptr},
-        {WL_MMA_NAMES(", columns"), few_outputs_refusal<Args>, run_columns, columns_bytes},
+        {WL_MMA_NAMES(", columns"), few_outputs_refusal<Args>, run_columns, nullptr},
         {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps,
          [](const Args& a) { return summed_bytes(a.s); }},
         {WL_MMA_NAMES(""), [](const Args&) { return std::string(); }, run_implicit_gemm, nullptr},

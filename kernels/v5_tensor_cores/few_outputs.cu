@@ -1,10 +1,9 @@
 // few_outputs.cu (v5): out[r, q, o] = epilogue(bias[o] + sum over taps t of P[source pixel of (r, q, t)][t, o]), where
 //   P[pixel][t, o] = sum over c of source[pixel, c] * w[t, o, c]: one dense product whose columns are all taps of at most 4
 //   outputs; a short sum
-// Layout: source [N, src_H, src_W, channels], w [KH, KW, outputs, channels], out [N, out_H, out_W, outputs]. Forward (stride
-//   1): x, and w turned around in the workspace; a nearest upsample by 2 halves row and column of the source. Backward to the
-//   input: dy, w as it is stored, input channels are the outputs; a tap belongs to an output where the stride divides their
-//   distance.
+// Layout: source [N, src_H, src_W, channels], w [KH, KW, channels, outputs] or, backward, [KH, KW, outputs, channels], out [N,
+//   out_H, out_W, outputs]. Forward (stride 1): x; a nearest upsample by 2 halves row and column of the source. Backward to the
+//   input: dy, and input channels are the outputs; a tap belongs to an output where the stride divides their distance.
 // One block owns a box of outputs, rows x columns of an image or several whole images, whose taps reach at most 128 source
 //   pixels: the rows of its TensorTile. A warp multiplies 16 or 32 of them; then a thread sums whole outputs, a warp
 //   neighbouring ones.
@@ -72,7 +71,8 @@ using ColumnTile = TensorTile<T, kBoxPixels, kColumns, kColumns == 32 ? 8 : 4, k
 template <class Tile>
 constexpr int kColumnBlocks = Tile::kBlocksPerMultiprocessor - Tile::BN / 32;  // 3 or 2; before sm_80 one less
 
-// A: the box's source pixels, B: rows of w. Items of four channels; a step past the last channel reads zeros.
+// A: the box's source pixels, B: columns of w. Items of four channels, of which forward's w has each by itself; a step past the last
+// channel reads zeros.
 template <class Tile, bool kBackward>
 struct BoxLoader {
   static constexpr bool kKnowsColumns = false, kIsGradient = kBackward, kGradientIsA = true, kUnpools = false;
@@ -83,12 +83,13 @@ struct BoxLoader {
   const void* source;
   const float* w;
   float gradient_scale;
-  int c = 0;                 // where the step begins
-  int pixel[Tile::kItemsA];  // offset of an item's pixel; -4, aligned alike: no output of the box reads it
+  int c = 0;                  // where the step begins
+  int pixel[Tile::kItemsA];   // offset of an item's pixel; -4, aligned alike: no output of the box reads it
+  int column[Tile::kItemsB];  // offset of an item's column in w; -4: there is none
 
   __device__ __forceinline__ BoxLoader(const FewOutputs& g_, const void* source_, const float* w_, float scale_, int image0,
                                        int first_h, int last_h, int first_w, int last_w)
-      : g(g_), source(source_), w(w_ + item_column<B>()), gradient_scale(scale_) {
+      : g(g_), source(source_), w(w_), gradient_scale(scale_) {
     WL_UNROLL
     for (int l = 0; l < Tile::kItemsA; ++l) {
       const int m = item_row<A, Tile::kThreads>(l);
@@ -97,21 +98,26 @@ struct BoxLoader {
       const bool reads = n < g.images && image < g.N && row <= last_h && col <= last_w;
       pixel[l] = reads ? ((image * g.h.sources + row) * g.w.sources + col) * g.channels + item_column<A>() : -4;
     }
+    WL_UNROLL
+    for (int l = 0; l < Tile::kItemsB; ++l) {
+      const int n = item_row<B, Tile::kThreads>(l), tap = n / g.outputs;
+      column[l] = n >= g.columns ? -4 : kBackward ? n * g.channels : tap * g.channels * g.outputs + n - tap * g.outputs;
+    }
   }
   __device__ __forceinline__ float scale() const { return gradient_scale; }
   __device__ __forceinline__ float negative_slope() const { return 0.0f; }
   __device__ __forceinline__ int a_bytes() const { return T::kBytes == 2 && !(kBackward && kScaled<T>) ? g.source_bytes : 4; }
   __device__ __forceinline__ constexpr int b_bytes() const { return 4; }
   __device__ __forceinline__ constexpr bool a_vector() const { return true; }
-  __device__ __forceinline__ constexpr bool b_vector() const { return true; }
+  __device__ __forceinline__ constexpr bool b_vector() const { return kBackward; }
   __device__ __forceinline__ bool a_at(int l, int, const void*& p) const {
     p = element_at<T>(source, pixel[l] + c, a_bytes());
     return pixel[l] >= 0 && c + item_column<A>() < g.channels;
   }
-  __device__ __forceinline__ bool b_at(int l, int, const void*& p) const {
-    const int column = item_row<B, Tile::kThreads>(l);
-    p = w + column * g.channels + c;
-    return column < g.columns && c + item_column<B>() < g.channels;
+  __device__ __forceinline__ bool b_at(int l, int e, const void*& p) const {
+    const int k = c + item_column<B>() + e;
+    p = w + column[l] + (kBackward ? k : k * g.outputs);
+    return column[l] >= 0 && k < g.channels;
   }
   __device__ __forceinline__ void advance() { c += Tile::BK; }
 };
@@ -185,7 +191,7 @@ __device__ __forceinline__ void add_columns(const FewOutputs& g, const Epilogue&
 template <class Tile, bool kBackward>
 __global__ __launch_bounds__(Tile::kThreads, kColumnBlocks<Tile>) void conv2d_few_outputs_kernel(
     FewOutputs g, Epilogue epilogue, const void* __restrict__ source,  // [N, src_H, src_W, channels]
-    const float* __restrict__ w,                                       // [columns, channels]
+    const float* __restrict__ w,                                       // [taps, channels, outputs] or [taps, outputs, channels]
     const float* __restrict__ scale,                                   // [1], of fp16 gradients
     float* __restrict__ out) {                                         // [N, out_H, out_W, outputs]
   if constexpr (!kCompiledHere<typename Tile::T>) return;
@@ -253,25 +259,6 @@ __global__ __launch_bounds__(Tile::kThreads, kColumnBlocks<Tile>) void conv2d_fe
   for (int e = static_cast<int>(threadIdx.x); e < floats; e += Tile::kThreads) {
     const int line = whole ? 0 : g.by_row.quotient(e), at = whole ? e : g.by_row.remainder(e, line);
     if (whole || at < cols * g.outputs) to[line * row_floats + at] = staged[staged_at(g, e)];
-  }
-}
-
-// w hwio [taps, channels, outputs] -> turned [taps, outputs, channels]. A block owns 256 channels of one tap, a thread one.
-constexpr int kTurnThreads = 256;
-__global__ __launch_bounds__(kTurnThreads) void turn_weights_kernel(int channels, int outputs,
-                                                                    const float* __restrict__ w,   // [taps, channels, outputs]
-                                                                    float* __restrict__ turned) {  // [taps, outputs, channels]
-  WL_SHARED(float, tile, [kTurnThreads * 4 + kTurnThreads * 4 / 32]);
-  const int gap = outputs % 2 == 0;  // after 32 floats: where 2 or 4 are taken apart, no bank is met twice
-  const int t = static_cast<int>(threadIdx.x), c0 = static_cast<int>(blockIdx.x) * kTurnThreads;
-  const int64_t tap = static_cast<int64_t>(blockIdx.y) * channels * outputs;
-  const int count = min(kTurnThreads, channels - c0);
-  for (int i = t; i < count * outputs; i += kTurnThreads) tile[i + gap * (i / 32)] = w[tap + c0 * outputs + i];
-  __syncthreads();
-  if (t >= count) return;
-  for (int o = 0; o < outputs; ++o) {
-    const int i = t * outputs + o;
-    turned[tap + o * channels + c0 + t] = tile[i + gap * (i / 32)];
   }
 }
 
@@ -384,11 +371,7 @@ void run_few_outputs(const Conv2dForward& a, const Context& context) {
   FewOutputs g;
   g.h = axis_of(s.OH, s.H / up, s.KH, s.pad_top, up), g.w = axis_of(s.OW, s.W / up, s.KW, s.pad_left, up);
   g.channels = s.C_in, g.outputs = s.C_out;
-  float* turned = context.workspace.ptr();
-  launch(context, "v5::turn_weights_kernel", turn_weights_kernel,
-         dim3(blocks_for(s.C_in, kTurnThreads), static_cast<unsigned>(s.KH * s.KW)), dim3(kTurnThreads), 0, s.C_in, s.C_out,
-         a.w.ptr(), turned);
-  run_columns<false>(context, a.fusion.precision, g, s.N, a.x.data, a.fusion.x_type, turned,
+  run_columns<false>(context, a.fusion.precision, g, s.N, a.x.data, a.fusion.x_type, a.w.ptr(),
                      Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope}, nullptr, a.y.ptr());
 }
 

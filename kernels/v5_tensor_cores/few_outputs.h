@@ -25,8 +25,6 @@ inline bool takes_few_outputs(const Conv2dBackwardInput& a) {
          a.fusion.pool == 1 && a.fusion.upsample == 1;
 }
 
-inline int64_t columns_bytes(const Conv2dForward& a) { return a.s.w_count() * 4; }  // of workspace: w turned around
-
 template <class Args>
 std::string few_outputs_refusal(const Args& a) {
   return takes_few_outputs(a)
