@@ -4,7 +4,7 @@
 //   it with an upsample folded in), dw hwio [KH, KW, C_in/groups, C_out]. Both factors are contiguous across the sum, which
 //   ldmatrix.trans turns (tf32: single words).
 // One block owns a BM x BN tile of dw and one run of pixels, a warp mma fragments of it; runs meet in a second pass, in order. Where db
-//   is wanted, blocks in front of these sum dy (bias_columns.cuh).
+//   is wanted, they sum dy too (bias_columns.cuh).
 // From v2: operands rounded to bf16, fp16 (dy scaled to its range) or tf32, products summed in float32 by mma.sync. Expected
 //   bottleneck: mma
 //   issue.
@@ -142,13 +142,8 @@ __global__ __launch_bounds__(Tile::kThreads, kWeightBlocks<Tile, kVector, kUnpoo
     BiasColumns bias) {
   using T = typename Tile::T;
   if constexpr (!kCompiledHere<T>) return;
-  int block = static_cast<int>(blockIdx.x) - bias.blocks;
-  if (block < 0) {
-    static_assert(16 * Tile::kThreads <= Tile::kSharedBytes, "four sums of each thread");
-    WL_DYNAMIC_SHARED(unsigned char, shared);
-    return sum_bias_columns<T, Tile::kThreads>(bias, static_cast<int>(blockIdx.x), shared);
-  }
   const int n_tiles = (g.O_group + Tile::BN - 1) / Tile::BN, k_tiles = (g.K + Tile::BM - 1) / Tile::BM;
+  int block = static_cast<int>(blockIdx.x);
   const int n0 = block % n_tiles * Tile::BN;
   block /= n_tiles;
   const int k0 = block % k_tiles * Tile::BM;
@@ -184,6 +179,9 @@ __global__ __launch_bounds__(Tile::kThreads, kWeightBlocks<Tile, kVector, kUnpoo
     for (int j = 0; j < Tile::NT; ++j)
       store_pair(to, first_n + 8 * j, g.O_group, g.pairs_n, sum[i][j][2 * half] * unscale, sum[i][j][2 * half + 1] * unscale);
   });
+  static_assert(16 * Tile::kThreads <= Tile::kSharedBytes, "four sums of each thread");
+  WL_DYNAMIC_SHARED(unsigned char, shared);
+  sum_bias_columns<T, Tile::kThreads>(bias, shared);
 }
 
 // dw[i] = the sum of its runs, in order, and db behind it; four neighbours a thread where that is aligned. dw may be the first run.
@@ -303,7 +301,7 @@ static int run_as(const Conv2dBackwardWeight& a, const Context& context, const f
     g.pairs_n = g.O_group % 2 == 0 && aligned16(partials);
     auto launch_with = [&](auto of, auto kernel) {
       using Taken = decltype(of);
-      launch(context, "v5::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(tiles_of<Taken>(s) * p.runs + bias.blocks, 1)),
+      launch(context, "v5::conv2d_backward_weight_kernel", kernel, dim3(blocks_for(tiles_of<Taken>(s) * p.runs, 1)),
              dim3(Taken::kThreads), Taken::kSharedBytes, g, a.dy.data, a.x.data, scale, a.saved.ptr<unsigned char>(), partials,
              bias);
     };
