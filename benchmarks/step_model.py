@@ -48,7 +48,7 @@ FUNCTIONS = {  # launches that go by another name than their function
 WHAT_IFS = {
     "16bit-maps": "activations and gradients stored in 16 bits: half the bytes of every map, no rounding warps",
     "conv4-dense": "conv4's gradients as dense products, as fast as its forward",
-    "fewer-nodes": "db in dw, relu' in epilogues, one kernel for packing, one for sums and update",
+    "fewer-nodes": "one kernel for packing, one for sums and update",
     "tree-sums": "second passes as trees of a warp instead of a thread's loop",
     "clusters": "weights brought once for two blocks, and persistent blocks",
 }
@@ -223,8 +223,7 @@ def with_losses_closed(rows: list[Row], gpu: Gpu, what_if: frozenset[str]) -> li
             }
             nodes = [kept.get(id(n), n) for n in nodes if n not in slow or id(n) in kept or "sum_runs" in n.kernel]
     if "fewer-nodes" in what_if:
-        folded = "pack_weights|turn_weights|backward_bias|sum_bias|activation_backward|sum_runs|channels_sum|reduce_partials"
-        folded += "|finish|cursor"
+        folded = "pack_weights|backward_bias|sum_bias|activation_backward|sum_runs|channels_sum|reduce_partials|finish|cursor"
         kept_once: set[str] = set()
         fewer = []
         for n in nodes:

@@ -97,7 +97,7 @@ def test_v7_waits_for_its_rounding_and_16_bit_maps_end_that() -> None:
     nodes = {(n.call, n.kernel): n for n in step_model.with_losses_closed(STEPS[step_pages.GOAL], H100, frozenset())}
     conv2 = nodes["conv2.conv2d_forward", "v7::conv2d_forward_kernel"]
     assert conv2.critical == "rounding"
-    assert sum(n.launches for n in nodes.values()) == 45
+    assert sum(n.launches for n in nodes.values()) == 31
     for what_if in (*step_model.WHAT_IFS, *(["16bit-maps", other] for other in step_model.WHAT_IFS)):
         chosen = frozenset([what_if] if isinstance(what_if, str) else what_if)
         closed = step_model.with_losses_closed(STEPS[step_pages.GOAL], H100, chosen)
@@ -142,7 +142,7 @@ def measured(tmp_path: Path, change: Any = lambda rows: rows) -> tuple[str, int]
 
 def test_predictions_stand_beside_measurements(tmp_path: Path) -> None:
     text, found = measured(tmp_path)
-    assert found == 46
+    assert found == 32
     lines = [line for line in text.splitlines() if line.startswith("| ") and "predicted us" not in line]
     assert all(line.endswith("| 1.50 |") for line in lines)
     assert "the step" in lines[0]
@@ -152,7 +152,7 @@ def test_other_kernels_than_counted_are_compared_by_name(tmp_path: Path) -> None
     text, found = measured(tmp_path, lambda rows: rows[1:])  # one gather of two
     assert "compared by name" in text
     assert "v1::gather_images_kernel (2, measured 1)" in text
-    assert 20 < found < 46
+    assert 15 < found < 32
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
