@@ -228,7 +228,7 @@ def test_nodes_of_a_recorded_step(capsys: pytest.CaptureFixture[str]) -> None:
     v7 = told["versions"]["v7"]
     assert v7["operations"]["conv2.conv2d_forward"] == 2  # packs the weights, multiplies
     assert v7["operations"]["gather_images"] == 2  # the batch and its targets: two launches of one shape
-    assert v7["nodes"] == sum(v7["operations"].values()) > 35
+    assert len(v7["operations"]) < v7["nodes"] == sum(v7["operations"].values()) <= 31
     assert main(["explain", "--nodes", "--version", "v7", "--precision", "bf16", "--batch-size", "2"]) == 0
     assert f"all {v7['nodes']}" in " ".join(capsys.readouterr().out.split())
     assert main(["explain", "--nodes", "--version", "cpu"]) == 2
