@@ -21,7 +21,8 @@ class Progress:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet and not sys.stderr.isatty()
+        self._terminal = sys.stderr.isatty()  # asked once: a bar puts something else there, which may say no
+        self._quiet = quiet and not self._terminal
         self._bar: Any = None
         self._task: Any = None
         self._what = ""
@@ -44,7 +45,7 @@ class Progress:
         if self._quiet or now - self._first < _QUIET_SECONDS or not of:
             return
         text = _so_far(done, of, now - self._first)
-        if sys.stderr.isatty():
+        if self._terminal:
             self._show(done, of, text)
         elif now - max(self._first, self._last) >= _LINE_SECONDS and done < of:
             self._last = now
