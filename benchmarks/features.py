@@ -70,13 +70,13 @@ def randomised(model: Any, seed: int) -> None:
 
 def streamed(model: Any, images: Any, file: Path, steps: Steps, name: str) -> Any:
     """Features of the images in a file, 1,000 images at a time; goes on where it was stopped."""
-    shape = (len(images), int(np.prod(model.outputs[0].shape)))
+    shape = (len(images), model.encode(images[:1]).size)
     mark = file.with_suffix(".rows")
     there = int(mark.read_text()) if mark.is_file() else 0
     features = np.lib.format.open_memmap(file, mode="r+" if there else "w+", dtype=np.float32, shape=shape)
     for start in range(there, len(images), 1000):
         before = clock()
-        part = model.predict(images[start : start + 1000])
+        part = model.encode(images[start : start + 1000])
         features[start : start + len(part)] = part.reshape(len(part), -1)
         mark.write_text(str(start + len(part)))
         earlier = steps.done.get(name, [0.0, 0.0, 0.0])

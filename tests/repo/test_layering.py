@@ -265,7 +265,7 @@ FLOORS: dict[str, set[str]] = {
     "kernel_tools": TRAINING | {"inspection"},
     "lab": GROUND | {"kernel_tools"},
     "features": GROUND,
-    "recipes": MODEL | {"features"},
+    "recipes": MODEL | {"features", "models"},
     "runs": MODEL | {"models", "data"},
     "inference": MODEL | {"models", "data", "runs"},
     "classify": MODEL | {"inference", "runs"},

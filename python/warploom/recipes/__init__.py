@@ -5,6 +5,7 @@ model = wl.recipes.learn("whitened_dictionary", images)   # a Model; encode() gi
 
 from warploom.recipes import kernel_network as kernel_network
 from warploom.recipes import patch_autoencoder as patch_autoencoder
+from warploom.recipes import plain as plain
 from warploom.recipes import whitened_dictionary as whitened_dictionary
 from warploom.recipes.registry import BY_NAME, DEFAULT, Progress, Recipe, get, learn
 

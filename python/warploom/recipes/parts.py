@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from warploom.callbacks import Callback
 from warploom.errors import ArgumentError
 from warploom.features.patches import contrast_normalised, sample_patches
 from warploom.features.whitening import Whitening, fit_whitening
@@ -14,6 +15,19 @@ from warploom.recipes.registry import Progress
 
 Weights = dict[str, Floats]  # of layers with fixed or learnt weights, by parameter name
 CONTRAST = 10.0 / 255.0**2  # added to the variance of a patch, of values in [0, 1]
+
+
+class Told(Callback):
+    """Passes on how far the training is."""
+
+    def __init__(self, epochs: int, progress: Progress) -> None:
+        self.epochs, self.epoch, self.progress = epochs, 0, progress
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float]) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        self.progress("autoencoder", (self.epoch + logs["samples"] / logs["total"]) / self.epochs)
 
 
 def fixed(layer: Layer) -> Layer:

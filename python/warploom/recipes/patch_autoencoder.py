@@ -17,7 +17,6 @@ versus training with sparse coding and vector quantization.
 
 import numpy as np
 
-from warploom.callbacks import Callback
 from warploom.errors import ArgumentError
 from warploom.features.patches import mirrored
 from warploom.features.whitening import Whitening
@@ -112,23 +111,10 @@ def directions(
     model.compile(optimizer=Adam(lr=learning_rate), loss="mse", seed=seed)
     if positive(epochs, "epochs", minimum=0):
         given, wanted = augmented(rows.reshape(-1, *shape), flip=True, noise=noise, seed=seed)
-        model.fit(given, wanted, epochs, callbacks=[CosineLR(), _Told(epochs, progress)], batch_size=_BATCH, verbose=False)
+        model.fit(given, wanted, epochs, callbacks=[CosineLR(), parts.Told(epochs, progress)], batch_size=_BATCH, verbose=False)
     weights = model.state_dict()["decoder.weight"].T
     found: Floats = weights / np.maximum(np.linalg.norm(weights, axis=1, keepdims=True), 1e-8)
     return found
-
-
-class _Told(Callback):
-    """Passes on how far the training is."""
-
-    def __init__(self, epochs: int, progress: Progress) -> None:
-        self.epochs, self.epoch, self.progress = epochs, 0, progress
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float]) -> None:
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        self.progress("autoencoder", (self.epoch + logs["samples"] / logs["total"]) / self.epochs)
 
 
 def network(
