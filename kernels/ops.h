@@ -6,6 +6,7 @@
 #pragma once
 
 #include "args.h"
+#include "errand.h"
 #include "ops/activation/args.h"
 #include "ops/adabelief_update/args.h"
 #include "ops/adam_update/args.h"
@@ -67,6 +68,9 @@ struct Entry {
   int64_t (*workspace_bytes)(const Args&) = nullptr;  // nullptr: none
   int64_t (*saved_bytes)(const Args&) = nullptr;      // forward entries: bytes kept for backward; nullptr: none
   const char* (*algorithm)(const Args&) = nullptr;    // which of several ways it takes, for reports; nullptr: there is one
+  // What it does to its weights first, unless Args::prepared holds the result: from is w, to has its bytes and no place yet. nullptr:
+  // nothing.
+  Errand (*preparation)(const Args&) = nullptr;
 };
 
 struct OpTable {
@@ -76,6 +80,8 @@ struct OpTable {
   int compute_capability = 0;     // the only one it runs on, as 90 for 9.0; 0: any
   Layout layout = Layout::nchw;
   WeightLayout weight_layout = WeightLayout::oihw;
+  // At most kMostErrands, whose results none of them reads; nullptr where no entry has a preparation.
+  void (*run_errands)(const Errand* errands, int count, const Context&) = nullptr;
 #define WL_OP(name, Args) Entry<Args> name;
 #include "ops.def"
 #undef WL_OP

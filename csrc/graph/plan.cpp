@@ -35,6 +35,19 @@ void Step::bind_regions(const Resolve& address) {
   regions.push_back({"workspace", workspace_memory.data, workspace_memory.bytes, Region::write});
 }
 
+void insert_step(Plan& plan, size_t at, std::unique_ptr<Step> step) {
+  const int index = static_cast<int>(at);
+  for (Buffer& b : plan.buffers) {
+    if (b.last_step >= index) b.last_step++;
+    if (b.first_step >= index) b.first_step++;
+  }
+  for (const auto* fed : {&plan.inputs, &plan.targets})  // before the first step
+    for (const Handle h : *fed) plan.buffers[static_cast<size_t>(h)].first_step = 0;
+  for (Meeting& m : plan.meetings)
+    if (m.steps > at) m.steps++;
+  plan.steps.insert(plan.steps.begin() + index, std::move(step));
+}
+
 // Each buffer in turn at the lowest offset free over its whole life.
 static void place_in(Plan& plan, const std::vector<size_t>& order) {
   std::vector<size_t> placed;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "csrc/core/visitors.h"
@@ -49,7 +50,9 @@ struct Step {
   virtual ~Step() = default;
   virtual void bind(const Resolve& address) = 0;
   virtual void run(const Context& context) const = 0;
-  virtual std::string algorithm() const = 0;  // of the entry, where it has several
+  virtual std::string algorithm() const = 0;         // of the entry, where it has several
+  virtual Errand preparation() const { return {}; }  // of its weights (Entry::preparation)
+  virtual int64_t take_prepared(In) { return 0; }  // weights that another step has prepared; the workspace that is left, in bytes
   std::string entry, node;
   std::string along;  // what it takes along of other operations, for reports
   bool backward = false;
@@ -93,8 +96,16 @@ struct Plan {
   Peak peak() const;  // what is alive at the fullest step, by category
 };
 
+// A step before step `at`, whose buffers live as they did.
+void insert_step(Plan& plan, size_t at, std::unique_ptr<Step> step);
+
 // Gives every arena buffer an offset such that buffers alive at the same time do not overlap; sets arena_bytes.
 void assign_offsets(Plan& plan);
+
+template <class Args, class = void>
+struct TakesPrepared : std::false_type {};
+template <class Args>
+struct TakesPrepared<Args, std::void_t<decltype(Args::prepared)>> : std::true_type {};
 
 template <class Args>
 struct CallStep final : Step {
@@ -110,6 +121,14 @@ struct CallStep final : Step {
   }
   void run(const Context& context) const override { entry_point.run(bound, context); }
   std::string algorithm() const override { return entry_point.algorithm ? entry_point.algorithm(planned) : ""; }
+  Errand preparation() const override { return entry_point.preparation ? entry_point.preparation(planned) : Errand(); }
+  int64_t take_prepared(In weights) override {
+    if constexpr (TakesPrepared<Args>::value) {
+      planned.prepared = weights;
+      uses.push_back({untag(weights.data), Region{"prepared", nullptr, weights.bytes, Region::read}});
+    }
+    return entry_point.workspace_bytes ? entry_point.workspace_bytes(planned) : 0;
+  }
   Entry<Args> entry_point;
   Args planned, bound;
 };

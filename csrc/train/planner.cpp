@@ -5,6 +5,7 @@
 
 #include "csrc/core/names.h"
 #include "csrc/graph/conv2d.h"
+#include "csrc/graph/errands.h"
 #include "csrc/graph/op.h"
 #include "csrc/graph/passes.h"
 #include "csrc/graph/storage.h"
@@ -129,6 +130,7 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
       e.end_node(n);
     }
   }
+  share_errands(*plan, table);
   const int last = static_cast<int>(plan->steps.size());
   for (auto& b : plan->buffers) {
     b.last_step = std::min(b.last_step, last);

@@ -104,7 +104,7 @@ def v5_place(row: int, chunk: int) -> int:
 
 
 def v7_place(row: int, chunk: int) -> int:
-    """The 128-byte swizzle: rows of eight chunks; kernels/v7_hopper/halo.cuh and pack_weights.cu."""
+    """The 128-byte swizzle: rows of eight chunks; kernels/v7_hopper/halo.cuh and kernels/v5_tensor_cores/errands.cu."""
     return row * 8 + (chunk ^ (row & 7))
 
 

@@ -18,9 +18,6 @@ namespace warploom {
 
 #if defined(__CUDACC__)
 using TensorMap = CUtensorMap;
-#define WL_GRID_CONSTANT __grid_constant__
-#else
-#define WL_GRID_CONSTANT
 #endif
 
 __device__ __forceinline__ void bulk_copy(void* shared, const void* global, uint32_t bytes, AsyncBarrier* barrier WL_HERE) {

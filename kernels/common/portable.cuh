@@ -20,10 +20,12 @@
 extern __shared__ __align__(128) unsigned char wl_dynamic_shared[];
 #define WL_DYNAMIC_SHARED(T, name) T* name = reinterpret_cast<T*>(wl_dynamic_shared)
 #define WL_UNROLL _Pragma("unroll")
+#define WL_GRID_CONSTANT __grid_constant__  // of a parameter that is not to be copied by every thread
 
 #else
 
 #include "../emulator/cuda.h"  // defines the same words, and WL_SHARED, WL_DYNAMIC_SHARED, WL_UNROLL
+#define WL_GRID_CONSTANT
 
 #endif
 

@@ -16,6 +16,7 @@ struct Algorithm {
   std::string (*why_not)(const Args&);                           // "" takes it, else why this way does not
   void (*run)(const Args&, const Context&, const float* scale);  // scale: of fp16 gradients, else null
   int64_t (*workspace_bytes)(const Args&);                       // nullptr: none
+  Errand (*preparation)(const Args&) = nullptr;                  // nullptr: none
 };
 
 // The entry that Ways describes:
@@ -65,7 +66,12 @@ struct Listed {
     const auto& names = chosen(a).names;
     return a.fusion.precision == Precision::tf32 ? names[0] : a.fusion.precision == Precision::bf16 ? names[1] : names[2];
   }
-  static Entry<Args> entry() { return {run, why_not, workspace_bytes, saved_bytes, algorithm}; }
+  static Errand preparation(const Args& a) {
+    if (!on_tensor_cores(a)) return {};
+    const Algorithm<Args>& way = chosen(a);
+    return way.preparation ? way.preparation(a) : Errand();
+  }
+  static Entry<Args> entry() { return {run, why_not, workspace_bytes, saved_bytes, algorithm, preparation}; }
 };
 
 // The names of an algorithm, by the operands' formats.

@@ -104,13 +104,11 @@ static void run_few_channels(const Conv2dBackwardInput& a, const Context& contex
 }
 
 static void run_summed_taps(const Conv2dBackwardInput& a, const Context& context, const float* scale) {
-  float* summed = context.workspace.ptr();
-  sum_taps(context, a.s, a.w.ptr(), summed);
   Conv2dForward strided;
   strided.s = adjoint_of(a.s);
   strided.fusion = adjoint_of(a.fusion, gradient_type(a.fusion.x_type), gradient_type(a.fusion.y_type));
   strided.x = a.dy, strided.y = a.dx;
-  strided.w = In{summed, summed_bytes(a.s)};
+  strided.w = summed_taps(a, context);
   run_strided(strided, context, epilogue_of(a), scale);
 }
 
@@ -128,8 +126,7 @@ struct BackwardInputWays {
     static const Algorithm<Args> ways[] = {
         {WL_MMA_NAMES(", few channels"), few_channels_refusal<Args>, run_few_channels, nullptr},
         {WL_MMA_NAMES(", columns"), few_outputs_refusal<Args>, run_few_outputs, nullptr},
-        {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps,
-         [](const Args& a) { return summed_bytes(a.s); }},
+        {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps, summing_bytes<Args>, summing_of<Args>},
         {WL_MMA_NAMES(""), [](const Args&) { return std::string(); }, run_implicit_gemm, nullptr},
     };
     return ways;

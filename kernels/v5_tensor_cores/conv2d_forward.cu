@@ -109,11 +109,10 @@ static void run_few_channels(const Conv2dForward& a, const Context& context, con
 static void run_columns(const Conv2dForward& a, const Context& context, const float*) { run_few_outputs(a, context); }
 
 static void run_summed_taps(const Conv2dForward& a, const Context& context, const float*) {
-  sum_taps(context, a.s, a.w.ptr(), context.workspace.ptr());
   Conv2dBackwardInput transposed;
   transposed.s = adjoint_of(a.s), transposed.fusion = adjoint_of(a.fusion, a.fusion.x_type, a.fusion.y_type);
   transposed.dy = a.x, transposed.dx = a.y;
-  transposed.w = In{context.workspace.data, summed_bytes(a.s)};
+  transposed.w = summed_taps(a, context);
   run_transposed(transposed, context, epilogue_of(a));
 }
 
@@ -130,8 +129,7 @@ struct ForwardWays {
     static const Algorithm<Args> ways[] = {
         {WL_MMA_NAMES(", few channels"), few_channels_refusal<Args>, run_few_channels, nullptr},
         {WL_MMA_NAMES(", columns"), few_outputs_refusal<Args>, run_columns, nullptr},
-        {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps,
-         [](const Args& a) { return summed_bytes(a.s); }},
+        {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps, summing_bytes<Args>, summing_of<Args>},
         {WL_MMA_NAMES(""), [](const Args&) { return std::string(); }, run_implicit_gemm, nullptr},
     };
     return ways;

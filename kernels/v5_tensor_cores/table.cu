@@ -13,6 +13,7 @@ const OpTable& table() {
     v.conv2d_backward_input = conv2d_backward_input();
     v.conv2d_backward_weight = conv2d_backward_weight();
     v.conv2d_backward_bias = conv2d_backward_bias();
+    v.run_errands = run_errands;
     return v;
   }();
   return t;

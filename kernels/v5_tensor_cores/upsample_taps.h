@@ -4,6 +4,7 @@
 
 #include "../common/epilogue.cuh"
 #include "choice.h"
+#include "entries.h"
 #include "table.h"
 
 namespace warploom::v5 {
@@ -33,7 +34,27 @@ inline int64_t summed_bytes(const Conv2dShape& s) { return int64_t(16) * s.C_in 
 
 // w hwio [3, 3, C_in, C_out] -> summed hwio of the adjoint [4, 4, C_out, C_in], in float32; and the adjoint of that, for gradients, of
 // the sum of its runs, in order; db the same.
-void sum_taps(const Context& context, const Conv2dShape& s, const float* w, float* summed);
+template <class Args>
+Errand summing_of(const Args& a) {
+  Errand e;
+  e.kind = ErrandKind::sum_taps;
+  e.n = a.s.C_out, e.k = a.s.C_in;
+  e.from = a.w;
+  e.to.bytes = summed_bytes(a.s);
+  return e;
+}
+template <class Args>
+int64_t summing_bytes(const Args& a) {  // of the workspace
+  return a.prepared ? 0 : summed_bytes(a.s);
+}
+template <class Args>
+In summed_taps(const Args& a, const Context& context) {
+  if (a.prepared) return a.prepared;
+  Errand e = summing_of(a);
+  e.to.data = context.workspace.data;
+  run_errands(&e, 1, context);
+  return {e.to.data, e.to.bytes};
+}
 void spread_taps(const Context& context, const Conv2dShape& s, int runs, const float* summed, float* dw, const BiasSums& bias);
 
 // The entries' kernels with their roles exchanged: maps are stored as fusion says, gradients or not; the weights of both are `summed`.

@@ -60,8 +60,11 @@ static const char* algorithm_forward(const Conv2dForward& a) {
   const Scheme scheme = choose(a.s, a.fusion);
   return scheme == Scheme::none ? v5::table().conv2d_forward.algorithm(a) : scheme_name(scheme);
 }
+static Errand preparation_forward(const Conv2dForward& a) {
+  return choose(a.s, a.fusion) == Scheme::none ? v5::table().conv2d_forward.preparation(a) : Errand();
+}
 Entry<Conv2dForward> conv2d_forward() {
-  return {run_forward, why_not_forward, workspace_forward, saved_forward, algorithm_forward};
+  return {run_forward, why_not_forward, workspace_forward, saved_forward, algorithm_forward, preparation_forward};
 }
 
 // ---- Gradients ----
@@ -140,7 +143,11 @@ struct Gradient {
     if (scheme == Scheme::none) return (v5::table().*kEntry).algorithm(a);
     return scheme_name(scheme == Scheme::few_inputs && gradients(scheme, a).want_dx ? Scheme::winograd4 : scheme);
   }
-  static Entry<Args> entry() { return {run, why_not, workspace, nullptr, algorithm}; }
+  static Errand preparation(const Args& a) {
+    const Entry<Args>& direct = v5::table().*kEntry;
+    return direct.preparation && choose_part(a) == Scheme::none ? direct.preparation(a) : Errand();
+  }
+  static Entry<Args> entry() { return {run, why_not, workspace, nullptr, algorithm, preparation}; }
 };
 Entry<Conv2dBackwardInput> conv2d_backward_input() {
   return Gradient<Conv2dBackwardInput, &OpTable::conv2d_backward_input>::entry();

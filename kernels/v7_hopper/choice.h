@@ -6,7 +6,7 @@
 #include "../common/preconditions.h"
 #include "../common/vector.cuh"
 #include "../device.h"
-#include "pack_weights.h"
+#include "halo_gemm.cuh"
 
 namespace warploom::v7 {
 
@@ -198,8 +198,24 @@ inline Problem backward_input_problem(const Conv2dBackwardInput& a) {
   return transposed_problem(p, f.precision, f.pool == 2);
 }
 
-inline int64_t packed_bytes(const Problem& p) {
-  return int64_t(p.g.n_tiles) * p.columns * p.g.chunks * p.g.taps_h * p.g.taps_w * kRowBytes;
+// The weights as wgmma reads them, so that the copy engine can bring a tap of them in one piece.
+template <class Args>
+Errand preparation_of(const Problem& p, const Args& a) {
+  const Precision f = a.fusion.precision;
+  Errand e;
+  e.kind = f == Precision::bf16   ? ErrandKind::prepare_bf16
+           : f == Precision::fp16 ? ErrandKind::prepare_f16
+                                  : ErrandKind::prepare_tf32;
+  e.form = p.form;
+  e.n = p.g.n_channels, e.k = p.g.k_channels;
+  e.n_tiles = p.g.n_tiles, e.columns = p.columns, e.chunks = p.g.chunks, e.taps = p.g.taps_h * p.g.taps_w;
+  e.from = a.w;
+  e.to.bytes = int64_t(e.n_tiles) * e.columns * e.chunks * e.taps * kRowBytes;
+  return e;
+}
+template <class Args>
+int64_t preparation_bytes(const Problem& p, const Args& a) {  // of the workspace
+  return a.prepared ? 0 : preparation_of(p, a).to.bytes;
 }
 
 }  // namespace warploom::v7

@@ -4,7 +4,7 @@
 // One block owns 128 pixels of one phase x 128 or 64 input channels. The forward entry runs the same kernel for an upsampled x: a
 //   transposed convolution of stride 2 with the summed taps.
 // From v5: see halo_gemm.cuh. Expected bottleneck: the warps that round.
-// Preconditions: compute capability 9.0; choice.h says which convolutions, v6 takes the rest; workspace: fp16's scale, the packed
+// Preconditions: compute capability 9.0; choice.h says which convolutions, v6 takes the rest; workspace: fp16's scale, the prepared
 //   weights.
 #include <algorithm>
 
@@ -20,7 +20,7 @@ template <class T, int BN, bool kUnpool>
 __global__ __launch_bounds__(kThreads, 1) void conv2d_backward_input_kernel(
     HaloGemm g, Epilogue epilogue, const WL_GRID_CONSTANT TensorMap dy,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
     const WL_GRID_CONSTANT TensorMap saved,                              // [N, OH/2, OW/2, C_out] of a pool
-    const unsigned char* __restrict__ packed,                            // pack_weights.h
+    const unsigned char* __restrict__ packed,                            // errand.h
     const float* __restrict__ scale,                                     // [1], of fp16
     void* __restrict__ dx) {                                             // [N, H, W, C_in]
   if constexpr (!kHasWgmma) return;
@@ -29,7 +29,7 @@ __global__ __launch_bounds__(kThreads, 1) void conv2d_backward_input_kernel(
 
 template <class T, bool kUnpool>
 static void convolve(const Context& context, const Problem& p, const Call& call) {
-  const TensorMap source = prepare<T>(context, p, call);
+  const TensorMap source = source_map(p, call);
   launch(context, "v7::conv2d_backward_input_kernel",
          p.columns == 128 ? conv2d_backward_input_kernel<T, 128, kUnpool> : conv2d_backward_input_kernel<T, 64, kUnpool>,
          dim3(blocks_for(tiles_of(p.g) * p.g.n_tiles, 1), static_cast<unsigned>(p.phases)), dim3(kThreads),
@@ -49,11 +49,12 @@ static int64_t scale_bytes(const Conv2dBackwardInput& a) { return a.fusion.preci
 
 static void run(const Conv2dBackwardInput& a, const Context& context) {
   const Problem p = backward_input_problem(a);
-  if (!p.why.empty() || !aligned16(a.dy.data, a.saved.data)) return v6::table().conv2d_backward_input.run(a, context);
+  if (!p.why.empty()) return v6::table().conv2d_backward_input.run(a, context);
+  if (!aligned16(a.dy.data, a.saved.data, a.prepared.data)) return v6::table().conv2d_backward_input.run(unprepared(a), context);
   require_hopper(context);
   Call call;
-  call.source = a.dy.data, call.w = a.w.ptr(), call.out = a.dx.data;
-  call.packed = context.workspace.ptr<unsigned char>() + scale_bytes(a);
+  call.source = a.dy.data, call.out = a.dx.data;
+  call.packed = prepared_weights(p, a, context, scale_bytes(a));
   call.pool = a.fusion.pool == 2;
   call.epilogue = epilogue_of(a);
   call.codes = const_cast<unsigned char*>(a.saved.ptr<unsigned char>());  // only read
@@ -69,13 +70,19 @@ static std::string why_not(const Conv2dBackwardInput& a) {
 }
 static int64_t workspace_bytes(const Conv2dBackwardInput& a) {
   const Problem p = backward_input_problem(a);
-  return std::max(p.why.empty() ? scale_bytes(a) + packed_bytes(p) : 0, v6::table().conv2d_backward_input.workspace_bytes(a));
+  const auto below = v6::table().conv2d_backward_input.workspace_bytes;
+  return p.why.empty() ? std::max(scale_bytes(a) + preparation_bytes(p, a), below(unprepared(a))) : below(a);
 }
 static const char* algorithm(const Conv2dBackwardInput& a) {
   return backward_input_problem(a).why.empty() ? algorithm_name(a.fusion.precision)
                                                : v6::table().conv2d_backward_input.algorithm(a);
 }
 
-Entry<Conv2dBackwardInput> conv2d_backward_input() { return {run, why_not, workspace_bytes, nullptr, algorithm}; }
+static Errand preparation(const Conv2dBackwardInput& a) {
+  const Problem p = backward_input_problem(a);
+  return p.why.empty() ? preparation_of(p, a) : v6::table().conv2d_backward_input.preparation(a);
+}
+
+Entry<Conv2dBackwardInput> conv2d_backward_input() { return {run, why_not, workspace_bytes, nullptr, algorithm, preparation}; }
 
 }  // namespace warploom::v7

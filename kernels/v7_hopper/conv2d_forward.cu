@@ -3,7 +3,7 @@
 //   the same, one byte each, as v5 makes it; zero padding.
 // One block owns 128 pixels x 128 or 64 output channels.
 // From v5: see halo_gemm.cuh. Expected bottleneck: the warps that round.
-// Preconditions: compute capability 9.0; choice.h says which convolutions, v6 takes the rest; workspace: the packed weights.
+// Preconditions: compute capability 9.0; choice.h says which convolutions, v6 takes the rest; workspace: the prepared weights.
 #include <algorithm>
 
 #include "../v6_bilinear/table.h"
@@ -17,7 +17,7 @@ template <class T, int BN, bool kPool>
 __global__ __launch_bounds__(kThreads,
                              1) void conv2d_forward_kernel(HaloGemm g, Epilogue epilogue,
                                                            const WL_GRID_CONSTANT TensorMap x,        // [N, H, W, C_in]
-                                                           const unsigned char* __restrict__ packed,  // pack_weights.h
+                                                           const unsigned char* __restrict__ packed,  // errand.h
                                                            unsigned char* __restrict__ saved,  // [N, OH/2, OW/2, C_out] or null
                                                            void* __restrict__ y) {             // [N, OH, OW, C_out]
   if constexpr (!kHasWgmma) return;
@@ -34,17 +34,18 @@ void launch_forward(const Context& context, const Problem& p, const Call& call, 
 
 static void run(const Conv2dForward& a, const Context& context) {
   const Problem p = forward_problem(a);
-  if (!p.why.empty() || !aligned16(a.x.data)) return v6::table().conv2d_forward.run(a, context);
+  if (!p.why.empty()) return v6::table().conv2d_forward.run(a, context);
+  if (!aligned16(a.x.data, a.prepared.data)) return v6::table().conv2d_forward.run(unprepared(a), context);
   require_hopper(context);
   Call call;
-  call.source = a.x.data, call.w = a.w.ptr(), call.out = a.y.data, call.codes = a.saved.ptr<unsigned char>();
-  call.packed = context.workspace.ptr<unsigned char>();
+  call.source = a.x.data, call.out = a.y.data, call.codes = a.saved.ptr<unsigned char>();
+  call.packed = prepared_weights(p, a, context, 0);
   call.epilogue = Epilogue{a.bias.ptr(), a.fusion.activation, a.fusion.negative_slope};
   call.pool = a.fusion.pool == 2;
   with_operand_type(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
     if (p.form == WeightForm::upsampled) return convolve_transposed<T>(context, p, call);
-    const TensorMap source = prepare<T>(context, p, call);
+    const TensorMap source = source_map(p, call);
     p.columns == 128 ? launch_forward<T, 128>(context, p, call, source) : launch_forward<T, 64>(context, p, call, source);
   });
 }
@@ -54,7 +55,8 @@ static std::string why_not(const Conv2dForward& a) {
 }
 static int64_t workspace_bytes(const Conv2dForward& a) {
   const Problem p = forward_problem(a);
-  return std::max(p.why.empty() ? packed_bytes(p) : 0, v6::table().conv2d_forward.workspace_bytes(a));
+  const auto below = v6::table().conv2d_forward.workspace_bytes;
+  return p.why.empty() ? std::max(preparation_bytes(p, a), below(unprepared(a))) : below(a);
 }
 static int64_t saved_bytes(const Conv2dForward& a) {
   if (!forward_problem(a).why.empty()) return v6::table().conv2d_forward.saved_bytes(a);
@@ -64,6 +66,11 @@ static const char* algorithm(const Conv2dForward& a) {
   return forward_problem(a).why.empty() ? algorithm_name(a.fusion.precision) : v6::table().conv2d_forward.algorithm(a);
 }
 
-Entry<Conv2dForward> conv2d_forward() { return {run, why_not, workspace_bytes, saved_bytes, algorithm}; }
+static Errand preparation(const Conv2dForward& a) {
+  const Problem p = forward_problem(a);
+  return p.why.empty() ? preparation_of(p, a) : v6::table().conv2d_forward.preparation(a);
+}
+
+Entry<Conv2dForward> conv2d_forward() { return {run, why_not, workspace_bytes, saved_bytes, algorithm, preparation}; }
 
 }  // namespace warploom::v7

@@ -1,16 +1,16 @@
 // convolve.h - inside v7: what its two entries share. Host code only.
 #pragma once
 
+#include "../v6_bilinear/table.h"
 #include "choice.h"
 
 namespace warploom::v7 {
 
 struct Call {  // the buffers of a Problem
   const void* source = nullptr;
-  const float* w = nullptr;
-  const float* scale = nullptr;     // of a gradient as fp16
-  unsigned char* packed = nullptr;  // packed_bytes()
-  unsigned char* codes = nullptr;   // of out, or of the source
+  const float* scale = nullptr;           // of a gradient as fp16
+  const unsigned char* packed = nullptr;  // the prepared weights
+  unsigned char* codes = nullptr;         // of out, or of the source
   void* out = nullptr;
   Epilogue epilogue;
   bool pool = false;  // of out, or of the source
@@ -39,11 +39,25 @@ inline TensorMap codes_map(const Halo& h, const unsigned char* codes, const int 
   return tensor_map(codes, size, {unit_channels(h), h.unit_w, h.unit_h, h.images});
 }
 
-// Packs the weights and describes the source to the copy engine.
-template <class T>
-TensorMap prepare(const Context& context, const Problem& p, const Call& call) {
-  pack_weights<T>(context, p.form, p.g, p.columns, call.w, call.packed);
+inline TensorMap source_map(const Problem& p, const Call& call) {
   return box_map(p.g.halo, call.source, {p.g.k_channels, p.src_W, p.src_H, p.g.N});
+}
+
+// Those that a step before has left, or made in the workspace, behind so many bytes of it.
+template <class Args>
+const unsigned char* prepared_weights(const Problem& p, const Args& a, const Context& context, int64_t before) {
+  if (a.prepared) return a.prepared.template ptr<unsigned char>();
+  Errand e = preparation_of(p, a);
+  e.to.data = context.workspace.ptr<unsigned char>() + before;
+  v6::table().run_errands(&e, 1, context);
+  return e.to.ptr<unsigned char>();
+}
+
+// The same call for v6, which reads no weights as they are prepared here.
+template <class Args>
+Args unprepared(Args a) {
+  a.prepared = In();
+  return a;
 }
 
 template <class T>

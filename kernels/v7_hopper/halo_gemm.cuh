@@ -1,5 +1,5 @@
 // halo_gemm.cuh (v7): out[pixel, n] = sum over taps and k of source[pixel + tap, k] * w[tap, k, n] on Hopper: wgmma fed by the copy engine
-// Layout: source [N, src_H, src_W, C_k], packed weights (pack_weights.h), out [N, out_H, out_W, C_n]. Forward: source x, n an output
+// Layout: source [N, src_H, src_W, C_k], prepared weights (errand.h), out [N, out_H, out_W, C_n]. Forward: source x, n an output
 //   channel. Transposed (the gradient of x; forward after an upsample): taps mirrored, and each phase of a stride a dense problem.
 // One block owns 128 pixels (a box of images x rows x columns) x BN channels. Its warps have trades: one thread has the copy engine
 //   bring the box and its halo, 32 channels at a time, another the weights of tap after tap; two warps round the halo to T; two

@@ -5,10 +5,11 @@
 
 namespace warploom {
 
+// prepared: the weights as Entry::preparation() of the same call makes them, or empty.
 struct Conv2dForward {  // y = pool(activation(conv(upsample(x), w) + bias)); saved: whatever the backward entries want kept
   Conv2dShape s;
   Fusion fusion;
-  In x, w, bias;
+  In x, w, bias, prepared;
   Out y, saved;
   template <class Self, class V>
   static void visit(Self& a, V& v) {
@@ -18,6 +19,7 @@ struct Conv2dForward {  // y = pool(activation(conv(upsample(x), w) + bias)); sa
     v.tensor("bias", a.bias, DType::f32, a.s.C_out, true),
         v.tensor("y", a.y, a.fusion.y_type, fused_y_count(a.s, a.fusion), false);
     v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
+    v.tensor("prepared", a.prepared, DType::u8, kEntryDecides, true);
   }
 };
 
@@ -30,7 +32,7 @@ struct Conv2dBackwardInput {
   Fusion fusion;
   Activation x_activation = Activation::none;
   float x_slope = 0.0f;  // of leaky_relu
-  In dy, w, y, saved, x;
+  In dy, w, y, saved, x, prepared;
   Out dx;
   template <class Self, class V>
   static void visit(Self& a, V& v) {
@@ -41,6 +43,7 @@ struct Conv2dBackwardInput {
     v.tensor("y", a.y, a.fusion.y_type, fused_y_count(a.s, a.fusion), true);
     v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
     v.tensor("x", a.x, a.fusion.x_type, fused_x_count(a.s, a.fusion), true);
+    v.tensor("prepared", a.prepared, DType::u8, kEntryDecides, true);
     v.tensor("dx", a.dx, gradient_type(a.fusion.x_type), fused_x_count(a.s, a.fusion), false);
   }
 };
