@@ -9,8 +9,9 @@ namespace warploom {
 // n][128 bytes of k], 16-byte chunks exchanged by n modulo 8, zeros past the channels. sum_taps: w hwio [3, 3, C_in, C_out] -> the sums
 // [4, 4, C_out, C_in] that an upsample makes of its taps (common/summed_taps.cuh), float32.
 enum class ErrandKind : int { none, prepare_bf16, prepare_f16, prepare_tf32, sum_taps };
-// Of what weights are prepared: n an output channel and k an input channel, the other way round, or the former with the 16 sums of 9 taps.
-enum class WeightForm : int { forward, transposed, upsampled };
+// Of what weights are prepared: n an output channel and k an input channel, or the other way round; and both with the 16 sums of 9 taps.
+// upsampled_transposed: chunks of one phase of the large map after those of another, four taps each.
+enum class WeightForm : int { forward, transposed, upsampled, upsampled_transposed };
 
 struct Errand {
   ErrandKind kind = ErrandKind::none;

@@ -50,9 +50,10 @@ __device__ __forceinline__ void bulk_copy_tensor(void* shared, const TensorMap& 
 
 // The map of a dense tensor [size[3]][size[2]][size[1]][size[0]] of floats, bytes or numbers of 16 bits in boxes of box[3] x ... x
 // box[0]; throws where the driver refuses it. swizzled: a box's rows are 128 bytes, whose 16-byte chunks arrive exchanged by bits 7 to 9
-// of their address; the box begins at a multiple of 1024.
+// of their address; the box begins at a multiple of 1024. every: the tensor is every so many-th row and column (axes 2 and 1), from
+// `base` on, of a dense one `every` times as high and wide.
 template <class Element>
-TensorMap tensor_map(const Element* base, const int (&size)[4], const int (&box)[4], bool swizzled = false) {
+TensorMap tensor_map(const Element* base, const int (&size)[4], const int (&box)[4], bool swizzled = false, int every = 1) {
   static_assert(std::is_same_v<Element, float> || std::is_same_v<Element, unsigned char> || std::is_same_v<Element, uint16_t>,
                 "float32, uint8 and 16 bits");
 #if !defined(__CUDACC__)
@@ -62,7 +63,7 @@ TensorMap tensor_map(const Element* base, const int (&size)[4], const int (&box)
                (!swizzled || box[0] * sizeof(Element) == 128);
   for (int i = 0; i < 4; ++i) {
     right = right && size[i] > 0 && box[i] > 0 && box[i] <= 256;
-    stride *= size[i];
+    stride *= i < 2 ? int64_t(size[i]) * every : size[i];
     if (i < 3) right = right && stride % 16 == 0 && stride < int64_t(1) << 40;
   }
   if (!right)
@@ -76,7 +77,7 @@ TensorMap tensor_map(const Element* base, const int (&size)[4], const int (&box)
   map.swizzle_bytes = swizzled ? 128 : 0;
   for (int i = 0; i < 4; ++i) {
     map.size[i] = static_cast<uint32_t>(size[i]), map.box[i] = static_cast<uint32_t>(box[i]);
-    if (i) map.stride[i] = map.stride[i - 1] * map.size[i - 1];
+    if (i) map.stride[i] = map.stride[i - 1] * map.size[i - 1] * static_cast<uint64_t>(i < 3 ? every : 1);
   }
   return map;
 #else
@@ -103,7 +104,7 @@ TensorMap tensor_map(const Element* base, const int (&size)[4], const int (&box)
   cuuint64_t stride = sizeof(Element);
   for (int i = 0; i < 4; ++i) {
     sizes[i] = static_cast<cuuint64_t>(size[i]), boxes[i] = static_cast<cuuint32_t>(box[i]);
-    stride *= sizes[i];
+    stride *= sizes[i] * static_cast<cuuint64_t>(i < 2 ? every : 1);
     if (i < 3) strides[i] = stride;
   }
   const CUresult result = encode(&map,

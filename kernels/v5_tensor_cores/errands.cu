@@ -26,21 +26,26 @@ __device__ __forceinline__ void prepare_weights(const Errand& e, int block, Erra
   const int n0 = block % n_blocks * kSide, k0 = block / n_blocks % k_blocks * kSide;
   const int tap = block / n_blocks / k_blocks, plane = e.n * e.k;
   const int lane = static_cast<int>(threadIdx.x) % kSide;
-  const bool along_k = e.form == WeightForm::transposed;
+  const bool by_phases = e.form == WeightForm::upsampled_transposed, along_k = by_phases || e.form == WeightForm::transposed;
+  int first_k = k0, sum = tap;  // of w; of the sixteen
+  if (by_phases) {
+    const int channels = e.chunks / 4 * kChunk, phase = k0 / channels;
+    first_k -= phase * channels;
+    sum = (2 * (tap / 2) + 1 - phase / 2) * 4 + 2 * (tap % 2) + 1 - phase % 2;
+  }
   for (int line = static_cast<int>(threadIdx.x) / kSide; line < kSide; line += kErrandLines) {
-    const int n = along_k ? n0 + line : n0 + lane, k = along_k ? k0 + lane : k0 + line;
+    const int n = along_k ? n0 + line : n0 + lane, k = along_k ? first_k + lane : first_k + line;
     float v = 0.0f;
     if (n < e.n && k < e.k) {
-      if (along_k) {
-        v = w[tap * plane + n * e.k + k];
-      } else if (e.form == WeightForm::forward) {
-        v = w[tap * plane + k * e.n + n];
+      const int at = along_k ? n * e.k + k : k * e.n + n;
+      if (e.form == WeightForm::forward || e.form == WeightForm::transposed) {
+        v = w[tap * plane + at];
       } else {
         for (int t = 0; t < 9; ++t)
-          if (sum_holds_tap(tap, t)) v += w[t * plane + k * e.n + n];
+          if (sum_holds_tap(sum, t)) v += w[t * plane + at];
       }
     }
-    tile[n - n0][k - k0] = v;
+    tile[n - n0][k - first_k] = v;
   }
   __syncthreads();
   const int n = static_cast<int>(threadIdx.x) / 8, quad = static_cast<int>(threadIdx.x) % 8;

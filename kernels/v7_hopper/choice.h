@@ -134,6 +134,8 @@ inline std::string pool_error(const Conv2dShape& s, const Fusion& f) {
              : "";
 }
 
+constexpr const char* kUpsampleOfOthers = "an upsample goes with a 3x3 convolution of padding 1 and no pool";
+
 inline Problem transposed_problem(Problem p, Precision precision, bool unpool) {
   HaloGemm& g = p.g;
   g.rows = (g.out_H + g.step_h - 1) / g.step_h, g.cols = (g.out_W + g.step_w - 1) / g.step_w;
@@ -152,8 +154,7 @@ inline Problem forward_problem(const Conv2dForward& a) {
   HaloGemm& g = p.g;
   p.why = common_error(s, f);
   if (p.why.empty()) p.why = channels_error(s.C_in, f.x_type, s.C_out);
-  if (p.why.empty() && f.upsample != 1 && !upsampled_3x3(s, f))
-    p.why = "an upsample goes with a 3x3 convolution of padding 1 and no pool";
+  if (p.why.empty() && f.upsample != 1 && !upsampled_3x3(s, f)) p.why = kUpsampleOfOthers;
   if (p.why.empty()) p.why = pool_error(s, f);
   if (p.why.empty() && (s.stride_h != 1 || s.stride_w != 1)) p.why = "strides are v5's";
   if (!p.why.empty()) return p;
@@ -183,13 +184,21 @@ inline Problem backward_input_problem(const Conv2dBackwardInput& a) {
   if (p.why.empty()) p.why = pool_error(s, f);
   if (p.why.empty() && f.pool == 2 && s.C_out % 16) p.why = "the copy engine takes a pool's codes in multiples of 16 channels";
   if (p.why.empty() && f.pool == 1 && f.activation != Activation::none) p.why = "an activation without a pool is v5's to refuse";
-  if (p.why.empty() && f.upsample != 1) p.why = "the gradient of an upsample is v5's";
+  if (p.why.empty() && f.upsample != 1 && !upsampled_3x3(s, f)) p.why = kUpsampleOfOthers;
   if (p.why.empty()) p.why = slopes_error(a);
   if (!p.why.empty()) return p;
   g.N = s.N, g.k_channels = s.C_out, g.n_channels = s.C_in;
   set_storage(g.halo, gradient_type(f.y_type), f.pool == 2);
   g.out_bytes = static_cast<int>(dtype_bytes(gradient_type(f.x_type)));
   g.pairs = s.C_in % 2 == 0 && aligned16(a.dx.data, a.x.data);
+  if (f.upsample == 2) {
+    p.form = WeightForm::upsampled_transposed;
+    p.src_H = g.out_H = g.rows = s.H / 2, p.src_W = g.out_W = g.cols = s.W / 2;
+    g.taps_h = g.taps_w = 2;
+    p = finish(p, f.precision, false, false, 2, 2);
+    p.g.chunks *= 4;  // of each phase
+    return p;
+  }
   p.src_H = s.OH / f.pool, p.src_W = s.OW / f.pool;
   g.halo.negative_slope = f.activation == Activation::leaky_relu ? f.negative_slope : 0.0f;
   g.out_H = s.H, g.out_W = s.W;

@@ -2,7 +2,7 @@
 // Layout: dy [N, OH, OW, C_out] or, pooled, [N, OH/2, OW/2, C_out] with saved as the forward entry made it; w hwio [KH, KW, C_in,
 //   C_out], dx [N, H, W, C_in]; zero padding.
 // One block owns 128 pixels of one phase x 128 or 64 input channels. The forward entry runs the same kernel for an upsampled x: a
-//   transposed convolution of stride 2 with the summed taps.
+//   transposed convolution of stride 2 with the summed taps. The gradient of that x [N, H/2, W/2, C_in] sums over the phases of dy.
 // From v5: see halo_gemm.cuh. Expected bottleneck: the warps that round.
 // Preconditions: compute capability 9.0; choice.h says which convolutions, v6 takes the rest; workspace: fp16's scale, the prepared
 //   weights.
@@ -24,7 +24,27 @@ __global__ __launch_bounds__(kThreads, 1) void conv2d_backward_input_kernel(
     const float* __restrict__ scale,                                     // [1], of fp16
     void* __restrict__ dx) {                                             // [N, H, W, C_in]
   if constexpr (!kHasWgmma) return;
-  halo_gemm<T, BN, false, true, kUnpool>(g, dy, saved, packed, epilogue, scale, nullptr, dx);
+  halo_gemm<T, BN, false, true, kUnpool>(g, &dy, saved, packed, epilogue, scale, nullptr, dx);
+}
+
+template <class T, int BN>
+__global__ __launch_bounds__(kThreads,
+                             1) void conv2d_backward_upsampled_kernel(HaloGemm g, Epilogue epilogue,
+                                                                      const WL_GRID_CONSTANT PhaseMaps dy,  // [N, H, W, C_out]
+                                                                      const unsigned char* __restrict__ packed,
+                                                                      const float* __restrict__ scale,  // [1], of fp16
+                                                                      void* __restrict__ dx) {          // [N, H/2, W/2, C_in]
+  if constexpr (!kHasWgmma) return;
+  halo_gemm<T, BN, false, false, false, true>(g, dy.of, dy.of[0], packed, epilogue, scale, nullptr, dx);
+}
+
+template <class T>
+static void convolve_by_phases(const Context& context, const Problem& p, const Call& call) {
+  launch(context, "v7::conv2d_backward_upsampled_kernel",
+         p.columns == 128 ? conv2d_backward_upsampled_kernel<T, 128> : conv2d_backward_upsampled_kernel<T, 64>,
+         dim3(blocks_for(tiles_of(p.g) * p.g.n_tiles, 1)), dim3(kThreads),
+         static_cast<size_t>(shared_bytes(p.g, p.columns, false)), p.g, call.epilogue,
+         phase_maps(p.g.halo, call.source, {p.g.k_channels, p.src_W, p.src_H, p.g.N}), call.packed, call.scale, call.out);
 }
 
 template <class T, bool kUnpool>
@@ -62,7 +82,11 @@ static void run(const Conv2dBackwardInput& a, const Context& context) {
     v5::find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), context.workspace.ptr());
     call.scale = context.workspace.ptr();
   }
-  with_operand_type(a.fusion.precision, [&](auto type) { convolve_transposed<decltype(type)>(context, p, call); });
+  with_operand_type(a.fusion.precision, [&](auto type) {
+    using T = decltype(type);
+    p.form == WeightForm::upsampled_transposed ? convolve_by_phases<T>(context, p, call)
+                                               : convolve_transposed<T>(context, p, call);
+  });
 }
 
 static std::string why_not(const Conv2dBackwardInput& a) {

@@ -21,7 +21,7 @@ __global__ __launch_bounds__(kThreads,
                                                            unsigned char* __restrict__ saved,  // [N, OH/2, OW/2, C_out] or null
                                                            void* __restrict__ y) {             // [N, OH, OW, C_out]
   if constexpr (!kHasWgmma) return;
-  halo_gemm<T, BN, kPool, false, false>(g, x, x, packed, epilogue, nullptr, saved, y);
+  halo_gemm<T, BN, kPool, false, false>(g, &x, x, packed, epilogue, nullptr, saved, y);
 }
 
 template <class T, int BN>

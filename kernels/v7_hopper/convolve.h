@@ -28,12 +28,21 @@ void with_operand_type(Precision p, Run run) {
   run(F16());
 }
 
-// The map [size[3]] ... [size[0]] in boxes of a halo, or of a unit; its codes always in those.
-inline TensorMap box_map(const Halo& h, const void* data, const int (&size)[4]) {
-  if (h.direct) return tensor_map(static_cast<const uint16_t*>(data), size, {kRowBytes / 2, h.pitch, h.h, h.images}, true);
+// The map [size[3]] ... [size[0]] in boxes of a halo, or of a unit; its codes always in those. every: tensor_map().
+inline TensorMap box_map(const Halo& h, const void* data, const int (&size)[4], int every = 1) {
+  if (h.direct) return tensor_map(static_cast<const uint16_t*>(data), size, {kRowBytes / 2, h.pitch, h.h, h.images}, true, every);
   const int unit[4] = {unit_channels(h), h.unit_w, h.unit_h, h.images};
-  return h.bytes == 2 ? tensor_map(static_cast<const uint16_t*>(data), size, unit)
-                      : tensor_map(static_cast<const float*>(data), size, unit);
+  return h.bytes == 2 ? tensor_map(static_cast<const uint16_t*>(data), size, unit, false, every)
+                      : tensor_map(static_cast<const float*>(data), size, unit, false, every);
+}
+// size: of a phase.
+inline PhaseMaps phase_maps(const Halo& h, const void* data, const int (&size)[4]) {
+  PhaseMaps maps;
+  for (int phase = 0; phase < 4; ++phase) {
+    const int64_t first = (int64_t(phase / 2) * 2 * size[1] + phase % 2) * size[0];
+    maps.of[phase] = box_map(h, into_map(data, first, h.bytes), size, 2);
+  }
+  return maps;
 }
 inline TensorMap codes_map(const Halo& h, const unsigned char* codes, const int (&size)[4]) {
   return tensor_map(codes, size, {unit_channels(h), h.unit_w, h.unit_h, h.images});

@@ -43,6 +43,10 @@ __host__ __device__ __forceinline__ int copied_bytes(const Halo& h) { return h.i
 // A stage's: the copy engine exchanges chunks by their address.
 __host__ __device__ __forceinline__ int halo_bytes(const Halo& h) { return (copied_bytes(h) + 1023) / 1024 * 1024; }
 
+struct PhaseMaps {  // a map by the parities of row and column: [2 * (row % 2) + column % 2], each of half the height and width
+  TensorMap of[4];
+};
+
 struct Stages {  // of a ring: which one, and the parity of its round
   int at = 0;
   uint32_t parity = 0;

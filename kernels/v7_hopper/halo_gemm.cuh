@@ -1,6 +1,8 @@
 // halo_gemm.cuh (v7): out[pixel, n] = sum over taps and k of source[pixel + tap, k] * w[tap, k, n] on Hopper: wgmma fed by the copy engine
 // Layout: source [N, src_H, src_W, C_k], prepared weights (errand.h), out [N, out_H, out_W, C_n]. Forward: source x, n an output
 //   channel. Transposed (the gradient of x; forward after an upsample): taps mirrored, and each phase of a stride a dense problem.
+//   By phases (the gradient of x before an upsample): source [N, 2 src_H, 2 src_W, C_k], of which each parity of row and column has
+//   its own taps, a map of half the size whose channels are further k.
 // One block owns 128 pixels (a box of images x rows x columns) x BN channels. Its warps have trades: one thread has the copy engine
 //   bring the box and its halo, 32 channels at a time, another the weights of tap after tap; two warps round the halo to T; two
 //   warpgroups multiply, A from the halo by ldmatrix, B where it lies.
@@ -23,7 +25,7 @@ constexpr int kMultiplyWarps = 8, kWeightsWarp = 8, kPixelsWarp = 9, kRoundWarps
 struct HaloGemm {
   int N = 0, k_channels = 0, n_channels = 0;
   int rows = 0, cols = 0;      // pixels computed of an image, before a pool; for phase (0, 0)
-  int taps_h = 0, taps_w = 0;  // of the whole kernel
+  int taps_h = 0, taps_w = 0;  // of the whole kernel, or by phases of each
   int step_h = 1, step_w = 1;  // transposed: out row = step_h * i + phase
   int pad_top = 0, pad_left = 0;
   int out_H = 0, out_W = 0;             // after a pool
@@ -165,9 +167,10 @@ __device__ __forceinline__ void multiply_halos(const HaloGemm& g, const Phase<kT
   warpgroup_wait<0>();
 }
 
-// scale: [1], of a gradient as fp16, or null. codes: of a pool, or null. source_codes: of the source, if kUnpool.
-template <class T, int BN, bool kPool, bool kTransposed, bool kUnpool>
-__device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& source, const TensorMap& source_codes,
+// sources: one, or if kByPhases four (PhaseMaps). scale: [1], of a gradient as fp16, or null. codes: of a pool, or null. source_codes: of
+// the source, if kUnpool.
+template <class T, int BN, bool kPool, bool kTransposed, bool kUnpool, bool kByPhases = false>
+__device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap* sources, const TensorMap& source_codes,
                                           const unsigned char* __restrict__ packed, const Epilogue& epilogue,
                                           const float* __restrict__ scale, unsigned char* __restrict__ codes,
                                           void* __restrict__ out) {
@@ -211,22 +214,24 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
   }
   if (warp == kPixelsWarp) {
     if (lane != 0) return;
+    constexpr int kSources = kByPhases ? 4 : 1;
+    const int chunks = taps > 0 ? g.chunks / kSources : 0;
     Stages to;
-    if (direct) {
-      for (int c = 0; taps > 0 && c < g.chunks; ++c) {
+    for (int s = 0; s < kSources; ++s) {  // of odd rows the pixel above is met, of even ones that below, and so of columns
+      const int row = first_row - s / 2, column = first_column - s % 2;
+      for (int c = 0; direct && c < chunks; ++c) {
         wait(&shared.halo_empty[to.at], to.parity ^ 1u);
         arrive_expecting(&shared.halo_full[to.at], static_cast<uint32_t>(copied_bytes(g.halo)));
-        bulk_copy_tensor(shared.halos + to.at * halo_bytes(g.halo), source, c * kChunk<T>, first_column, first_row, image0,
+        bulk_copy_tensor(shared.halos + to.at * halo_bytes(g.halo), sources[s], c * kChunk<T>, column, row, image0,
                          &shared.halo_full[to.at]);
         to.next(g.halo_stages);
       }
-      return;
-    }
-    for (int u = 0; taps > 0 && u < g.chunks * units_of<T>(g.halo); ++u) {
-      wait(&shared.units_empty[to.at], to.parity ^ 1u);
-      bring_unit<kUnpool>(g.halo, shared.units + to.at * unit_bytes(g.halo, kUnpool), source, source_codes,
-                          u * unit_channels(g.halo), first_row, first_column, image0, &shared.units_full[to.at]);
-      to.next(kUnitStages);
+      for (int u = 0; !direct && u < chunks * units_of<T>(g.halo); ++u) {
+        wait(&shared.units_empty[to.at], to.parity ^ 1u);
+        bring_unit<kUnpool>(g.halo, shared.units + to.at * unit_bytes(g.halo, kUnpool), sources[s], source_codes,
+                            u * unit_channels(g.halo), row, column, image0, &shared.units_full[to.at]);
+        to.next(kUnitStages);
+      }
     }
     return;
   }
@@ -257,7 +262,7 @@ __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap& so
         const bool inside = n < g.N && i < phase.rows && j < phase.cols;
         const int row = i * g.step_h + phase.phase_h, col = j * g.step_w + phase.phase_w;
         const int64_t offset = ((static_cast<int64_t>(n) * g.out_H + row) * g.out_W + col) * g.n_channels;
-        if (kTransposed && epilogue.output && inside)
+        if ((kTransposed || kByPhases) && epilogue.output && inside)
           take_slopes<T>(sum[0], half, epilogue, offset, first_n, g.n_channels, pairs);
         store_row<T>(sum[0], half, first_n, g.n_channels, pairs, inside, element_at<T>(out, offset, g.out_bytes), g.out_bytes);
       }

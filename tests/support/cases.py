@@ -304,6 +304,8 @@ def _halo_tiles() -> Iterator[Case]:
     yield fused(conv((5, 32, 2, 2), 32, 3, pad=1), activation="relu", pool=2)
     yield fused(conv((2, 32, 8, 12), 40, 3, pad=1), upsample=2)
     yield fused(conv((2, 64, 6, 2), 32, 3, pad=1), activation="sigmoid", upsample=2)
+    yield fused(conv((3, 72, 34, 4), 16, 3, pad=1), upsample=2)
+    yield fused(conv((1, 33, 4, 6), 200, 3, pad=1), upsample=2)  # several chunks of each phase, the last one short
     for kernel in (
         1,
         3,
