@@ -5,11 +5,14 @@
 //   the copy engine bring the box of dy and the halo of x, three warps round what does not come as a halo, three warpgroups take three
 //   taps each: A is x turned around by ldmatrix.trans, B is dy as it lies, across the sum. Where db is wanted, the warps that round
 //   sum dy on its way, of each run in one of its blocks for 64 channels: the first.
+// After an upsample [N, H/2, W/2, C_in] the sums of 9 taps that dy's phases meet there (common/summed_taps.cuh): a block owns one phase,
+//   every second row and column of dy, and its four sums, two a warpgroup; the second pass spreads the sixteen to the nine.
 // From v5: a box of dy and a halo of x are loaded once for nine taps instead of once per 128 (tap, channel) pairs. Expected
 //   bottleneck: the shared
 //   memory's bandwidth (A and B of 64 columns ask for all of it), wgmma issue next.
 // Preconditions: compute capability 9.0; bf16 or fp16 (wgmma reads tf32 along the sum only), stride 1, six taps or more, channels as
-//   weight_problem() says, v6 takes the rest; workspace: fp16's scale, then w_count() floats per run, then db's C_out per run.
+//   weight_problem() says, v6 takes the rest; workspace: fp16's scale, then w_count() floats per run (16 C_in C_out after an upsample),
+//   then db's C_out per run (and phase).
 #include <algorithm>
 
 #include "../v5_tensor_cores/table.h"
@@ -20,12 +23,17 @@
 
 namespace warploom::v7 {
 
-constexpr int kSide = 64, kTapsEach = 3, kGroups = 3, kTapsTogether = kTapsEach * kGroups;
-constexpr int kCopyWarp = 4 * kGroups, kWeightRoundWarps = 3, kWeightThreads = 32 * (kCopyWarp + 1 + kWeightRoundWarps);
+constexpr int kSide = 64, kWeightRoundWarps = 3;
+template <bool kUpsampled>
+constexpr int kTapsEach = kUpsampled ? 2 : 3;  // taps of a warpgroup, and as many warpgroups
+template <bool kUpsampled>
+constexpr int kTapsTogether = kTapsEach<kUpsampled> * kTapsEach<kUpsampled>;
+template <bool kUpsampled>
+constexpr int kWeightThreads = 32 * (4 * kTapsEach<kUpsampled> + 1 + kWeightRoundWarps);
 constexpr int kWeightUnitStages = 3, kPairStages = 2;
 
 struct HaloWeights {
-  int N = 0, C_in = 0, C_out = 0, taps_w = 0, taps = 0;
+  int N = 0, C_in = 0, C_out = 0, taps_w = 0, taps = 0;  // taps: of a phase after an upsample
   int pad_top = 0, pad_left = 0;
   int log_h = 0, log_w = 0, tiles_h = 1, tiles_w = 1;
   int tiles = 0, run = 0;  // boxes in all, in a run
@@ -117,15 +125,16 @@ struct Box {  // where a box of pixels begins
   }
 };
 
-template <class T, bool kUnpool>
-__global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kernel(
-    HaloWeights g, const WL_GRID_CONSTANT TensorMap x,  // [N, H, W, C_in]
-    const WL_GRID_CONSTANT TensorMap dy,                // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
-    const WL_GRID_CONSTANT TensorMap saved,             // [N, OH/2, OW/2, C_out] of a pool
-    const float* __restrict__ scale,                    // [1], of fp16, or null
-    float* __restrict__ partials,                       // [runs, KH, KW, C_in, C_out]
-    float* __restrict__ bias) {                         // [runs, C_out], or null
+template <class T, bool kUnpool, bool kUpsampled>
+__global__ __launch_bounds__(kWeightThreads<kUpsampled>, 1) void conv2d_backward_weight_kernel(
+    HaloWeights g, const WL_GRID_CONSTANT TensorMap x,             // [N, H, W, C_in], before an upsample
+    const WL_GRID_CONSTANT Maps<kUpsampled ? 4 : 1> dy_or_phases,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
+    const WL_GRID_CONSTANT TensorMap saved,                        // [N, OH/2, OW/2, C_out] of a pool
+    const float* __restrict__ scale,                               // [1], of fp16, or null
+    float* __restrict__ partials,                                  // [runs, KH, KW, C_in, C_out], upsampled [runs, 4, 4, ...]
+    float* __restrict__ bias) {                                    // [runs, C_out], upsampled [runs, 4, C_out], or null
   if constexpr (!kHasWgmma) return;
+  constexpr int kEach = kTapsEach<kUpsampled>, kTogether = kTapsTogether<kUpsampled>, kCopyWarp = 4 * kEach;
   WL_DYNAMIC_SHARED(unsigned char, memory);
   const WeightShared shared(memory, g);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -140,16 +149,20 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
   block /= out_tiles;
   const int ic0 = block % in_tiles * kSide;
   block /= in_tiles;
-  const int tap_groups = (g.taps + kTapsTogether - 1) / kTapsTogether, tap0 = block % tap_groups * kTapsTogether;
-  const int run = block / tap_groups, begin = run * g.run, end = min(begin + g.run, g.tiles);
+  const int groups = kUpsampled ? 4 : (g.taps + kTogether - 1) / kTogether, group = block % groups;
+  const int tap0 = kUpsampled ? 0 : group * kTogether, phase = kUpsampled ? group : 0;
+  const int run = block / groups, begin = run * g.run, end = min(begin + g.run, g.tiles);
   const bool sums = bias && ic0 == 0 && tap0 == 0, sums_halo = sums && dy_direct;
+  const TensorMap& dy = dy_or_phases.of[phase];
+  // Odd rows of dy meet their pixel of x and the next one, even ones that before, and so of columns.
+  const int x_top = phase / 2 - g.pad_top, x_left = phase % 2 - g.pad_left;
 
   if (threadIdx.x == 0) {
     for (int s = 0; s < kWeightUnitStages; ++s)
       init(&shared.units_full[s], 1), init(&shared.units_empty[s], 32 * kWeightRoundWarps);
     for (int s = 0; s < kPairStages; ++s)
       init(&shared.pair_full[s], (rounds ? 32 * kWeightRoundWarps : 0) + (copies ? 1 : 0)),
-          init(&shared.pair_empty[s], 4 * kGroups + (sums_halo ? kWeightRoundWarps : 0));
+          init(&shared.pair_empty[s], 4 * kEach + (sums_halo ? kWeightRoundWarps : 0));
     init(shared.sums_full, 32 * kWeightRoundWarps);
     fence_async_proxy();
   }
@@ -158,7 +171,7 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
   const float gradient_scale = scale ? *scale : 1.0f;
   // Nine taps of sums want more registers than 512 threads can have alike: those who only move data give some away.
   if (warp >= kCopyWarp) {
-    give_registers<56>();
+    if constexpr (!kUpsampled) give_registers<56>();
     if (warp == kCopyWarp) {
       if (lane != 0) return;
       Stages to, pair;
@@ -171,8 +184,8 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
             bring_unit<kUnpool>(g.dy, unit, dy, saved, oc0 + u * unit_channels(g.dy), box.row, box.column, box.image,
                                 &shared.units_full[to.at]);
           else
-            bring_unit<false>(g.x, unit, x, x, ic0 + (u - dy_units) * unit_channels(g.x), box.row - g.pad_top,
-                              box.column - g.pad_left, box.image, &shared.units_full[to.at]);
+            bring_unit<false>(g.x, unit, x, x, ic0 + (u - dy_units) * unit_channels(g.x), box.row + x_top, box.column + x_left,
+                              box.image, &shared.units_full[to.at]);
           to.next(kWeightUnitStages);
         }
         if (!copies) continue;
@@ -181,8 +194,7 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
         arrive_expecting(full, static_cast<uint32_t>((dy_direct ? copied_bytes(g.dy) : 0) + (x_direct ? copied_bytes(g.x) : 0)));
         if (dy_direct) bulk_copy_tensor(shared.dy + pair.at * halo_bytes(g.dy), dy, oc0, box.column, box.row, box.image, full);
         if (x_direct)
-          bulk_copy_tensor(shared.x + pair.at * halo_bytes(g.x), x, ic0, box.column - g.pad_left, box.row - g.pad_top, box.image,
-                           full);
+          bulk_copy_tensor(shared.x + pair.at * halo_bytes(g.x), x, ic0, box.column + x_left, box.row + x_top, box.image, full);
         pair.next(kPairStages);
       }
       return;
@@ -227,44 +239,44 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
     const int column = 32 * mine + lane;
     float sum = 0.0f;
     for (int w = 0; w < kWeightRoundWarps; ++w) sum += shared.sums[w * kSide + column];
-    if (oc0 + column < g.C_out) bias[static_cast<int64_t>(run) * g.C_out + oc0 + column] = sum;
+    if (oc0 + column < g.C_out) bias[static_cast<int64_t>(kUpsampled ? 4 * run + phase : run) * g.C_out + oc0 + column] = sum;
     return;
   }
-  take_registers<152>();
+  if constexpr (!kUpsampled) take_registers<152>();
 
-  // Slab by slab of 16 pixels, three taps each; fragments alternate between two sets of registers.
-  float sum[kTapsEach][8][4];
+  // Slab by slab of 16 pixels, three or two taps each; fragments alternate between two sets of registers.
+  float sum[kEach][8][4];
   WL_UNROLL
-  for (int t = 0; t < kTapsEach; ++t) {
+  for (int t = 0; t < kEach; ++t) {
     WL_UNROLL
     for (int j = 0; j < 8; ++j) sum[t][j][0] = sum[t][j][1] = sum[t][j][2] = sum[t][j][3] = 0.0f;
   }
-  const int first_tap = tap0 + warp / 4 * kTapsEach;
-  int reach[kTapsEach];  // pixels of the halo; a tap past the last is computed as the last and not stored
+  const int first_tap = tap0 + warp / 4 * kEach;
+  int reach[kEach];  // pixels of the halo; a tap past the last is computed as the last and not stored
   WL_UNROLL
-  for (int t = 0; t < kTapsEach; ++t) {
+  for (int t = 0; t < kEach; ++t) {
     const int tap = min(first_tap + t, g.taps - 1);
     reach[t] = tap / g.taps_w * g.x.pitch + tap % g.taps_w;
   }
   const int k = lane % 8 + lane / 16 * 8, chunk = warp % 4 * 2 + lane / 8 % 2;
   Stages from;
-  auto step = [&](int slab, uint32_t (&fragment)[kTapsEach][4]) {
+  auto step = [&](int slab, uint32_t (&fragment)[kEach][4]) {
     const int m = 16 * slab + k, j = m & ((1 << g.log_w) - 1), i = m >> g.log_w & ((1 << g.log_h) - 1),
               n = m >> (g.log_w + g.log_h);
     const int pixel = (n * g.x.h + i) * g.x.pitch + j;
     WL_UNROLL
-    for (int t = 0; t < kTapsEach; ++t) {
+    for (int t = 0; t < kEach; ++t) {
       const int p = pixel + reach[t];
       load_matrices<4, true>(fragment[t], shared.x + from.at * halo_bytes(g.x) + p * kRowBytes + (chunk ^ (p & 7)) * 16);
     }
     const uint64_t descriptor = matrix_descriptor(shared.dy + from.at * halo_bytes(g.dy)) + slab * kNextSlabAcross;
     warpgroup_fence();
     WL_UNROLL
-    for (int t = 0; t < kTapsEach; ++t) multiply_warpgroup_across<T>(sum[t], fragment[t], descriptor);
+    for (int t = 0; t < kEach; ++t) multiply_warpgroup_across<T>(sum[t], fragment[t], descriptor);
     warpgroup_commit();
     warpgroup_wait<1>();
   };
-  uint32_t even[kTapsEach][4], odd[kTapsEach][4];
+  uint32_t even[kEach][4], odd[kEach][4];
   for (int number = begin; number < end; ++number) {
     wait(&shared.pair_full[from.at], from.parity);
     for (int slab = 0; slab < kBM / 16; slab += 2) {
@@ -278,14 +290,15 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
   }
 
   const float unscale = scale ? __uint_as_float((254u << 23) - __float_as_uint(gradient_scale)) : 1.0f;
-  float* out = partials + static_cast<int64_t>(run) * g.taps * g.C_in * g.C_out;
+  float* out = partials + static_cast<int64_t>(run) * (kUpsampled ? 16 : g.taps) * g.C_in * g.C_out;
   WL_UNROLL
-  for (int t = 0; t < kTapsEach; ++t) {
+  for (int t = 0; t < kEach; ++t) {
+    const int tap = first_tap + t, place = kUpsampled ? (3 - 2 * (tap / 2) - phase / 2) * 4 + 3 - 2 * (tap % 2) - phase % 2 : tap;
     WL_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int ic = ic0 + warp % 4 * 16 + lane / 4 + 8 * half;
-      if (first_tap + t >= g.taps || ic >= g.C_in) continue;
-      float* row = out + (static_cast<int64_t>(first_tap + t) * g.C_in + ic) * g.C_out;
+      if (tap >= g.taps || ic >= g.C_in) continue;
+      float* row = out + (static_cast<int64_t>(place) * g.C_in + ic) * g.C_out;
       WL_UNROLL
       for (int j = 0; j < 8; ++j)
         store_pair(row, oc0 + lane % 4 * 2 + 8 * j, g.C_out, g.pairs, sum[t][j][2 * half] * unscale,
@@ -294,11 +307,48 @@ __global__ __launch_bounds__(kWeightThreads, 1) void conv2d_backward_weight_kern
   }
 }
 
+// dw[k, l] = the sums that hold tap k, l, of all runs in order: 2 - k and 3 - k of their axis (common/summed_taps.cuh); behind it db the
+// same. Four neighbours a thread where that is aligned.
+template <int kCount>
+__global__ __launch_bounds__(256) void spread_sums_kernel(int runs, int64_t plane,             // C_in * C_out
+                                                          const float* __restrict__ partials,  // [runs, 4, 4, C_in, C_out]
+                                                          float* __restrict__ dw,              // [3, 3, C_in, C_out]
+                                                          v5::BiasSums bias) {
+  int64_t i = kCount * (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
+  if (i >= 9 * plane) {
+    i -= 9 * plane;
+    for (int64_t end = min(i + kCount, static_cast<int64_t>(bias.channels)); i < end; ++i) {
+      float sum = bias.partials[i];
+      for (int r = 1; r < bias.runs; ++r) sum += bias.partials[static_cast<int64_t>(r) * bias.channels + i];
+      bias.db[i] = sum;
+    }
+    return;
+  }
+  const int tap = static_cast<int>(i / plane);
+  const float* from = partials + ((2 - tap / 3) * 4 + 2 - tap % 3) * plane + i % plane;
+  float sum[kCount] = {}, next[4][kCount];
+  for (int r = 0; r < runs; ++r, from += 16 * plane) {
+    WL_UNROLL
+    for (int s = 0; s < 4; ++s) copy_vector<kCount>(next[s], from + (s / 2 * 4 + s % 2) * plane);
+    WL_UNROLL
+    for (int s = 0; s < 4; ++s) {
+      WL_UNROLL
+      for (int e = 0; e < kCount; ++e) sum[e] += next[s][e];
+    }
+  }
+  if constexpr (kCount == 4)
+    store4(dw + i, make_float4(sum[0], sum[1], sum[2], sum[3]));
+  else
+    dw[i] = sum[0];
+}
+
 struct WeightProblem {
   HaloWeights g;
   int runs = 1;
   int64_t blocks = 0;
-  std::string why;  // not taken, because
+  bool upsampled = false;
+  int64_t sums = 0, bias_sums = 0;  // floats of a run in the workspace
+  std::string why;                  // not taken, because
 };
 
 // About one block a multiprocessor of a large GPU, runs of some boxes, and partial sums within their limit.
@@ -314,14 +364,17 @@ static WeightProblem weight_problem(const Conv2dBackwardWeight& a) {
   if (p.why.empty()) p.why = pool_error(s, f);
   if (p.why.empty() && f.pool == 2 && s.C_out % 16) p.why = "the copy engine takes a pool's codes in multiples of 16 channels";
   if (p.why.empty() && f.pool == 1 && f.activation != Activation::none) p.why = "an activation without a pool is v5's to refuse";
-  if (p.why.empty() && f.upsample != 1) p.why = "the gradient of an upsample is v5's";
+  if (p.why.empty() && f.upsample != 1 && !upsampled_3x3(s, f)) p.why = kUpsampleOfOthers;
   if (p.why.empty() && (s.stride_h != 1 || s.stride_w != 1)) p.why = "strides are v5's";
   if (p.why.empty() && s.KH * s.KW < 6) p.why = "fewer than 6 taps leave warpgroups idle";
   const DType dy_type = gradient_type(f.y_type);
   if (p.why.empty() && (s.C_in % channels_step(f.x_type) || s.C_out % channels_step(dy_type) || s.C_in < 32 || s.C_out < 32))
     p.why = "the copy engine takes channels in multiples of 4, of 8 in 16 bits; fewer than 32 leave tiles of 64 empty";
   if (!p.why.empty()) return p;
-  g.N = s.N, g.C_in = s.C_in, g.C_out = s.C_out, g.taps_w = s.KW, g.taps = s.KH * s.KW;
+  p.upsampled = f.upsample == 2;
+  const int taps_h = p.upsampled ? 2 : s.KH, taps_w = p.upsampled ? 2 : s.KW;
+  const int rows = s.OH / f.upsample, cols = s.OW / f.upsample;  // of a phase
+  g.N = s.N, g.C_in = s.C_in, g.C_out = s.C_out, g.taps_w = taps_w, g.taps = taps_h * taps_w;
   g.pad_top = s.pad_top, g.pad_left = s.pad_left;
   int64_t best = 0, best_halo = 0;
   const HaloWeights empty = g;
@@ -331,13 +384,13 @@ static WeightProblem weight_problem(const Conv2dBackwardWeight& a) {
       HaloWeights h = empty;
       const int images = kBM >> (log_w + log_h);
       h.log_h = log_h, h.log_w = log_w;
-      h.x = halo_of(images, log_h, log_w, s.KH - 1, s.KW - 1, false, false);
+      h.x = halo_of(images, log_h, log_w, taps_h - 1, taps_w - 1, false, false);
       h.dy = halo_of(images, log_h, log_w, 0, 0, false, f.pool == 2);
       set_storage(h.x, f.x_type, false), set_storage(h.dy, dy_type, f.pool == 2);
       h.dy.negative_slope = f.activation == Activation::leaky_relu ? f.negative_slope : 0.0f;
       h.unit = std::max(unit_bytes(h.x, false), unit_bytes(h.dy, f.pool == 2));
       if (h.x.h > 256 || h.x.pitch > 256 || shared_bytes(h) > kSharedLimit) continue;
-      h.tiles_h = (s.OH + (1 << log_h) - 1) >> log_h, h.tiles_w = (s.OW + (1 << log_w) - 1) >> log_w;
+      h.tiles_h = (rows + (1 << log_h) - 1) >> log_h, h.tiles_w = (cols + (1 << log_w) - 1) >> log_w;
       const int64_t tiles = int64_t((s.N + images - 1) / images) * h.tiles_h * h.tiles_w;
       if (tiles > 2147483647 || (best && (tiles > best || (tiles == best && halo_bytes(h.x) >= best_halo)))) continue;
       g = h, g.tiles = static_cast<int>(tiles), best = tiles, best_halo = halo_bytes(h.x);
@@ -347,10 +400,14 @@ static WeightProblem weight_problem(const Conv2dBackwardWeight& a) {
     p.why = "a box and its halo for " + std::to_string(s.KH) + "x" + std::to_string(s.KW) + " taps do not fit shared memory";
     return p;
   }
-  const int64_t together =
-      int64_t((s.C_in + kSide - 1) / kSide) * ((s.C_out + kSide - 1) / kSide) * ((g.taps + kTapsTogether - 1) / kTapsTogether);
-  int64_t runs = std::min((kTargetBlocks + together - 1) / together, (g.tiles + kShortestRun - 1) / kShortestRun);
-  runs = std::max(std::min(runs, kPartialsLimit / (s.w_count() * 4)), int64_t(1));
+  p.sums = p.upsampled ? int64_t(16) * s.C_in * s.C_out : s.w_count();
+  p.bias_sums = !a.with_db ? 0 : p.upsampled ? 4 * s.C_out : s.C_out;
+  const int64_t groups = p.upsampled ? 4 : (g.taps + kTapsTogether<false> - 1) / kTapsTogether<false>;
+  const int64_t together = int64_t((s.C_in + kSide - 1) / kSide) * ((s.C_out + kSide - 1) / kSide) * groups;
+  // Of an upsample's many sums a run more would cost more than the multiprocessors it fills.
+  const int64_t wave = p.upsampled ? kTargetBlocks / together : (kTargetBlocks + together - 1) / together;
+  int64_t runs = std::min(wave, (g.tiles + kShortestRun - 1) / kShortestRun);
+  runs = std::max(std::min(runs, kPartialsLimit / (p.sums * 4)), int64_t(1));
   g.run = static_cast<int>((g.tiles + runs - 1) / runs);
   p.runs = (g.tiles + g.run - 1) / g.run;
   p.blocks = together * p.runs;
@@ -359,19 +416,40 @@ static WeightProblem weight_problem(const Conv2dBackwardWeight& a) {
 
 static int64_t scale_bytes(const Conv2dBackwardWeight& a) { return a.fusion.precision == Precision::fp16 ? v5::kScaleBytes : 0; }
 
-template <class T, bool kUnpool>
+template <class T, bool kUnpool, bool kUpsampled>
 static void run_as(const Conv2dBackwardWeight& a, const Context& context, WeightProblem& p, const float* scale, float* partials,
                    float* bias) {
   const Conv2dShape& s = a.s;
   HaloWeights& g = p.g;
   g.pairs = s.C_out % 2 == 0 && aligned16(partials);
-  const int pool = a.fusion.pool, rows = s.OH / pool, cols = s.OW / pool;
-  const TensorMap x = box_map(g.x, a.x.data, {s.C_in, s.W, s.H, s.N});
-  const TensorMap dy = box_map(g.dy, a.dy.data, {s.C_out, cols, rows, s.N});
-  TensorMap saved = dy;
+  const int up = a.fusion.upsample, smaller = a.fusion.pool * up, rows = s.OH / smaller, cols = s.OW / smaller;
+  const TensorMap x = box_map(g.x, a.x.data, {s.C_in, s.W / up, s.H / up, s.N});
+  Maps<kUpsampled ? 4 : 1> dy;
+  if constexpr (kUpsampled)
+    dy = phase_maps(g.dy, a.dy.data, {s.C_out, cols, rows, s.N});
+  else
+    dy.of[0] = box_map(g.dy, a.dy.data, {s.C_out, cols, rows, s.N});
+  TensorMap saved = x;
   if constexpr (kUnpool) saved = codes_map(g.dy, a.saved.ptr<unsigned char>(), {s.C_out, cols, rows, s.N});
-  launch(context, "v7::conv2d_backward_weight_kernel", conv2d_backward_weight_kernel<T, kUnpool>, dim3(blocks_for(p.blocks, 1)),
-         dim3(kWeightThreads), static_cast<size_t>(shared_bytes(g)), g, x, dy, saved, scale, partials, bias);
+  launch(context, "v7::conv2d_backward_weight_kernel", conv2d_backward_weight_kernel<T, kUnpool, kUpsampled>,
+         dim3(blocks_for(p.blocks, 1)), dim3(kWeightThreads<kUpsampled>), static_cast<size_t>(shared_bytes(g)), g, x, dy, saved,
+         scale, partials, bias);
+}
+
+template <class T>
+static void run_as(const Conv2dBackwardWeight& a, const Context& context, WeightProblem& p, const float* scale, float* partials,
+                   float* bias) {
+  if (p.upsampled) return run_as<T, false, true>(a, context, p, scale, partials, bias);
+  a.fusion.pool == 2 ? run_as<T, true, false>(a, context, p, scale, partials, bias)
+                     : run_as<T, false, false>(a, context, p, scale, partials, bias);
+}
+
+static void spread_sums(const Conv2dBackwardWeight& a, const Context& context, const WeightProblem& p, const float* partials,
+                        const v5::BiasSums& bias) {
+  const int64_t plane = int64_t(a.s.C_in) * a.s.C_out, all = 9 * plane + bias.channels;
+  const bool vector = plane % 4 == 0 && aligned16(partials, a.dw.data);
+  launch(context, "v7::spread_sums_kernel", vector ? spread_sums_kernel<4> : spread_sums_kernel<1>,
+         dim3(blocks_for(vector ? (all + 3) / 4 : all, 256)), dim3(256), 0, p.runs, plane, partials, a.dw.ptr(), bias);
 }
 
 static void run(const Conv2dBackwardWeight& a, const Context& context) {
@@ -379,20 +457,21 @@ static void run(const Conv2dBackwardWeight& a, const Context& context) {
   if (!p.why.empty() || !aligned16(a.x.data, a.dy.data, a.saved.data)) return v6::table().conv2d_backward_weight.run(a, context);
   require_hopper(context);
   float* workspace = context.workspace.ptr() + scale_bytes(a) / 4;
-  float* partials = p.runs > 1 ? workspace : a.dw.ptr();
-  float* bias = !a.with_db ? nullptr : p.runs > 1 ? workspace + p.runs * a.s.w_count() : a.db.ptr();
+  const bool second_pass = p.upsampled || p.runs > 1;
+  float* partials = second_pass ? workspace : a.dw.ptr();
+  float* bias = !a.with_db ? nullptr : second_pass ? workspace + p.runs * p.sums : a.db.ptr();
   const float* scale = nullptr;
   if (a.fusion.precision == Precision::fp16) {
     v5::find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), context.workspace.ptr());
     scale = context.workspace.ptr();
   }
-  const bool unpool = a.fusion.pool == 2;
-  if (a.fusion.precision == Precision::bf16)
-    unpool ? run_as<Bf16, true>(a, context, p, scale, partials, bias) : run_as<Bf16, false>(a, context, p, scale, partials, bias);
-  else
-    unpool ? run_as<F16, true>(a, context, p, scale, partials, bias) : run_as<F16, false>(a, context, p, scale, partials, bias);
-  if (p.runs > 1)
-    v5::sum_runs(context, p.runs, a.s.w_count(), partials, a.dw.ptr(), {p.runs, bias ? a.s.C_out : 0, bias, a.db.ptr()});
+  a.fusion.precision == Precision::bf16 ? run_as<Bf16>(a, context, p, scale, partials, bias)
+                                        : run_as<F16>(a, context, p, scale, partials, bias);
+  const v5::BiasSums bias_sums = {p.upsampled ? 4 * p.runs : p.runs, bias ? a.s.C_out : 0, bias, a.db.ptr()};
+  if (p.upsampled)
+    spread_sums(a, context, p, partials, bias_sums);
+  else if (p.runs > 1)
+    v5::sum_runs(context, p.runs, a.s.w_count(), partials, a.dw.ptr(), bias_sums);
 }
 
 static std::string why_not(const Conv2dBackwardWeight& a) {
@@ -400,8 +479,7 @@ static std::string why_not(const Conv2dBackwardWeight& a) {
 }
 static int64_t workspace_bytes(const Conv2dBackwardWeight& a) {
   const WeightProblem p = weight_problem(a);
-  const int64_t sums = a.s.w_count() + (a.with_db ? a.s.C_out : 0);
-  return std::max(p.why.empty() ? scale_bytes(a) + (p.runs > 1 ? p.runs * sums * 4 : 0) : 0,
+  return std::max(p.why.empty() ? scale_bytes(a) + (p.upsampled || p.runs > 1 ? p.runs * (p.sums + p.bias_sums) * 4 : 0) : 0,
                   v6::table().conv2d_backward_weight.workspace_bytes(a));
 }
 static const char* algorithm(const Conv2dBackwardWeight& a) {

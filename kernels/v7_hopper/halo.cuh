@@ -43,9 +43,12 @@ __host__ __device__ __forceinline__ int copied_bytes(const Halo& h) { return h.i
 // A stage's: the copy engine exchanges chunks by their address.
 __host__ __device__ __forceinline__ int halo_bytes(const Halo& h) { return (copied_bytes(h) + 1023) / 1024 * 1024; }
 
-struct PhaseMaps {  // a map by the parities of row and column: [2 * (row % 2) + column % 2], each of half the height and width
-  TensorMap of[4];
+template <int kCount>
+struct Maps {
+  TensorMap of[kCount];
 };
+using PhaseMaps =
+    Maps<4>;  // of one map by the parities of row and column: [2 * (row % 2) + column % 2], each of half its height and width
 
 struct Stages {  // of a ring: which one, and the parity of its round
   int at = 0;

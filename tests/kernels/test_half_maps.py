@@ -171,7 +171,7 @@ def test_halos(core: Any, target: Target, case: Case) -> None:
     plain = a["stride_h"] == 1
     assert (FORWARD in entries) == (plain and a["C_out"] >= 32)
     assert (DX in entries) == (a["activation"] == "none" or a["pool"] == 2)  # v5 refuses an activation alone
-    assert (DW in entries) == (plain and a["upsample"] == 1 and a["KH"] * a["KW"] >= 6)
+    assert (DW in entries) == (DX in entries and plain and a["KH"] * a["KW"] >= 6 and a["C_out"] >= 32)
     run(core, target, case, entries)
 
 
