@@ -4,7 +4,6 @@
     python benchmarks/step_counts.py --versions v7           those alone; the others' lines are kept
 
 A line a step in benchmarks/results/step_counts.jsonl, in it what each kernel and launch shape did.
-The published ones are of plans with WARPLOOM_MAPS=float32: 16-bit maps are one of the model's what-ifs.
 Counts are facts about the source, no times.
 """
 

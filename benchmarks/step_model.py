@@ -1,7 +1,7 @@
 """A model of time that can be wrong: microseconds of every node of a training step on a GPU, from counts and documents alone.
 
     python benchmarks/step_model.py --version v7 --precision bf16          the nodes of one step on an H100, and what bounds each
-    python benchmarks/step_model.py --version v7 --precision bf16 --what-if 16bit-maps tree-sums      with losses closed
+    python benchmarks/step_model.py --version v7 --precision bf16 --what-if fewer-nodes clusters     with losses closed
     python benchmarks/step_model.py --all                                  writes results/step_model.jsonl and docs/gpu_model.md
     python benchmarks/step_model.py --measured r.jsonl                     prediction beside measurement, line by line
 
@@ -46,9 +46,7 @@ FUNCTIONS = {  # launches that go by another name than their function
 }  # fmt: skip
 
 WHAT_IFS = {
-    "16bit-maps": "activations and gradients stored in 16 bits: half the bytes of every map, no rounding warps",
-    "conv4-dense": "conv4's gradients as dense products, as fast as its forward",
-    "fewer-nodes": "one kernel for packing, one for sums and update",
+    "fewer-nodes": "sums of runs and of losses, batch and counters inside of other kernels",
     "tree-sums": "second passes as trees of a warp instead of a thread's loop",
     "clusters": "weights brought once for two blocks, and persistent blocks",
 }
@@ -136,11 +134,6 @@ def executed(r: Row) -> float:
     return float(r["flops"]) * share * (FOLDED if r["folded"] and share == 1.0 else 1.0)
 
 
-def halved(r: Row) -> float:
-    """What is left of its bytes where maps have 16 bits: kernels that touch weights and partial sums alone keep theirs."""
-    return 1.0 if re.search("sum_|sgd|pack|turn|taps|cursor|reduce_partials", r["kernel"]) else 0.5
-
-
 def predict(r: Row, gpu: Gpu, what_if: frozenset[str] = frozenset()) -> Node:
     threads = math.prod(r["block"])
     warps = math.ceil(threads / 32)
@@ -153,15 +146,14 @@ def predict(r: Row, gpu: Gpu, what_if: frozenset[str] = frozenset()) -> Node:
     waves = math.ceil(blocks / (gpu.multiprocessors * at_once))
     traffic = {key: moved / counted for key, (_, moved) in r["traffic"].items()}  # of a block
     requests = {key: asked / counted for key, (asked, _) in r["traffic"].items()}
-    scale = halved(r) if "16bit-maps" in what_if else 1.0
-    bytes_asked = 32 * scale * sum(v for key, v in traffic.items() if key.startswith("global"))
+    bytes_asked = 32 * sum(v for key, v in traffic.items() if key.startswith("global"))
     if "clusters" in what_if and r["kernel"].startswith("v7::conv"):
         bytes_asked *= 1 - 0.75 / 2
     staged = any(key.startswith("shared") for key in traffic)
-    touched = scale * r["touched"] / launches if r["touched"] else math.inf
+    touched = r["touched"] / launches if r["touched"] else math.inf
     from_l2 = bytes_asked * blocks if staged else min(bytes_asked * blocks, max(touched, 1.0))
     # Of the step's memory what the L2 does not hold comes from and goes to DRAM.
-    missed = max(0.0, 1 - gpu.l2_megabytes * 1e6 / (r["step_memory"] * (0.6 if "16bit-maps" in what_if else 1.0)))
+    missed = max(0.0, 1 - gpu.l2_megabytes * 1e6 / (r["step_memory"]))
     cycles: dict[str, float] = {}
     wgmma = r["matrix"].get("wgmma", 0) / counted
     mma = {name: n / counted for name, n in r["matrix"].items() if name != "wgmma"}
@@ -176,9 +168,9 @@ def predict(r: Row, gpu: Gpu, what_if: frozenset[str] = frozenset()) -> Node:
         cycles["tensor"] = busiest * flops / (peak * gpu.sync_share)
     # wgmma reads B from shared memory itself: 32 bytes of each column.
     cycles["shared"] = busiest * (
-        scale * sum(v for key, v in traffic.items() if key.startswith("shared")) + wgmma * columns * 32 / c.SHARED_BYTES
+        sum(v for key, v in traffic.items() if key.startswith("shared")) + wgmma * columns * 32 / c.SHARED_BYTES
     )
-    cycles["L1"] = busiest * 32 * scale * traffic.get("global_load", 0.0) / c.L1_BYTES
+    cycles["L1"] = busiest * 32 * traffic.get("global_load", 0.0) / c.L1_BYTES
     cycles["L2 of one SM"] = busiest * from_l2 / blocks / c.L2_BYTES_PER_SM
     if m.share and m.matrix:
         instructions = (4 * wgmma + sum(mma.values())) / m.share
@@ -195,13 +187,13 @@ def predict(r: Row, gpu: Gpu, what_if: frozenset[str] = frozenset()) -> Node:
     if r["kernel"].startswith("v7::conv"):
         each = ROUNDING * c.DEPENDENT_ISSUE + gpu.shared_latency
         number = ROUNDING_WARPS.get(r["kernel"].split("::")[1], 2)
-        rounding = 0.0 if "16bit-maps" in what_if else requests.get("shared_store", 0.0) / number * each
+        rounding = requests.get("shared_store", 0.0) / number * each  # none where a map of 16 bits comes as a halo
         cycles["rounding"] = (busiest if persistent else math.ceil(blocks / (gpu.multiprocessors * at_once))) * rounding
     elif rounds > 2:
         wait = gpu.l2_latency / (STAGES if "global_copy" in traffic else 1)
         cycles["latency"] = waves * rounds * (wait + gpu.shared_latency)
     elif loads:
-        if "tree-sums" in what_if and re.search("sum_runs|reduce_partials|sum_bias|channels_sum", r["kernel"]):
+        if "tree-sums" in what_if and re.search("sum_runs|spread_sums|reduce_partials|sum_bias|channels_sum", r["kernel"]):
             loads /= 32
         cycles["latency"] = waves * max(loads / LOADS_IN_FLIGHT, 1.0) * gpu.l2_latency
     node = Node(r["call"], r["kernel"], launches, start=launches * gpu.node)
@@ -214,23 +206,12 @@ def predict(r: Row, gpu: Gpu, what_if: frozenset[str] = frozenset()) -> Node:
 def with_losses_closed(rows: list[Row], gpu: Gpu, what_if: frozenset[str]) -> list[Node]:
     """The step's nodes, those left out and put in place of others that a what-if speaks of."""
     nodes = [predict(r, gpu, what_if) for r in rows]
-    if "conv4-dense" in what_if:
-        product = [n for n in nodes if n.call == "conv4.conv2d_forward" and "pack" not in n.kernel]
-        if product:
-            slow = [n for n in nodes if n.call in ("conv4.conv2d_backward_input", "conv4.conv2d_backward_weight")]
-            kept = {
-                id(n): Node(n.call, "(dense)", 1, product[-1].times, product[-1].start) for n in slow if "::conv2d" in n.kernel
-            }
-            nodes = [kept.get(id(n), n) for n in nodes if n not in slow or id(n) in kept or "sum_runs" in n.kernel]
     if "fewer-nodes" in what_if:
-        folded = "pack_weights|backward_bias|sum_bias|activation_backward|sum_runs|channels_sum|reduce_partials|finish|cursor"
-        kept_once: set[str] = set()
+        folded = "backward_bias|sum_bias|activation_backward|sum_runs|spread_sums|channels_sum|reduce_partials|finish|cursor"
         fewer = []
         for n in nodes:
-            name = next((w for w in ("pack_weights", "sum_runs") if w in n.kernel), "")
-            if re.search(folded, n.kernel) and (not name or name in kept_once):
+            if re.search(folded, n.kernel):
                 continue  # what it does goes on inside of another
-            kept_once.add(name)
             if n.kernel.endswith("gather_images_kernel") and n.launches == 2:
                 n = Node(n.call, n.kernel, 1, n.times, n.start / 2)
             fewer.append(n)

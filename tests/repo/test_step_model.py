@@ -93,15 +93,16 @@ def test_latencies_follow_each_other() -> None:
     assert step_model.predict(serial, H100, frozenset({"tree-sums"})).times["latency"] < one_by_one / 20
 
 
-def test_v7_waits_for_its_rounding_and_16_bit_maps_end_that() -> None:
-    nodes = {(n.call, n.kernel): n for n in step_model.with_losses_closed(STEPS[step_pages.GOAL], H100, frozenset())}
-    conv2 = nodes["conv2.conv2d_forward", "v7::conv2d_forward_kernel"]
-    assert conv2.critical == "rounding"
-    assert sum(n.launches for n in nodes.values()) == 31
-    for what_if in (*step_model.WHAT_IFS, *(["16bit-maps", other] for other in step_model.WHAT_IFS)):
-        chosen = frozenset([what_if] if isinstance(what_if, str) else what_if)
-        closed = step_model.with_losses_closed(STEPS[step_pages.GOAL], H100, chosen)
-        assert step_model.total(closed) < step_model.total(list(nodes.values())), what_if
+def test_v7_rounds_where_a_pool_is_undone_alone() -> None:
+    """Maps of 16 bits come as halos; dy behind a pool has to be put in its places."""
+    nodes = step_model.with_losses_closed(STEPS[step_pages.GOAL], H100, frozenset())
+    rounding = {n.call: n.times["rounding"] for n in nodes if n.kernel.startswith("v7::conv")}
+    assert rounding["conv2.conv2d_forward"] == rounding["conv3.conv2d_backward_input"] == 0.0
+    assert rounding["conv2.conv2d_backward_weight"] > 10.0
+    assert sum(n.launches for n in nodes) == 27
+    for what_if in step_model.WHAT_IFS:
+        closed = step_model.with_losses_closed(STEPS[step_pages.GOAL], H100, frozenset([what_if]))
+        assert step_model.total(closed) < step_model.total(nodes), what_if
 
 
 def test_what_is_published_is_what_the_model_says() -> None:
@@ -142,7 +143,7 @@ def measured(tmp_path: Path, change: Any = lambda rows: rows) -> tuple[str, int]
 
 def test_predictions_stand_beside_measurements(tmp_path: Path) -> None:
     text, found = measured(tmp_path)
-    assert found == 32
+    assert found == 28
     lines = [line for line in text.splitlines() if line.startswith("| ") and "predicted us" not in line]
     assert all(line.endswith("| 1.50 |") for line in lines)
     assert "the step" in lines[0]
