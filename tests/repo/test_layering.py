@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED_ARGS = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "kernels/ops").glob("*/args.h"))
-CONTRACT = {"kernels/ops.h", "kernels/args.h", "kernels/errand.h", "kernels/ops.def", "kernels/device.h", "kernels/interop.h", *SHARED_ARGS}
+CONTRACT = {*(f"kernels/{name}" for name in ("ops.h", "args.h", "errand.h", "ops.def", "device.h", "interop.h")), *SHARED_ARGS}
 CSRC_ORDER = ["core", "graph", "train", "bindings"]  # each may include itself and what stands before it
 ENGINE_FILES = {"graph.cpp": "graph", "loss.cpp": "train", "optimizer.cpp": "train"}  # of an operation, and where they belong
 SOURCES = ("*.h", "*.hpp", "*.cuh", "*.cu", "*.cpp", "*.cc", "*.def", "*.inc")
