@@ -239,9 +239,12 @@ def test_mirror_images_have_the_same_features() -> None:
 def test_other_sizes_and_channels() -> None:
     grey = pictures(30, 20)[:, :1, :, :16]
     for name, arguments in SMALL.items():
-        model = wl.recipes.learn(name, grey, **arguments)
-        assert model.inputs[0].shape == (1, 20, 16)
-        assert np.isfinite(model.encode(grey[:2])).all()
+        images = pictures(30, 20)[..., :16] if name == "plain" else grey  # whose network has three channels
+        model = wl.recipes.learn(name, images, **arguments)
+        assert model.inputs[0].shape == images.shape[1:]
+        assert np.isfinite(model.encode(images[:2])).all()
+    with pytest.raises(wl.ArgumentError, match="recipe plain expects images of 3 channels, not 1"):
+        wl.recipes.learn("plain", grey)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +254,7 @@ def test_other_sizes_and_channels() -> None:
         ("whitened_dictionary", {"centers": 10}, "has no argument 'centers'; it has centres"),
         ("whitened_dictionary", {"centres": 15}, "must be even, not 15"),
         ("whitened_dictionary", {"patch": 16}, "too small for patches of 16x16"),
+        ("plain", {"epochs": -1}, "epochs must be"),
         ("kernel_network", {"filters": (8,), "pools": (2, 2)}, "lists of equal length"),
         ("kernel_network", {"window": 4}, "window must be odd"),
     ],
