@@ -91,8 +91,9 @@ RUN = [
 
 @pytest.fixture
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Examples write into the working folder, and may put small data in the place of large ones."""
+    """Examples write into the working folder, may put small data in the place of large ones, and define layers of their own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(wl.layers.Layer, "registry", dict(wl.layers.Layer.registry))
     before = dict(vars(wl.data))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
