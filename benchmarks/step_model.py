@@ -153,7 +153,7 @@ def predict(r: Row, gpu: Gpu, what_if: frozenset[str] = frozenset()) -> Node:
     touched = r["touched"] / launches if r["touched"] else math.inf
     from_l2 = bytes_asked * blocks if staged else min(bytes_asked * blocks, max(touched, 1.0))
     # Of the step's memory what the L2 does not hold comes from and goes to DRAM.
-    missed = max(0.0, 1 - gpu.l2_megabytes * 1e6 / (r["step_memory"]))
+    missed = max(0.0, 1 - gpu.l2_megabytes * 1e6 / r["step_memory"])
     cycles: dict[str, float] = {}
     wgmma = r["matrix"].get("wgmma", 0) / counted
     mma = {name: n / counted for name, n in r["matrix"].items() if name != "wgmma"}
