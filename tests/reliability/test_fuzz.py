@@ -56,9 +56,13 @@ def test_the_fuzzer_notices(fault: str, monkeypatch: pytest.MonkeyPatch) -> None
             raise fuzz.wl.GraphError("two\nlines")
         return b"x" * (300_000_000 + 10 * len(content))
 
+    hole = [bytes(100_000) for _ in range(4000)]
+    kept = hole.pop()  # above the hole, so that the allocator cannot give it back by itself
+    del hole
     monkeypatch.setitem(fuzz.TARGETS, "npy", fuzz.Target(broken, lambda _: [b"seed"]))
     tried, _, wrong = fuzz.fuzz("npy", seconds=1, seed=0)
     assert len(wrong) == tried > 1, "what the process held before must not hide what it holds now"
+    assert len(kept) == 100_000
 
 
 def test_mutations_differ_and_repeat() -> None:
