@@ -43,6 +43,8 @@ def test_mirroring_twice_is_nothing(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((6, 48)).astype(np.float32)
     assert np.array_equal(F.mirrored(F.mirrored(rows, SHAPE), SHAPE), rows)
     assert np.array_equal(F.mirrored(rows, SHAPE).reshape(6, *SHAPE), rows.reshape(6, *SHAPE)[..., ::-1])
+    pairs = (2, 2, SHAPE[1], 48 // (4 * SHAPE[1]))
+    assert np.array_equal(F.mirrored(rows, pairs).reshape(6, *pairs), rows.reshape(6, *pairs)[:, :, ::-1, :, ::-1])
 
 
 def test_whitened_rows_vary_alike(rng: np.random.Generator) -> None:

@@ -136,17 +136,38 @@ def test_kernel_network_by_its_definition() -> None:
     kernel = np.exp((patches @ z.T / length - 1) / 0.36)
     values, vectors = np.linalg.eigh(np.exp((z.astype(float) @ z.T - 1) / 0.36) + 1e-3 * np.eye(8))
     maps = (length * (kernel @ (vectors / np.sqrt(values)) @ vectors.T)).reshape(4, 12, 12, 8)
-    bell = np.exp(-(np.arange(-2, 3) ** 2) / 4.0)
+    bell = np.exp(-((np.arange(4) - 1.5) ** 2) / 4.0)
     bell /= bell.sum()
-    maps = np.pad(maps, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    maps = np.pad(maps, ((0, 0), (1, 1), (1, 1), (0, 0)))
     right = np.stack(
         [
-            np.stack([np.einsum("nhwc,h,w->nc", maps[:, i : i + 5, j : j + 5], bell, bell) for j in range(0, 12, 2)], -1)
+            np.stack([np.einsum("nhwc,h,w->nc", maps[:, i : i + 4, j : j + 4], bell, bell) for j in range(0, 12, 2)], -1)
             for i in range(0, 12, 2)
         ],
         -2,
     )
     np.testing.assert_allclose(model.predict(images[:4]), right, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(("height", "width", "factor"), [(12, 12, 2), (13, 12, 2), (16, 15, 6), (12, 17, 5), (3, 4, 6)])
+def test_gaussian_pooling_and_mirroring_may_be_exchanged(height: int, width: int, factor: int) -> None:
+    weights: parts.Weights = {}
+    x = wl.Input((3, height, width))
+    model = parts.filled(wl.Model(x, parts.gaussian_pool(x, factor, "pool", weights)), weights)
+    maps = np.random.default_rng(0).random((2, 3, height, width), np.float32)
+    pooled = model.predict(maps)
+    assert pooled.shape == (2, 3, -(-height // factor), -(-width // factor))
+    for axis in (2, 3):
+        np.testing.assert_allclose(model.predict(np.flip(maps, axis)), np.flip(pooled, axis), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["kernel_network", "whitened_dictionary"])
+def test_an_image_and_its_mirror_image_have_the_same_features(name: str) -> None:
+    images = pictures()
+    model = wl.recipes.learn(name, images, seed=1, **SMALL[name])
+    features, turned = model.encode(images), model.encode(images[..., ::-1])
+    assert features.std() > 1e-3
+    np.testing.assert_allclose(turned, features, rtol=1e-3, atol=1e-4)
 
 
 def glyphs(count: int, seed: int) -> tuple[Any, Any]:
@@ -257,6 +278,7 @@ def test_other_sizes_and_channels() -> None:
         ("plain", {"epochs": -1}, "epochs must be"),
         ("kernel_network", {"filters": (8,), "pools": (2, 2)}, "lists of equal length"),
         ("kernel_network", {"window": 4}, "window must be odd"),
+        ("kernel_network", {"filters": (8, 7)}, "each number of filters must be even"),
     ],
 )
 def test_what_is_refused(name: str, arguments: dict[str, Any], text: str) -> None:

@@ -24,8 +24,8 @@ def kmeans(
 ) -> Floats:
     """`count` centres [count, D] of rows [N, D], by Lloyd's algorithm from rows drawn at random.
 
-    A centre that nobody is nearest to starts anew at a random row. mirror: (C, H, W) of a row; then the centres come in pairs,
-    each odd one the mirrored one before it, as if the mirrored rows were there too.
+    A centre that nobody is nearest to starts anew at a random row. mirror: (C, H, W) of a row, or what mirrored() takes; then the
+    centres come in pairs, each odd one the mirrored one before it, as if the mirrored rows were there too.
     """
     return _lloyd(rows, count, iterations, seed, mirror, progress, spherical=False)
 

@@ -50,5 +50,9 @@ def contrast_normalised(patches: Floats, eps: float = 10.0 / 255.0**2) -> Floats
 
 
 def mirrored(patches: Floats, shape: Shape) -> Floats:
-    """Left and right exchanged in rows that hold (C, H, W)."""
-    return np.ascontiguousarray(patches.reshape(-1, *shape)[..., ::-1]).reshape(len(patches), -1)
+    """Left and right exchanged in rows that hold (C, H, W), or (pairs, 2, H, W): then both maps of a pair change places too,
+    as those of a filter and of its mirror image do when the image is mirrored."""
+    turned = patches.reshape(-1, *shape)[..., ::-1]
+    if len(shape) == 4:
+        turned = turned[:, :, ::-1]
+    return np.ascontiguousarray(turned).reshape(len(patches), -1)

@@ -4,8 +4,12 @@ A layer takes patches p of its input, with the length |p|, and gives
 
     |p| K^-1/2 [k(z_1 p / |p|), ..., k(z_n p / |p|)],   k(u) = exp((u - 1) / sigma²),   K = k(Z Z^T),
 
-the projection of the patch in the kernel's feature space onto its filters z, and then Gaussian pooling. Images are
-whitened first: the 3x3 patches of a whitened image are patches of the image seen through one filter.
+the projection of the patch in the kernel's feature space onto its filters z, and then Gaussian pooling. Both are linear, so
+pooling goes first, and K^-1/2 meets a map with fewer places. Images are whitened first: the 3x3 patches of a whitened image are
+patches of the image seen through one filter.
+
+Filters come in mirrored pairs, in later layers too, where a mirrored patch also has the maps of each pair exchanged; what
+the pairs have in common is summed (parts.sum_of_pairs): mirrored training images for nothing.
 Sources: Mairal 2016, https://arxiv.org/abs/1605.06265; Mairal, Koniusz, Harchaoui and Schmid 2014,
 https://arxiv.org/abs/1406.3332.
 """
@@ -44,14 +48,16 @@ def kernel_network(
     seed: int = 0,
     progress: Progress = lambda what, share: None,
 ) -> Model:
-    """filters, pools: of each layer; window: side of its patches, odd; sigma: width of the kernel; patches: how many the
-    filters are learnt from; whitening: side of the window in which images are whitened, odd; eps: what is added to its
-    variances."""
+    """filters, pools: of each layer, filters even; window: side of its patches, odd; sigma: width of the kernel; patches: how
+    many the filters are learnt from; whitening: side of the window in which images are whitened, odd; eps: what is added to
+    its variances."""
     if len(filters) != len(pools) or not filters:
         raise ArgumentError(f"filters {filters} and pools {pools} must be lists of equal length, one number for each layer")
     for side, what in ((window, "window"), (whitening, "whitening")):
         if positive(side, what) % 2 == 0:
             raise ArgumentError(f"{what} must be odd, so that a window has a middle; got {side}")
+    if any(count % 2 for count in filters):
+        raise ArgumentError(f"the filters come in mirrored pairs: each number of filters must be even, not {filters}")
     weights: parts.Weights = {}
     x = Input(images.shape[1:], name="image")
     h = _whitened(x, images, whitening, eps, seed, weights, progress)
@@ -62,10 +68,12 @@ def kernel_network(
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-8)
         found = spherical_kmeans(
             rows, count, iterations=iterations, seed=seed + number,
+            mirror=(h.shape[0], window, window) if number == 1 else (h.shape[0] // 2, 2, window, window),
             progress=lambda share, n=number: progress(f"filters of layer {n}", share),  # type: ignore[misc]
         )  # fmt: skip
         h = _layer(h, found, window, sigma, pool, name, weights)
-    return parts.filled(Model(x, Latent(name="features")(h), name="kernel_network"), weights)
+    h = Latent(name="features")(parts.sum_of_pairs(h, "pairs", weights))
+    return parts.filled(Model(x, h, name="kernel_network"), weights)
 
 
 def _whitened(x: Tensor, images: Array, side: int, eps: float, seed: int, weights: parts.Weights, progress: Progress) -> Tensor:
@@ -88,12 +96,11 @@ def _layer(x: Tensor, filters: Floats, window: int, sigma: float, pool: int, nam
     h = Conv2d(count, window, padding=window // 2, bias=False, name=f"{name}.filters")(x)
     weights[f"{name}.filters.weight"] = filters.reshape(count, x.shape[0], window, window)
     h = ExpKernel(sigma, name=f"{name}.kernel")(Multiply(name=f"{name}.cosine")(h, inverse))
-    gram = np.exp((filters.astype(np.float64) @ filters.T - 1.0) / sigma**2)
-    h = Conv2d(count, 1, bias=False, name=f"{name}.projection")(h)
-    weights[f"{name}.projection.weight"] = parts.inverse_root(gram.astype(np.float32), 1e-3)[:, :, None, None]
     length = Multiply(name=f"{name}.length")(squares, inverse)  # |p|² / |p|
-    h = Multiply(name=f"{name}.code")(h, length)
-    return parts.gaussian_pool(h, pool, f"{name}.pool", weights)
+    h = parts.gaussian_pool(Multiply(name=f"{name}.code")(h, length), pool, f"{name}.pool", weights)
+    gram = np.exp((filters.astype(np.float64) @ filters.T - 1.0) / sigma**2)
+    weights[f"{name}.projection.weight"] = parts.inverse_root(gram.astype(np.float32), 1e-3)[:, :, None, None]
+    return Conv2d(count, 1, bias=False, name=f"{name}.projection")(h)
 
 
 def _maps(model: Model, weights: parts.Weights, images: Array, window: int, count: int, seed: int) -> Floats:

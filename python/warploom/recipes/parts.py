@@ -97,17 +97,27 @@ def _window(side: int, count: int) -> tuple[int, int]:
 
 
 def gaussian_pool(x: Tensor, factor: int, name: str, weights: Weights) -> Tensor:
-    """[C, H / factor, W / factor]: a Gaussian of deviation factor / sqrt(2), 2 factor + 1 wide, at every factor-th pixel.
+    """[C, ceil(H / factor), ceil(W / factor)]: a Gaussian of deviation factor / sqrt(2), 2 factor or 2 factor + 1 wide, at every
+    factor-th pixel. The first place is as far from its border as the last from the other: the pooled map of a mirrored map is
+    the mirrored pooled map, for which a pooling of 2 looks between the pixels.
 
     Source: Mairal 2016 (kernel networks), whose pooling it is.
     """
     channels = x.shape[0]
-    pool = Conv2d(channels, 2 * factor + 1, stride=factor, padding=factor, groups=channels, bias=False, name=name)
-    places = np.arange(-factor, factor + 1, dtype=np.float64)
+    bells, paddings = zip(*(_bell(side, factor) for side in x.shape[1:]), strict=True)
+    size = (len(bells[0]), len(bells[1]))
+    window = np.outer(*bells)
+    weights[f"{name}.weight"] = np.broadcast_to(window, (channels, 1, *size)).astype(np.float32).copy()
+    return fixed(Conv2d(channels, size, stride=factor, padding=paddings, groups=channels, bias=False, name=name))(x)
+
+
+def _bell(side: int, factor: int) -> tuple[Array, int]:
+    """The taps of a Gaussian, with the sum 1, and the padding, so that ceil(side / factor) places lie evenly on `side`."""
+    reach = (-(-side // factor) - 1) * factor
+    taps = 2 * factor + (reach - side) % 2
+    places = np.arange(taps) - (taps - 1) / 2
     bell = np.exp(-(places**2) / factor**2)
-    window = np.outer(bell, bell) / bell.sum() ** 2
-    weights[f"{name}.weight"] = np.broadcast_to(window, (channels, 1, *window.shape)).astype(np.float32).copy()
-    return fixed(pool)(x)
+    return bell / bell.sum(), (reach + taps - side) // 2
 
 
 def sum_of_pairs(x: Tensor, name: str, weights: Weights) -> Tensor:
