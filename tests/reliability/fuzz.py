@@ -395,8 +395,7 @@ def peak(begin: bool = False) -> int:
     if not Path("/proc/self/clear_refs").exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     if begin:
-        # freed memory that the allocator keeps would serve the next large block, and nothing would grow
-        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # memory that the allocator keeps would serve the next block: no growth
         Path("/proc/self/clear_refs").write_text("5", "ascii")
     return int(Path("/proc/self/status").read_bytes().partition(b"VmHWM:")[2].split()[0]) * 1024
 
@@ -472,8 +471,7 @@ def guided(name: str, seconds: int, keep: Path) -> None:
         (found / f"seed-{i}").write_bytes(content)
 
     def one(content: bytes) -> None:
-        said, _ = attempt(TARGETS[name], places, content)
-        assert not said, said
+        assert not (said := attempt(TARGETS[name], places, content)[0]), said
 
     atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", f"-artifact_prefix={keep}/", "-rss_limit_mb=4096", str(found)], one)
     atheris.Fuzz()
@@ -488,8 +486,7 @@ if __name__ == "__main__":
     parser.add_argument("--coverage", action="store_true", help="how many statements of the functions entered were reached")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-found"))
     options = parser.parse_args()
-    unknown = [name for name in options.targets if name not in TARGETS]
-    if unknown:
+    if unknown := [name for name in options.targets if name not in TARGETS]:
         sys.exit(f"unknown target {unknown[0]}; there are {', '.join(TARGETS)}")
     if options.engine == "atheris":
         guided((options.targets or list(TARGETS))[0], int(options.seconds), options.keep)
