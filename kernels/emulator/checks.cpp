@@ -209,7 +209,8 @@ void global_word(CheckState& c, Fiber* f, uintptr_t offset, uint64_t mask, size_
   if (kind == Kind::read) {
     const uint64_t difference = reader ^ f->global_tag;
     uint64_t next = tag;
-    if (!(difference >> global_tag::kSerial)) {
+    // Of two threads that read different bytes the cell holds the last: kept together, each would pass for a reader of all.
+    if (!(difference >> global_tag::kSerial) && ((reader & mask) || !(difference >> global_tag::kThread))) {
       // Nothing to add: several blocks read it, or several warps of mine did in this epoch, or it was I.
       const bool same_epoch = !(difference >> global_tag::kBlock) && !(difference >> global_tag::kEpoch & global_tag::kEpochMask);
       const bool mine = !(difference >> global_tag::kEpoch);

@@ -194,11 +194,12 @@ WL_CASE(correct, last_block_done) {
   }
 }
 
-__global__ void bytes_kernel(unsigned char* out,
-                             unsigned short* halves) {  // neighbours in a word belong to different threads and blocks
+__global__ void bytes_kernel(unsigned char* out, unsigned short* halves,
+                             unsigned short* counts) {  // neighbours in a word belong to different threads and blocks
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   out[i] = static_cast<unsigned char>(i);
   halves[i] = static_cast<unsigned short>(i);
+  counts[i] = static_cast<unsigned short>(counts[i] + 1);
   WL_SHARED(unsigned char, s, [67]);
   s[threadIdx.x] = static_cast<unsigned char>(i);
   __syncthreads();
@@ -207,9 +208,11 @@ __global__ void bytes_kernel(unsigned char* out,
 WL_CASE(correct, bytes_and_halves) {
   auto* out = t.empty<unsigned char>(3 * 67);
   auto* halves = t.empty<unsigned short>(3 * 67);
-  launch(t.context, "bytes_kernel", bytes_kernel, 3, 67, 0, out, halves);
+  auto* counts = t.upload(std::vector<unsigned short>(201, 7));
+  launch(t.context, "bytes_kernel", bytes_kernel, 3, 67, 0, out, halves, counts);
   t.equal(out, 201, [](int i) { return static_cast<unsigned char>(i / 67 * 67 + 66 - i % 67 + 1); }, "byte");
   t.equal(halves, 201, [](int i) { return i; }, "half");
+  t.equal(counts, 201, [](int) { return 8; }, "count");
 }
 
 __global__ void wait_kernel(int* flag, int* out) {  // one thread waits for another's store
