@@ -66,10 +66,10 @@ class WL_EXPORT Device {
   virtual bool checks() const { return false; }  // wants begin_call() and end_call()
 };
 
-// What an engine and a library must agree on: a number, to be raised when this file or Entry changes, and the names of all entries and
+// What an engine and a library must agree on: a number, to be raised when this file, Entry or OpTable changes, and the names of all entries and
 // activations and the sizes of the entries' arguments, which are added to it.
 constexpr uint32_t contract() {
-  uint32_t sum = 7;
+  uint32_t sum = 8;
   const auto add = [&sum](const char* name, size_t size) {
     for (; *name; ++name) sum = sum * 31 + static_cast<unsigned char>(*name);
     sum = sum * 31 + static_cast<uint32_t>(size);

@@ -80,6 +80,8 @@ struct OpTable {
   int compute_capability = 0;     // the only one it runs on, as 90 for 9.0; 0: any
   Layout layout = Layout::nchw;
   WeightLayout weight_layout = WeightLayout::oihw;
+  // Whether the gradients of a convolution read y where an activation is folded in; else they take what they need from `saved`.
+  bool gradients_read_y = false;
   // At most kMostErrands, whose results none of them reads; nullptr where no entry has a preparation.
   void (*run_errands)(const Errand* errands, int count, const Context&) = nullptr;
 #define WL_OP(name, Args) Entry<Args> name;

@@ -460,6 +460,7 @@ py::list versions() {
   return list;
 }
 
+        d["gradients_read_y"] = t.gradients_read_y;
 std::string counters(const std::string& order) {
   for (const LoadedLibrary& l : loaded_libraries()) {
     if (!l.usable() || !l.counters) continue;

@@ -56,6 +56,7 @@ const OpTable& table() {
         "host: NHWC, fast bilinear schemes and a register-tiled GEMM in vector extensions, fused layers (" WARPLOOM_CPU_ISA ")";
     t.layout = Layout::nhwc;
     t.weight_layout = WeightLayout::hwio;
+    t.gradients_read_y = true;
 #define WL_OP(name, Args) t.name.run = name;
 #define WL_SHARED_OP(name, Args) t.name = name();
 #include "kernels/ops.def"

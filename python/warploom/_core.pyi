@@ -100,7 +100,8 @@ def counters(order: str) -> str:
 def versions() -> list[dict[str, Any]]:
     """Every version any library holds: {"name", "summary", "layout": "nchw"|"nhwc", "weight_layout", "kinds": [device kinds],
     "float32_from": the version whose float32 convolutions it takes over, or "", "own": the entries that it does not take from
-    that version, "compute_capability": the only one of a GPU that it runs on, as 90 for 9.0, or 0}."""
+    that version, "compute_capability": the only one of a GPU that it runs on, as 90 for 9.0, or 0, "gradients_read_y": whether
+    the gradients of a convolution want its output where an activation is folded in}."""
 
 def entries() -> list[dict[str, Any]]:
     """Every operation: {"name", "tensors": [{"name", "role": "in"|"out"|"inout", "optional": bool}], "attributes": [names]}."""

@@ -59,6 +59,19 @@ def test_gradients_of_fp16_stay_float32() -> None:
 
 
 def test_other_precisions_and_versions_store_float32() -> None:
+@pytest.mark.parametrize(("version", "precision"), [("cpu", "fp32"), ("v5", "bf16"), ("v6", "fp32"), ("v7", "tf32")])
+def test_a_pooled_map_lives_for_its_readers(version: str, precision: str) -> None:
+    """Where the pool's codes tell all, the gradients of the convolution that the pool is folded into do not keep its output."""
+    model = wl.models.cifar10_autoencoder()
+    model.compile("sgd", "mse", version, "cpu" if version == "cpu" else "emulated", precision=precision, batch_size=4)
+    session = model.engine.session
+    lives = {b["name"]: b["last_step"] for b in session.buffers(4, True)}
+    steps = session.explain(4, True)
+    for pool, made_by, reader in (("pool1", "conv1", "conv2"), ("pool2", "conv2", "conv3")):
+        last = steps[lives[pool]]
+        assert (last["backward"], last["node"]) == (True, made_by if version == "cpu" else reader), pool
+
+
     for version, precision in (("v5", "tf32"), ("v5", "fp32"), ("v2", "fp32"), ("v6", "fp32")):
         assert halves(compiled(wl.models.cifar10_autoencoder(), version, precision)) == {}
 

@@ -44,6 +44,7 @@ class Target:
     own: tuple[str, ...] = ()  # the entries that it does not take over
     falls_to: str = ""  # the version that computes what its own algorithms do not take
     local: bool = True  # False: a rounding error may come from a neighbouring pixel of the same tile
+    reads_y: bool = False  # its gradients of a convolution read y where an activation is folded in
 
     def __str__(self) -> str:
         return f"{self.device}-{self.version}"
@@ -67,7 +68,8 @@ def targets(core: Any) -> list[Target]:
                 capabilities = {10 * d["compute_major"] + d["compute_minor"] for d in library["devices"]}
                 if v["compute_capability"] and capabilities != {v["compute_capability"]}:
                     continue
-                promises = {"inherits": v["float32_from"], "own": tuple(v["own"])} | PROMISES.get(name, {})
+                promises = {"inherits": v["float32_from"], "own": tuple(v["own"]), "reads_y": v["gradients_read_y"]}
+                promises |= PROMISES.get(name, {})
                 target = Target(library["kind"], name, v["layout"], v["weight_layout"], **promises)
                 if target not in found:  # several libraries may serve one kind; the first usable one does
                     found.append(target)
@@ -200,7 +202,7 @@ def _draw_inputs(case: Case, fill: str) -> Tensors:
 
 
 # Which tensors an entry is given and which outputs it must fill; the combinations of optional ones that matter, each run once.
-# "y*" and "saved*": from the forward entry, where something is folded in or the version keeps something.
+# "y*" and "saved*": from the forward entry, where the version reads or keeps something.
 VARIANTS: dict[str, tuple[tuple[str, str], ...]] = {
     "conv2d_forward": (("x w bias", "y"), ("x w", "y")),
     "conv2d_backward_input": (("dy w y* saved*", "dx"),),
@@ -405,12 +407,12 @@ def attributes_of(case: Case, entry: str) -> dict[str, Any]:
 
 
 def from_forward(core: Any, target: Target, case: Case, available: Tensors) -> Tensors:
-    """y and saved as the forward entry leaves them, for the backward entries: y only where something is folded in."""
+    """y and saved as the forward entry leaves them, for the backward entries: y only where a plan gives it."""
     a = attributes_of(case, "conv2d_forward")
     inputs = as_stored({w: to_version(w, available[w], target) for w in ("x", "w", "bias")}, storage(case))
     result = core.call(target.device, target.version, "conv2d_forward", a, inputs, ["y", "saved"], True)
-    folded = a["activation"] != "none" or a["pool"] > 1
-    return {k: v for k, v in result.items() if k == "saved" or (k == "y" and folded)}
+    given = {"saved", "y"} if target.reads_y and a["activation"] != "none" else {"saved"}
+    return {k: v for k, v in result.items() if k in given}
 
 
 def as_stored(given: Tensors, halves: dict[str, str]) -> Tensors:

@@ -23,10 +23,11 @@ struct Conv2dForward {  // y = pool(activation(conv(upsample(x), w) + bias)); sa
   }
 };
 
-// Backward entries: dy is the gradient of the *fused* output. With an activation or pool folded in, `y` is that output and
-// `saved` is what the forward entry kept. An entry that wants plain convolutions only refuses any fusion.
+// Backward entries: dy is the gradient of the *fused* output. With an activation or pool folded in, `saved` is what the forward entry
+// kept, and with an activation `y` is that output, for kernel sets that want it (OpTable::gradients_read_y). An entry that wants plain
+// convolutions only refuses any fusion.
 // Of the gradient of the input alone: x_activation, where it is given, is the activation whose output x is (relu or leaky_relu); dx is
-// then the gradient before it.
+// then the gradient before it. It may stand where x does, if stored alike: an element of x is read before that of dx is written.
 struct Conv2dBackwardInput {
   Conv2dShape s;
   Fusion fusion;

@@ -93,7 +93,6 @@ class Conv2dOp : public OpDef {
     const bool want_dx = e.wants_gradient(n.inputs[0]), want_dw = e.wants_parameter_gradient(n.parameters[0]);
     const bool want_db = has_bias && e.wants_parameter_gradient(n.parameters[1]);
     In dy = e.gradient(n.outputs[0]);
-    const In y = e.read(n.outputs[0]);
     const In saved = e.kept(n, "saved");
     if (choice.separate_activation && !e.slopes_taken(n.outputs[0])) {  // dy becomes the gradient before the activation
       ActivationBackward a;
@@ -102,19 +101,20 @@ class Conv2dOp : public OpDef {
       a.kind = conv2d_fusion(n).activation;
       a.negative_slope = conv2d_fusion(n).negative_slope;
       a.dy = dy;
-      a.y = y;
+      a.y = e.read(n.outputs[0]);
       a.dx = e.rewrite_gradient(n.outputs[0]);
       e.call(e.table.activation_backward, "activation_backward", &n, a);
       dy = In{a.dx.data, a.dx.bytes};
     }
-    const bool reads_y = choice.fusion.activation != Activation::none || choice.fusion.pool > 1;
+    In y;
+    if (e.table.gradients_read_y && choice.fusion.activation != Activation::none) y = e.read(n.outputs[0]);
 
     if (choice.combined && want_dw) {
       auto a = with_shape<Conv2dBackward>(s, choice.fusion);
       a.dy = dy;
       a.x = e.read(n.inputs[0]);
       a.w = e.parameter(n.parameters[0]);
-      if (reads_y) a.y = y;
+      a.y = y;
       a.saved = saved;
       a.dw = e.write_parameter_gradient(n.parameters[0]);
       if (want_db) a.db = e.write_parameter_gradient(n.parameters[1]);
@@ -131,7 +131,7 @@ class Conv2dOp : public OpDef {
       db_along = a.with_db;
       a.dy = dy;
       a.x = e.read(n.inputs[0]);
-      if (reads_y) a.y = y;
+      a.y = y;
       a.saved = saved;
       a.dw = e.write_parameter_gradient(n.parameters[0]);
       if (db_along) a.db = e.write_parameter_gradient(n.parameters[1]);
@@ -142,7 +142,7 @@ class Conv2dOp : public OpDef {
     if (want_db && !db_along) {
       auto a = with_shape<Conv2dBackwardBias>(s, choice.fusion);
       a.dy = dy;
-      if (reads_y) a.y = y;
+      a.y = y;
       a.saved = saved;
       a.db = e.write_parameter_gradient(n.parameters[1]);
       e.call(e.table.conv2d_backward_bias, "conv2d_backward_bias", &n, a).fusion = choice.fusion;
@@ -151,7 +151,7 @@ class Conv2dOp : public OpDef {
       auto a = with_shape<Conv2dBackwardInput>(s, choice.fusion);
       a.dy = dy;
       a.w = e.parameter(n.parameters[0]);
-      if (reads_y) a.y = y;
+      a.y = y;
       a.saved = saved;
       const Slopes slopes = e.slopes_to_take(n.inputs[0]);
       if (slopes.kind != Activation::none) {
@@ -198,10 +198,7 @@ class Conv2dOp : public OpDef {
     return q;
   }
 
-  bool backward_reads_output(const Node& n) const override {
-    const Fusion f = conv2d_fusion(n);
-    return f.activation != Activation::none || f.pool > 1;
-  }
+  bool backward_reads_output(const Node& n) const override { return conv2d_fusion(n).activation != Activation::none; }
 };
 WL_REGISTER_OP(Conv2dOp)
 

@@ -71,6 +71,7 @@ def versions() -> list[dict[str, Any]]:
         return []
     unknown = {
         "layout": "", "weight_layout": "", "kinds": ["cuda", *DEVICES], "float32_from": "", "own": [], "compute_capability": 0,
+        "gradients_read_y": False,
     }  # fmt: skip
     found = re.findall(r'^WL_VERSION\((\w+), \w+, "(.*)"\)$', text, re.MULTILINE)
     return [{"name": name, "summary": summary, **unknown} for name, summary in found]
