@@ -65,6 +65,7 @@ struct Binder {
   bool guard;
   int offset;      // bytes by which inputs lie off the grid of allocations: what other libraries' arrays may do
   bool to_python;  // outputs are written straight into NumPy arrays where the device's memory is Python's
+  const std::map<std::string, std::string>& over;  // outputs that stand where an input does
   std::list<Binding> bindings;
 
   void require_dtype(const char* name, const py::dtype& got, DType wanted_type) const {
@@ -120,6 +121,11 @@ const Binding* Binder::bind(const char* name, const char* role, DType dtype, int
   } else {
     if (bytes < 0) bytes = saved_bytes;
     if (bytes == 0 && optional) return nullptr;
+    if (const auto shared = over.find(name); shared != over.end()) {
+      for (Binding& b : bindings)
+        if (b.name == shared->second && b.bytes == bytes && b.dtype == dtype) return b.role = role_of<InOut>(), &b;
+      throw py::value_error(entry + ": no input '" + shared->second + "' was given that is stored like '" + name + "'");
+    }
     if (wanted ? !wanted->count(name) : (optional && std::string(name) != "saved")) {
       if (!optional) throw py::value_error(entry + ": output '" + std::string(name) + "' is mandatory");
       return nullptr;
@@ -182,13 +188,14 @@ struct Call {
   const std::set<std::string>* outputs;
   bool guard, keep;
   int repeat, offset;
+  const std::map<std::string, std::string>& over;
 
   void refuse(bool there, const std::string& why) const {
     if (!there) throw UnsupportedError("version '" + version + "' has no " + name);
     if (!why.empty()) throw UnsupportedError(version + " refuses " + name + ": " + why);
   }
   Binder binder(int64_t saved_bytes) const {
-    return {target, name, inputs, outputs, saved_bytes, guard, offset, !keep && repeat == 0, {}};
+    return {target, name, inputs, outputs, saved_bytes, guard, offset, !keep && repeat == 0, over, {}};
   }
   py::dict run(Binder& binder, int64_t workspace_bytes, const std::function<void(const Context&)>& run) const;
 };
@@ -299,14 +306,15 @@ py::dict Call::run(Binder& binder, int64_t workspace_bytes, const std::function<
 
 py::dict call(const std::string& device, const std::string& version, const std::string& entry, const py::dict& attributes,
               const py::dict& inputs, const std::optional<std::vector<std::string>>& outputs, bool guard, int repeat, bool keep,
-              int offset) {
+              int offset, const std::map<std::string, std::string>& over) {
   if (offset < 0 || offset % 4 || offset > 1024) throw py::value_error("offset is a multiple of 4 bytes, 0 to 1024");
   if (keep && (guard || repeat)) throw py::value_error("keep=True is for plain calls: without guard and repeat");
+  if (!over.empty() && (!guard || repeat)) throw py::value_error("over is for calls with guard and without repeat");
   const OpenDevice target = open_device(device);
   const OpTable& table = target.table(version);
   const std::set<std::string> wanted =
       outputs ? std::set<std::string>(outputs->begin(), outputs->end()) : std::set<std::string>();
-  const Call call{target, version, entry, attributes, inputs, outputs ? &wanted : nullptr, guard, keep, repeat, offset};
+  const Call call{target, version, entry, attributes, inputs, outputs ? &wanted : nullptr, guard, keep, repeat, offset, over};
 #define WL_OP(name, Args) \
   if (entry == #name) return run_entry<Args>(call, table.name);
 #include "kernels/ops.def"
@@ -389,15 +397,10 @@ py::list entries() {
 }
 
 py::dict info_dict(const DeviceInfo& i) {
-  py::dict d;
-  d["name"] = i.name;
-  d["compute_major"] = i.compute_major;
-  d["compute_minor"] = i.compute_minor;
-  d["multiprocessors"] = i.multiprocessors;
-  d["shared_bytes_per_block"] = i.shared_bytes_per_block;
-  d["shared_bytes_optin"] = i.shared_bytes_optin;
-  d["memory_bytes"] = i.memory_bytes;
-  return d;
+  return py::dict(py::arg("name") = i.name, py::arg("compute_major") = i.compute_major,
+                  py::arg("compute_minor") = i.compute_minor, py::arg("multiprocessors") = i.multiprocessors,
+                  py::arg("shared_bytes_per_block") = i.shared_bytes_per_block,
+                  py::arg("shared_bytes_optin") = i.shared_bytes_optin, py::arg("memory_bytes") = i.memory_bytes);
 }
 
 py::list libraries() {
@@ -449,6 +452,7 @@ py::list versions() {
         d["own"] = own_entries(*l.library, t);
         d["layout"] = name_of(t.layout);
         d["weight_layout"] = name_of(t.weight_layout);
+        d["gradients_read_y"] = t.gradients_read_y;
         d["kinds"] = py::list();
         seen[t.version] = d;
         list.append(d);
@@ -460,7 +464,6 @@ py::list versions() {
   return list;
 }
 
-        d["gradients_read_y"] = t.gradients_read_y;
 std::string counters(const std::string& order) {
   for (const LoadedLibrary& l : loaded_libraries()) {
     if (!l.usable() || !l.counters) continue;
@@ -491,7 +494,7 @@ void bind_call(py::module_& m) {
   m.def("needs", &needs, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"));
   m.def("call", &call, py::arg("device"), py::arg("version"), py::arg("entry"), py::arg("attributes"), py::arg("inputs"),
         py::arg("outputs") = py::none(), py::arg("guard") = false, py::arg("repeat") = 0, py::arg("keep") = false,
-        py::arg("offset") = 0);
+        py::arg("offset") = 0, py::arg("over") = std::map<std::string, std::string>());
 }
 
 }  // namespace warploom

@@ -207,6 +207,15 @@ Slopes Emitter::slopes_to_take(int value) const {
   return made_by.op->slopes_to_take(*this, made_by);
 }
 
+Out Emitter::take_slopes(int value) {
+  slopes_taken_.insert(value);
+  const Handle h = values_.at(value);
+  // slopes_to_take(): no other node reads the value, and no gradient of it is there yet. Contents of others may stand beside it.
+  if (gradient_type(type(value)) != type(value) || contents_.at(h).size() > 1 || fixed_.count(h)) return write_gradient(value);
+  gradients_[value] = h;
+  return out(h);
+}
+
 Out Emitter::write_gradient(int value) {
   const Handle h = new_gradient(value);
   if (has_gradient(value)) {

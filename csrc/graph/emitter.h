@@ -89,10 +89,11 @@ class Emitter {
   // The gradient of `value` may overwrite that of `output`, whose last reader this node is.
   Out write_gradient_in_place(int value, int output);
   void pass_gradient(int value, int output);  // the gradients are the same numbers
-  // The slopes that whoever writes the gradient of `value`, alone, may take along (slopes_to_take() of the node that makes it); then
-  // it says so, and that node passes the gradient on.
+  // The slopes that whoever writes the gradient of `value`, alone, may take along (slopes_to_take() of the node that makes it).
   Slopes slopes_to_take(int value) const;
-  void take_slopes(int value) { slopes_taken_.insert(value); }
+  // Then it says so and writes the gradient there, and that node passes it on. Where the gradient is stored like the value, it is the
+  // value's own memory: this step is the last to read it, and must read an element before it writes there.
+  Out take_slopes(int value);
   bool slopes_taken(int output) const { return slopes_taken_.count(output) > 0; }
   // Memory for a rewritten gradient of `output`: its own buffer where no other value shares it, else a new one.
   Out rewrite_gradient(int output);

@@ -13,7 +13,8 @@ struct Epilogue {
   Activation activation = Activation::none;
   float negative_slope = 0.0f;
   // Of a gradient: the outputs of the activation before the convolution, like the result [pixels, channels]. The result is then the
-  // gradient before that activation, which is relu or leaky_relu. nullptr: sums are activated.
+  // gradient before that activation, which is relu or leaky_relu. nullptr: sums are activated. The result may be stored in their place:
+  // whoever stores an element has its slope from the thread that read it, so a kernel's pointer to the result is not __restrict__.
   const void* output = nullptr;
   int output_bytes = 4;  // of an element (half_map.cuh)
 

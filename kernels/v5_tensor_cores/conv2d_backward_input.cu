@@ -24,7 +24,7 @@ __global__ __launch_bounds__(Tile::kThreads, kGradientBlocks<Tile, kFast, kUnpoo
     const float* __restrict__ w,                                     // [KH, KW, C_in/groups, C_out]
     const float* __restrict__ scale,                                 // [1], of fp16
     const unsigned char* __restrict__ saved,                         // [N, OH/2, OW/2, C_out] of a pool
-    void* __restrict__ dx) {                                         // [N, H, W, C_in]
+    void* dx) {                                                      // [N, H, W, C_in], may be epilogue.output
   if constexpr (!kCompiledHere<typename Tile::T>) return;
   implicit_gemm<Tile, true, kFast, kUnpool, true>(g, dy, w, epilogue, scale, saved, dx);
 }

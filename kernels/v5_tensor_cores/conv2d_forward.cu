@@ -30,7 +30,7 @@ __global__ __launch_bounds__(Tile::kThreads, kForwardBlocks<Tile, kFast>) void c
     const float* __restrict__ w,                                    // [KH, KW, C_in/groups, C_out]
     const float* __restrict__ scale,                                // [1], of fp16 gradients
     unsigned char* __restrict__ saved,                              // [N, OH/2, OW/2, C_out] or null
-    void* __restrict__ y) {                                         // [N, OH, OW, C_out]
+    void* y) {                                                      // [N, OH, OW, C_out], may be epilogue.output
   if constexpr (!kCompiledHere<typename Tile::T>) return;
   implicit_gemm<Tile, false, kFast, kPool, kGradient>(g, x, w, epilogue, scale, saved, y);
 }

@@ -46,7 +46,7 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
     const float* __restrict__ w,        // [KH, KW, channels, others], mirrored [KH, KW, others, channels]
     const float* __restrict__ scale,    // [1], of fp16 gradients
     unsigned char* __restrict__ codes,  // [N, rows, cols, others] or null
-    void* __restrict__ out) {           // [N, rows, cols, others]
+    void* out) {                        // [N, rows, cols, others], may be epilogue.output
   using T = typename Tile::T;
   if constexpr (!kCompiledHere<T>) return;
   using A = typename Tile::A;

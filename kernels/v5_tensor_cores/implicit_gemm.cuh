@@ -238,7 +238,7 @@ __device__ __forceinline__ void implicit_gemm(const ImplicitGemm& g,
                                               const Epilogue& epilogue,         // bias [out_C] or null
                                               const float* __restrict__ scale,  // [1] or null
                                               Codes* __restrict__ codes,        // of source (backward) or out (forward), or null
-                                              void* __restrict__ out) {         // [N, out_H, out_W, out_C]
+                                              void* out) {  // [N, out_H, out_W, out_C], may be epilogue.output
   using T = typename Tile::T;
   const int n_tiles = (g.n_channels + Tile::BN - 1) / Tile::BN;
   const int n0 = static_cast<int>(blockIdx.x) % n_tiles * Tile::BN;

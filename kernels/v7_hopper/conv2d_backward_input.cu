@@ -22,7 +22,7 @@ __global__ __launch_bounds__(kThreads, 1) void conv2d_backward_input_kernel(
     const WL_GRID_CONSTANT TensorMap saved,                              // [N, OH/2, OW/2, C_out] of a pool
     const unsigned char* __restrict__ packed,                            // errand.h
     const float* __restrict__ scale,                                     // [1], of fp16
-    void* __restrict__ dx) {                                             // [N, H, W, C_in]
+    void* dx) {                                                          // [N, H, W, C_in], may be epilogue.output
   if constexpr (!kHasWgmma) return;
   halo_gemm<T, BN, false, true, kUnpool>(g, &dy, saved, packed, epilogue, scale, nullptr, dx);
 }
@@ -33,7 +33,7 @@ __global__ __launch_bounds__(kThreads,
                                                                       const WL_GRID_CONSTANT PhaseMaps dy,  // [N, H, W, C_out]
                                                                       const unsigned char* __restrict__ packed,
                                                                       const float* __restrict__ scale,  // [1], of fp16
-                                                                      void* __restrict__ dx) {          // [N, H/2, W/2, C_in]
+                                                                      void* dx) {  // [N, H/2, W/2, C_in], may be epilogue.output
   if constexpr (!kHasWgmma) return;
   halo_gemm<T, BN, false, false, false, true>(g, dy.of, dy.of[0], packed, epilogue, scale, nullptr, dx);
 }

@@ -168,12 +168,11 @@ __device__ __forceinline__ void multiply_halos(const HaloGemm& g, const Phase<kT
 }
 
 // sources: one, or if kByPhases four (PhaseMaps). scale: [1], of a gradient as fp16, or null. codes: of a pool, or null. source_codes: of
-// the source, if kUnpool.
+// the source, if kUnpool. out: may be epilogue.output.
 template <class T, int BN, bool kPool, bool kTransposed, bool kUnpool, bool kByPhases = false>
 __device__ __forceinline__ void halo_gemm(const HaloGemm& g, const TensorMap* sources, const TensorMap& source_codes,
                                           const unsigned char* __restrict__ packed, const Epilogue& epilogue,
-                                          const float* __restrict__ scale, unsigned char* __restrict__ codes,
-                                          void* __restrict__ out) {
+                                          const float* __restrict__ scale, unsigned char* __restrict__ codes, void* out) {
   WL_DYNAMIC_SHARED(unsigned char, memory);
   const Shared shared(memory, BN, g.halo_stages, halo_bytes(g.halo), unit_bytes(g.halo, kUnpool));
   const bool direct = T::kBytes == 2 && !kUnpool && g.halo.direct;

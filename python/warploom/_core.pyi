@@ -126,13 +126,15 @@ def call(
     repeat: int = 0,
     keep: bool = False,
     offset: int = 0,
+    over: dict[str, str] = ...,
 ) -> dict[str, Any]:
     """One entry of one version, raw: buffers in the version's own layouts, flat. Returns every requested output (all mandatory
     ones by default) and every updated inout as flat arrays. guard=True: outputs and workspace start as NaN between guard bands,
     which are checked afterwards, and inputs must be unchanged (KernelFault). repeat>0: runs that many times more, on a GPU with a
     cold L2 cache, adds "milliseconds": f64[repeat], and checks that the outputs kept their bits (KernelFault). Inputs may be
     DeviceArrays of that device, which are read in place. keep=True: the results stay on the device, as DeviceArrays.
-    offset: bytes by which inputs lie off the grid of allocations, for tests of kernels that load many bytes at a time."""
+    offset: bytes by which inputs lie off the grid of allocations, for tests of kernels that load many bytes at a time.
+    over: outputs that stand where an input does ({"dx": "x"}), for tests with guard; returned under the input's name."""
 
 class Graph:
     def __init__(self, name: str = "model") -> None: ...

@@ -29,21 +29,22 @@ def halves(model: Any, batch: int = 2, training: bool = True) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("version", ["v5", "v7"])
-def test_the_autoencoders_step_fits_40_megabytes(version: str) -> None:
+def test_the_autoencoders_step_fits_39_megabytes(version: str) -> None:
     memory = compiled(wl.models.cifar10_autoencoder(), version).engine.session.memory(64, True)
-    assert memory["total"] < 40e6
+    assert memory["total"] < 39e6
     whole = compiled(wl.models.cifar10_autoencoder(), version, "tf32").engine.session.memory(64, True)
-    assert whole["total"] > 1.6 * memory["total"]
+    assert 1.4 * memory["total"] < whole["total"] < 58e6
 
 
 def test_every_map_between_its_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     model = compiled(wl.models.cifar10_autoencoder())
     maps = ("pool1", "pool2", "relu3", "relu4")
-    gradients = [f"{name}.grad" for name in ("pool1", "latent", "relu3", "relu4")]
+    gradients = ("pool1.grad", "latent.grad")  # those of relu3 and relu4 stand where these did
     assert halves(model) == dict.fromkeys([*maps, *gradients], "bf16")
     assert halves(model, training=False) == dict.fromkeys(maps, "bf16")
     sizes = {b["name"]: b["bytes"] for b in model.engine.session.buffers(2, True)}
-    assert sizes["relu4"] == sizes["relu4.grad"] == 2 * 256 * 16 * 16 * 2
+    assert sizes["relu4"] == 2 * 256 * 16 * 16 * 2
+    assert sizes["pool1"] == sizes["pool1.grad"] == 2 * 256 * 16 * 16 * 2
     types = [(s["fusion"]["x_type"], s["fusion"]["y_type"]) for s in model.explain(2) if s["entry"] == "conv2d_forward"]
     assert types == [("f32", "bf16"), *[("bf16", "bf16")] * 3, ("bf16", "f32")]
     monkeypatch.setenv("WARPLOOM_MAPS", "float32")
@@ -58,7 +59,6 @@ def test_gradients_of_fp16_stay_float32() -> None:
     assert halves(model) == dict.fromkeys(("pool1", "pool2", "relu3", "relu4"), "f16")
 
 
-def test_other_precisions_and_versions_store_float32() -> None:
 @pytest.mark.parametrize(("version", "precision"), [("cpu", "fp32"), ("v5", "bf16"), ("v6", "fp32"), ("v7", "tf32")])
 def test_a_pooled_map_lives_for_its_readers(version: str, precision: str) -> None:
     """Where the pool's codes tell all, the gradients of the convolution that the pool is folded into do not keep its output."""
@@ -72,6 +72,7 @@ def test_a_pooled_map_lives_for_its_readers(version: str, precision: str) -> Non
         assert (last["backward"], last["node"]) == (True, made_by if version == "cpu" else reader), pool
 
 
+def test_other_precisions_and_versions_store_float32() -> None:
     for version, precision in (("v5", "tf32"), ("v5", "fp32"), ("v2", "fp32"), ("v6", "fp32")):
         assert halves(compiled(wl.models.cifar10_autoencoder(), version, precision)) == {}
 
@@ -86,7 +87,7 @@ def chain(*between: Any) -> Any:
 
 def test_what_others_read_is_float32() -> None:
     assert set(halves(compiled(chain()))) == {"a", "a.grad"}
-    assert set(halves(compiled(chain(L.ReLU(name="r"))))) == {"r", "r.grad"}
+    assert set(halves(compiled(chain(L.ReLU(name="r"))))) == {"r"}, "and its gradient in its place"
     for kind in (L.Sigmoid, L.Tanh, L.ELU):  # whose slopes are differences, of which 16 bits leave nothing where they are small
         assert halves(compiled(chain(kind(name="s")))) == {}
     assert set(halves(compiled(chain(L.Sigmoid(name="s"))), training=False)) == {"s"}
@@ -109,8 +110,7 @@ def residual(activation: Any = None) -> Any:
 
 def test_sums_and_activations_between() -> None:
     model = compiled(residual(L.ReLU(name="r")))
-    stored = halves(model)
-    assert {"a", "r.grad"} <= stored.keys()
+    assert halves(model).keys() == {"a", "b", "a.grad"}, "the sum and its activation in the place of b, and then their gradient"
     entries = [s["entry"] for s in model.engine.session.explain(2, True)]
     assert entries.count("add") == 2, "the sum, and that of its gradients"
     # An output, or what a loss reads, is whole; so is a map that somebody asks for.

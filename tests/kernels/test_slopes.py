@@ -1,4 +1,5 @@
-"""Slopes of the activation before a convolution, taken along by the gradient of its input: every way of v5 and v7, and plans."""
+"""Slopes of the activation before a convolution, taken along by the gradient of its input: every way of v5 and v7, and plans, in
+which that gradient stands where the activation's output did."""
 
 from __future__ import annotations
 
@@ -7,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import warploom as wl
-from cases import PRECISIONS, Case, after, conv, fused, precise
+from cases import PRECISIONS, Case, after, conv, fused, precise, stored
 from conftest import device_mark, kernel_targets
-from harness import Target, algorithm, check
+from harness import Target, algorithm, as_stored, attributes_of, check, from_forward, make_inputs, storage, to_version
 
 TARGETS: list[Target] = [t for t in kernel_targets() if t.version in ("v5", "v7")]
 DX = "conv2d_backward_input"
@@ -43,6 +44,36 @@ def test_slopes(core: Any, target: Target, way: str, case: Case) -> None:
     assert check(core, target, case, ("floats",) if checked else ("integers", "floats"), (DX,), twice=not checked) == [DX]
 
 
+IN_PLACE = [case for _, case in CASES] + [
+    precise(stored(after(case, "relu"), "bf16"), "bf16") for _, case in WAYS if case.attributes["C_in"] > 4
+]
+
+
+@pytest.mark.parametrize("case", IN_PLACE, ids=lambda case: case.name)
+@pytest.mark.parametrize("target", [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in TARGETS])
+def test_in_the_place_of_x(core: Any, target: Target, case: Case) -> None:
+    """dx where x stood: the same bits, and on the checked device no element written before whoever needs it has read it."""
+    t = make_inputs(case, "floats")
+    given = as_stored({name: to_version(name, t[name], target) for name in ("dy", "w", "x")}, storage(case))
+    given |= from_forward(core, target, case, t)
+    attributes = attributes_of(case, DX)
+    apart = core.call(target.device, target.version, DX, attributes, given, ["dx"], True)["dx"]
+    within = core.call(target.device, target.version, DX, attributes, given, ["dx"], True, over={"dx": "x"})["x"]
+    np.testing.assert_array_equal(within, apart)
+
+
+def test_what_a_call_puts_over_what(core: Any) -> None:
+    case = precise(after(conv((1, 8, 4, 4), 8, 3, pad=1), "relu"), "fp16")
+    target = next(t for t in kernel_targets() if (t.device, t.version) == ("emulated", "v5"))
+    for here, over in ((case, {"dx": "z"}), (stored(case, "f16"), {"dx": "x"})):  # the gradient of an f16 map is float32
+        t = make_inputs(here, "floats")
+        given = as_stored({name: to_version(name, t[name], target) for name in ("dy", "w", "x")}, storage(here))
+        with pytest.raises(ValueError, match=f"no input '{over['dx']}' was given that is stored like 'dx'"):
+            core.call("emulated", "v5", DX, attributes_of(here, DX), given, ["dx"], True, over=over)
+        with pytest.raises(ValueError, match="over is for calls with guard and without repeat"):
+            core.call("emulated", "v5", DX, attributes_of(here, DX), given, ["dx"], over={"dx": "x"})
+
+
 def test_who_takes_no_slopes(core: Any) -> None:
     """All others, and what no epilogue holds: one sentence, and the plan keeps the step."""
     plain = after(conv((2, 32, 8, 8), 32, 3, pad=1), "relu")
@@ -57,9 +88,9 @@ def test_who_takes_no_slopes(core: Any) -> None:
         assert "columns" in core.why_not("emulated", version, DX, columns.attributes)
 
 
-def steps(
-    activation: Any, *, twice: bool = False, branches: bool = False, output: bool = False, version: str = "v5"
-) -> list[str]:
+def compiled(
+    activation: Any, version: str, *, twice: bool = False, branches: bool = False, output: bool = False, precision: str = "bf16"
+) -> wl.Model:
     x = wl.Input((16, 8, 8), name="x")
     h = activation(wl.layers.Conv2d(16, 3, padding=1, name="a")(x))
     y = wl.layers.Conv2d(16, 3, padding=1, name="b")(h)
@@ -68,20 +99,54 @@ def steps(
     if branches:  # backward meets the later of the two first, before there is a gradient
         y = wl.layers.Add()([y, wl.layers.Conv2d(16, 3, padding=1, name="c")(h)])
     model = wl.Model(x, [y, h] if output else y, name="m")
-    model.compile("sgd", "mse", version, "emulated", precision="bf16")
-    return [str(s["entry"]) for s in model.engine.session.explain(2, True)]
+    device = "cpu" if version == "cpu" else "emulated"
+    model.compile(wl.optim.SGD(0.05), "mse", version, device, precision=precision, batch_size=2, seed=5)
+    return model
+
+
+def steps(activation: Any, version: str, **settings: Any) -> list[str]:
+    return [str(s["entry"]) for s in compiled(activation, version, **settings).engine.session.explain(2, True)]
 
 
 @pytest.mark.parametrize("version", ["v5", "v7"])
 def test_plans(version: str) -> None:
     relu, leaky, sigmoid = wl.layers.ReLU(), wl.layers.LeakyReLU(0.1), wl.layers.Sigmoid()
     for kind in (relu, leaky):
-        assert "activation_backward" not in steps(kind, version=version)
+        assert "activation_backward" not in steps(kind, version)
         # Somebody else's gradient is added first: the slopes are of the sum.
-        assert steps(kind, twice=True, version=version).count("activation_backward") == 1
-        assert steps(kind, branches=True, version=version).count("activation_backward") == 1
-        assert steps(kind, output=True, version=version).count("activation_backward") == 1
-    assert steps(sigmoid, version=version).count("activation_backward") == 1
+        assert steps(kind, version, twice=True).count("activation_backward") == 1
+        assert steps(kind, version, branches=True).count("activation_backward") == 1
+        assert steps(kind, version, output=True).count("activation_backward") == 1
+    assert steps(sigmoid, version).count("activation_backward") == 1
+
+
+def in_place(model: wl.Model) -> bool:
+    """Whether the gradient of the activation has no buffer but that of the activation's output."""
+    lives = {str(b["name"]): b for b in model.engine.session.buffers(2, True)}
+    entries = [(s["node"], s["entry"]) for s in model.engine.session.explain(2, True)]
+    taken, read = entries.index(("b", "conv2d_backward_input")), entries.index(("a", "conv2d_backward_weight"))
+    if "r.grad" in lives:
+        assert lives["r"]["last_step"] >= taken
+        return False
+    assert lives["r"]["last_step"] >= read > taken, "until the gradient is used up"
+    return True
+
+
+@pytest.mark.parametrize("version", ["v5", "v7"])
+def test_the_gradient_stands_where_the_output_did(version: str) -> None:
+    """Where nobody reads the output any more, and the two are stored alike; gradients are near those of the host's float32."""
+    batch = np.random.default_rng(4).standard_normal((2, 16, 8, 8)).astype(np.float32)
+    for settings in ({}, {"twice": True}, {"branches": True}, {"output": True}):
+        for precision in ("tf32", "bf16", "fp16"):
+            relu = wl.layers.ReLU(name="r")
+            model = compiled(relu, version, precision=precision, **settings)
+            assert in_place(model) == (not settings and precision != "fp16"), (settings, precision)
+            exact = compiled(wl.layers.ReLU(name="r"), "cpu", precision="fp32", **settings)
+            exact.load_state_dict(model.state_dict())
+            targets = [np.zeros((2, 16, 8, 8), np.float32)] * (2 if "output" in settings else 1)
+            found, right = (m.engine.session.gradients([batch], targets) for m in (model, exact))
+            for name, value in right.items():
+                assert np.linalg.norm(found[name] - value) < 0.05 * np.linalg.norm(value), (settings, precision, name)
 
 
 def test_a_network_trains_alike(core: Any) -> None:

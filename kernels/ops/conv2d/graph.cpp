@@ -159,10 +159,10 @@ class Conv2dOp : public OpDef {
         with.x_activation = slopes.kind, with.x_slope = slopes.negative;
         if (e.accepts(e.table.conv2d_backward_input, with)) {
           a = with, a.x = e.read(n.inputs[0]);
-          e.take_slopes(n.inputs[0]);
+          a.dx = e.take_slopes(n.inputs[0]);
         }
       }
-      a.dx = e.write_gradient(n.inputs[0]);
+      if (!a.dx) a.dx = e.write_gradient(n.inputs[0]);
       Step& step = e.call(e.table.conv2d_backward_input, "conv2d_backward_input", &n, a);
       step.fusion = choice.fusion;
       if (a.x_activation != Activation::none) step.along = std::string("slopes of ") + name_of(a.x_activation);
