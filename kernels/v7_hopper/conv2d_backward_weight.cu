@@ -1,19 +1,23 @@
 // conv2d_backward_weight.cu (v7): dw[tap, ic, oc] = sum over pixels of x[pixel + tap, ic] * unpooled dy[pixel, oc] by wgmma
 // Layout: x [N, H, W, C_in], dy [N, OH, OW, C_out] or, pooled, [N, OH/2, OW/2, C_out] with saved as the forward entry made it; dw hwio
 //   [KH, KW, C_in, C_out]; zero padding.
-// One block owns 64 x 64 channels of nine taps and one run of boxes of 128 pixels; runs meet in a second pass, in order. One thread has
-//   the copy engine bring the box of dy and the halo of x, three warps round what does not come as a halo, three warpgroups take three
-//   taps each: A is x turned around by ldmatrix.trans, B is dy as it lies, across the sum. Where db is wanted, the warps that round
-//   sum dy on its way, of each run in one of its blocks for 64 channels: the first.
+// One block owns 64 x 64 channels of nine or three taps and one run of boxes of 128 pixels; runs meet in a second pass, in order. One
+//   thread has the copy engine bring the box of dy and the halo of x, some warps round what does not come as a halo, three warpgroups
+//   take three taps or one each: A is x turned around by ldmatrix.trans, B is dy as it lies, across the sum. Where db is wanted, the
+//   warps that round sum dy on its way, of each run in one of its blocks for 64 channels: the first.
 // After an upsample [N, H/2, W/2, C_in] the sums of 9 taps that dy's phases meet there (common/summed_taps.cuh): a block owns one phase,
-//   every second row and column of dy, and its four sums, two a warpgroup; the second pass spreads the sixteen to the nine.
-// From v5: a box of dy and a halo of x are loaded once for nine taps instead of once per 128 (tap, channel) pairs. Expected
-//   bottleneck: the shared
-//   memory's bandwidth (A and B of 64 columns ask for all of it), wgmma issue next.
+//   every second row and column of dy, and its four sums or two of them, in two warpgroups; the second pass spreads the sixteen to the
+//   nine.
+// Fewer taps a block: as many multiprocessors at work with fewer runs, so fewer sums written and read; but x and dy cross the L2 more
+//   often. weight_problem() weighs that.
+// From v5: a box of dy and a halo of x are loaded once for three to nine taps instead of once per 128 (tap, channel) pairs. Expected
+//   bottleneck: the shared memory's bandwidth (A and B of 64 columns ask for all of it), of few taps the L2's; of a pool the warps that
+//   round.
 // Preconditions: compute capability 9.0; bf16 or fp16 (wgmma reads tf32 along the sum only), stride 1, six taps or more, channels as
 //   weight_problem() says, v6 takes the rest; workspace: fp16's scale, then w_count() floats per run (16 C_in C_out after an upsample),
 //   then db's C_out per run (and phase).
 #include <algorithm>
+#include <type_traits>
 
 #include "../v5_tensor_cores/table.h"
 #include "../v6_bilinear/table.h"
@@ -23,14 +27,18 @@
 
 namespace warploom::v7 {
 
-constexpr int kSide = 64, kWeightRoundWarps = 3;
-template <bool kUpsampled>
-constexpr int kTapsEach = kUpsampled ? 2 : 3;  // taps of a warpgroup, and as many warpgroups
-template <bool kUpsampled>
-constexpr int kTapsTogether = kTapsEach<kUpsampled> * kTapsEach<kUpsampled>;
-template <bool kUpsampled>
-constexpr int kWeightThreads = 32 * (4 * kTapsEach<kUpsampled> + 1 + kWeightRoundWarps);
-constexpr int kWeightUnitStages = 3, kPairStages = 2;
+constexpr int kSide = 64;
+constexpr int kWeightUnitStages = 3, kPairStages = 2, kMostPairStages = 4, kMostRoundWarps = 11;
+
+// kFew: a warpgroup has one tap (or sum). Then sums leave registers for more warps that round, which all blocks of a box repeat.
+template <bool kUpsampled, bool kFew>
+struct WeightBlock {
+  static constexpr int kWarpgroups = kUpsampled ? 2 : 3;
+  static constexpr int kEach = kFew ? 1 : kWarpgroups, kTogether = kWarpgroups * kEach;  // taps of a warpgroup, of the block
+  static constexpr int kSlabs = kFew ? 2 : 1;                                            // of 16 pixels in a step
+  static constexpr int kCopyWarp = 4 * kWarpgroups, kRoundWarps = !kFew ? 3 : kUpsampled ? 7 : kMostRoundWarps;
+  static constexpr int kThreads = 32 * (kCopyWarp + 1 + kRoundWarps);
+};
 
 struct HaloWeights {
   int N = 0, C_in = 0, C_out = 0, taps_w = 0, taps = 0;  // taps: of a phase after an upsample
@@ -38,13 +46,14 @@ struct HaloWeights {
   int log_h = 0, log_w = 0, tiles_h = 1, tiles_w = 1;
   int tiles = 0, run = 0;  // boxes in all, in a run
   int unit = 0;            // bytes of a stage: the larger of both units; 0: both come as halos
+  int stages = kPairStages;
   bool pairs = false;
   Halo x, dy;
 };
 inline int shared_bytes(const HaloWeights& g) {
-  return 1024 + kPairStages * (halo_bytes(g.x) + halo_bytes(g.dy)) + kWeightUnitStages * g.unit +
-         kWeightRoundWarps * kSide * static_cast<int>(sizeof(float)) +
-         (2 * (kWeightUnitStages + kPairStages) + 1) * static_cast<int>(sizeof(AsyncBarrier));
+  return 1024 + g.stages * (halo_bytes(g.x) + halo_bytes(g.dy)) + kWeightUnitStages * g.unit +
+         kMostRoundWarps * kSide * static_cast<int>(sizeof(float)) +
+         (2 * (kWeightUnitStages + g.stages) + 1) * static_cast<int>(sizeof(AsyncBarrier));
 }
 
 struct WeightShared {
@@ -54,13 +63,13 @@ struct WeightShared {
 
   __device__ __forceinline__ WeightShared(unsigned char* memory, const HaloWeights& g) {
     dy = memory + (0u - matrix_address(memory)) % 1024u;
-    x = dy + kPairStages * halo_bytes(g.dy);
-    units = x + kPairStages * halo_bytes(g.x);
+    x = dy + g.stages * halo_bytes(g.dy);
+    units = x + g.stages * halo_bytes(g.x);
     sums = reinterpret_cast<float*>(units + kWeightUnitStages * g.unit);
-    units_full = reinterpret_cast<AsyncBarrier*>(sums + kWeightRoundWarps * kSide);
+    units_full = reinterpret_cast<AsyncBarrier*>(sums + kMostRoundWarps * kSide);
     units_empty = units_full + kWeightUnitStages;
-    pair_full = units_empty + kWeightUnitStages, pair_empty = pair_full + kPairStages;
-    sums_full = pair_empty + kPairStages;
+    pair_full = units_empty + kWeightUnitStages, pair_empty = pair_full + g.stages;
+    sums_full = pair_empty + g.stages;
   }
 };
 
@@ -76,12 +85,12 @@ struct ColumnSums {
     __syncwarp();
   }
   // box: unit u, of a pool its windows, which lie within a box, whole; or the halo, where dy comes as one. A thread has four columns.
-  template <class T, bool kUnpool>
+  template <class T, bool kUnpool, int kWarps>
   __device__ __forceinline__ void add(const HaloWeights& g, int u, const unsigned char* box) const {
     const bool halves = in_halves<T>(g.dy.bytes);
     const int lanes = halves ? 16 : 8, quad = lane % lanes, at_once = 32 / lanes;
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    for (int m = warp * at_once + lane / lanes; m < (kUnpool ? kBM / 4 : kBM); m += kWeightRoundWarps * at_once) {
+    for (int m = warp * at_once + lane / lanes; m < (kUnpool ? kBM / 4 : kBM); m += kWarps * at_once) {
       int pixel = m;
       if constexpr (kUnpool) {
         const int log_w = g.log_w - 1, log_h = g.log_h - 1;
@@ -125,8 +134,8 @@ struct Box {  // where a box of pixels begins
   }
 };
 
-template <class T, bool kUnpool, bool kUpsampled>
-__global__ __launch_bounds__(kWeightThreads<kUpsampled>, 1) void conv2d_backward_weight_kernel(
+template <class T, bool kUnpool, bool kUpsampled, bool kFew>
+__global__ __launch_bounds__(WeightBlock<kUpsampled, kFew>::kThreads, 1) void conv2d_backward_weight_kernel(
     HaloWeights g, const WL_GRID_CONSTANT TensorMap x,             // [N, H, W, C_in], before an upsample
     const WL_GRID_CONSTANT Maps<kUpsampled ? 4 : 1> dy_or_phases,  // [N, OH, OW, C_out], pooled [N, OH/2, OW/2, C_out]
     const WL_GRID_CONSTANT TensorMap saved,                        // [N, OH/2, OW/2, C_out] of a pool
@@ -134,7 +143,9 @@ __global__ __launch_bounds__(kWeightThreads<kUpsampled>, 1) void conv2d_backward
     float* __restrict__ partials,                                  // [runs, KH, KW, C_in, C_out], upsampled [runs, 4, 4, ...]
     float* __restrict__ bias) {                                    // [runs, C_out], upsampled [runs, 4, C_out], or null
   if constexpr (!kHasWgmma) return;
-  constexpr int kEach = kTapsEach<kUpsampled>, kTogether = kTapsTogether<kUpsampled>, kCopyWarp = 4 * kEach;
+  using Block = WeightBlock<kUpsampled, kFew>;
+  constexpr int kEach = Block::kEach, kSlabs = Block::kSlabs, kCopyWarp = Block::kCopyWarp, kRoundWarps = Block::kRoundWarps;
+  constexpr bool kMovesRegisters = kEach == 3;
   WL_DYNAMIC_SHARED(unsigned char, memory);
   const WeightShared shared(memory, g);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -149,8 +160,8 @@ __global__ __launch_bounds__(kWeightThreads<kUpsampled>, 1) void conv2d_backward
   block /= out_tiles;
   const int ic0 = block % in_tiles * kSide;
   block /= in_tiles;
-  const int groups = kUpsampled ? 4 : (g.taps + kTogether - 1) / kTogether, group = block % groups;
-  const int tap0 = kUpsampled ? 0 : group * kTogether, phase = kUpsampled ? group : 0;
+  const int of_phase = (g.taps + Block::kTogether - 1) / Block::kTogether, groups = kUpsampled ? 4 * of_phase : of_phase;
+  const int group = block % groups, tap0 = group % of_phase * Block::kTogether, phase = kUpsampled ? group / of_phase : 0;
   const int run = block / groups, begin = run * g.run, end = min(begin + g.run, g.tiles);
   const bool sums = bias && ic0 == 0 && tap0 == 0, sums_halo = sums && dy_direct;
   const TensorMap& dy = dy_or_phases.of[phase];
@@ -158,12 +169,11 @@ __global__ __launch_bounds__(kWeightThreads<kUpsampled>, 1) void conv2d_backward
   const int x_top = phase / 2 - g.pad_top, x_left = phase % 2 - g.pad_left;
 
   if (threadIdx.x == 0) {
-    for (int s = 0; s < kWeightUnitStages; ++s)
-      init(&shared.units_full[s], 1), init(&shared.units_empty[s], 32 * kWeightRoundWarps);
-    for (int s = 0; s < kPairStages; ++s)
-      init(&shared.pair_full[s], (rounds ? 32 * kWeightRoundWarps : 0) + (copies ? 1 : 0)),
-          init(&shared.pair_empty[s], 4 * kEach + (sums_halo ? kWeightRoundWarps : 0));
-    init(shared.sums_full, 32 * kWeightRoundWarps);
+    for (int s = 0; s < kWeightUnitStages; ++s) init(&shared.units_full[s], 1), init(&shared.units_empty[s], 32 * kRoundWarps);
+    for (int s = 0; s < g.stages; ++s)
+      init(&shared.pair_full[s], (rounds ? 32 * kRoundWarps : 0) + (copies ? 1 : 0)),
+          init(&shared.pair_empty[s], kCopyWarp + (sums_halo ? kRoundWarps : 0));
+    init(shared.sums_full, 32 * kRoundWarps);
     fence_async_proxy();
   }
   __syncthreads();
@@ -171,7 +181,7 @@ __global__ __launch_bounds__(kWeightThreads<kUpsampled>, 1) void conv2d_backward
   const float gradient_scale = scale ? *scale : 1.0f;
   // Nine taps of sums want more registers than 512 threads can have alike: those who only move data give some away.
   if (warp >= kCopyWarp) {
-    if constexpr (!kUpsampled) give_registers<56>();
+    if constexpr (kMovesRegisters) give_registers<56>();
     if (warp == kCopyWarp) {
       if (lane != 0) return;
       Stages to, pair;
@@ -195,7 +205,7 @@ __global__ __launch_bounds__(kWeightThreads<kUpsampled>, 1) void conv2d_backward
         if (dy_direct) bulk_copy_tensor(shared.dy + pair.at * halo_bytes(g.dy), dy, oc0, box.column, box.row, box.image, full);
         if (x_direct)
           bulk_copy_tensor(shared.x + pair.at * halo_bytes(g.x), x, ic0, box.column + x_left, box.row + x_top, box.image, full);
-        pair.next(kPairStages);
+        pair.next(g.stages);
       }
       return;
     }
@@ -212,11 +222,10 @@ __global__ __launch_bounds__(kWeightThreads<kUpsampled>, 1) void conv2d_backward
           wait(&shared.units_full[from.at], from.parity);
           const unsigned char* unit = shared.units + from.at * g.unit;
           if (u < dy_units) {
-            round_unit<T, kUnpool, kWeightRoundWarps>(g.dy, mine, u, unit, halo, gradient_scale, box.row, box.column);
-            if (sums) columns.add<T, kUnpool>(g, u, unit);
+            round_unit<T, kUnpool, kRoundWarps>(g.dy, mine, u, unit, halo, gradient_scale, box.row, box.column);
+            if (sums) columns.add<T, kUnpool, kRoundWarps>(g, u, unit);
           } else {
-            round_unit<T, false, kWeightRoundWarps>(g.x, mine, u - dy_units, unit, shared.x + to.at * halo_bytes(g.x), 1.0f, 0,
-                                                    0);
+            round_unit<T, false, kRoundWarps>(g.x, mine, u - dy_units, unit, shared.x + to.at * halo_bytes(g.x), 1.0f, 0, 0);
           }
           arrive(&shared.units_empty[from.at]);
           from.next(kWeightUnitStages);
@@ -226,11 +235,11 @@ __global__ __launch_bounds__(kWeightThreads<kUpsampled>, 1) void conv2d_backward
       }
       if (sums_halo) {
         wait(&shared.pair_full[to.at], to.parity);
-        columns.add<T, kUnpool>(g, 0, halo);
+        columns.add<T, kUnpool, kRoundWarps>(g, 0, halo);
         __syncwarp();
         if (lane == 0) arrive(&shared.pair_empty[to.at]);
       }
-      to.next(kPairStages);
+      to.next(g.stages);
     }
     if (!sums) return;
     arrive(shared.sums_full);
@@ -238,13 +247,13 @@ __global__ __launch_bounds__(kWeightThreads<kUpsampled>, 1) void conv2d_backward
     wait(shared.sums_full, 0);
     const int column = 32 * mine + lane;
     float sum = 0.0f;
-    for (int w = 0; w < kWeightRoundWarps; ++w) sum += shared.sums[w * kSide + column];
+    for (int w = 0; w < kRoundWarps; ++w) sum += shared.sums[w * kSide + column];
     if (oc0 + column < g.C_out) bias[static_cast<int64_t>(kUpsampled ? 4 * run + phase : run) * g.C_out + oc0 + column] = sum;
     return;
   }
-  if constexpr (!kUpsampled) take_registers<152>();
+  if constexpr (kMovesRegisters) take_registers<152>();
 
-  // Slab by slab of 16 pixels, three or two taps each; fragments alternate between two sets of registers.
+  // Slab by slab of 16 pixels, three or two taps each, or two slabs of one; fragments alternate between two sets of registers.
   float sum[kEach][8][4];
   WL_UNROLL
   for (int t = 0; t < kEach; ++t) {
@@ -260,33 +269,39 @@ __global__ __launch_bounds__(kWeightThreads<kUpsampled>, 1) void conv2d_backward
   }
   const int k = lane % 8 + lane / 16 * 8, chunk = warp % 4 * 2 + lane / 8 % 2;
   Stages from;
-  auto step = [&](int slab, uint32_t (&fragment)[kEach][4]) {
-    const int m = 16 * slab + k, j = m & ((1 << g.log_w) - 1), i = m >> g.log_w & ((1 << g.log_h) - 1),
-              n = m >> (g.log_w + g.log_h);
-    const int pixel = (n * g.x.h + i) * g.x.pitch + j;
+  auto step = [&](int first_slab, uint32_t (&fragment)[kSlabs][kEach][4]) {
     WL_UNROLL
-    for (int t = 0; t < kEach; ++t) {
-      const int p = pixel + reach[t];
-      load_matrices<4, true>(fragment[t], shared.x + from.at * halo_bytes(g.x) + p * kRowBytes + (chunk ^ (p & 7)) * 16);
+    for (int l = 0; l < kSlabs; ++l) {
+      const int m = 16 * (first_slab + l) + k, j = m & ((1 << g.log_w) - 1), i = m >> g.log_w & ((1 << g.log_h) - 1),
+                n = m >> (g.log_w + g.log_h);
+      const int pixel = (n * g.x.h + i) * g.x.pitch + j;
+      WL_UNROLL
+      for (int t = 0; t < kEach; ++t) {
+        const int p = pixel + reach[t];
+        load_matrices<4, true>(fragment[l][t], shared.x + from.at * halo_bytes(g.x) + p * kRowBytes + (chunk ^ (p & 7)) * 16);
+      }
     }
-    const uint64_t descriptor = matrix_descriptor(shared.dy + from.at * halo_bytes(g.dy)) + slab * kNextSlabAcross;
+    const uint64_t descriptor = matrix_descriptor(shared.dy + from.at * halo_bytes(g.dy)) + first_slab * kNextSlabAcross;
     warpgroup_fence();
     WL_UNROLL
-    for (int t = 0; t < kEach; ++t) multiply_warpgroup_across<T>(sum[t], fragment[t], descriptor);
+    for (int l = 0; l < kSlabs; ++l) {
+      WL_UNROLL
+      for (int t = 0; t < kEach; ++t) multiply_warpgroup_across<T>(sum[t], fragment[l][t], descriptor + l * kNextSlabAcross);
+    }
     warpgroup_commit();
     warpgroup_wait<1>();
   };
-  uint32_t even[kEach][4], odd[kEach][4];
+  uint32_t even[kSlabs][kEach][4], odd[kSlabs][kEach][4];
   for (int number = begin; number < end; ++number) {
     wait(&shared.pair_full[from.at], from.parity);
-    for (int slab = 0; slab < kBM / 16; slab += 2) {
+    for (int slab = 0; slab < kBM / 16; slab += 2 * kSlabs) {
       step(slab, even);
-      step(slab + 1, odd);
+      step(slab + kSlabs, odd);
     }
     warpgroup_wait<0>();
     __syncwarp();
     if (lane == 0) arrive(&shared.pair_empty[from.at]);
-    from.next(kPairStages);
+    from.next(g.stages);
   }
 
   const float unscale = scale ? __uint_as_float((254u << 23) - __float_as_uint(gradient_scale)) : 1.0f;
@@ -346,13 +361,56 @@ struct WeightProblem {
   HaloWeights g;
   int runs = 1;
   int64_t blocks = 0;
-  bool upsampled = false;
+  bool upsampled = false, few = false;
   int64_t sums = 0, bias_sums = 0;  // floats of a run in the workspace
   std::string why;                  // not taken, because
 };
 
-// About one block a multiprocessor of a large GPU, runs of some boxes, and partial sums within their limit.
-constexpr int64_t kTargetBlocks = 132, kShortestRun = 2, kPartialsLimit = int64_t(16) << 20;
+// One block a multiprocessor of a large GPU, or some short of it, and runs of some boxes. The sums of all layers may be alive together: a
+// layer's take 5 MiB, or up to 16 MiB where they are at most a quarter of its maps in 16 bits.
+constexpr int64_t kTargetBlocks = 132, kShortestRun = 2, kPartialsLimit = int64_t(5) << 20, kPartialsOfLarge = int64_t(16) << 20;
+
+// Clocks for a box in one of so many blocks at once, as docs/gpu_model.md counts. The shared memory's: 32 a tap and slab; the L2's: 40
+// bytes for each multiprocessor of all, at most 64 for one; of the warps that round: 173 for each 128 elements.
+template <class Block>
+int64_t box_clocks(const HaloWeights& g, int64_t at_once) {
+  int64_t bytes = 0, rounded = 0;
+  for (const Halo& h : {g.x, g.dy}) {
+    bytes += h.direct ? copied_bytes(h) : int64_t(kSide / unit_channels(h)) * unit_bytes(h, false);
+    rounded += h.direct ? 0 : int64_t(h.images) * h.h * h.w * kSide;
+  }
+  return std::max({int64_t(Block::kTogether) * (kBM / 16) * 32, bytes * at_once / (40 * kTargetBlocks), bytes / 64,
+                   rounded / 128 * 173 / Block::kRoundWarps});
+}
+
+// Runs of the boxes, if blocks take `Block::kTogether` taps; whether that is the faster way so far.
+template <class Block>
+bool try_blocks(WeightProblem& p, int64_t limit, int64_t& fewest_clocks) {
+  HaloWeights& g = p.g;
+  const int64_t tiles = int64_t((g.C_in + kSide - 1) / kSide) * ((g.C_out + kSide - 1) / kSide) * (p.upsampled ? 4 : 1);
+  const int64_t blocks = tiles * ((g.taps + Block::kTogether - 1) / Block::kTogether);  // of a run
+  int64_t runs = std::min({kTargetBlocks / blocks, (g.tiles + kShortestRun - 1) / kShortestRun, limit / (p.sums * 4)});
+  runs = std::max(runs, int64_t(1));
+  const int64_t run = (g.tiles + runs - 1) / runs;
+  runs = (g.tiles + run - 1) / run;
+  const int64_t waves = (blocks * runs + kTargetBlocks - 1) / kTargetBlocks;
+  const int64_t clocks = waves * run * box_clocks<Block>(g, std::min(blocks * runs, kTargetBlocks));
+  if (fewest_clocks && clocks >= fewest_clocks) return false;
+  fewest_clocks = clocks;
+  g.run = static_cast<int>(run), p.runs = static_cast<int>(runs), p.blocks = blocks * runs;
+  return true;
+}
+
+// Of a pool always few taps: its windows are undone by the warps that round, of which there are more then.
+static void choose_blocks(WeightProblem& p, bool pool, int64_t limit) {
+  int64_t clocks = 0;
+  if (p.upsampled)
+    try_blocks<WeightBlock<true, false>>(p, limit, clocks), p.few = try_blocks<WeightBlock<true, true>>(p, limit, clocks);
+  else if (pool)
+    p.few = try_blocks<WeightBlock<false, true>>(p, limit, clocks);
+  else
+    try_blocks<WeightBlock<false, false>>(p, limit, clocks), p.few = try_blocks<WeightBlock<false, true>>(p, limit, clocks);
+}
 
 static WeightProblem weight_problem(const Conv2dBackwardWeight& a) {
   const Conv2dShape& s = a.s;
@@ -400,23 +458,20 @@ static WeightProblem weight_problem(const Conv2dBackwardWeight& a) {
     p.why = "a box and its halo for " + std::to_string(s.KH) + "x" + std::to_string(s.KW) + " taps do not fit shared memory";
     return p;
   }
+  while (g.stages < kMostPairStages &&
+         shared_bytes(g) + halo_bytes(g.x) + halo_bytes(g.dy) + 2 * static_cast<int>(sizeof(AsyncBarrier)) <= kSharedLimit)
+    ++g.stages;
   p.sums = p.upsampled ? int64_t(16) * s.C_in * s.C_out : s.w_count();
   p.bias_sums = !a.with_db ? 0 : p.upsampled ? 4 * s.C_out : s.C_out;
-  const int64_t groups = p.upsampled ? 4 : (g.taps + kTapsTogether<false> - 1) / kTapsTogether<false>;
-  const int64_t together = int64_t((s.C_in + kSide - 1) / kSide) * ((s.C_out + kSide - 1) / kSide) * groups;
-  // Of an upsample's many sums a run more would cost more than the multiprocessors it fills.
-  const int64_t wave = p.upsampled ? kTargetBlocks / together : (kTargetBlocks + together - 1) / together;
-  int64_t runs = std::min(wave, (g.tiles + kShortestRun - 1) / kShortestRun);
-  runs = std::max(std::min(runs, kPartialsLimit / (p.sums * 4)), int64_t(1));
-  g.run = static_cast<int>((g.tiles + runs - 1) / runs);
-  p.runs = (g.tiles + g.run - 1) / g.run;
-  p.blocks = together * p.runs;
+  const int64_t maps =
+      s.N * (int64_t(s.H) * s.W * s.C_in / (f.upsample * f.upsample) + int64_t(s.OH) * s.OW * s.C_out / (f.pool * f.pool));
+  choose_blocks(p, f.pool == 2, std::clamp(2 * maps / 4, kPartialsLimit, kPartialsOfLarge));
   return p;
 }
 
 static int64_t scale_bytes(const Conv2dBackwardWeight& a) { return a.fusion.precision == Precision::fp16 ? v5::kScaleBytes : 0; }
 
-template <class T, bool kUnpool, bool kUpsampled>
+template <class T, bool kUnpool, bool kUpsampled, bool kFew>
 static void run_as(const Conv2dBackwardWeight& a, const Context& context, WeightProblem& p, const float* scale, float* partials,
                    float* bias) {
   const Conv2dShape& s = a.s;
@@ -431,17 +486,21 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context, Weight
     dy.of[0] = box_map(g.dy, a.dy.data, {s.C_out, cols, rows, s.N});
   TensorMap saved = x;
   if constexpr (kUnpool) saved = codes_map(g.dy, a.saved.ptr<unsigned char>(), {s.C_out, cols, rows, s.N});
-  launch(context, "v7::conv2d_backward_weight_kernel", conv2d_backward_weight_kernel<T, kUnpool, kUpsampled>,
-         dim3(blocks_for(p.blocks, 1)), dim3(kWeightThreads<kUpsampled>), static_cast<size_t>(shared_bytes(g)), g, x, dy, saved,
-         scale, partials, bias);
+  launch(context, "v7::conv2d_backward_weight_kernel", conv2d_backward_weight_kernel<T, kUnpool, kUpsampled, kFew>,
+         dim3(blocks_for(p.blocks, 1)), dim3(WeightBlock<kUpsampled, kFew>::kThreads), static_cast<size_t>(shared_bytes(g)), g, x,
+         dy, saved, scale, partials, bias);
 }
 
 template <class T>
 static void run_as(const Conv2dBackwardWeight& a, const Context& context, WeightProblem& p, const float* scale, float* partials,
                    float* bias) {
-  if (p.upsampled) return run_as<T, false, true>(a, context, p, scale, partials, bias);
-  a.fusion.pool == 2 ? run_as<T, true, false>(a, context, p, scale, partials, bias)
-                     : run_as<T, false, false>(a, context, p, scale, partials, bias);
+  auto run = [&](auto few) {
+    constexpr bool kFew = decltype(few)::value;
+    p.upsampled ? run_as<T, false, true, kFew>(a, context, p, scale, partials, bias)
+                : run_as<T, false, false, kFew>(a, context, p, scale, partials, bias);
+  };
+  if (a.fusion.pool == 2) return run_as<T, true, false, true>(a, context, p, scale, partials, bias);
+  p.few ? run(std::true_type()) : run(std::false_type());
 }
 
 static void spread_sums(const Conv2dBackwardWeight& a, const Context& context, const WeightProblem& p, const float* partials,

@@ -25,7 +25,7 @@ WAYS: list[tuple[str, Case, tuple[tuple[str, str], ...]]] = [
     ("16", conv((70, 12, 1, 1), 20, 1), ()),
     ("16", conv((2, 64, 8, 8), 5, 3, pad=1), ()),  # the narrow tile
     ("16", conv((9, 40, 12, 20), 72, (3, 2), pad=1), (BOTH, X, Y)),  # runs that meet in a second pass
-    ("16", conv((1, 40, 6, 6), 40, 4, pad=2), (BOTH,)),  # sixteen taps: of two groups one sums
+    ("16", conv((1, 40, 6, 6), 40, 4, pad=2), (BOTH,)),  # sixteen taps: of their groups one sums
     ("16", conv((17, 64, 4, 4), 136, 3, pad=1), (BOTH, Y)),
     ("16", conv((2, 32, 33, 31), 40, 3, pad=1), (BOTH,)),
     ("16", fused(conv((3, 32, 10, 6), 48, 3, pad=1), activation="relu", pool=2), (BOTH, X)),

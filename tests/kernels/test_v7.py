@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import HALO_TILES, MODELS, PRECISIONS, Case, conv, fused, precise
+from cases import HALO_TILES, MODELS, PRECISIONS, Case, conv, fused, precise, stored, with_db
 from conftest import device_mark, kernel_targets
 from harness import Target, algorithm, check, make_inputs, to_version
 
@@ -30,6 +30,22 @@ def test_halo_tile(core: Any, target: Target, case: Case) -> None:
         pytest.skip("the fast emulator runs it")
     fills = ("floats",) if checked else ("integers", "floats")
     assert check(core, target, case, fills, entries, twice=not checked and case.work < 1e7) == list(entries)
+
+
+# Many tiles of channels: blocks of nine taps, of an upsample of four sums, keep a large GPU busy. Smaller problems take fewer.
+MANY_TAPS = [
+    stored(precise(conv((3, 640, 6, 7), 640, 3, pad=1), "bf16"), "bf16", "bf16"),
+    stored(precise(conv((2, 616, 6, 8), 640, 3, pad=1), "fp16"), "f16", "f32"),
+    stored(precise(fused(conv((3, 264, 16, 10), 320, 3, pad=1), upsample=2), "bf16"), "bf16", "bf16"),
+]
+
+
+@pytest.mark.parametrize("case", [pytest.param(with_db(case), id=case.name) for case in MANY_TAPS])
+@pytest.mark.parametrize("target", [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in TARGETS])
+def test_blocks_of_many_taps(core: Any, target: Target, case: Case) -> None:
+    entry = "conv2d_backward_weight"
+    assert algorithm(core, target.device, "v7", entry, case).startswith("wgmma")
+    assert check(core, target, case, ("floats",), (entry,), twice=False) == [entry]
 
 
 def test_there_are_targets(core: Any) -> None:

@@ -296,7 +296,8 @@ def _halo_tiles() -> Iterator[Case]:
     yield conv((2, 136, 16, 16), 130, 3, pad=1)  # several chunks, the last one short, and several tiles of channels
     yield conv((101, 32, 8, 16), 72, 1)  # blocks enough for 128 columns
     yield conv((9, 36, 12, 20), 68, (3, 2), pad=1)  # runs of boxes that meet in a second pass
-    yield conv((1, 40, 6, 6), 36, 4, pad=2)  # sixteen taps: two groups of nine
+    yield conv((1, 40, 6, 6), 36, 4, pad=2)  # sixteen taps: groups of three, the last one short
+    yield conv((5, 100, 12, 9), 36, 5, pad=2)  # nine groups of taps, runs of several boxes
     yield fused(conv((2, 16, 8, 8), 64, 3, pad=1), activation="relu")
     yield fused(conv((3, 32, 10, 6), 48, 3, pad=1), activation="relu", pool=2)
     yield fused(conv((2, 32, 7, 5), 47, 3, pad=1), activation="leaky_relu", slope=0.25, pool=2)
