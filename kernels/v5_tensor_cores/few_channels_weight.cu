@@ -18,12 +18,10 @@
 namespace warploom::v5 {
 inline namespace few_channels_weight_kernels {
 
-template <class T, int BM, int BN>
-using WeightTile = TensorTile<T, BM, BN, 1, 4, false, false,
-                              BM == 64    ? 2
-                              : BN == 128 ? 3
-                                          : 4,
-                              true>;
+// 64 of the others: twice as many would take half as many windows, but twice as many runs for as many blocks, and each writes its sums.
+template <class T, int BM>
+using WeightTile = TensorTile<T, BM, 64, 1, 4, false, false, BM == 64 ? 2 : 4, true>;
+constexpr int kTileColumns = 64;
 
 template <class Tile>
 int shared_bytes(const FewChannels& g) {
@@ -232,10 +230,9 @@ struct RunPlan {
   int runs = 1, boxes_per_run = 1;
 };
 RunPlan plan_for(const FewChannels& g) {
-  const int64_t tile = g.others <= 64 ? 64 : 128, tiles = (g.others + tile - 1) / tile;
-  int64_t runs = std::min((kFewChannelBlocks + tiles - 1) / tiles, std::max(g.boxes, int64_t(1)));
-  runs = std::max(std::min(runs, (int64_t(16) << 20) / (int64_t(4) * g.sum * g.others)),
-                  int64_t(1));  // partial sums of 16 MiB at most
+  const int64_t tiles = (g.others + kTileColumns - 1) / kTileColumns;
+  // Of at most kFewProducts x kTileColumns sums a block, all together take some MiB.
+  const int64_t runs = std::min((kFewChannelBlocks + tiles - 1) / tiles, std::max(g.boxes, int64_t(1)));
   RunPlan p;
   p.boxes_per_run = static_cast<int>(std::max((g.boxes + runs - 1) / runs, int64_t(1)));
   p.runs = static_cast<int>(std::max((g.boxes + p.boxes_per_run - 1) / p.boxes_per_run, int64_t(1)));
@@ -247,8 +244,7 @@ template <class F>
 auto with_tile(Precision p, const FewChannels& g, F f) {
   auto run = [&](auto type) {
     using T = decltype(type);
-    if (g.sum <= 32) return g.others <= 64 ? f(WeightTile<T, 32, 64>()) : f(WeightTile<T, 32, 128>());
-    return g.others <= 64 ? f(WeightTile<T, 64, 64>()) : f(WeightTile<T, 64, 128>());
+    return g.sum <= 32 ? f(WeightTile<T, 32>()) : f(WeightTile<T, 64>());
   };
   return p == Precision::tf32 ? run(Tf32()) : p == Precision::bf16 ? run(Bf16()) : run(F16());
 }
@@ -271,7 +267,7 @@ void few_channels_weight(const Context& context, FewChannels g, Precision p, con
                          const float* scale, const unsigned char* codes, float negative_slope, float* workspace, float* dw,
                          float* db) {
   const RunPlan plan = plan_for(g);
-  const int tile_columns = g.others <= 64 ? 64 : 128, count = g.sum * g.others;
+  const int count = g.sum * g.others;
   const bool summed = plan.runs > 1 || g.mirrored;
   float* const partials = summed ? workspace : dw;
   float* const bias = !db ? nullptr : summed ? workspace + int64_t(plan.runs) * count : db;
@@ -281,7 +277,7 @@ void few_channels_weight(const Context& context, FewChannels g, Precision p, con
     using Tile = decltype(tile);
     auto launch_with = [&](auto kernel) {
       launch(context, "v5::conv2d_few_channels_weight_kernel", kernel,
-             dim3(static_cast<unsigned>(plan.runs * ((g.others + tile_columns - 1) / tile_columns))), dim3(Tile::kThreads),
+             dim3(static_cast<unsigned>(plan.runs * ((g.others + kTileColumns - 1) / kTileColumns))), dim3(Tile::kThreads),
              shared_bytes<Tile>(g), g, plan.boxes_per_run, negative_slope, map, others, scale, codes, partials, bias);
     };
     if (g.pool)
