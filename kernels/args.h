@@ -158,12 +158,12 @@ void visit_fusion(Self& f, V& v) {
 }
 // What every loss has, behind its own attributes: loss = weight * value, f32[1]; grad = d loss / d prediction, empty: not wanted; total,
 // where given: f64[2], total[0] += loss * samples, total[1] += samples (the running mean of an epoch, kept on the device). Sums are in
-// double and in a fixed order.
+// double and in a fixed order. leaves: the value is left to another call.
 template <class Self, class V>
-void visit_loss(Self& a, V& v, int64_t predictions, int64_t targets) {
+void visit_loss(Self& a, V& v, int64_t predictions, int64_t targets, bool leaves = false) {
   v.attr("samples", a.samples), v.attr("weight", a.weight);
   v.tensor("prediction", a.prediction, DType::f32, predictions, false), v.tensor("target", a.target, DType::f32, targets, false);
-  v.tensor("grad", a.grad, DType::f32, predictions, true), v.tensor("loss", a.loss, DType::f32, 1, false);
+  v.tensor("grad", a.grad, DType::f32, predictions, true), v.tensor("loss", a.loss, DType::f32, 1, leaves);
   v.tensor("total", a.total, DType::f64, 2, true);
 }
 inline int64_t fused_x_count(const Conv2dShape& s, const Fusion& f) {

@@ -71,6 +71,8 @@ struct Entry {
   // What it does to its weights first, unless Args::prepared holds the result: from is w, to has its bytes and no place yet. nullptr:
   // nothing.
   Errand (*preparation)(const Args&) = nullptr;
+  // What it does last, unless Args::sums is given: it then fills that and leaves the rest to whoever gave it. nullptr: nothing.
+  Rest (*rest)(const Args&) = nullptr;
 };
 
 struct OpTable {
@@ -82,8 +84,9 @@ struct OpTable {
   WeightLayout weight_layout = WeightLayout::oihw;
   // Whether the gradients of a convolution read y where an activation is folded in; else they take what they need from `saved`.
   bool gradients_read_y = false;
-  // At most kMostErrands, whose results none of them reads; nullptr where no entry has a preparation.
-  void (*run_errands)(const Errand* errands, int count, const Context&) = nullptr;
+  // At most kMostErrands, whose results none of them reads; nullptr where no entry has a preparation. update: what they write of its
+  // gradients moves the weights (its scale is 1); nullptr: none.
+  void (*run_errands)(const Errand* errands, int count, const SgdUpdate* update, const Context&) = nullptr;
 #define WL_OP(name, Args) Entry<Args> name;
 #include "ops.def"
 #undef WL_OP

@@ -53,6 +53,9 @@ struct Step {
   virtual std::string algorithm() const = 0;         // of the entry, where it has several
   virtual Errand preparation() const { return {}; }  // of its weights (Entry::preparation)
   virtual int64_t take_prepared(In) { return 0; }  // weights that another step has prepared; the workspace that is left, in bytes
+  virtual Rest rest() const { return {}; }         // what it does last (Entry::rest)
+  virtual int64_t workspace_after_rest() const { return 0; }  // bytes that it would still want if it left that to another step
+  virtual void leave_rest(Out) {}                             // does so, with memory for it
   std::string entry, node;
   std::string along;  // what it takes along of other operations, for reports
   bool backward = false;
@@ -86,6 +89,7 @@ struct Plan {
   std::vector<Meeting> meetings;
   std::vector<Handle> inputs, targets, outputs;  // device buffers: inputs and targets in the version's layout, outputs in NCHW
   std::vector<std::string> refusals;             // fusions the kernel set refused, with its reasons
+  bool rests = false;                            // the last step is an ErrandStep: what other steps left to do
   int64_t arena_bytes = 0;
   int64_t arena_bytes_without_reuse = 0;
 
@@ -107,13 +111,21 @@ struct TakesPrepared : std::false_type {};
 template <class Args>
 struct TakesPrepared<Args, std::void_t<decltype(Args::prepared)>> : std::true_type {};
 
+template <class Args, class = void>
+struct LeavesRest : std::false_type {};
+template <class Args>
+struct LeavesRest<Args, std::void_t<decltype(Args::sums)>> : std::is_same<decltype(Args::sums), Out> {};
+
 template <class Args>
 struct CallStep final : Step {
-  CallStep(const Entry<Args>& e, const Args& a) : entry_point(e), planned(a) {
+  CallStep(const Entry<Args>& e, const Args& a) : entry_point(e), planned(a) { list_uses(); }
+  void list_uses() {
+    uses.clear();
     visit_buffers(planned, [this](const char* name, const auto& buffer, Region::Role role) {
       uses.push_back({untag(buffer.data), Region{name, nullptr, buffer.bytes, role}});
     });
   }
+  int64_t workspace_bytes() const { return entry_point.workspace_bytes ? entry_point.workspace_bytes(planned) : 0; }
   void bind(const Resolve& address) override {
     bound = planned;
     visit_buffers(bound, [&](const char*, auto& buffer, Region::Role) { buffer.data = address(untag(buffer.data)); });
@@ -125,9 +137,29 @@ struct CallStep final : Step {
   int64_t take_prepared(In weights) override {
     if constexpr (TakesPrepared<Args>::value) {
       planned.prepared = weights;
-      uses.push_back({untag(weights.data), Region{"prepared", nullptr, weights.bytes, Region::read}});
+      list_uses();
     }
-    return entry_point.workspace_bytes ? entry_point.workspace_bytes(planned) : 0;
+    return workspace_bytes();
+  }
+  Rest rest() const override { return entry_point.rest ? entry_point.rest(planned) : Rest(); }
+  int64_t workspace_after_rest() const override {
+    if constexpr (LeavesRest<Args>::value) {
+      Args without = planned;
+      without.sums = Out{tag(0), rest().bytes};
+      return entry_point.workspace_bytes ? entry_point.workspace_bytes(without) : 0;
+    }
+    return workspace_bytes();
+  }
+  void leave_rest(Out sums) override {
+    if constexpr (LeavesRest<Args>::value) {
+      const Rest left = rest();
+      visit_buffers(planned, [&](const char*, auto& buffer, Region::Role) {
+        for (int i = 0; i < left.count; i++)
+          if (buffer.data == left.list[i].to.data || buffer.data == left.list[i].total.data) buffer = {};
+      });
+      planned.sums = sums;
+      list_uses();
+    }
   }
   Entry<Args> entry_point;
   Args planned, bound;

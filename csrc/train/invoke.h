@@ -41,4 +41,25 @@ void invoke(Device& device, const OpTable& table, const Entry<Args>& entry, cons
   entry.run(args, context);
 }
 
+// Errands with an update of all the parameters whose gradients they write, or read and write where they stand.
+inline void invoke_errands(Device& device, const OpTable& table, const char* name, const std::vector<Errand>& list,
+                           const SgdUpdate& update) {
+  std::vector<Region> regions = {{"hyper", update.hyper.data, update.hyper.bytes, Region::read},
+                                 {"g", update.g.data, update.g.bytes, Region::read_write},
+                                 {"w", update.w.data, update.w.bytes, Region::read_write}};
+  if (update.velocity) regions.push_back({"velocity", update.velocity.data, update.velocity.bytes, Region::read_write});
+  const auto* const g = static_cast<const char*>(update.g.data);
+  for (const Errand& e : list) {
+    const bool moves = e.to.data >= g && e.to.data < g + update.g.bytes;
+    if (e.from && e.from.data != e.to.data) regions.push_back({"from", e.from.data, e.from.bytes, Region::read});
+    if (!moves) regions.push_back({"to", e.to.data, e.to.bytes, Region::read_write});
+    if (e.total) regions.push_back({"total", e.total.data, e.total.bytes, Region::read_write});
+  }
+  Context context;
+  context.stream = device.stream();
+  context.device = &device.info();
+  const CallScope scope(device, name, regions);
+  table.run_errands(list.data(), static_cast<int>(list.size()), &update, context);
+}
+
 }  // namespace warploom

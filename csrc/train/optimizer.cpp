@@ -15,6 +15,7 @@ std::map<std::string, const OptimizerDef*>& optimizer_defs() {
 
 constexpr int64_t kPartGrid =
     64;  // elements: a part begins where vectors of every width do, so its updates have the bits of the whole
+int64_t aligned_bytes(int64_t bytes) { return (bytes + 4 * kPartGrid - 1) / (4 * kPartGrid) * (4 * kPartGrid); }
 constexpr int64_t kApart = 256;  // bytes between the fields of control_, so that each is a buffer of its own
 
 }  // namespace
@@ -174,7 +175,12 @@ void Optimizer::step(const OpTable& table, Parameters& parameters) {
                   workspace,
                   std::move(states)};
   def_.update(call);
+  average(table, parameters);
+}
+
+void Optimizer::average(const OpTable& table, Parameters& parameters) {
   if (!averages()) return;
+  const int64_t first = 4 * this->first(parameters), part = count(parameters);
   EmaUpdate average;
   average.count = part;
   average.hyper = In{control_.data() + 3 * kApart, 8};
@@ -182,6 +188,53 @@ void Optimizer::step(const OpTable& table, Parameters& parameters) {
   average.w = In{parameters.weights() + first, 4 * part};
   average.average = InOut{states_.back().data(), 4 * part};
   invoke(*device_, table, table.ema_update, "ema_update", average);
+}
+
+std::vector<Errand> Optimizer::errands(const Parameters& p, const Along& along) const {
+  std::vector<Errand> list;
+  if (along.rest) list = along.rest->bound;
+  std::vector<std::pair<int64_t, int64_t>> summed;  // of the gradients, in bytes, with the gaps behind them
+  for (const Errand& e : list) {
+    const int64_t begin = static_cast<const char*>(e.to.data) - p.gradients();
+    if (begin >= 0 && begin < p.trainable_bytes()) summed.push_back({begin, aligned_bytes(begin + e.to.bytes)});
+  }
+  std::sort(summed.begin(), summed.end());
+  summed.push_back({p.trainable_bytes(), 0});
+  int64_t at = 0;
+  for (const auto& [begin, end] : summed) {
+    if (begin > at) {
+      Errand e;
+      e.kind = ErrandKind::add_runs, e.runs = 1;
+      e.from = In{p.gradients() + at, begin - at}, e.to = Out{p.gradients() + at, begin - at};
+      list.push_back(e);
+    }
+    at = end;
+  }
+  const auto advance = [&](void* counter, int by) {
+    Errand e;
+    e.kind = ErrandKind::advance, e.n = by, e.to = Out{counter, 4};
+    list.push_back(e);
+  };
+  advance(control_.data(), 1);
+  if (along.cursor) advance(along.cursor.data, along.advance);
+  return list;
+}
+
+bool Optimizer::takes(const OpTable& table, const Parameters& parameters, const Along& along) const {
+  return def_.is_sgd() && table.run_errands && errands_wanted() && !clips() && !shared() && parameters.trainable_count() > 0 &&
+         errands(parameters, along).size() <= static_cast<size_t>(kMostErrands);
+}
+
+void Optimizer::step(const OpTable& table, Parameters& parameters, const Along& along) {
+  SgdUpdate a;
+  a.count = parameters.trainable_count();
+  a.nesterov = hyper("nesterov") != 0.0;
+  a.hyper = In{hyper_.data(), hyper_.bytes()};
+  a.g = In{parameters.gradients(), parameters.trainable_bytes()};
+  a.w = InOut{parameters.weights(), parameters.trainable_bytes()};
+  if (!states_.empty() && state_names_[0] != kAverage) a.velocity = InOut{states_[0].data(), parameters.trainable_bytes()};
+  invoke_errands(*device_, table, "sgd_update", errands(parameters, along), a);
+  average(table, parameters);
 }
 
 }  // namespace warploom

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "csrc/graph/errands.h"
 #include "csrc/train/invoke.h"
 #include "csrc/train/parameters.h"
 
@@ -59,6 +60,8 @@ class OptimizerDef {
   virtual void check(const Hyper&) const {}                                    // throws GraphError
   virtual int64_t workspace_bytes(const OpTable& table, int64_t count) const = 0;
   virtual void update(UpdateCall& call) const = 0;
+  // Whether SGD's entry is all that it does: errands can move the parameters then, with the gradients that they sum.
+  virtual bool is_sgd() const { return false; }
 
  protected:
   template <class Args>
@@ -95,7 +98,15 @@ class Optimizer {
   int64_t state_bytes(const Parameters& p) const { return 4 * count(p) * static_cast<int64_t>(state_names_.size()); }
   void allocate(const std::shared_ptr<Device>& device, const OpTable& table, const Parameters& parameters);
   void set_hyper(const std::string& name, double value);
+  // What an update's launch does along: the last step of a plan (Plan::rests), or none; data's cursor goes on by so many rows.
+  struct Along {
+    const ErrandStep* rest = nullptr;
+    InOut cursor;
+    int advance = 0;
+  };
+  bool takes(const OpTable& table, const Parameters& parameters, const Along& along) const;
   void step(const OpTable& table, Parameters& parameters);
+  void step(const OpTable& table, Parameters& parameters, const Along& along);  // if it takes that
   char* state(size_t i) const { return states_.at(i).data(); }
   int32_t steps() const;  // taken so far; waits
   void set_steps(int32_t steps);
@@ -110,6 +121,8 @@ class Optimizer {
   void check_part(const OptimizerDef::Hyper& hyper) const;
   std::vector<std::string> kept(const OptimizerDef::Hyper& hyper) const;  // names of the states that these ask for
   void upload();
+  std::vector<Errand> errands(const Parameters& parameters, const Along& along) const;
+  void average(const OpTable& table, Parameters& parameters);
   OptimizerSpec spec_;
   const OptimizerDef& def_;
   std::vector<std::string> state_names_;

@@ -130,7 +130,7 @@ std::unique_ptr<Plan> make_plan(const Graph& graph, const OpTable& table, const 
       e.end_node(n);
     }
   }
-  share_errands(*plan, table);
+  share_errands(*plan, table, request.gradients_early);
   const int last = static_cast<int>(plan->steps.size());
   for (auto& b : plan->buffers) {
     b.last_step = std::min(b.last_step, last);

@@ -17,13 +17,14 @@ struct PlanRequest {
   bool targets_are_inputs = false;  // reconstruct: target k is input k
   bool eval_mode = false;  // training with the running statistics of normalisations and nothing dropped, as in evaluation
   Precision precision = Precision::fp32;
-  uint64_t seed = 0;        // of what a training step draws (dropout)
-  std::vector<int> values;  // what to return; empty: the graph's outputs
-  int place = -1;           // see Plan
-  bool operator<(const PlanRequest& o) const {
-    return std::tie(batch, training, losses, targets_are_inputs, eval_mode, precision, seed, values, place) <
-           std::tie(o.batch, o.training, o.losses, o.targets_are_inputs, o.eval_mode, o.precision, o.seed, o.values, o.place);
+  uint64_t seed = 0;             // of what a training step draws (dropout)
+  std::vector<int> values;       // what to return; empty: the graph's outputs
+  int place = -1;                // see Plan
+  bool gradients_early = false;  // each is final as soon as it can be: others are told of it while the rest is computed
+  auto key() const {
+    return std::tie(batch, training, losses, targets_are_inputs, eval_mode, precision, seed, values, place, gradients_early);
   }
+  bool operator<(const PlanRequest& o) const { return key() < o.key(); }
 };
 
 // Throws GraphError or UnsupportedError naming the layer.

@@ -96,8 +96,9 @@ Session::Bound& Session::bound(const PlanRequest& asked) {
 }
 
 // Every shard of a batch draws from a stream of its own, whichever process computes it. Where nothing is drawn, all share a plan.
-PlanRequest Session::training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard, int place) {
-  PlanRequest request{batch, true, true, targets_are_inputs, eval_mode, precision_, seed_, {}, place};
+PlanRequest Session::training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard, int place,
+                                      bool gradients_early) {
+  PlanRequest request{batch, true, true, targets_are_inputs, eval_mode, precision_, seed_, {}, place, gradients_early};
   if (shard == 0) return request;
   const auto& buffers = bound(request).plan->buffers;
   const bool draws = std::any_of(buffers.begin(), buffers.end(), [](const Buffer& b) { return b.space == Space::steps; });
@@ -190,14 +191,24 @@ void Session::run_steps(const PlanRequest& request, const std::string& purpose, 
   const Plan& p = *b.plan;
   const size_t all = p.steps.size();
   const bool meets = !p.meetings.empty();
+  Optimizer::Along along;
+  if (p.rests) along.rest = static_cast<const ErrandStep*>(p.steps.back().get());
+  if (data) along.cursor = InOut{data->cursor.data(), 4}, along.advance = p.batch;
+  const bool takes = update && !ready && !meets && optimizer_.takes(table_, parameters_, along);
   if (ready && b.final_after.empty()) b.final_after = final_after(p, parameters_, buckets_);
   size_t from = 0;
   const auto piece = [&](size_t to) {  // a recording of its own, known by where it begins and ends
     const std::string name = ready || meets ? piece_name(purpose, from, to) : purpose;
     replay_or_run(request, name, data, [&] {
       if (from == 0 && before) before();
-      run(p, from, to);
-      if (update && to == all) optimizer_.step(table_, parameters_);
+      if (from == 0 && data && !takes) {
+        AdvanceCursor advance;
+        advance.step = along.advance, advance.cursor = along.cursor;
+        invoke(*target_.device, table_, table_.advance_cursor, "advance_cursor", advance);
+      }
+      run(p, from, takes && along.rest ? to - 1 : to);
+      if (!update || to < all) return;
+      takes ? optimizer_.step(table_, parameters_, along) : optimizer_.step(table_, parameters_);
     });
     from = to;
   };
@@ -312,7 +323,7 @@ void Session::feed_all(const Plan& plan, const std::vector<HostBatch>& inputs, c
 void Session::train_step(const std::vector<HostBatch>& inputs, const std::vector<HostBatch>& targets, bool update, bool eval_mode,
                          int64_t shard, const Ready& ready, int place) {
   const PlanRequest request =
-      training_request(inputs.at(0).batch, targets_are_inputs(inputs.at(0), targets), eval_mode, shard, place);
+      training_request(inputs.at(0).batch, targets_are_inputs(inputs.at(0), targets), eval_mode, shard, place, bool(ready));
   prepare(request);
   feed_all(plan(request), inputs, targets);
   run_steps(request, update ? "train" : "gradients", nullptr, {}, update, ready);
@@ -405,7 +416,7 @@ void Session::run_next(const std::string& slot, int batch, bool training, bool u
     throw GraphError("a batch of " + std::to_string(batch) + " does not fit: " + std::to_string(d.rows - d.position) +
                      " images of the epoch are left");
   const bool same = !d.augmentation || !damages(*d.augmentation);
-  const PlanRequest request = training ? training_request(batch, same, false, shard, place)
+  const PlanRequest request = training ? training_request(batch, same, false, shard, place, bool(ready))
                                        : PlanRequest{batch, false, true, same, false, precision_, 0, {}};
   prepare(request);
   const Plan& p = plan(request);
@@ -416,10 +427,6 @@ void Session::run_next(const std::string& slot, int batch, bool training, bool u
       augment(p, d.shape, *d.augmentation, images, d.count, d.dtype, order, order, d.rows, cursor, epoch);
     else
       gather(p, p.inputs[0], d.shape, images, d.count, d.dtype, order, d.rows, cursor);
-    AdvanceCursor advance;
-    advance.step = batch;
-    advance.cursor = InOut{d.cursor.data(), 4};
-    invoke(*target_.device, table_, table_.advance_cursor, "advance_cursor", advance);
   };
   run_steps(request, (training && !update ? "gradients of next of " : "next of ") + slot, &d, take, training && update, ready);
   d.position += batch;

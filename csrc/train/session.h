@@ -137,7 +137,8 @@ class Session {
     size_t meeting = 0, from = 0;  // the meeting it waits at; the step after it
   };
 
-  PlanRequest training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard, int place);
+  PlanRequest training_request(int batch, bool targets_are_inputs, bool eval_mode, int64_t shard, int place,
+                               bool gradients_early);
   Place& place_of(int place) { return places_[static_cast<size_t>(place + 1)]; }
   void open_place(int place);
   UnderWay& under_way(int place);                   // GraphError where none is

@@ -8,6 +8,7 @@
 #include "../common/activation.cuh"
 #include "../common/half_map.cuh"
 #include "../common/preconditions.h"
+#include "../common/sgd_step.cuh"
 #include "entries.h"
 
 namespace warploom::v2 {
@@ -168,46 +169,15 @@ __global__ void add_halves_kernel(int64_t count, bool vector, const Halves<T>* a
   for_halves(count, vector, a, b, y, [](float u, float v) { return u + v; });
 }
 
-struct SgdStep {
-  float lr, momentum, weight_decay, scale;
-  bool nesterov;
-  __device__ __forceinline__ float decayed(float g, float w) const { return scale * g + weight_decay * w; }
-  // Updates the velocity and returns the step along which w moves.
-  __device__ __forceinline__ float with_velocity(float d, float& velocity) const {
-    velocity = momentum * velocity + d;
-    return nesterov ? d + momentum * velocity : velocity;
-  }
-};
-
 __global__ void sgd_update_kernel(int64_t count, bool vector, int nesterov, const float* __restrict__ hyper,  // [3]
                                   const float* __restrict__ scale,                                            // [1] or null
                                   const float* __restrict__ g,                                                // [count]
                                   float* __restrict__ w,                                                      // [count]
                                   float* __restrict__ velocity) {                                             // [count] or null
-  const SgdStep sgd = {hyper[0], hyper[1], hyper[2], scale ? scale[0] : 1.0f, nesterov != 0};
+  const SgdStep sgd(hyper, scale ? scale[0] : 1.0f, nesterov != 0);
   for_group(
-      count, vector,
-      [=](int64_t i) {
-        const float4 gradient = load4(g + i), old = load4(w + i);
-        float4 d = make_float4(sgd.decayed(gradient.x, old.x), sgd.decayed(gradient.y, old.y), sgd.decayed(gradient.z, old.z),
-                               sgd.decayed(gradient.w, old.w));
-        if (velocity) {
-          float4 v = load4(velocity + i);
-          d = make_float4(sgd.with_velocity(d.x, v.x), sgd.with_velocity(d.y, v.y), sgd.with_velocity(d.z, v.z),
-                          sgd.with_velocity(d.w, v.w));
-          store4(velocity + i, v);
-        }
-        store4(w + i, make_float4(old.x - sgd.lr * d.x, old.y - sgd.lr * d.y, old.z - sgd.lr * d.z, old.w - sgd.lr * d.w));
-      },
-      [=](int64_t i) {
-        float d = sgd.decayed(g[i], w[i]);
-        if (velocity) {
-          float v = velocity[i];
-          d = sgd.with_velocity(d, v);
-          velocity[i] = v;
-        }
-        w[i] -= sgd.lr * d;
-      });
+      count, vector, [=](int64_t i) { sgd.update4(load4(g + i), w + i, velocity ? velocity + i : nullptr); },
+      [=](int64_t i) { sgd.update(g[i], w + i, velocity ? velocity + i : nullptr); });
 }
 
 static void require_rounding(DType type, const Context& context) {

@@ -7,7 +7,7 @@
 // Preconditions: workspace of 8 bytes for each block of pass 1. Same inputs, same bits.
 #include <algorithm>
 
-#include "../common/reduce.cuh"
+#include "../common/finish_mean.cuh"
 #include "../common/vector.cuh"
 #include "entries.h"
 
@@ -41,27 +41,22 @@ __global__ void mse_loss_finish_kernel(int blocks, int64_t count, int samples, f
                                        const double* __restrict__ block_sums,  // [blocks]
                                        float* __restrict__ loss,               // [1]
                                        double* __restrict__ total) {           // [2] or null
-  double sum = 0.0;
-  for (int i = static_cast<int>(threadIdx.x); i < blocks; i += kThreads) sum += block_sums[i];
-  const double whole = block_sum<kThreads>(sum);
-  if (threadIdx.x == 0) {
-    const double value = weight * whole / static_cast<double>(count);
-    loss[0] = static_cast<float>(value);
-    if (total) total[0] += value * samples, total[1] += samples;
-  }
+  finish_mean<kThreads>(blocks, count, samples, weight, block_sums, loss, total);
 }
 
 static unsigned blocks_of(const MseLoss& a) { return std::min(blocks_for(a.count, 4 * kThreads), 512u); }
 
-static int64_t workspace_bytes(const MseLoss& a) { return 8 * static_cast<int64_t>(blocks_of(a)); }
+static int64_t sum_bytes(const MseLoss& a) { return 8 * static_cast<int64_t>(blocks_of(a)); }
+static int64_t workspace_bytes(const MseLoss& a) { return a.sums ? 0 : sum_bytes(a); }
 
 static void run(const MseLoss& a, const Context& context) {
   const unsigned blocks = blocks_of(a);
   const bool vector = aligned16(a.prediction.data, a.target.data, a.grad.data);
-  double* block_sums = context.workspace.ptr<double>();
+  double* block_sums = a.sums ? a.sums.ptr<double>() : context.workspace.ptr<double>();
   launch(context, "v2::mse_loss_kernel", mse_loss_kernel, dim3(blocks), dim3(kThreads), 0, a.count, vector,
          static_cast<float>(2.0 * a.weight / static_cast<double>(a.count)), a.prediction.ptr(), a.target.ptr(), a.grad.ptr(),
          block_sums);
+  if (a.sums) return;
   launch(context, "v2::mse_loss_finish_kernel", mse_loss_finish_kernel, dim3(1), dim3(kThreads), 0, static_cast<int>(blocks),
          a.count, a.samples, a.weight, block_sums, a.loss.ptr(), a.total.ptr<double>());
 }
@@ -70,6 +65,15 @@ static std::string why_not(const MseLoss& a) {
   return a.count > 0 ? "" : "the mean over no elements is undefined; count must be positive";
 }
 
-Entry<MseLoss> mse_loss() { return {run, why_not, workspace_bytes, nullptr}; }
+static Rest rest(const MseLoss& a) {
+  Rest r;
+  Errand& e = r.list[r.count++];
+  e.kind = ErrandKind::mean, e.runs = static_cast<int>(blocks_of(a));
+  e.elements = a.count, e.samples = a.samples, e.weight = a.weight;
+  e.from.bytes = r.bytes = sum_bytes(a), e.to = a.loss, e.total = a.total;
+  return r;
+}
+
+Entry<MseLoss> mse_loss() { return {run, why_not, workspace_bytes, nullptr, nullptr, nullptr, rest}; }
 
 }  // namespace warploom::v2

@@ -6,6 +6,7 @@
 #include "../v2_tiled_nhwc/table.h"
 #include "choice.h"
 #include "gradient_scale.cuh"
+#include "table.h"
 
 namespace warploom::v5 {
 
@@ -17,6 +18,7 @@ struct Algorithm {
   void (*run)(const Args&, const Context&, const float* scale);  // scale: of fp16 gradients, else null
   int64_t (*workspace_bytes)(const Args&);                       // nullptr: none
   Errand (*preparation)(const Args&) = nullptr;                  // nullptr: none
+  Rest (*rest)(const Args&) = nullptr;                           // nullptr: none; its memory is the workspace, or Args::sums
 };
 
 // The entry that Ways describes:
@@ -28,6 +30,7 @@ struct Algorithm {
 template <class Ways>
 struct Listed {
   using Args = typename Ways::Args;
+  static constexpr bool kLeaves = std::is_same_v<Args, Conv2dBackwardWeight>;
 
   static const Algorithm<Args>& chosen(const Args& a) {
     const auto& list = Ways::list();
@@ -49,7 +52,10 @@ struct Listed {
       find_gradient_scale(context, gradient.ptr(), gradient.bytes / 4, scale);
       rest.workspace = InOut{scale + kScaleBytes / 4, context.workspace.bytes - kScaleBytes};
     }
-    chosen(a).run(a, rest, scale);
+    const Algorithm<Args>& way = chosen(a);
+    way.run(a, rest, scale);
+    if constexpr (kLeaves)
+      if (way.rest && !a.sums) do_rest(way.rest(a), rest.workspace.data, context);
   }
   static std::string why_not(const Args& a) {
     return on_tensor_cores(a) ? Ways::refusal(a) : left_to_v2(a, of_v2().why_not(in_float32(a)));
@@ -57,7 +63,10 @@ struct Listed {
   static int64_t workspace_bytes(const Args& a) {
     if (!on_tensor_cores(a)) return of_v2().workspace_bytes ? of_v2().workspace_bytes(in_float32(a)) : 0;
     const Algorithm<Args>& way = chosen(a);
-    return (scales(a) ? kScaleBytes : 0) + (way.workspace_bytes ? way.workspace_bytes(a) : 0);
+    int64_t bytes = (scales(a) ? kScaleBytes : 0) + (way.workspace_bytes ? way.workspace_bytes(a) : 0);
+    if constexpr (kLeaves)
+      if (!a.sums) bytes += way.rest(a).bytes;
+    return bytes;
   }
   static int64_t saved_bytes(const Args& a) { return on_tensor_cores(a) ? Ways::saved_bytes(a) : 0; }
   static const char* algorithm(const Args& a) {
@@ -71,7 +80,11 @@ struct Listed {
     const Algorithm<Args>& way = chosen(a);
     return way.preparation ? way.preparation(a) : Errand();
   }
-  static Entry<Args> entry() { return {run, why_not, workspace_bytes, saved_bytes, algorithm, preparation}; }
+  static Rest rest(const Args& a) {
+    const Algorithm<Args>* way = on_tensor_cores(a) ? &chosen(a) : nullptr;
+    return way && way->rest ? way->rest(a) : Rest();
+  }
+  static Entry<Args> entry() { return {run, why_not, workspace_bytes, saved_bytes, algorithm, preparation, rest}; }
 };
 
 // The names of an algorithm, by the operands' formats.

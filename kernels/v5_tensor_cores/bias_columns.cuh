@@ -1,7 +1,7 @@
 // bias_columns.cuh (v5): db beside dw, in the same kernel: the partial sums of dy's columns, in float32
 // Layout: dy [rows, channels] or, of a pool, its windows with codes the same; partials [runs][channels].
 // When its product is stored, a block takes runs of rows of 64 channels, as many as there are for it; a thread has four channels of every
-//   kThreads / 16-th row. Runs meet where those of dw do (sum_runs), so db costs no launch. The products' own loads will not do: they see
+//   kThreads / 16-th row. Runs meet where those of dw do (errands.cu), so db costs no launch. The products' own loads will not do: they see
 //   dy once a tap, or rounded.
 // From conv2d_backward_bias.cu: four neighbours a load, four loads in flight, because fewer threads are at it.
 // Preconditions: shared memory for kThreads * 4 floats.
@@ -43,11 +43,6 @@ inline BiasColumns bias_columns(const Conv2dBackwardWeight& a) {
   b.vector = b.channels % 4 == 0 && aligned16(b.dy, b.codes);
   return b;
 }
-inline int64_t bias_bytes(const Conv2dBackwardWeight& a) {  // of the partial sums
-  const BiasColumns b = bias_columns(a);
-  return b.runs > 1 ? int64_t(4) * b.runs * b.channels : 0;
-}
-
 template <class T, int kThreads>
 __device__ __forceinline__ void sum_bias_columns(const BiasColumns& b, unsigned char* shared) {
   constexpr int kQuads = kBiasChannels / 4, kRows = kThreads / kQuads, kInFlight = 4;

@@ -184,37 +184,6 @@ __global__ __launch_bounds__(Tile::kThreads, kWeightBlocks<Tile, kVector, kUnpoo
   sum_bias_columns<T, Tile::kThreads>(bias, shared);
 }
 
-// dw[i] = the sum of its runs, in order, and db behind it; four neighbours a thread where that is aligned. dw may be the first run.
-template <int kCount>
-__global__ __launch_bounds__(256) void sum_runs_kernel(int runs, int64_t count, const float* partials,  // [runs, count]
-                                                       float* dw,                                       // [count]
-                                                       BiasSums bias) {
-  int64_t i = kCount * (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
-  if (i >= count) {
-    i -= count;
-    if (i >= bias.channels) return;
-    runs = bias.runs, count = bias.channels, partials = bias.partials, dw = bias.db;
-  }
-  float sum[kCount], next[kCount];
-  copy_vector<kCount>(sum, partials + i);
-  for (int r = 1; r < runs; ++r) {
-    copy_vector<kCount>(next, partials + r * count + i);
-    WL_UNROLL
-    for (int e = 0; e < kCount; ++e) sum[e] += next[e];
-  }
-  if constexpr (kCount == 4)
-    store4(dw + i, make_float4(sum[0], sum[1], sum[2], sum[3]));
-  else
-    dw[i] = sum[0];
-}
-
-void sum_runs(const Context& context, int runs, int64_t count, const float* partials, float* dw, const BiasSums& bias) {
-  const bool vector = count % 4 == 0 && bias.channels % 4 == 0 && aligned16(partials, dw, bias.partials, bias.db);
-  const int64_t all = count + bias.channels;
-  launch(context, "v5::sum_runs_kernel", vector ? sum_runs_kernel<4> : sum_runs_kernel<1>,
-         dim3(blocks_for(vector ? all / 4 : all, 256)), dim3(256), 0, runs, count, partials, dw, bias);
-}
-
 // Runs so that about kTargetBlocks blocks share the work, a run is not too short, and the partial sums fit their limit: of the
 // autoencoder's layers that is one wave of 128 x 128 tiles, of which a multiprocessor holds one.
 constexpr int64_t kTargetBlocks = 264, kShortestRun = 256, kPartialsLimit = int64_t(8) << 20;
@@ -270,14 +239,17 @@ static Conv2dBackwardWeight strided_of(const Conv2dBackwardWeight& a, void* dw) 
   return t;
 }
 
-static int64_t dw_bytes(const Conv2dBackwardWeight& a) {  // of the partial sums
-  const int runs = with_weight_tile<Bf16, false>(a.s, [&](auto tile) { return plan_for<decltype(tile)>(a.s).runs; });
-  return runs > 1 ? runs * a.s.w_count() * 4 : 0;
+static int runs_of(const Conv2dBackwardWeight& a) {
+  return with_weight_tile<Bf16, false>(a.s, [&](auto tile) { return plan_for<decltype(tile)>(a.s).runs; });
+}
+static float* sums_of(const Conv2dBackwardWeight& a, const Context& context) {
+  return a.sums ? a.sums.ptr() : context.workspace.ptr();
 }
 
-// Leaves the partial sums of so many runs in the workspace; of one run dw itself. bias: of the layer, whose gradient may be a's x.
+// Leaves the partial sums of its runs in `sums`; of one run dw itself. bias: of the layer, whose gradient may be a's x.
 template <class T, bool kUnpool, bool kFromX>
-static int run_as(const Conv2dBackwardWeight& a, const Context& context, const float* scale, const BiasColumns& bias) {
+static void run_as(const Conv2dBackwardWeight& a, const Context& context, const float* scale, float* sums,
+                   const BiasColumns& bias) {
   const Conv2dShape& s = a.s;
   WeightGemm g;
   g.pixels = int64_t(s.N) * s.OH * s.OW;
@@ -293,11 +265,11 @@ static int run_as(const Conv2dBackwardWeight& a, const Context& context, const f
   g.vector_n = g.O_group % 4 == 0 && aligned16(a.dy.data, a.saved.data);
   g.negative_slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
 
-  return with_weight_tile<T, kUnpool>(s, [&](auto tile) {
+  with_weight_tile<T, kUnpool>(s, [&](auto tile) {
     using Tile = decltype(tile);
     const WeightPlan p = plan_for<Tile>(s);
     g.run = p.run;
-    float* partials = p.runs > 1 ? context.workspace.ptr() : a.dw.ptr();
+    float* partials = p.runs > 1 ? sums : a.dw.ptr();
     g.pairs_n = g.O_group % 2 == 0 && aligned16(partials);
     auto launch_with = [&](auto of, auto kernel) {
       using Taken = decltype(of);
@@ -316,17 +288,20 @@ static int run_as(const Conv2dBackwardWeight& a, const Context& context, const f
     } else {
       launch_with(tile, conv2d_backward_weight_kernel<Tile, false, kUnpool, kFromX>);
     }
-    return p.runs;
   });
 }
 
-// The columns of db with the place of their sums: behind `before` bytes of the workspace.
-static BiasColumns placed_columns(const Conv2dBackwardWeight& a, const Context& context, int64_t before) {
+// Behind what a rest has already.
+static void add_bias(Rest& rest, const Conv2dBackwardWeight& a) {
+  const BiasColumns b = bias_columns(a);
+  if (b.runs > 1) rest.add(ErrandKind::add_runs, b.runs, b.channels, a.db);
+}
+// The columns of db with the place of their sums, the last of the rest.
+static BiasColumns placed_columns(const Conv2dBackwardWeight& a, const Rest& rest, float* sums) {
   BiasColumns b = bias_columns(a);
-  b.partials = b.runs > 1 ? context.workspace.ptr() + before / 4 : a.db.ptr();
+  b.partials = b.runs > 1 ? sums + reinterpret_cast<intptr_t>(rest.list[rest.count - 1].from.data) / 4 : a.db.ptr();
   return b;
 }
-static BiasSums sums_of(const BiasColumns& b, float* db) { return {b.runs, b.runs > 1 ? b.channels : 0, b.partials, db}; }
 
 static void run_few_channels(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
   FewChannels few;
@@ -334,41 +309,48 @@ static void run_few_channels(const Conv2dBackwardWeight& a, const Context& conte
   const float slope = a.fusion.activation == Activation::leaky_relu ? a.fusion.negative_slope : 0.0f;
   few.others_bytes = static_cast<int>(dtype_bytes(few.mirrored ? a.fusion.x_type : gradient_type(a.fusion.y_type)));
   few_channels_weight(context, few, a.fusion.precision, few.mirrored ? a.dy.ptr() : a.x.ptr(),
-                      few.mirrored ? a.x.data : a.dy.data, scale, a.saved.ptr<unsigned char>(), slope, context.workspace.ptr(),
-                      a.dw.ptr(), a.with_db ? a.db.ptr() : nullptr);
+                      few.mirrored ? a.x.data : a.dy.data, scale, a.saved.ptr<unsigned char>(), slope, sums_of(a, context),
+                      a.dw.ptr(), a.db.ptr(), a.with_db);
 }
 
-static int64_t few_channels_bytes(const Conv2dBackwardWeight& a) {
+static Rest few_channels_rest(const Conv2dBackwardWeight& a) {
   FewChannels few;
   takes_few_channels(a, few);
-  return few_channels_weight_bytes(few, a.with_db);
+  return few_channels_weight_rest(few, a.dw, a.db, a.with_db);
 }
 
-static int64_t summed_taps_bytes(const Conv2dBackwardWeight& a) {
-  return std::max(summed_bytes(a.s), dw_bytes(strided_of(a, nullptr)));
+static Rest summed_taps_rest(const Conv2dBackwardWeight& a) {
+  Rest rest;
+  rest.add(ErrandKind::turn_and_spread_runs, runs_of(strided_of(a, nullptr)), int64_t(16) * a.s.C_in * a.s.C_out, a.dw);
+  rest.list[0].n = a.s.C_out, rest.list[0].k = a.s.C_in;
+  add_bias(rest, a);
+  return rest;
 }
-
 static void run_summed_taps(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
-  const Conv2dBackwardWeight strided = strided_of(a, context.workspace.data);  // in the place of its first run
-  const BiasColumns bias = placed_columns(a, context, summed_taps_bytes(a));
-  int runs = 1;
+  float* const sums = sums_of(a, context);
+  const Conv2dBackwardWeight strided = strided_of(a, sums);  // in the place of its first run
+  const BiasColumns bias = placed_columns(a, summed_taps_rest(a), sums);
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
-    runs = run_as<T, false, kScaled<T>>(strided, context, scale, bias);
+    run_as<T, false, kScaled<T>>(strided, context, scale, sums, bias);
   });
-  spread_taps(context, a.s, runs, strided.dw.ptr(), a.dw.ptr(), sums_of(bias, a.db.ptr()));
 }
 
+static Rest implicit_gemm_rest(const Conv2dBackwardWeight& a) {
+  Rest rest;
+  const int runs = runs_of(a);
+  if (runs > 1) rest.add(ErrandKind::add_runs, runs, a.s.w_count(), a.dw);
+  add_bias(rest, a);
+  return rest;
+}
 static void run_implicit_gemm(const Conv2dBackwardWeight& a, const Context& context, const float* scale) {
-  const BiasColumns bias = placed_columns(a, context, dw_bytes(a));
-  int runs = 1;
+  float* const sums = sums_of(a, context);
+  const BiasColumns bias = placed_columns(a, implicit_gemm_rest(a), sums);
   with_operand_type<Bf16, F16, Tf32>(a.fusion.precision, [&](auto type) {
     using T = decltype(type);
-    runs =
-        a.fusion.pool == 2 ? run_as<T, true, false>(a, context, scale, bias) : run_as<T, false, false>(a, context, scale, bias);
+    a.fusion.pool == 2 ? run_as<T, true, false>(a, context, scale, sums, bias)
+                       : run_as<T, false, false>(a, context, scale, sums, bias);
   });
-  if (runs > 1 || bias.runs > 1)
-    sum_runs(context, runs, runs > 1 ? a.s.w_count() : 0, context.workspace.ptr(), a.dw.ptr(), sums_of(bias, a.db.ptr()));
 }
 
 struct BackwardWeightWays {
@@ -377,11 +359,9 @@ struct BackwardWeightWays {
   static constexpr bool kGradient = true;
   static const auto& list() {
     static const Algorithm<Args> ways[] = {
-        {WL_MMA_NAMES(", few channels"), few_channels_refusal<Args>, run_few_channels, few_channels_bytes},
-        {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps,
-         [](const Args& a) { return summed_taps_bytes(a) + bias_bytes(a); }},
-        {WL_MMA_NAMES(""), [](const Args&) { return std::string(); }, run_implicit_gemm,
-         [](const Args& a) { return dw_bytes(a) + bias_bytes(a); }},
+        {WL_MMA_NAMES(", few channels"), few_channels_refusal<Args>, run_few_channels, nullptr, nullptr, few_channels_rest},
+        {WL_MMA_NAMES(", summed taps"), summed_taps_refusal<Args>, run_summed_taps, nullptr, nullptr, summed_taps_rest},
+        {WL_MMA_NAMES(""), [](const Args&) { return std::string(); }, run_implicit_gemm, nullptr, nullptr, implicit_gemm_rest},
     };
     return ways;
   }

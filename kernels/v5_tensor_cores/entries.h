@@ -9,6 +9,6 @@ Entry<Conv2dForward> conv2d_forward();
 Entry<Conv2dBackwardInput> conv2d_backward_input();
 Entry<Conv2dBackwardWeight> conv2d_backward_weight();
 Entry<Conv2dBackwardBias> conv2d_backward_bias();
-void run_errands(const Errand* list, int count, const Context& context);
+void run_errands(const Errand* list, int count, const SgdUpdate* update, const Context& context);
 
 }  // namespace warploom::v5

@@ -115,12 +115,12 @@ void few_channels_product(const Context& context, FewChannels g, Precision p, co
                           const float* scale, const Epilogue& epilogue, void* out, unsigned char* codes);
 
 // dw = windows^T x others (few_channels_weight.cu): with windows of x the others are dy, unpooled by its codes; with windows of dy they
-// are x. scale: of whichever is the gradient. db: the sums of dy, or null.
+// are x. scale: of whichever is the gradient. sums: memory that the rest reads; dw and db are written where it has none.
 bool few_channels_weight_fits(const FewChannels& g, Precision p);
-int64_t few_channels_weight_bytes(const FewChannels& g, bool with_db);  // of the workspace
+Rest few_channels_weight_rest(const FewChannels& g, const Out& dw, const Out& db, bool with_db);
 void few_channels_weight(const Context& context, FewChannels g, Precision p, const float* source, const void* others,
-                         const float* scale, const unsigned char* codes, float negative_slope, float* workspace, float* dw,
-                         float* db);
+                         const float* scale, const unsigned char* codes, float negative_slope, float* sums, float* dw, float* db,
+                         bool with_db);
 
 // Whether the kernels above take a call, and the problem they solve.
 inline bool takes_few_channels(const Conv2dForward& a, FewChannels& g) {

@@ -205,27 +205,6 @@ __global__ __launch_bounds__(Tile::kThreads, Tile::kBlocksPerMultiprocessor) voi
   }
 }
 
-// dw [taps, others, channels] = the sum of its runs [taps, channels, others], in order, and db behind it.
-__global__ __launch_bounds__(256) void conv2d_few_channels_sum_kernel(int runs, int count, int others, int channels,
-                                                                      const float* __restrict__ partials, float* __restrict__ dw,
-                                                                      BiasSums bias) {
-  int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  const bool of_bias = i >= count;
-  if (of_bias) {
-    i -= count;
-    if (i >= bias.channels) return;
-    count = bias.channels, partials = bias.partials;
-  }
-  float sum = partials[i];
-  for (int r = 1; r < runs; ++r) sum += partials[static_cast<int64_t>(r) * count + i];
-  if (of_bias) {
-    bias.db[i] = sum;
-    return;
-  }
-  const int k = i / others, n = i % others, tap = k / channels;
-  dw[(tap * others + n) * channels + k % channels] = sum;
-}
-
 struct RunPlan {
   int runs = 1, boxes_per_run = 1;
 };
@@ -258,19 +237,24 @@ bool few_channels_weight_fits(const FewChannels& g, Precision p) {
 
 static int bias_channels(const FewChannels& g) { return g.mirrored ? g.channels : g.others; }
 
-int64_t few_channels_weight_bytes(const FewChannels& g, bool with_db) {
+Rest few_channels_weight_rest(const FewChannels& g, const Out& dw, const Out& db, bool with_db) {
   const RunPlan p = plan_for(g);
-  return p.runs > 1 || g.mirrored ? int64_t(p.runs) * (g.sum * g.others + (with_db ? bias_channels(g) : 0)) * 4 : 0;
+  Rest rest;
+  if (p.runs == 1 && !g.mirrored) return rest;
+  rest.add(g.mirrored ? ErrandKind::turn_runs : ErrandKind::add_runs, p.runs, int64_t(g.sum) * g.others, dw);
+  rest.list[0].n = g.others, rest.list[0].k = g.channels;
+  if (with_db) rest.add(ErrandKind::add_runs, p.runs, bias_channels(g), db);
+  return rest;
 }
 
 void few_channels_weight(const Context& context, FewChannels g, Precision p, const float* map, const void* others,
-                         const float* scale, const unsigned char* codes, float negative_slope, float* workspace, float* dw,
-                         float* db) {
+                         const float* scale, const unsigned char* codes, float negative_slope, float* sums, float* dw, float* db,
+                         bool with_db) {
   const RunPlan plan = plan_for(g);
   const int count = g.sum * g.others;
   const bool summed = plan.runs > 1 || g.mirrored;
-  float* const partials = summed ? workspace : dw;
-  float* const bias = !db ? nullptr : summed ? workspace + int64_t(plan.runs) * count : db;
+  float* const partials = summed ? sums : dw;
+  float* const bias = !with_db ? nullptr : summed ? sums + int64_t(plan.runs) * count : db;
   g.vector_others = g.others % 4 == 0 && aligned16(others, codes);
   g.pairs = g.others % 2 == 0 && aligned16(partials);
   with_tile(p, g, [&](auto tile) {
@@ -290,13 +274,6 @@ void few_channels_weight(const Context& context, FewChannels g, Precision p, con
       launch_with(conv2d_few_channels_weight_kernel<Tile, 1, false, false>);
     return 0;
   });
-  const BiasSums sums{plan.runs, db ? bias_channels(g) : 0, bias, db};
-  if (g.mirrored)
-    launch(context, "v5::conv2d_few_channels_sum_kernel", conv2d_few_channels_sum_kernel,
-           dim3(blocks_for(count + sums.channels, 256)), dim3(256), 0, plan.runs, count, g.others, g.channels, partials, dw,
-           sums);
-  else if (summed)
-    sum_runs(context, plan.runs, count, partials, dw, sums);
 }
 
 }  // namespace warploom::v5

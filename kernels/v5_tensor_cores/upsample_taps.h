@@ -32,8 +32,7 @@ std::string summed_taps_refusal(const Args& a) {
 }
 inline int64_t summed_bytes(const Conv2dShape& s) { return int64_t(16) * s.C_in * s.C_out * 4; }
 
-// w hwio [3, 3, C_in, C_out] -> summed hwio of the adjoint [4, 4, C_out, C_in], in float32; and the adjoint of that, for gradients, of
-// the sum of its runs, in order; db the same.
+// w hwio [3, 3, C_in, C_out] -> summed hwio of the adjoint [4, 4, C_out, C_in], in float32.
 template <class Args>
 Errand summing_of(const Args& a) {
   Errand e;
@@ -52,10 +51,9 @@ In summed_taps(const Args& a, const Context& context) {
   if (a.prepared) return a.prepared;
   Errand e = summing_of(a);
   e.to.data = context.workspace.data;
-  run_errands(&e, 1, context);
+  run_errands(&e, 1, nullptr, context);
   return {e.to.data, e.to.bytes};
 }
-void spread_taps(const Context& context, const Conv2dShape& s, int runs, const float* summed, float* dw, const BiasSums& bias);
 
 // The entries' kernels with their roles exchanged: maps are stored as fusion says, gradients or not; the weights of both are `summed`.
 // scale: of a gradient as fp16, else null.

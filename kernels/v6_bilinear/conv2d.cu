@@ -147,7 +147,11 @@ struct Gradient {
     const Entry<Args>& direct = v5::table().*kEntry;
     return direct.preparation && choose_part(a) == Scheme::none ? direct.preparation(a) : Errand();
   }
-  static Entry<Args> entry() { return {run, why_not, workspace, nullptr, algorithm, preparation}; }
+  static Rest rest(const Args& a) {
+    const Entry<Args>& direct = v5::table().*kEntry;
+    return direct.rest && choose_part(a) == Scheme::none ? direct.rest(a) : Rest();
+  }
+  static Entry<Args> entry() { return {run, why_not, workspace, nullptr, algorithm, preparation, rest}; }
 };
 Entry<Conv2dBackwardInput> conv2d_backward_input() {
   return Gradient<Conv2dBackwardInput, &OpTable::conv2d_backward_input>::entry();

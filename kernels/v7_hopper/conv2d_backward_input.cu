@@ -70,7 +70,10 @@ static int64_t scale_bytes(const Conv2dBackwardInput& a) { return a.fusion.preci
 static void run(const Conv2dBackwardInput& a, const Context& context) {
   const Problem p = backward_input_problem(a);
   if (!p.why.empty()) return v6::table().conv2d_backward_input.run(a, context);
-  if (!aligned16(a.dy.data, a.saved.data, a.prepared.data)) return v6::table().conv2d_backward_input.run(unprepared(a), context);
+  if (!aligned16(a.dy.data, a.saved.data, a.prepared.data)) {
+    require_aligned(a.prepared.data);
+    return v6::table().conv2d_backward_input.run(a, context);
+  }
   require_hopper(context);
   Call call;
   call.source = a.dy.data, call.out = a.dx.data;
@@ -94,8 +97,9 @@ static std::string why_not(const Conv2dBackwardInput& a) {
 }
 static int64_t workspace_bytes(const Conv2dBackwardInput& a) {
   const Problem p = backward_input_problem(a);
-  const auto below = v6::table().conv2d_backward_input.workspace_bytes;
-  return p.why.empty() ? std::max(scale_bytes(a) + preparation_bytes(p, a), below(unprepared(a))) : below(a);
+  if (p.why.empty() && a.prepared) return scale_bytes(a);
+  const int64_t below = v6::table().conv2d_backward_input.workspace_bytes(a);
+  return p.why.empty() ? std::max(scale_bytes(a) + preparation_bytes(p, a), below) : below;
 }
 static const char* algorithm(const Conv2dBackwardInput& a) {
   return backward_input_problem(a).why.empty() ? algorithm_name(a.fusion.precision)

@@ -322,41 +322,6 @@ __global__ __launch_bounds__(WeightBlock<kUpsampled, kFew>::kThreads, 1) void co
   }
 }
 
-// dw[k, l] = the sums that hold tap k, l, of all runs in order: 2 - k and 3 - k of their axis (common/summed_taps.cuh); behind it db the
-// same. Four neighbours a thread where that is aligned.
-template <int kCount>
-__global__ __launch_bounds__(256) void spread_sums_kernel(int runs, int64_t plane,             // C_in * C_out
-                                                          const float* __restrict__ partials,  // [runs, 4, 4, C_in, C_out]
-                                                          float* __restrict__ dw,              // [3, 3, C_in, C_out]
-                                                          v5::BiasSums bias) {
-  int64_t i = kCount * (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x);
-  if (i >= 9 * plane) {
-    i -= 9 * plane;
-    for (int64_t end = min(i + kCount, static_cast<int64_t>(bias.channels)); i < end; ++i) {
-      float sum = bias.partials[i];
-      for (int r = 1; r < bias.runs; ++r) sum += bias.partials[static_cast<int64_t>(r) * bias.channels + i];
-      bias.db[i] = sum;
-    }
-    return;
-  }
-  const int tap = static_cast<int>(i / plane);
-  const float* from = partials + ((2 - tap / 3) * 4 + 2 - tap % 3) * plane + i % plane;
-  float sum[kCount] = {}, next[4][kCount];
-  for (int r = 0; r < runs; ++r, from += 16 * plane) {
-    WL_UNROLL
-    for (int s = 0; s < 4; ++s) copy_vector<kCount>(next[s], from + (s / 2 * 4 + s % 2) * plane);
-    WL_UNROLL
-    for (int s = 0; s < 4; ++s) {
-      WL_UNROLL
-      for (int e = 0; e < kCount; ++e) sum[e] += next[s][e];
-    }
-  }
-  if constexpr (kCount == 4)
-    store4(dw + i, make_float4(sum[0], sum[1], sum[2], sum[3]));
-  else
-    dw[i] = sum[0];
-}
-
 struct WeightProblem {
   HaloWeights g;
   int runs = 1;
@@ -503,22 +468,27 @@ static void run_as(const Conv2dBackwardWeight& a, const Context& context, Weight
   p.few ? run(std::true_type()) : run(std::false_type());
 }
 
-static void spread_sums(const Conv2dBackwardWeight& a, const Context& context, const WeightProblem& p, const float* partials,
-                        const v5::BiasSums& bias) {
-  const int64_t plane = int64_t(a.s.C_in) * a.s.C_out, all = 9 * plane + bias.channels;
-  const bool vector = plane % 4 == 0 && aligned16(partials, a.dw.data);
-  launch(context, "v7::spread_sums_kernel", vector ? spread_sums_kernel<4> : spread_sums_kernel<1>,
-         dim3(blocks_for(vector ? (all + 3) / 4 : all, 256)), dim3(256), 0, p.runs, plane, partials, a.dw.ptr(), bias);
+static Rest rest_of(const Conv2dBackwardWeight& a, const WeightProblem& p) {
+  Rest rest;
+  if (!p.upsampled && p.runs == 1) return rest;
+  rest.add(p.upsampled ? ErrandKind::spread_runs : ErrandKind::add_runs, p.runs, p.sums, a.dw);
+  rest.list[0].n = a.s.C_out, rest.list[0].k = a.s.C_in;
+  if (a.with_db) rest.add(ErrandKind::add_runs, static_cast<int>(p.runs * p.bias_sums / a.s.C_out), a.s.C_out, a.db);
+  return rest;
 }
 
 static void run(const Conv2dBackwardWeight& a, const Context& context) {
   WeightProblem p = weight_problem(a);
-  if (!p.why.empty() || !aligned16(a.x.data, a.dy.data, a.saved.data)) return v6::table().conv2d_backward_weight.run(a, context);
+  if (!p.why.empty()) return v6::table().conv2d_backward_weight.run(a, context);
+  if (!aligned16(a.x.data, a.dy.data, a.saved.data)) {
+    require_aligned(a.sums.data);
+    return v6::table().conv2d_backward_weight.run(a, context);
+  }
   require_hopper(context);
-  float* workspace = context.workspace.ptr() + scale_bytes(a) / 4;
-  const bool second_pass = p.upsampled || p.runs > 1;
-  float* partials = second_pass ? workspace : a.dw.ptr();
-  float* bias = !a.with_db ? nullptr : second_pass ? workspace + p.runs * p.sums : a.db.ptr();
+  float* const sums = a.sums ? a.sums.ptr() : context.workspace.ptr() + scale_bytes(a) / 4;
+  const Rest rest = rest_of(a, p);
+  float* partials = rest.count ? sums : a.dw.ptr();
+  float* bias = !a.with_db ? nullptr : rest.count ? sums + p.runs * p.sums : a.db.ptr();
   const float* scale = nullptr;
   if (a.fusion.precision == Precision::fp16) {
     v5::find_gradient_scale(context, a.dy.ptr(), fused_y_count(a.s, a.fusion), context.workspace.ptr());
@@ -526,11 +496,7 @@ static void run(const Conv2dBackwardWeight& a, const Context& context) {
   }
   a.fusion.precision == Precision::bf16 ? run_as<Bf16>(a, context, p, scale, partials, bias)
                                         : run_as<F16>(a, context, p, scale, partials, bias);
-  const v5::BiasSums bias_sums = {p.upsampled ? 4 * p.runs : p.runs, bias ? a.s.C_out : 0, bias, a.db.ptr()};
-  if (p.upsampled)
-    spread_sums(a, context, p, partials, bias_sums);
-  else if (p.runs > 1)
-    v5::sum_runs(context, p.runs, a.s.w_count(), partials, a.dw.ptr(), bias_sums);
+  if (!a.sums) v5::do_rest(rest, sums, context);
 }
 
 static std::string why_not(const Conv2dBackwardWeight& a) {
@@ -538,13 +504,21 @@ static std::string why_not(const Conv2dBackwardWeight& a) {
 }
 static int64_t workspace_bytes(const Conv2dBackwardWeight& a) {
   const WeightProblem p = weight_problem(a);
-  return std::max(p.why.empty() ? scale_bytes(a) + (p.upsampled || p.runs > 1 ? p.runs * (p.sums + p.bias_sums) * 4 : 0) : 0,
+  if (a.sums && p.why.empty()) return scale_bytes(a);
+  return std::max(p.why.empty() ? scale_bytes(a) + rest_of(a, p).bytes : 0,
                   v6::table().conv2d_backward_weight.workspace_bytes(a));
 }
 static const char* algorithm(const Conv2dBackwardWeight& a) {
   return weight_problem(a).why.empty() ? algorithm_name(a.fusion.precision) : v6::table().conv2d_backward_weight.algorithm(a);
 }
 
-Entry<Conv2dBackwardWeight> conv2d_backward_weight() { return {run, why_not, workspace_bytes, nullptr, algorithm}; }
+static Rest rest(const Conv2dBackwardWeight& a) {
+  const WeightProblem p = weight_problem(a);
+  return p.why.empty() ? rest_of(a, p) : v6::table().conv2d_backward_weight.rest(a);
+}
+
+Entry<Conv2dBackwardWeight> conv2d_backward_weight() {
+  return {run, why_not, workspace_bytes, nullptr, algorithm, nullptr, rest};
+}
 
 }  // namespace warploom::v7

@@ -35,7 +35,10 @@ void launch_forward(const Context& context, const Problem& p, const Call& call, 
 static void run(const Conv2dForward& a, const Context& context) {
   const Problem p = forward_problem(a);
   if (!p.why.empty()) return v6::table().conv2d_forward.run(a, context);
-  if (!aligned16(a.x.data, a.prepared.data)) return v6::table().conv2d_forward.run(unprepared(a), context);
+  if (!aligned16(a.x.data, a.prepared.data)) {
+    require_aligned(a.prepared.data);
+    return v6::table().conv2d_forward.run(a, context);
+  }
   require_hopper(context);
   Call call;
   call.source = a.x.data, call.out = a.y.data, call.codes = a.saved.ptr<unsigned char>();
@@ -55,8 +58,9 @@ static std::string why_not(const Conv2dForward& a) {
 }
 static int64_t workspace_bytes(const Conv2dForward& a) {
   const Problem p = forward_problem(a);
-  const auto below = v6::table().conv2d_forward.workspace_bytes;
-  return p.why.empty() ? std::max(preparation_bytes(p, a), below(unprepared(a))) : below(a);
+  if (p.why.empty() && a.prepared) return 0;
+  const int64_t below = v6::table().conv2d_forward.workspace_bytes(a);
+  return p.why.empty() ? std::max(preparation_bytes(p, a), below) : below;
 }
 static int64_t saved_bytes(const Conv2dForward& a) {
   if (!forward_problem(a).why.empty()) return v6::table().conv2d_forward.saved_bytes(a);

@@ -58,15 +58,13 @@ const unsigned char* prepared_weights(const Problem& p, const Args& a, const Con
   if (a.prepared) return a.prepared.template ptr<unsigned char>();
   Errand e = preparation_of(p, a);
   e.to.data = context.workspace.ptr<unsigned char>() + before;
-  v6::table().run_errands(&e, 1, context);
+  v6::table().run_errands(&e, 1, nullptr, context);
   return e.to.ptr<unsigned char>();
 }
 
-// The same call for v6, which reads no weights as they are prepared here.
-template <class Args>
-Args unprepared(Args a) {
-  a.prepared = In();
-  return a;
+// The copy engine reads what begins at 16 bytes. A call that was given something to read or to fill in v7's own form cannot become v6's.
+inline void require_aligned(const void* given) {
+  if (given) throw DeviceError("v7 reads arrays that begin at a multiple of 16 bytes; copy them, or leave out what was prepared");
 }
 
 template <class T>

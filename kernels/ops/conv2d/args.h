@@ -5,6 +5,7 @@
 
 namespace warploom {
 
+// sums: takes what Entry::rest() reads; dw and db, as far as they come of it, are empty then.
 // prepared: the weights as Entry::preparation() of the same call makes them, or empty.
 struct Conv2dForward {  // y = pool(activation(conv(upsample(x), w) + bias)); saved: whatever the backward entries want kept
   Conv2dShape s;
@@ -53,7 +54,7 @@ struct Conv2dBackwardWeight {  // dw = the sum over images and output pixels of 
   Fusion fusion;
   int with_db = 0;  // 1: db too, as conv2d_backward_bias has it
   In dy, x, y, saved;
-  Out dw, db;
+  Out dw, db, sums;
   template <class Self, class V>
   static void visit(Self& a, V& v) {
     visit_shape(a.s, v, (Conv2dShape*)nullptr), visit_fusion(a.fusion, v);
@@ -62,8 +63,9 @@ struct Conv2dBackwardWeight {  // dw = the sum over images and output pixels of 
     v.tensor("x", a.x, a.fusion.x_type, fused_x_count(a.s, a.fusion), false);
     v.tensor("y", a.y, a.fusion.y_type, fused_y_count(a.s, a.fusion), true);
     v.tensor("saved", a.saved, DType::u8, kEntryDecides, true);
-    v.tensor("dw", a.dw, DType::f32, a.s.w_count(), false);
-    v.tensor("db", a.db, DType::f32, a.with_db ? a.s.C_out : 0, !a.with_db);
+    v.tensor("dw", a.dw, DType::f32, a.s.w_count(), static_cast<bool>(a.sums));
+    v.tensor("db", a.db, DType::f32, a.with_db ? a.s.C_out : 0, !a.with_db || a.sums);
+    v.tensor("sums", a.sums, DType::u8, kEntryDecides, true);
   }
 };
 struct Conv2dBackwardBias {  // db[c] = sum of dy over N, OH, OW

@@ -17,6 +17,7 @@ class SgdDef final : public OptimizerDef {
     if (hyper.at("nesterov") != 0.0 && hyper.at("momentum") == 0.0) throw GraphError("nesterov needs a momentum above 0");
   }
   int64_t workspace_bytes(const OpTable& table, int64_t count) const override { return workspace_of(table.sgd_update, count); }
+  bool is_sgd() const override { return true; }
   void update(UpdateCall& c) const override {
     SgdUpdate a;
     a.nesterov = c.flag("nesterov");

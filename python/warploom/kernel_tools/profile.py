@@ -115,6 +115,18 @@ class Profiler:
 
         self.inputs = [draw(t.shape) for t in model.inputs]
         self.targets = [draw(shape) for shape in self.engine.target_shapes]
+        # A network that reconstructs its input trains from images on the device, as Model.fit() does.
+        self.slot = ""
+        if len(self.inputs) == 1 and [t.shape for t in self.targets] == [self.inputs[0].shape]:
+            self.slot = self.engine.load_data(self.inputs[0])
+
+    def step(self) -> None:
+        if self.slot:
+            self.engine.begin_epoch(self.slot, np.arange(self.batch_size, dtype=np.int32))
+            self.engine.train_next(self.slot, self.batch_size)
+        else:
+            self.engine.train_batch(self.inputs, self.targets)
+        self.engine.synchronize()
 
     @property
     def calls(self) -> list[str]:
@@ -141,8 +153,7 @@ class Profiler:
     def launches(self) -> dict[str, int]:
         """Kernel launches of a training step by operation, in order: the nodes of its recording (on cuda, of its graph)."""
         with counters.counting(1, skip_rest=True) as counts:  # one block a launch: the numbers of launches do not depend on data
-            self.engine.train_batch(self.inputs, self.targets)
-            self.engine.synchronize()
+            self.step()
         found: dict[str, int] = {}
         for k in counts.kernels:
             found[k.call] = found.get(k.call, 0) + k.launches
@@ -152,8 +163,7 @@ class Profiler:
         """Counts a training step. complete: every block of every kernel runs, so that data are a step's own."""
         calls, wanted = self.chosen(layer, direction), pattern_of(kernel)
         with counters.counting(blocks, calls=calls, skip_rest=not complete) as counts:
-            self.engine.train_batch(self.inputs, self.targets)
-            self.engine.synchronize()
+            self.step()
         kept = [(k, row) for k, row in zip(counts.kernels, counts.rows, strict=True) if wanted.search(f"{k.call} {k.name}")]
         if not kept:
             names = ", ".join(dict.fromkeys(k.name for k in counts.kernels))
