@@ -1,11 +1,10 @@
 """Do losses of 16-bit training follow those of float32? The CIFAR-10 autoencoder on real images, step by step, without a GPU.
 
     python benchmarks/precision_losses.py --data-dir CIFAR [--versions v5 v6 v7] [--steps 200] [--batch 4] [--out FILE.jsonl]
-    python benchmarks/precision_losses.py --table       the table of docs/gpu_model.md from the results that lie there
 
-Every version trains from the same weights on the same batches, in bf16 and fp16 (maps, operands), on the emulated device; float32 is
-the CPU's. Told: the largest difference of a step's loss, of the mean of the last twenty, and of the loss of 256 test images after it,
-all in per cent of float32's.
+Every version trains from the same weights on the same batches, in bf16 and fp16 (maps, operands), on the emulated device; float32
+is the CPU's. Told, in per cent of float32's: the largest difference of a step's loss, that of the mean of the last twenty, and that of
+the error on 256 test images afterwards. What they gave stands in docs/gpu_model.md.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "benchmarks")]
 RESULTS = ROOT / "benchmarks/results/precision_losses.jsonl"
-PAGE = ROOT / "docs/gpu_model.md"
 
 
 def trained(wl: Any, images: Any, test: Any, how: dict[str, str], steps: int, batch: int) -> tuple[list[float], float, float]:
@@ -69,8 +67,11 @@ def main() -> int:
             }  # fmt: skip
             with open(options.out, "a") as out:
                 out.write(json.dumps(record) + "\n")
-            print(f"{version} {precision}: {100 * away.max():.2f} % at step {record['at']}, end {100 * record['end']:.2f} %, "
-                  f"test {100 * record['test']:.2f} %, {seconds:.0f} s", flush=True)
+            print(
+                f"{version} {precision}: {100 * away.max():.2f} % at step {record['at']}, end {100 * record['end']:.2f} %, "
+                f"test {100 * record['test']:.2f} %, {seconds:.0f} s",
+                flush=True,
+            )
     return 0
 
 
