@@ -3,8 +3,8 @@
     python benchmarks/precision_losses.py --data-dir CIFAR [--versions v5 v6 v7] [--steps 200] [--batch 4] [--out FILE.jsonl]
 
 Every version trains from the same weights on the same batches, in bf16 and fp16 (maps, operands), on the emulated device; float32
-is the CPU's. Told, in per cent of float32's: the largest difference of a step's loss, that of the mean of the last twenty, that of
-the error on 256 test images afterwards. What they gave stands in docs/gpu_model.md.
+is the CPU's. Told, in per cent of float32's: the largest difference of a step's loss, that of the mean of the last twenty,
+that of the error on 256 test images afterwards. What they gave stands in docs/gpu_model.md.
 """
 
 from __future__ import annotations
