@@ -1,7 +1,7 @@
 """A model of time that can be wrong: microseconds of every node of a training step on a GPU, from counts and documents alone.
 
     python benchmarks/step_model.py --version v7 --precision bf16          the nodes of one step on an H100, and what bounds each
-    python benchmarks/step_model.py --version v7 --precision bf16 --what-if fewer-nodes clusters     with losses closed
+    python benchmarks/step_model.py --version v7 --precision bf16 --what-if clusters     with a loss closed
     python benchmarks/step_model.py --all                                  writes results/step_model.jsonl and docs/gpu_model.md
     python benchmarks/step_model.py --measured r.jsonl                     prediction beside measurement, line by line
 
@@ -36,7 +36,6 @@ INSTRUCTIONS_A_BLOCK = 3.0  # of a basic block, in kernels without a main loop o
 LOADS_IN_FLIGHT = 4  # independent loads of a thread that a loop over partial sums keeps under way
 STAGES = 2  # rounds by which cp.async runs ahead
 ROUNDING = 36  # dependent instructions of v7's rounding loop per 128 floats, read in sm_90a machine code
-ROUNDING_WARPS = {"conv2d_backward_weight_kernel": 3}  # v7; the other kernels have two
 FOLDED = 4 / 9  # of an upsampling 3x3 layer's multiply-adds, what four 2x2 convolutions need
 SCHEMES = {"winograd4": 36 / 144, "winograd2": 16 / 36, "upsample25": 25 / 144, "upsample9": 9 / 36}  # of the plain definition's
 
@@ -45,11 +44,7 @@ FUNCTIONS = {  # launches that go by another name than their function
     "v6::transform_input_kernel": "v6::patch_transform_kernel", "v6::transform_gradient_kernel": "v6::patch_transform_kernel",
 }  # fmt: skip
 
-WHAT_IFS = {
-    "fewer-nodes": "sums of runs and of losses, batch and counters inside of other kernels",
-    "tree-sums": "second passes as trees of a warp instead of a thread's loop",
-    "clusters": "weights brought once for two blocks, and persistent blocks",
-}
+WHAT_IFS = {"clusters": "weights brought once for two blocks, and persistent blocks"}
 
 
 @dataclass
@@ -107,8 +102,18 @@ def function_of(launch: str) -> str:
     return f"{version}::{name.removesuffix('_kernel')}_kernel"
 
 
+# Of launches that the static report does not know yet, read in sm_90a machine code by the same tool.
+READ = {
+    ("v7::conv2d_backward_weight_kernel", 384): Mix(118, 16 / 150, True),  # of a phase four sums
+    ("v7::conv2d_backward_weight_kernel", 768): Mix(76, 8 / 106, True),  # three taps
+    ("v5::run_errands_kernel", 256): Mix(48, None, False),
+}
+
+
 @cache
 def mix(kernel: str, threads: int, architecture: int, precision: str) -> Mix:
+    if (kernel, threads) in READ:
+        return READ[kernel, threads]
     version, _, name = kernel.partition("::")
     variants = static_report().get((version, name, threads)) or static_report().get((version, name, 256)) or []
     typed = [v for v in variants if precision.lower() in v[0].lower()] or variants
@@ -174,6 +179,8 @@ def predict(r: Row, gpu: Gpu, what_if: frozenset[str] = frozenset()) -> Node:
     cycles["L2 of one SM"] = busiest * from_l2 / blocks / c.L2_BYTES_PER_SM
     if m.share and m.matrix:
         instructions = (4 * wgmma + sum(mma.values())) / m.share
+        if "round_warps" in r:
+            instructions += ROUNDING * requests.get("shared_store", 0.0)
     elif m.share and r["flops"] and not mma:
         lanes = executed(r) / 2 / r["blocks"]  # multiply-adds of a block
         instructions = lanes / 32 / m.share
@@ -186,37 +193,26 @@ def predict(r: Row, gpu: Gpu, what_if: frozenset[str] = frozenset()) -> Node:
     loads = requests.get("global_load", 0.0) / warps
     if r["kernel"].startswith("v7::conv"):
         each = ROUNDING * c.DEPENDENT_ISSUE + gpu.shared_latency
-        number = ROUNDING_WARPS.get(r["kernel"].split("::")[1], 2)
-        rounding = requests.get("shared_store", 0.0) / number * each  # none where a map of 16 bits comes as a halo
+        # None where a map of 16 bits comes as a halo.
+        rounding = requests.get("shared_store", 0.0) / r["round_warps"] * each if "round_warps" in r else 0.0
         cycles["rounding"] = (busiest if persistent else math.ceil(blocks / (gpu.multiprocessors * at_once))) * rounding
     elif rounds > 2:
         wait = gpu.l2_latency / (STAGES if "global_copy" in traffic else 1)
         cycles["latency"] = waves * rounds * (wait + gpu.shared_latency)
     elif loads:
-        if "tree-sums" in what_if and re.search("sum_runs|spread_sums|reduce_partials|sum_bias|channels_sum", r["kernel"]):
-            loads /= 32
         cycles["latency"] = waves * max(loads / LOADS_IN_FLIGHT, 1.0) * gpu.l2_latency
     node = Node(r["call"], r["kernel"], launches, start=launches * gpu.node)
     node.times = {name: launches * value / gpu.clock / 1e3 for name, value in cycles.items()}
     node.times["L2"] = launches * from_l2 / gpu.l2 / 1e3
     node.times["DRAM"] = launches * missed * min(from_l2, touched) / gpu.memory / 1e3
+    for part in r.get("alone", ()):  # blocks of several errands differ: the launch takes as long as any of them alone
+        for name, us in predict(r | part | {"alone": ()}, gpu, what_if).times.items():
+            node.times[name] = max(node.times.get(name, 0.0), us)
     return node
 
 
-def with_losses_closed(rows: list[Row], gpu: Gpu, what_if: frozenset[str]) -> list[Node]:
-    """The step's nodes, those left out and put in place of others that a what-if speaks of."""
-    nodes = [predict(r, gpu, what_if) for r in rows]
-    if "fewer-nodes" in what_if:
-        folded = "backward_bias|sum_bias|activation_backward|sum_runs|spread_sums|channels_sum|reduce_partials|finish|cursor"
-        fewer = []
-        for n in nodes:
-            if re.search(folded, n.kernel):
-                continue  # what it does goes on inside of another
-            if n.kernel.endswith("gather_images_kernel") and n.launches == 2:
-                n = Node(n.call, n.kernel, 1, n.times, n.start / 2)
-            fewer.append(n)
-        nodes = fewer
-    return nodes
+def predict_all(rows: list[Row], gpu: Gpu, what_if: frozenset[str] = frozenset()) -> list[Node]:
+    return [predict(r, gpu, what_if) for r in rows]
 
 
 def load(path: Path = step_counts.RESULTS) -> dict[Step, list[Row]]:
@@ -272,7 +268,7 @@ def main() -> int:
     parser.add_argument("--version", default="v7")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--what-if", nargs="*", choices=[*WHAT_IFS, "all"], default=[], help="losses to close")
+    parser.add_argument("--what-if", nargs="*", choices=list(WHAT_IFS), default=[], help="losses to close")
     parser.add_argument("--all", action="store_true", help="every step and GPU: the results file and the page")
     parser.add_argument("--measured", type=Path, metavar="FILE", help="JSON lines of a GPU run to stand beside the predictions")
     options = parser.parse_args()
@@ -296,8 +292,7 @@ def main() -> int:
     if reason := why_not(step, options.gpu):
         print(reason, file=sys.stderr)
         return 2
-    chosen = frozenset(WHAT_IFS) if "all" in options.what_if else frozenset(options.what_if)
-    print(shown(with_losses_closed(steps[step], GPUS[options.gpu], chosen)))
+    print(shown(predict_all(steps[step], GPUS[options.gpu], frozenset(options.what_if))))
     return 0
 
 

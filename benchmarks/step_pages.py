@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_constants import GPUS
-from step_model import ROOT, WHAT_IFS, Row, Step, load, total, why_not, with_losses_closed
+from step_model import ROOT, WHAT_IFS, Row, Step, load, predict_all, total, why_not
 
 RESULTS = ROOT / "benchmarks/results/step_model.jsonl"
 PAGE = ROOT / "docs/gpu_model.md"
@@ -23,7 +23,7 @@ def records(steps: dict[Step, list[Row]]) -> list[dict[str, Any]]:
         for gpu in GPUS:
             if why_not(step, gpu):
                 continue
-            nodes = with_losses_closed(rows, GPUS[gpu], frozenset())
+            nodes = predict_all(rows, GPUS[gpu])
             record: dict[str, Any] = dict(zip(("model", "batch", "version", "precision"), step, strict=True))
             record |= {"gpu": gpu, "measured": False, "nodes": sum(n.launches for n in nodes)}
             record["predicted_us"] = round(total(nodes), 1)
@@ -51,21 +51,19 @@ def tables(steps: dict[Step, list[Row]]) -> str:
         most = ", ".join(f"{k} {v:.0f} us" for k, v in list(of["H100"]["us_by_resource"].items())[:3]) if "H100" in of else ""
         lines.append(f"| {step[0]} | {step[1]} | {step[2]} {step[3]} | {any_one['nodes']} | {' | '.join(cells)} | {most} |")
     goal = steps[GOAL]
-    now = total(with_losses_closed(goal, GPUS["H100"], frozenset()))
+    now = total(predict_all(goal, GPUS["H100"]))
     lines += [
         "",
         f"**v7 bf16 at batch 64 on an H100: {now / 1e3:.3f} ms, {now / 1e3 / GOAL_MS:.2f} times the goal of {GOAL_MS:.2f} ms.**",
-        "What closing each loss would leave, one by one and all of them:",
+        "What closing a loss would leave:",
         "",
         "| what if | nodes | ms | gained |",
         "|-|-|-|-|",
     ]
-    for name, chosen in [*((n, frozenset([n])) for n in WHAT_IFS), ("all", frozenset(WHAT_IFS))]:
-        nodes = with_losses_closed(goal, GPUS["H100"], chosen)
-        what = f"`{name}`: {WHAT_IFS[name]}" if name in WHAT_IFS else "`all`: everything above"
-        lines.append(
-            f"| {what} | {sum(n.launches for n in nodes)} | {total(nodes) / 1e3:.3f} | {(now - total(nodes)) / 1e3:.3f} |"
-        )
+    for name, what in WHAT_IFS.items():
+        nodes = predict_all(goal, GPUS["H100"], frozenset([name]))
+        left = total(nodes)
+        lines.append(f"| `{name}`: {what} | {sum(n.launches for n in nodes)} | {left / 1e3:.3f} | {(now - left) / 1e3:.3f} |")
     return "\n".join(["Predicted ms a step; nothing here was measured:", "", *lines])
 
 
@@ -113,7 +111,7 @@ def beside(steps: dict[Step, list[Row]], path: Path) -> tuple[str, int]:
         if not gpu or step not in steps:
             said.append(f"no prediction of {about} on {rows[0].get('device_name') or 'an unnamed GPU'}")
             continue
-        nodes = with_losses_closed(steps[step], GPUS[gpu], frozenset())
+        nodes = predict_all(steps[step], GPUS[gpu])
         for r in (r for r in rows if r["kind"] == "step" and "milliseconds" in r):
             predicted, measured = total(nodes), r["milliseconds"] * 1e3
             lines.append(f"| **{about}, {gpu}: the step** | {predicted:.1f} | {measured:.1f} | {measured / predicted:.2f} |")
