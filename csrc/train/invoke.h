@@ -41,6 +41,12 @@ void invoke(Device& device, const OpTable& table, const Entry<Args>& entry, cons
   entry.run(args, context);
 }
 
+inline void advance_cursor(Device& device, const OpTable& table, InOut cursor, int by) {
+  AdvanceCursor advance;
+  advance.step = by, advance.cursor = cursor;
+  invoke(device, table, table.advance_cursor, "advance_cursor", advance);
+}
+
 // Errands with an update of all the parameters whose gradients they write, or read and write where they stand.
 inline void invoke_errands(Device& device, const OpTable& table, const char* name, const std::vector<Errand>& list,
                            const SgdUpdate& update) {

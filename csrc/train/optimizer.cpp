@@ -137,10 +137,7 @@ double Optimizer::last_norm() const {
 void Optimizer::step(const OpTable& table, Parameters& parameters) {
   const int64_t count = parameters.trainable_count(), bytes = parameters.trainable_bytes();
   if (count == 0) return;
-  AdvanceCursor advance;
-  advance.step = 1;
-  advance.cursor = InOut{control_.data(), 4};
-  invoke(*device_, table, table.advance_cursor, "advance_cursor", advance);
+  advance_cursor(*device_, table, InOut{control_.data(), 4}, 1);
   const In g{parameters.gradients(), bytes};
   const InOut workspace{workspace_.data(), workspace_.bytes()};
   In scale;

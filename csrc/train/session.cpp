@@ -201,14 +201,9 @@ void Session::run_steps(const PlanRequest& request, const std::string& purpose, 
     const std::string name = ready || meets ? piece_name(purpose, from, to) : purpose;
     replay_or_run(request, name, data, [&] {
       if (from == 0 && before) before();
-      if (from == 0 && data && !takes) {
-        AdvanceCursor advance;
-        advance.step = along.advance, advance.cursor = along.cursor;
-        invoke(*target_.device, table_, table_.advance_cursor, "advance_cursor", advance);
-      }
+      if (from == 0 && data && !takes) advance_cursor(*target_.device, table_, along.cursor, along.advance);
       run(p, from, takes && along.rest ? to - 1 : to);
-      if (!update || to < all) return;
-      takes ? optimizer_.step(table_, parameters_, along) : optimizer_.step(table_, parameters_);
+      if (update && to == all) takes ? optimizer_.step(table_, parameters_, along) : optimizer_.step(table_, parameters_);
     });
     from = to;
   };

@@ -1,6 +1,7 @@
 // conv2d_backward_weight.cu (v7): dw[tap, ic, oc] = sum over pixels of x[pixel + tap, ic] * unpooled dy[pixel, oc] by wgmma
 // Layout: x [N, H, W, C_in], dy [N, OH, OW, C_out] or, pooled, [N, OH/2, OW/2, C_out] with saved as the forward entry made it; dw hwio
 //   [KH, KW, C_in, C_out]; zero padding.
+// Long because those who move data and those who multiply are one kernel, with whose constants its blocks are chosen.
 // One block owns 64 x 64 channels of nine or three taps and one run of boxes of 128 pixels; runs meet in a second pass, in order. One
 //   thread has the copy engine bring the box of dy and the halo of x, some warps round what does not come as a halo, three warpgroups
 //   take three taps or one each: A is x turned around by ldmatrix.trans, B is dy as it lies, across the sum. Where db is wanted, the
