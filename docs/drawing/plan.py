@@ -108,11 +108,11 @@ def draw(plan: Plan, per_mib: float) -> Drawing:
     d.text(x - 6, top - 8, "forward and loss", 12, "end", fill=STRONG_RED)
     d.text(x + 6, top - 8, "backward", 12, fill=STRONG_RED)
     at = 0
-    for (node, _), run in itertools.groupby(steps, key=lambda s: (s["node"], s["backward"])):
+    for (node, backward), run in itertools.groupby(steps, key=lambda s: (s["node"], s["backward"])):
         count = len(list(run))
         middle = left + step * (at + count / 2)
         d.path([(left + step * at + 1.5, top + tall + 6), (left + step * (at + count) - 1.5, top + tall + 6)], SOFT, 3)
-        d.upright(middle + 4, top + tall + 13, node or "loss", 11)
+        d.upright(middle + 4, top + tall + 13, node or ("sums" if backward else "loss"), 11)
         at += count
     y = top + tall + 86
     d.text(
