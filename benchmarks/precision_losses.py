@@ -1,10 +1,10 @@
 """Do losses of 16-bit training follow those of float32? The CIFAR-10 autoencoder on real images, step by step, without a GPU.
 
-    python benchmarks/precision_losses.py --data-dir CIFAR [--versions v5 v6 v7] [--steps 200] [--batch 4] [--out FILE.jsonl]
+    python benchmarks/precision_losses.py --data-dir CIFAR [--versions v5 v7] [--steps 200] [--batch 4] [--out FILE.jsonl]
 
 Every version trains from the same weights on the same batches, in bf16 and fp16 (maps, operands), on the emulated device; float32
 is the CPU's. Told, in per cent of float32's: the largest difference of a step's loss, that of the mean of the last twenty,
-that of the error on 256 test images afterwards. What they gave stands in docs/gpu_model.md.
+that of the error on 256 test images afterwards. What they gave stands in docs/python.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def trained(wl: Any, images: Any, test: Any, how: dict[str, str], steps: int, ba
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir")
-    parser.add_argument("--versions", nargs="+", default=["v5", "v6", "v7"])
+    parser.add_argument("--versions", nargs="+", default=["v5", "v7"])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--out", default=str(RESULTS))
