@@ -1,5 +1,5 @@
-"""Weights that one step prepares for several calls, and what they leave to the last one: the plans, and the same bits as where every
-call does it all."""
+"""Weights that one step prepares for several calls, and what they leave to the last one: the plans, and the same bits as where
+every call does it all."""
 
 from __future__ import annotations
 
@@ -213,4 +213,3 @@ def test_weights_that_are_not_aligned(core: Any, target: Target) -> None:
         return
     off = core.call(target.device, target.version, "conv2d_forward", sizes, given, ["y"], True, offset=4)
     np.testing.assert_array_equal(off["y"], right["y"])
-
