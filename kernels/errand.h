@@ -28,8 +28,8 @@ enum class WeightForm : int { forward, transposed, upsampled, upsampled_transpos
 struct Errand {
   ErrandKind kind = ErrandKind::none;
   WeightForm form = WeightForm::forward;
-  int n = 0, k = 0;  // channels; of sum_taps and the sums after it: C_out, C_in
-  int n_tiles = 0, columns = 0, chunks = 0, taps = 0;
+  int n = 0, k = 0;                                    // channels; of sum_taps and the sums after it: C_out, C_in
+  int n_tiles = 0, columns = 0, chunks = 0, taps = 0;  // columns, of sums: elements of a thread, run_errands()'s choice
   int runs = 0, samples = 0;
   float weight = 1.0f;
   int64_t elements = 0;

@@ -17,11 +17,13 @@ struct ErrandStep final : Step {
   std::vector<int64_t> offsets;  // of what each reads, in its buffer, bytes
 };
 
+// Whether WARPLOOM_ERRANDS leaves every call its own: 0, for comparisons. Another value is an UnsupportedError.
+bool errands_wanted();
+
 // Where two or more calls prepare their weights, a step before the first of them does it for all, at most kMostErrands: for backward
 // one of its own where its weights take kEarlyWeights or more. A training plan's last step does what several calls left to do (sums
 // over runs, a loss's mean), while the memory that this keeps takes no more than kRestGrowth from the peak; not where gradients are to
 // be final early. Results keep their bits. WARPLOOM_ERRANDS=0 leaves every call its own: for comparisons.
-bool errands_wanted();
 constexpr int64_t kEarlyWeights = int64_t(2) << 20, kRestGrowth = int64_t(1) << 20;
 void share_errands(Plan& plan, const OpTable& table, bool gradients_early);
 
