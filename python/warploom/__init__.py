@@ -16,13 +16,16 @@ __version__ = "0.1.0"
 if sys.orig_argv[1:3] == ["-m", "warploom"] or os.path.basename(sys.argv[0] if sys.argv else "") == "warploom":
     # The command: Ctrl-C while the rest is imported ends it with a sentence. Where the package is a library, nothing is touched.
     # Only modules that the interpreter has loaded already stand above.
-    def _interrupted(kind: type[BaseException], error: BaseException, trace: object) -> None:
-        if issubclass(kind, KeyboardInterrupt):
+    def _said(kind: type[BaseException], error: BaseException, trace: object) -> None:
+        first: BaseException | None = error
+        while first is not None and not isinstance(first, KeyboardInterrupt):
+            first = first.__cause__  # class bodies, before Python 3.12, and compiled modules raise their own error from Ctrl-C's
+        if first is not None:
             print("warploom: interrupted", file=sys.stderr)
         else:
             sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
 
-    sys.excepthook = _interrupted
+    sys.excepthook = _said
 
 try:
     from warploom import _core
@@ -30,7 +33,7 @@ except ImportError as _error:
     raise ImportError(
         "warploom's compiled core cannot be loaded; build it with `pip install .` in the repository, or, for work in a checkout, "
         f"with `cmake -S . -B build -DWARPLOOM_INPLACE=ON && cmake --build build` ({_error})"
-    ) from None
+    ) from _error.__cause__
 
 from warploom import (
     callbacks,

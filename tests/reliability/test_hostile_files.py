@@ -333,3 +333,44 @@ def test_interrupts_while_the_command_loads() -> None:
         process.wait(60)
         process.stderr.close()
         assert "warploom" not in error or "Traceback" not in error, error
+
+
+@pytest.mark.parametrize("raised_by", ["what it imports", "a compiled module", "a name of a class"])
+def test_an_interrupt_that_another_error_hides(raised_by: str, tmp_path: Path) -> None:
+    """Modules and, before Python 3.12, class bodies raise their own error from Ctrl-C's: it is an interrupt all the same."""
+    module = {"what it imports": "report.evidence", "a compiled module": "_core", "a name of a class": ""}[raised_by]
+    command = tmp_path / "warploom"  # by its name the command
+    command.write_text(
+        f"""
+import dataclasses, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "warploom.{module}":
+            raise ImportError("initialization failed") from KeyboardInterrupt()
+
+def set_name(self, owner, name):
+    if owner.__module__ == "warploom.report.evidence":
+        raise KeyboardInterrupt
+
+if {not module}:
+    dataclasses.Field.__set_name__ = set_name
+sys.meta_path.insert(0, Interrupts())
+from warploom.cli import run
+run()
+"""
+    )
+    done = subprocess.run([sys.executable, str(command), "versions"], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr == "warploom: interrupted\n"
+
+
+def test_an_interrupt_that_another_error_hides_in_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(**_: Any) -> None:
+        raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
+
+    monkeypatch.setattr("warploom.cli.app.app", interrupted)
+    assert main(["versions"]) == 130
+    assert "interrupted" in capsys.readouterr().err

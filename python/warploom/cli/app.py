@@ -188,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename is not None else ""
         return _fail(f"{where}{error.strerror or error}")
     except Exception as error:
-        if type(error).__name__ == "Abort":
+        if type(error).__name__ == "Abort" or _interrupted(error):
             return _fail("interrupted", 130)
         if isinstance(getattr(error, "exit_code", None), int) and type(error).__name__ == "Exit":
             return int(error.exit_code)  # type: ignore[attr-defined]
@@ -204,6 +204,11 @@ def main(arguments: list[str] | None = None) -> int:
 def run() -> None:
     """The `warploom` command."""
     sys.exit(main())
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C stands behind an error: what a module raises from it while it is imported, late."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _interrupted(error.__cause__))
 
 
 def _defect(error: Exception) -> int:
