@@ -2,7 +2,7 @@
 docs/features.md.
 
     python benchmarks/features.py whitened_dictionary --data-dir CIFAR [--set centres=800] [--seed 0] [--limit N]
-        [--control random] [--method hinge] [--validate] [--scratch FOLDER] [--out benchmarks/results/features.jsonl]
+        [--control random] [--method hinge] [--landmarks all] [--components N] [--validate] [--scratch FOLDER] [--out FILE]
 
 Filters are learnt from the training images; features of training and test images are streamed through the engine; the classifier
 (--method: by default the committee of `warploom classify`, all that it chooses chosen on a tenth of the training images) sees the
@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+LANDMARKS, COMPONENTS = 6000, 512  # of the RBF classifier
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "benchmarks")]
 
@@ -56,12 +57,11 @@ def randomised(model: Any, seed: int) -> None:
     """The last learnt filters become random ones of the same lengths: the control."""
     rng = np.random.default_rng(seed)
     state = model.state_dict()
-    for name in ("dictionary.weight", *(n for n in state if n.endswith("filters.weight"))):
-        if name in state:
-            weight = state[name]
+    for name, weight in state.items():
+        if name.endswith(("dictionary.weight", "filters.weight")):
             rows = weight.reshape(len(weight), -1)
             drawn = rng.standard_normal(rows.shape).astype(np.float32)
-            if name == "dictionary.weight":  # its last column belongs to the lengths
+            if name.endswith("dictionary.weight"):  # its last column belongs to the lengths
                 drawn[:, -1] = 0.0
             drawn *= np.linalg.norm(rows, axis=1, keepdims=True) / np.linalg.norm(drawn, axis=1, keepdims=True)
             state[name] = drawn.reshape(weight.shape)
@@ -82,7 +82,7 @@ def streamed(model: Any, images: Any, file: Path, steps: Steps, name: str) -> An
         earlier = steps.done.get(name, [0.0, 0.0, 0.0])
         steps(name, (before[0] - earlier[0], before[1] - earlier[1]))
     features.flush()
-    return np.load(file)  # in memory: the classifier reads it many times
+    return file
 
 
 def command(options: argparse.Namespace) -> str:
@@ -90,7 +90,16 @@ def command(options: argparse.Namespace) -> str:
     words = [options.recipe, *(f"--set {s}" for s in options.set), f"--seed {options.seed}"]
     words += [f"--limit {options.limit}"] * bool(options.limit) + [f"--control {options.control}"] * bool(options.control)
     words += [f"--method {options.method}"] * (options.method != "committee")
+    words += [f"--landmarks {options.landmarks}"] * (options.landmarks != LANDMARKS)
+    words += [f"--components {options.components}"] * (options.components != COMPONENTS)
     return " ".join(["python benchmarks/features.py", *words, *["--validate"] * options.validate])
+
+
+def named(options: argparse.Namespace, about: dict[str, Any]) -> str:
+    if options.method == "hinge":
+        return str(about["loss"])
+    rbf = "kernel ridge" if options.landmarks == "all" else "rbf"
+    return rbf if options.method == "rbf" else f"committee ({about['loss']}, {rbf})"
 
 
 def main() -> int:
@@ -102,6 +111,8 @@ def main() -> int:
     parser.add_argument("--limit", type=int, help="training images, a fifth as many for testing")
     parser.add_argument("--control", choices=("random", "pixels"))
     parser.add_argument("--method", choices=("hinge", "rbf", "committee"), default="committee")
+    parser.add_argument("--landmarks", type=lambda text: text if text == "all" else int(text), default=LANDMARKS)
+    parser.add_argument("--components", type=int, default=COMPONENTS)
     parser.add_argument("--validate", action="store_true")
     parser.add_argument("--scratch", default="")
     parser.add_argument("--note", default="")
@@ -144,16 +155,19 @@ def main() -> int:
         rows = streamed(model, train, folder / "train.npy", steps, "training features")
         judged = streamed(model, test, folder / "test.npy", steps, "test features")
     before = clock()
-    found = classify(rows, labels, judged, answers, methods=[options.method], seed=options.seed)[options.method]
+    found = classify(
+        rows, labels, judged, answers, methods=[options.method], landmarks=options.landmarks, components=options.components,
+        seed=options.seed,
+    )[options.method]  # fmt: skip
     accuracy, about = found.accuracy, found.classifier.about
     steps("classifier", before)
     total = [sum(values[k] for values in steps.done.values()) for k in (0, 1)]
     record = {
         "benchmark": "features", "recipe": options.recipe, "arguments": arguments, "seed": options.seed,
-        "control": options.control, "images": [len(train), len(test)], "features": rows.shape[1],
+        "control": options.control, "images": [len(train), len(test)], "features": len(found.classifier.mean),
         "on": "validation" if options.validate else "test", "accuracy": accuracy,
         "interval": 1.96 * float(np.sqrt(accuracy * (1 - accuracy) / len(answers))),
-        "classifier": about.get("loss", "rbf") if options.method != "committee" else f"committee ({about['loss']}, rbf)",
+        "classifier": named(options, about),
         "chosen": about, "tried": found.searched,
         "steps": {name: [round(v, 2) for v in values] for name, values in steps.done.items()},
         "seconds": round(total[0], 1), "cpu_seconds": round(total[1], 1),

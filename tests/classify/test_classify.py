@@ -21,6 +21,7 @@ from sklearn.svm import SVC
 from warploom.classify import Classifier, as_source, classify, experiment
 from warploom.classify import sources as sources_module
 from warploom.classify.gram import Tall, Wide, cholesky_solve
+from warploom.classify.kernel_ridge import KernelMatrix, kernel_ridge
 from warploom.classify.rbf import PENALTIES, Nystroem, kernel_of
 from warploom.classify.scores import score, wilson
 from warploom.ground.atomic import read_tensors, write_tensors
@@ -118,6 +119,70 @@ def test_all_landmarks_are_kernel_ridge_regression() -> None:
         assert weights is not None
         fresh = RNG.standard_normal((90, 5)).astype(np.float32)
         np.testing.assert_allclose(fit.decisions(fresh, [weights])[0], kernel(fresh) @ exact + targets.mean(0), atol=0.03)
+
+
+def kernel_of_rows(rows: int, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A kernel whose landmarks are the rows, in blocks that end within them; the matrix in float64; targets of three classes."""
+    monkeypatch.setattr("warploom.classify.kernel_ridge.ROWS", 128)
+    rng = np.random.default_rng(4)
+    x, y = rng.standard_normal((rows, 5)).astype(np.float32), rng.integers(0, 3, rows)
+    kernel = kernel_of(x, x.var(0).astype(np.float64), 0.0, 1.0, rows, seed=0)
+    c = kernel.landmarks.astype(np.float64)
+    return kernel, np.exp(-((c[:, None] - c) ** 2).sum(2)), np.where(np.arange(3) == y[:, None], 1.0, -1.0)
+
+
+def test_the_kernel_of_every_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, exact, _ = kernel_of_rows(300, monkeypatch)
+    matrix = KernelMatrix(kernel)
+    np.testing.assert_allclose(matrix @ np.eye(300), exact, rtol=1e-5, atol=1.5 / 65535)
+    np.testing.assert_array_equal((matrix @ np.eye(300)).T, matrix @ np.eye(300))
+    x = np.random.default_rng(5).standard_normal((300, 7))
+    np.testing.assert_allclose(matrix @ x, exact @ x, atol=1e-3)
+
+
+def test_kernel_ridge_regression_of_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each penalty the solution of the definition's system, on the rows kept alone; from another's weights in fewer steps."""
+    kernel, exact, targets = kernel_of_rows(700, monkeypatch)
+    monkeypatch.setattr("warploom.classify.kernel_ridge._TOLERANCE", 1e-6)
+    matrix, penalties = KernelMatrix(kernel), (1e-2, 1e-4, 1e-5)
+    own = (matrix @ np.eye(700)).astype(np.float64)  # rounded: a little for a penalty of 1e-4, more for 1e-5
+    kept = np.random.default_rng(6).random(700) < 0.8
+    found = kernel_ridge(matrix, targets, penalties, kept=kept)
+    for penalty, solution in zip(penalties, found, strict=True):
+        n, k = int(kept.sum()), exact if penalty > 1e-3 else own
+        wanted = np.linalg.solve(k[np.ix_(kept, kept)] + penalty * n * np.eye(n), targets[kept])
+        assert not solution.weights[~kept].any()
+        np.testing.assert_allclose(solution.decisions, k[:, kept] @ wanted, atol=2e-3)
+        assert np.linalg.norm(solution.weights[kept] - wanted) < 0.02 * np.linalg.norm(wanted)
+        assert 0 < solution.steps < 60
+    again = kernel_ridge(matrix, targets, penalties[1:2], kept=kept, start=found[1].weights)[0]
+    assert again.steps < found[1].steps / 3
+    monkeypatch.setattr("warploom.classify.kernel_ridge._STEPS", 1)
+    with pytest.raises(wl.DataError, match="did not come near in 1 steps: use fewer landmarks than all"):
+        kernel_ridge(matrix, targets, penalties, kept=kept)
+
+
+def test_a_kernel_that_no_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("warploom.classify.experiment.memory_bytes", lambda device: 2**20)
+    with pytest.raises(wl.ArgumentError, match=r"landmarks .all. of 1,797 rows take .* give a number"):
+        classify(DIGITS, LABELS, methods=["rbf"], landmarks="all")
+
+
+@pytest.mark.parametrize("method", ["rbf", "committee"])
+def test_every_image_a_landmark(method: str, tmp_path: Path) -> None:
+    """As right as scikit-learn's support vectors, and no worse than few landmarks; the rows held out count in the end."""
+    arguments = (DIGITS[TRAIN], LABELS[TRAIN], DIGITS[TEST], LABELS[TEST])
+    found = classify(*arguments, methods=[method], landmarks="all")[method]
+    few = classify(*arguments, methods=[method], landmarks=60)[method]
+    exact = SVC(C=10, gamma="scale").fit(StandardScaler().fit_transform(DIGITS[TRAIN]), LABELS[TRAIN])
+    scaled = StandardScaler().fit(DIGITS[TRAIN]).transform(DIGITS[TEST])
+    assert found.accuracy > few.accuracy
+    assert found.accuracy > exact.score(scaled, LABELS[TEST]) - 0.015
+    assert found.classifier.kernel is not None
+    assert found.classifier.kernel.landmarks.shape[0] == 900
+    assert (np.abs(found.classifier.weights).max(axis=1) > 0).all()
+    found.classifier.save(tmp_path / "c.safetensors")
+    np.testing.assert_array_equal(Classifier.load(tmp_path / "c.safetensors").predict(DIGITS[TEST]), found.predictions)
 
 
 def test_a_system_in_double_is_solved_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,6 +361,8 @@ class _Short(Streamed):
         ({"features": np.array(["a"] * 1797)}, "must be numbers"),
         ({"features": _Short(DIGITS)}, "features gave 5 rows, and 1,797 were announced"),
         ({"features": "missing.npy"}, "missing.npy is missing, damaged or no .npy file of numbers"),
+        ({"landmarks": 1}, "landmarks must be at least 2"),
+        ({"landmarks": "every"}, "landmarks must be a whole number or 'all', not 'every'"),
         ({"validation": 1.5}, "validation must be finite and between 0 and 0.9"),
     ],
 )

@@ -326,6 +326,7 @@ def test_every_recipe(name: str, tmp_path: Path) -> None:
     few: dict[str, dict[str, Any]] = {
         "whitened_dictionary": {"centres": 8, "iterations": 2},
         "kernel_network": {"filters": (4, 6), "pools": (2, 3), "iterations": 2},
+        "joined": {"filters": (4, 6), "pools": (2, 3), "centres": 8, "iterations": 2, "epochs": 1},
         "winner_take_all": autoencoder,
         "denoising": autoencoder,
     }

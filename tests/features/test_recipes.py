@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "winner_take_all": {"filters": 16, "patches": 2000, "epochs": 2},
     "denoising": {"filters": 16, "patches": 2000, "epochs": 2},
     "kernel_network": {"filters": (8, 12), "pools": (2, 3), "patches": 2000, "iterations": 3, "whitening": 5},
+    "joined": {"filters": (8, 12), "pools": (2, 3), "centres": 16, "patches": 4000, "iterations": 3, "epochs": 2},
     "plain": {"epochs": 1, "preset": "sharp"},
 }
 EACH = [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in kernel_targets()]
@@ -161,7 +162,7 @@ def test_gaussian_pooling_and_mirroring_may_be_exchanged(height: int, width: int
         np.testing.assert_allclose(model.predict(np.flip(maps, axis)), np.flip(pooled, axis), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["kernel_network", "whitened_dictionary"])
+@pytest.mark.parametrize("name", ["kernel_network", "whitened_dictionary", "joined"])
 def test_an_image_and_its_mirror_image_have_the_same_features(name: str) -> None:
     images = pictures()
     model = wl.recipes.learn(name, images, seed=1, **SMALL[name])
@@ -257,6 +258,23 @@ def test_mirror_images_have_the_same_features() -> None:
     assert np.abs(upside_down - as_they_are).max() > 0.05 * as_they_are.max()
 
 
+def test_joined_features_are_those_of_its_members() -> None:
+    images, small = pictures(), SMALL["joined"]
+    model = wl.recipes.learn("joined", images, seed=2, **small)
+    few = {"patches": small["patches"] // 2}
+    members = {
+        "kernel_network": {"filters": (8, 12), "pools": (2, 3), "iterations": 3, "root": True, **few},
+        "whitened_dictionary": {"centres": 16, "iterations": 3, "patches": small["patches"]},
+        "denoising": {"filters": 16, "epochs": 2, **few},
+    }
+    each = [wl.recipes.learn(name, images, seed=2, **more).encode(images[:5]) for name, more in members.items()]
+    right = np.concatenate([features.reshape(5, -1) for features in each], axis=1)
+    np.testing.assert_allclose(model.encode(images[:5]), right, rtol=1e-3, atol=1e-4)
+    plain = wl.recipes.learn("kernel_network", images, seed=2, **(members["kernel_network"] | {"root": False}))
+    signed = plain.encode(images[:5])
+    np.testing.assert_allclose(np.sign(signed) * np.abs(signed) ** 0.5, each[0], rtol=1e-3, atol=1e-4)
+
+
 def test_other_sizes_and_channels() -> None:
     grey = pictures(30, 20)[:, :1, :, :16]
     for name, arguments in SMALL.items():
@@ -278,6 +296,8 @@ def test_other_sizes_and_channels() -> None:
         ("plain", {"epochs": -1}, "epochs must be"),
         ("kernel_network", {"filters": (8,), "pools": (2, 2)}, "lists of equal length"),
         ("kernel_network", {"window": 4}, "window must be odd"),
+        ("joined", {"filters": (8, 7)}, "each number of filters must be even"),
+        ("joined", {"centres": 15}, "must be even, not 15"),
         ("kernel_network", {"filters": (8, 7)}, "each number of filters must be even"),
     ],
 )

@@ -3,14 +3,15 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from warploom.classify.classifier import Classifier
 from warploom.classify.gram import Doubles, Moments, linalg, moments_for
-from warploom.classify.rbf import GAMMAS, PENALTIES, WHITENINGS, Kernel, Nystroem, kernel_of
+from warploom.classify.kernel_ridge import KernelMatrix, exact_small, kernel_ridge
+from warploom.classify.rbf import GAMMAS, PENALTIES, WHITENINGS, Kernel, Nystroem, kernel_of, kernel_products
 from warploom.classify.scores import Scores, score
 from warploom.classify.sources import Source, as_source, float_blocks, in_memory
 from warploom.classify.squared_hinge import fit_linear
@@ -18,14 +19,18 @@ from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import number, numbers, positive
 from warploom.ground.arrays import seed as check_seed
+from warploom.ground.hardware import memory_bytes
 
 METHODS = ("linear", "hinge", "rbf", "committee")
 _MEMBERS = ("hinge", "rbf")  # of the committee
 _SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the first of them
 LINEAR_PENALTIES = tuple(10.0**-e for e in (0, 1, 2, 3, 4, 5, 6))  # C is one over it
 _SEARCH_ROWS, _SEARCH_LANDMARKS = 10_000, 1_000  # where gamma and the whitening are chosen
+_SEARCH_EXACT = 4_000  # rows, where every row is a landmark
+_EXACT_PENALTIES = (3e-6, 1e-6, 3e-7)
 _ROWS_PER_FEATURE = 2  # from which components are found where nothing else needs the sums over all rows
 _BLOCK_ROWS = 2048  # of them, that are added to the sums at a time
+Landmarks = int | Literal["all"]
 Report = Callable[[str, int, int], None]  # what is done, rows done, of how many
 Labels = NDArray[np.int64]
 
@@ -62,7 +67,7 @@ class Result:
 
 def classify(
     features: Any, labels: Any, test_features: Any = None, test_labels: Any = None, *, methods: Sequence[str] = ("linear", "rbf"),
-    classes: Sequence[str] = (), validation: float = 0.1, landmarks: int = 6_000, components: int = 512, seed: int = 0,
+    classes: Sequence[str] = (), validation: float = 0.1, landmarks: Landmarks = 6_000, components: int = 512, seed: int = 0,
     report: Report | None = None,
 ) -> dict[str, Result]:  # fmt: skip
     """Fits a classifier by each method and scores it on the test rows; a dictionary by method.
@@ -72,7 +77,8 @@ def classify(
 
     "linear": standardised features, ridge regression on targets +1 and -1, exactly. "hinge": ridge or squared
     hinge, whichever is better (squared_hinge.py); it takes all training rows into memory. "rbf": the first
-    `components` principal components of them, `landmarks` landmarks (rbf.py). "committee": the scores of hinge and rbf,
+    `components` principal components of them, `landmarks` landmarks (rbf.py), or every training row, "all"
+    (kernel_ridge.py): more right, for minutes more. "committee": the scores of hinge and rbf,
     each over its deviation, added in shares; their mistakes are not the same. What there is to choose (C, gamma,
     whitening, shares) is chosen on the share `validation` of the training rows, taken evenly from each class; then it is
     fitted again with these rows.
@@ -80,14 +86,15 @@ def classify(
     Without test rows the scores are those of the validation rows, a little better than the truth. classes: their names.
 
     Memory, in bytes: 12 d^2 for d features and at least as many rows, and 4 d times the validation rows; "rbf" takes
-    24 * landmarks^2 and 4 * components times the rows beside. report: called with what is done, the rows done, and of how many.
+    24 * landmarks^2 and 4 * components times the rows beside, with all landmarks rows^2.
+    report: called with what is done, the rows done, and of how many.
     """
     for method in methods:
         if method not in METHODS:
             raise ArgumentError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
     linalg()
     share = number(validation, "validation", 0.0, 0.9)
-    positive(landmarks, "landmarks", minimum=2)
+    check_landmarks(landmarks, len(labels))
     positive(components, "components")
     train = as_source(features)
     y = _labels(labels, train.shape[0], "labels")
@@ -132,6 +139,21 @@ def classify(
             predicted, made.searched, len(y), seconds[method],
         )  # fmt: skip
     return results
+
+
+def check_landmarks(landmarks: Landmarks, rows: int) -> None:
+    """ArgumentError where they are no number, or every row's kernel with every other would not fit into the memory."""
+    if isinstance(landmarks, str) and landmarks != "all":
+        raise ArgumentError(f"landmarks must be a whole number or 'all', not {landmarks!r}")
+    if landmarks != "all":
+        positive(landmarks, "landmarks", minimum=2)
+        return
+    there = memory_bytes("cpu")
+    if rows**2 > there > 0:
+        raise ArgumentError(
+            f"landmarks 'all' of {rows:,} rows take {rows**2 / 2**30:,.1f} GiB, and there are {there / 2**30:,.1f}: "
+            "give a number of landmarks, 6000 for example"
+        )
 
 
 def _labels(labels: Any, rows: int, what: str) -> Labels:
@@ -259,7 +281,7 @@ class _Fitting:
             self.moments.close()
             self._all = True
 
-    def rbf(self, landmarks: int, components: int) -> "Fitted":
+    def rbf(self, landmarks: Landmarks, components: int) -> "Fitted":
         self.add_aside()
         directions, variances = self.moments.components(min(components, len(self.moments.mean), len(self.y)), self.seed)
         mean, scale = _single(self.moments.mean), _single(self.moments.scale)
@@ -269,6 +291,8 @@ class _Fitting:
         for start, block in float_blocks(self.source):
             rows[start : start + len(block)] = ((block - mean) * scale) @ directions
             self.report("taking components", start + len(block), len(self.y))
+        if landmarks == "all":
+            return self._every_row(rows, variances, directions, mean, scale)
         kernel, searched = self._kernel(rows, variances, landmarks)
         training, kinds = rows[~self.held], self.targets.shape[1]
         fit = Nystroem(kernel, kinds)
@@ -298,6 +322,42 @@ class _Fitting:
         }  # fmt: skip
         made = Classifier("rbf", mean, scale, weights, _single(fit.target_mean), directions, kernel, about=about)
         return Fitted(made, searched, decided[best])
+
+    def _every_row(self, rows: Floats, variances: Doubles, directions: Floats, mean: Floats, scale: Floats) -> "Fitted":
+        """rbf() with every training row as a landmark, those held out at last too; rows: components."""
+        chosen, searched = self._kernel(rows, variances, "all")
+        order = np.random.default_rng(self.seed).permutation(len(rows))
+        order = order[np.argsort(self.held[order], kind="stable")]  # those held out last
+        held, targets = self.held[order], self.targets[order]
+        rows = rows[order]
+        rows *= chosen.weights
+        kernel = Kernel(chosen.weights, rows, chosen.gamma)
+        matrix = KernelMatrix(kernel, lambda done, of: self.report("comparing every two images", done, of))
+        target_mean = targets.mean(axis=0)
+        targets -= target_mean
+
+        def told(done: int, of: int) -> None:
+            self.report("fitting the RBF classifier", done, of)
+
+        found = kernel_ridge(matrix, targets, _EXACT_PENALTIES, kept=~held, progress=told)
+        decided = {}
+        for solution in found:
+            scores = np.empty_like(solution.decisions)
+            scores[order] = solution.decisions + target_mean
+            decided[solution.penalty] = scores[self.held]
+            right = self._accuracy(decided[solution.penalty])
+            searched.append(
+                {"C": 1 / solution.penalty, "gamma": kernel.gamma, "validation_accuracy": right, "steps": solution.steps}
+            )
+        best = max(found, key=lambda solution: self._accuracy(decided[solution.penalty]))
+        every = np.ones(len(rows), bool)
+        last = kernel_ridge(matrix, targets, [best.penalty], kept=every, start=best.weights, progress=told)[0]
+        about = {
+            "C": 1 / best.penalty, "gamma": kernel.gamma, "landmarks": len(rows), "components": len(variances),
+            "validation_accuracy": self._accuracy(decided[best.penalty]),
+        }  # fmt: skip
+        made = Classifier("rbf", mean, scale, last.weights, _single(target_mean), directions, kernel, about=about)
+        return Fitted(made, searched, decided[best.penalty])
 
     def hinge(self) -> "Fitted":
         rows = in_memory(self.source)
@@ -344,19 +404,29 @@ class _Fitting:
             fit.add(rows[start : start + 4096], targets[start : start + 4096])
             self.report("fitting the RBF classifier", min(start + 4096, len(rows)), len(rows))
 
-    def _kernel(self, rows: Floats, variances: Doubles, landmarks: int) -> tuple[Kernel, list[dict[str, float]]]:
-        """gamma and whitening by a small fit on some of the rows."""
-        some = np.random.default_rng(self.seed).permutation(np.flatnonzero(~self.held))[:_SEARCH_ROWS]
+    def _kernel(self, rows: Floats, variances: Doubles, landmarks: Landmarks) -> tuple[Kernel, list[dict[str, float]]]:
+        """gamma and whitening by a small fit on some of the rows. Of "all" landmarks: with those rows as landmarks."""
+        exact = landmarks == "all"
+        some = np.random.default_rng(self.seed).permutation(np.flatnonzero(~self.held))
+        some = some[: _SEARCH_EXACT if exact else _SEARCH_ROWS]
+        few = len(some) if landmarks == "all" else min(_SEARCH_LANDMARKS, landmarks)
         searched, kinds = list[dict[str, float]](), self.targets.shape[1]
         most = len(WHITENINGS) * len(GAMMAS)
 
         def judge(whitening: float, place: int) -> float | None:
-            kernel = kernel_of(rows[some], variances, whitening, GAMMAS[place], min(_SEARCH_LANDMARKS, landmarks), self.seed)
-            fit = Nystroem(kernel, kinds)
-            fit.add(rows[some], self.targets[some])
-            fit.close()
-            solved = [w for penalty in PENALTIES[:3] if (w := fit.solve(penalty)) is not None]
-            accuracy = max((self._accuracy(d) for d in fit.decisions(rows[self.held], solved)), default=0.0)
+            kernel = kernel_of(rows[some], variances, whitening, GAMMAS[place], few, self.seed)
+            if exact:  # the landmarks stand in the rows' order
+                targets = self.targets[np.sort(some)]
+                kernel = Kernel(kernel.weights, rows[np.sort(some)] * kernel.weights, kernel.gamma)
+                found = [exact_small(kernel, targets - targets.mean(axis=0), penalty) for penalty in _EXACT_PENALTIES]
+                decisions = kernel_products(kernel, rows[self.held], [w for w in found if w is not None])
+            else:
+                fit = Nystroem(kernel, kinds)
+                fit.add(rows[some], self.targets[some])
+                fit.close()
+                solved = [w for penalty in PENALTIES[:3] if (w := fit.solve(penalty)) is not None]
+                decisions = fit.decisions(rows[self.held], solved)
+            accuracy = max((self._accuracy(d) for d in decisions), default=0.0)
             searched.append({"gamma": GAMMAS[place], "whitening": whitening, "validation_accuracy": accuracy})
             self.report("choosing gamma", len(searched), most)
             return accuracy
@@ -366,7 +436,8 @@ class _Fitting:
             place = climb(len(GAMMAS), place, lambda at, w=whitening: judge(w, at))  # type: ignore[misc]
         self.report("choosing gamma", most, most)
         best = max(searched, key=lambda s: s["validation_accuracy"])
-        return kernel_of(rows[~self.held], variances, best["whitening"], best["gamma"], landmarks, self.seed), searched
+        many = 2 if landmarks == "all" else landmarks
+        return kernel_of(rows[~self.held], variances, best["whitening"], best["gamma"], many, self.seed), searched
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from warploom.classify.experiment import Result, classify
+from warploom.classify.experiment import Landmarks, Result, check_landmarks, classify
 from warploom.classify.gram import linalg
 from warploom.classify.pictures import draw_confusion
 from warploom.classify.sources import Source
@@ -73,8 +73,8 @@ def predictions_csv(images: Images, predicted: Sequence[int] | Any, names: list[
 
 def classify_trained(
     trained: Trained, train: Images, test: Images, folder: Path, *, methods: Sequence[str] = ("linear", "rbf"),
-    features: Sequence[str] = FEATURES, fit: str = "crop", validation: float = 0.1, landmarks: int = 6_000, seed: int = 0,
-    tell: Tell | None = None,
+    features: Sequence[str] = FEATURES, fit: str = "crop", validation: float = 0.1, landmarks: Landmarks = 6_000,
+    components: int = 512, seed: int = 0, tell: Tell | None = None,
 ) -> Experiment:  # fmt: skip
     """Encodes the images, fits classifiers to their latents and scores them on the test images; the same for the controls.
 
@@ -82,6 +82,7 @@ def classify_trained(
     are read more than once, in a file without a name, 4 bytes a value. The other arguments are those of classify().
     """
     linalg()  # where it is missing, that is said before the images are encoded
+    check_landmarks(landmarks, len(train))
     said = tell or (lambda what, done, of: None)
     for images, what in ((train, "training"), (test, "test")):
         require_labels(images.labels, f"{what} images of {images.title}")
@@ -106,7 +107,7 @@ def classify_trained(
                 given = stack.enter_context(_stored(given, folder))
             results[name] = classify(
                 given, y, source(test, "test"), test_y, methods=methods, classes=train.classes, validation=validation,
-                landmarks=landmarks, seed=seed, report=told,
+                landmarks=landmarks, components=components, seed=seed, report=told,
             )  # fmt: skip
     return Experiment(results, test)
 

@@ -10,7 +10,7 @@ import typer
 
 from warploom import recipes
 from warploom.classify.classifier import Classifier
-from warploom.classify.experiment import METHODS
+from warploom.classify.experiment import METHODS, Landmarks
 from warploom.classify.gram import linalg
 from warploom.classify.scores import score
 from warploom.classify.trained import FEATURES, Experiment, classify_trained, predictions_csv
@@ -81,11 +81,14 @@ def classify(
         ),
     ] = None,
     landmarks: Annotated[
-        int,
+        str,
         typer.Option(
-            "--landmarks", metavar="N", callback=whole(2, 30_000), help="Of the RBF classifier: memory grows with N squared."
+            "--landmarks", metavar="N|all", help="Of the RBF classifier: memory grows with N squared. all: each training image."
         ),
-    ] = 6_000,
+    ] = "6000",
+    components: Annotated[
+        int, typer.Option("--components", metavar="N", callback=whole(1, 8_192), help="Of the features, for the RBF classifier.")
+    ] = 512,
     using: Annotated[
         Path | None,
         typer.Option(
@@ -118,6 +121,7 @@ def classify(
     for name in chosen:
         if name not in METHODS:
             raise ArgumentError(f"--methods {name}: expected some of {', '.join(METHODS)}, joined by commas")
+    many = _landmarks(landmarks)
     if fit == "own":
         raise ArgumentError("classify needs features of one length: --fit crop or stretch")
     if out is not None:
@@ -159,8 +163,8 @@ def classify(
         raise DataError(f"the classes of the test images ({', '.join(testing.classes)}) are not those of the training images")
     with Progress() as progress:
         made = classify_trained(
-            trained, training, testing, folder, methods=chosen, features=features, fit=fit, landmarks=landmarks, seed=seed,
-            tell=progress,
+            trained, training, testing, folder, methods=chosen, features=features, fit=fit, landmarks=many,
+            components=components, seed=seed, tell=progress,
         )  # fmt: skip
     files = made.write(folder, trained.title)
     if as_json:
@@ -169,6 +173,14 @@ def classify(
     _show(made, trained, len(training))
     say(f"in {took(progress.seconds)}; written to {visible(str(folder))}: {', '.join(files)}")
     say_skipped(skipped)
+
+
+def _landmarks(given: str) -> Landmarks:
+    if given == "all":
+        return "all"
+    if not given.isdecimal() or not 2 <= int(given) <= 30_000:
+        raise ArgumentError(f"--landmarks {given}: expected a whole number from 2 to 30,000, or all")
+    return int(given)
 
 
 def _learnt(

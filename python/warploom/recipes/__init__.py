@@ -3,6 +3,7 @@
 model = wl.recipes.learn("whitened_dictionary", images)   # a Model; encode() gives the features
 """
 
+from warploom.recipes import joined as joined
 from warploom.recipes import kernel_network as kernel_network
 from warploom.recipes import patch_autoencoder as patch_autoencoder
 from warploom.recipes import plain as plain

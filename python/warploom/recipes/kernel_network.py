@@ -24,7 +24,7 @@ from warploom.features.patches import sample_patches
 from warploom.features.whitening import fit_whitening
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import positive
-from warploom.layers import Conv2d, ExpKernel, Latent, Multiply
+from warploom.layers import Conv2d, ExpKernel, Latent, Multiply, SignedSqrt
 from warploom.model import Model
 from warploom.network.graph import Input, Tensor
 from warploom.recipes import parts
@@ -45,12 +45,13 @@ def kernel_network(
     iterations: int = 10,
     whitening: int = 7,
     eps: float = 0.01,
+    root: bool = False,
     seed: int = 0,
     progress: Progress = lambda what, share: None,
 ) -> Model:
     """filters, pools: of each layer, filters even; window: side of its patches, odd; sigma: width of the kernel; patches: how
     many the filters are learnt from; whitening: side of the window in which images are whitened, odd; eps: what is added to
-    its variances."""
+    its variances; root: the square roots of the features, with their signs."""
     if len(filters) != len(pools) or not filters:
         raise ArgumentError(f"filters {filters} and pools {pools} must be lists of equal length, one number for each layer")
     for side, what in ((window, "window"), (whitening, "whitening")):
@@ -72,7 +73,8 @@ def kernel_network(
             progress=lambda share, n=number: progress(f"filters of layer {n}", share),  # type: ignore[misc]
         )  # fmt: skip
         h = _layer(h, found, window, sigma, pool, name, weights)
-    h = Latent(name="features")(parts.sum_of_pairs(h, "pairs", weights))
+    h = parts.sum_of_pairs(h, "pairs", weights)
+    h = Latent(name="features")(SignedSqrt(name="root")(h) if root else h)
     return parts.filled(Model(x, h, name="kernel_network"), weights)
 
 

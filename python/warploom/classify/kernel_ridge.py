@@ -1,0 +1,177 @@
+"""Kernel ridge regression with every training row as a landmark, for tens of thousands of rows: (K + penalty n I) a = y.
+
+K [n, n] is computed once. Half of it is kept, in 16-bit fixed point, as its values lie between 0 and 1: n^2 bytes. What is
+rounded away is a matrix with a norm of 1e-5 sqrt(n); to matter it would have to come near the penalty times n. Conjugate
+gradients then solve for all classes and several penalties at once, a pass over K for a step. Without a preconditioner they would
+take thousands: K is approximated by its first columns (Nyström), whose inverse with the penalty on the diagonal is known.
+Sources: Frangella, Tropp and Udell 2023, https://arxiv.org/abs/2110.02820 (the preconditioner); Rudi, Carratino and Rosasco
+2017, https://arxiv.org/abs/1705.10958 (conjugate gradients for kernels of many rows).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from warploom.classify.gram import Doubles, cholesky_solve, linalg
+from warploom.classify.rbf import Kernel
+from warploom.errors import DataError
+from warploom.ground.array_types import Array, Floats
+
+Progress = Callable[[int, int], None]  # steps done, of at most how many
+ROWS = 2048  # of a block of the kernel's matrix, and columns
+_ONE = np.float32(65535.0)  # of the fixed point
+_PANEL = 2  # blocks of columns, of the preconditioner
+_STEPS, _TOLERANCE = 100, 1e-3  # of the residual's length, over that of y
+_JITTER = 1e-3  # added to the values of the first rows with each other, which are rounded
+
+
+class KernelMatrix:
+    """The values k(x_i, x_j) of all rows with each other, symmetric, in memory; exact to 1 / 131070."""
+
+    def __init__(self, kernel: Kernel, progress: Progress = lambda done, of: None) -> None:
+        """kernel: its landmarks are the rows."""
+        rows = kernel.landmarks
+        self.size = len(rows)
+        self._blocks = dict[tuple[int, int], NDArray[np.uint16]]()
+        for i in range(0, self.size, ROWS):
+            for j in range(0, i + 1, ROWS):
+                values = Kernel(kernel.weights, rows[j : j + ROWS], kernel.gamma).of_weighted(rows[i : i + ROWS])
+                if i == j:  # rounding is not symmetric
+                    values = np.maximum(values, values.T)
+                values *= _ONE
+                self._blocks[i, j] = np.rint(values, out=values).astype(np.uint16)
+            progress(min(i + ROWS, self.size), self.size)
+
+    def __matmul__(self, x: Array) -> Floats:
+        """K x [n, c], in float32."""
+        x = np.ascontiguousarray(x, np.float32)
+        made = np.zeros(x.shape, np.float32)
+        for (i, j), block in self._blocks.items():
+            values = block.astype(np.float32)
+            made[i : i + ROWS] += values @ x[j : j + ROWS]
+            if i != j:
+                made[j : j + ROWS] += values.T @ x[i : i + ROWS]
+        made /= _ONE
+        return made
+
+    def panel(self, start: int, blocks: int) -> Doubles:
+        """A block of rows of the first columns [ROWS or fewer, blocks * ROWS or fewer], in double."""
+        columns = range(0, min(self.size, blocks * ROWS), ROWS)
+        parts = [self._blocks[start, j] if j <= start else self._blocks[j, start].T for j in columns]
+        return np.concatenate(parts, axis=1).astype(np.float64) / float(_ONE)
+
+
+class _Preconditioner:
+    """(P W^-1 P^T + mu I)^-1 = (I - P (P^T P + mu W)^-1 P^T) / mu. P: the first columns of K; W: their first rows.
+
+    In double: of the largest directions only mu / 10^4 and less is left of a 1.
+    """
+
+    def __init__(self, matrix: KernelMatrix, kept: NDArray[np.bool_]) -> None:
+        self._matrix, self._kept = matrix, kept
+        width = min(matrix.size, _PANEL * ROWS)
+        self._corner = np.concatenate([matrix.panel(start, _PANEL) for start in range(0, width, ROWS)])
+        self._corner[np.diag_indices(width)] += _JITTER
+        self._gram = np.zeros((width, width), order="F")
+        for _, panel in self._panels():
+            self._gram = linalg().blas.dsyrk(1.0, panel.T, 1.0, self._gram, trans=0, lower=1, overwrite_c=1)
+
+    def _panels(self) -> Iterator[tuple[int, Doubles]]:
+        """Rows that are not kept are 0."""
+        for start in range(0, self._matrix.size, ROWS):
+            panel = self._matrix.panel(start, _PANEL)
+            panel[~self._kept[start : start + ROWS]] = 0.0
+            yield start, panel
+
+    def factors(self, mu: float) -> Array:
+        """What apply() needs for a mu."""
+        matrix = self._gram + mu * self._corner.T
+        found: Array = linalg().cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)[0]
+        return found
+
+    def apply(self, residuals: Sequence[Doubles], mus: Sequence[float], factors: Sequence[Array]) -> list[Doubles]:
+        """Of each residual [n, k], with its mu."""
+        widths = np.cumsum([r.shape[1] for r in residuals])[:-1]
+        together = np.concatenate(residuals, axis=1)
+        inner = np.zeros((len(self._gram), together.shape[1]))
+        for start, panel in self._panels():
+            inner += panel.T @ together[start : start + ROWS]
+        solved = [
+            linalg().cho_solve((f, True), part, check_finite=False)
+            for f, part in zip(factors, np.split(inner, widths, 1), strict=True)
+        ]
+        inner = np.concatenate(solved, axis=1)
+        for start, panel in self._panels():
+            together[start : start + ROWS] -= panel @ inner
+        return [part / mu for part, mu in zip(np.split(together, widths, 1), mus, strict=True)]
+
+
+@dataclass
+class Solution:
+    """weights [n, k] on the kernel's values, 0 for rows that do not count; steps that were taken."""
+
+    penalty: float
+    weights: Floats
+    decisions: Floats  # K weights [n, k], for every row
+    steps: int
+
+
+def kernel_ridge(
+    matrix: KernelMatrix, targets: Array, penalties: Sequence[float], *, kept: NDArray[np.bool_], start: Floats | None = None,
+    progress: Progress = lambda done, of: None,
+) -> list[Solution]:  # fmt: skip
+    """For each penalty the weights w, on the rows kept, that minimise |K w - y|^2 / n + penalty w^T K w, n rows kept.
+
+    The first rows should be drawn at random: K is approximated by them. targets: [n, k] of all rows; start: weights to begin
+    with. DataError where conjugate gradients do not come near.
+    """
+    y = np.where(kept[:, None], targets, 0.0).astype(np.float64)
+    mask = kept[:, None].astype(np.float64)
+    n, kinds = int(kept.sum()), y.shape[1]
+    mus = [penalty * n for penalty in penalties]
+    near = _Preconditioner(matrix, kept)
+    factors = [near.factors(mu) for mu in mus]
+    x = [np.zeros_like(y) if start is None else start * mask for _ in mus]
+    product = [np.zeros_like(y) if start is None else (matrix @ x[0]).astype(np.float64) for _ in mus]  # K x of each, all rows
+    residual = [y - mask * p - mu * a for p, mu, a in zip(product, mus, x, strict=True)]
+    direction = [np.zeros_like(y) for _ in mus]
+    before, old = [np.ones(kinds) for _ in mus], [np.zeros_like(y) for _ in mus]
+    enough = _TOLERANCE * np.maximum(np.linalg.norm(y, axis=0), 1e-30)
+    steps = [0] * len(mus)
+    for step in range(1, _STEPS + 1):
+        running = [i for i, r in enumerate(residual) if (np.linalg.norm(r, axis=0) > enough).any()]
+        progress(step - 1, _STEPS)
+        if not running:
+            break
+        solved = near.apply([residual[i] for i in running], [mus[i] for i in running], [factors[i] for i in running])
+        for i, z in zip(running, solved, strict=True):
+            size = np.einsum("nk,nk->k", residual[i], z)
+            shared = np.einsum("nk,nk->k", old[i], z)
+            beta = np.maximum((size - shared) / np.maximum(before[i], 1e-300), 0.0)  # Polak and Ribiere: rounding is forgiven
+            direction[i] = z + beta * direction[i]
+            before[i], old[i] = size, residual[i]
+        along = matrix @ np.concatenate([direction[i] for i in running], axis=1)
+        for place, i in enumerate(running):
+            kd = along[:, place * kinds : (place + 1) * kinds].astype(np.float64)
+            ad = mask * kd + mus[i] * direction[i]
+            curve = np.einsum("nk,nk->k", direction[i], ad)
+            length = np.where(curve > 0, before[i] / np.where(curve > 0, curve, 1.0), 0.0)
+            x[i] += length * direction[i]
+            product[i] += length * kd
+            residual[i] = residual[i] - length * ad
+            steps[i] = step
+    else:
+        raise DataError(f"kernel ridge regression did not come near in {_STEPS} steps: use fewer landmarks than all")
+    progress(_STEPS, _STEPS)
+    return [
+        Solution(penalty, a.astype(np.float32), p.astype(np.float32), s)
+        for penalty, a, p, s in zip(penalties, x, product, steps, strict=True)
+    ]
+
+
+def exact_small(kernel: Kernel, targets: Array, penalty: float) -> Floats | None:
+    """The same by one factorisation, for thousands of rows; None where rounding forbids the penalty."""
+    found = cholesky_solve(kernel.of_weighted(kernel.landmarks), targets, penalty * len(targets), overwrite=True)
+    return None if found is None else found.astype(np.float32)
