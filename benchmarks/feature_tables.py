@@ -43,12 +43,18 @@ def name(r: Record) -> str:
     return "; ".join(w for w in (words if r["control"] != "pixels" else words[2:]) if w)
 
 
+def kind(r: Record) -> str:
+    """The classifier; ridge and squared hinge are one's choice."""
+    return str(r["classifier"]).replace("ridge, ", "squared hinge, ")
+
+
 def row(group: list[Record]) -> list[str]:
     r = group[-1]
     seconds, cpu = (sum(x[k] for x in group) / len(group) for k in ("seconds", "cpu_seconds"))
     return [
         name(r), f"{r['images'][0]:,} / {r['images'][1]:,}", f"{r['features']:,}", accuracy(group), r["classifier"],
-        minutes(seconds), minutes(cpu), f"{max(x['memory_gib'] for x in group):.1f}", f"{r['load']:.0f}", f"`{r['command']}`",
+        minutes(seconds), minutes(cpu), f"{max(x['memory_gib'] for x in group):.1f}", r["instructions"], f"{r['load']:.0f}",
+        f"`{r['command']}`",
     ]  # fmt: skip
 
 
@@ -60,13 +66,20 @@ def table() -> str:
         for r in records:
             if r["on"] == on:
                 key = json.dumps(
-                    [r["recipe"] if r["control"] != "pixels" else "", r["arguments"], r["control"], r["images"], r["note"]]
+                    [
+                        r["recipe"] if r["control"] != "pixels" else "",
+                        r["arguments"],
+                        r["control"],
+                        r["images"],
+                        r["note"],
+                        kind(r),
+                    ]
                 )
                 groups[key][r["seed"]] = r  # the latest of each seed
         rows = [row(list(group.values())) for group in groups.values()]
         if not rows:
             continue
-        head = ["what", "images", "features", title, "classifier", "minutes", "CPU-minutes", "GiB", "load", "command"]
+        head = ["what", "images", "features", title, "classifier", "minutes", "CPU-minutes", "GiB", "with", "load", "command"]
         lines = [head, ["-"] * len(head), *rows]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     cpus = " and ".join(dict.fromkeys(f"{r['cpu']}, {r['threads']} cores, {r.get('instructions', '')}" for r in records))

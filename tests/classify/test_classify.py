@@ -141,25 +141,25 @@ def test_the_kernel_of_every_two_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kernel_ridge_regression_of_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For each penalty the solution of the definition's system, on the rows kept alone; from another's weights in fewer steps."""
+    """For each ridge the solution of the definition's system, on the rows kept alone; from another's weights in fewer steps."""
     kernel, exact, targets = kernel_of_rows(700, monkeypatch)
     monkeypatch.setattr("warploom.classify.kernel_ridge._TOLERANCE", 1e-6)
-    matrix, penalties = KernelMatrix(kernel), (1e-2, 1e-4, 1e-5)
-    own = (matrix @ np.eye(700)).astype(np.float64)  # rounded: a little for a penalty of 1e-4, more for 1e-5
+    matrix, ridges = KernelMatrix(kernel), (5.0, 0.05, 0.005)
+    own = (matrix @ np.eye(700)).astype(np.float64)  # rounded: a little for a ridge of 0.05, more for 0.005
     kept = np.random.default_rng(6).random(700) < 0.8
-    found = kernel_ridge(matrix, targets, penalties, kept=kept)
-    for penalty, solution in zip(penalties, found, strict=True):
-        n, k = int(kept.sum()), exact if penalty > 1e-3 else own
-        wanted = np.linalg.solve(k[np.ix_(kept, kept)] + penalty * n * np.eye(n), targets[kept])
+    found = kernel_ridge(matrix, targets, ridges, kept=kept)
+    for ridge, solution in zip(ridges, found, strict=True):
+        k = exact if ridge > 1 else own
+        wanted = np.linalg.solve(k[np.ix_(kept, kept)] + ridge * np.eye(int(kept.sum())), targets[kept])
         assert not solution.weights[~kept].any()
         np.testing.assert_allclose(solution.decisions, k[:, kept] @ wanted, atol=2e-3)
         assert np.linalg.norm(solution.weights[kept] - wanted) < 0.02 * np.linalg.norm(wanted)
         assert 0 < solution.steps < 60
-    again = kernel_ridge(matrix, targets, penalties[1:2], kept=kept, start=found[1].weights)[0]
+    again = kernel_ridge(matrix, targets, ridges[1:2], kept=kept, start=found[1].weights)[0]
     assert again.steps < found[1].steps / 3
     monkeypatch.setattr("warploom.classify.kernel_ridge._STEPS", 1)
     with pytest.raises(wl.DataError, match="did not come near in 1 steps: use fewer landmarks than all"):
-        kernel_ridge(matrix, targets, penalties, kept=kept)
+        kernel_ridge(matrix, targets, ridges, kept=kept)
 
 
 def test_a_kernel_that_no_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,19 @@ def test_classify_learns_its_features_where_no_network_is_named(
     assert "committee" in capsys.readouterr().out
     again = json.loads((run / "classify" / "report.json").read_text())["trained"]["committee"]
     assert again | {"seconds": 0} == found["trained"]["committee"] | {"seconds": 0}
+    # Of many images every one is a landmark, where the memory holds them; what is asked for is done.
+    monkeypatch.setattr("warploom.cli.classify._EXACT_FROM", 10)
+    for asked, method, landmarks in (
+        ([], "rbf", 33), (["--landmarks", "9"], "committee", 9), (["--methods", "rbf", "--landmarks", "all"], "rbf", 33),
+        (["--methods", "rbf"], "rbf", 30),
+    ):  # fmt: skip
+        assert main(["classify", str(run), "--no-controls", *asked]) == 0
+        (made,) = json.loads((run / "classify" / "report.json").read_text())["trained"].items()
+        assert (made[0], made[1]["chosen"]["landmarks"]) == (method, landmarks)
+        assert made[1]["accuracy"] == 1.0
+    monkeypatch.setattr("warploom.cli.classify.memory_bytes", lambda device: 1000)
+    assert main(["classify", str(run), "--no-controls"]) == 0
+    assert "committee" in capsys.readouterr().out
 
 
 def test_what_classify_needs_is_said_before_anything_is_learnt(
@@ -177,6 +190,7 @@ def test_what_classify_needs_is_said_before_anything_is_learnt(
         ([], "CIFAR-10 cannot be downloaded"),
         ([wl.recipes.DEFAULT, "unlabelled.npy"], "have no labels: expected CIFAR-10, class sub-folders"),
         ([wl.recipes.DEFAULT, str(photos), "--set", "centers=5"], "has no argument 'centers'"),
+        ([wl.recipes.DEFAULT, str(photos), "--landmarks", "every"], "expected a whole number from 2 to 30,000, or all"),
         (["--using", "x.safetensors"], "name its run"),
         (["whitened", str(photos)], "there is no whitened"),
         ([wl.recipes.DEFAULT, str(photos), "--out", "unlabelled.npy/deep"], "cannot write"),

@@ -27,7 +27,7 @@ _SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the first of them
 LINEAR_PENALTIES = tuple(10.0**-e for e in (0, 1, 2, 3, 4, 5, 6))  # C is one over it
 _SEARCH_ROWS, _SEARCH_LANDMARKS = 10_000, 1_000  # where gamma and the whitening are chosen
 _SEARCH_EXACT = 4_000  # rows, where every row is a landmark
-_EXACT_PENALTIES = (3e-6, 1e-6, 3e-7)
+_RIDGES = (0.1, 0.025)  # there: the noise of a Gaussian process, however many rows
 _ROWS_PER_FEATURE = 2  # from which components are found where nothing else needs the sums over all rows
 _BLOCK_ROWS = 2048  # of them, that are added to the sums at a time
 Landmarks = int | Literal["all"]
@@ -329,7 +329,7 @@ class _Fitting:
         order = np.random.default_rng(self.seed).permutation(len(rows))
         order = order[np.argsort(self.held[order], kind="stable")]  # those held out last
         held, targets = self.held[order], self.targets[order]
-        rows = rows[order]
+        rows[:] = rows[order]  # in place, here and below: a copy would stay beside the matrix
         rows *= chosen.weights
         kernel = Kernel(chosen.weights, rows, chosen.gamma)
         matrix = KernelMatrix(kernel, lambda done, of: self.report("comparing every two images", done, of))
@@ -339,25 +339,25 @@ class _Fitting:
         def told(done: int, of: int) -> None:
             self.report("fitting the RBF classifier", done, of)
 
-        found = kernel_ridge(matrix, targets, _EXACT_PENALTIES, kept=~held, progress=told)
+        found = kernel_ridge(matrix, targets, _RIDGES, kept=~held, progress=told)
         decided = {}
         for solution in found:
             scores = np.empty_like(solution.decisions)
             scores[order] = solution.decisions + target_mean
-            decided[solution.penalty] = scores[self.held]
-            right = self._accuracy(decided[solution.penalty])
+            decided[solution.ridge] = scores[self.held]
+            right = self._accuracy(decided[solution.ridge])
             searched.append(
-                {"C": 1 / solution.penalty, "gamma": kernel.gamma, "validation_accuracy": right, "steps": solution.steps}
+                {"C": len(rows) / solution.ridge, "gamma": kernel.gamma, "validation_accuracy": right, "steps": solution.steps}
             )
-        best = max(found, key=lambda solution: self._accuracy(decided[solution.penalty]))
+        best = max(found, key=lambda solution: self._accuracy(decided[solution.ridge]))
         every = np.ones(len(rows), bool)
-        last = kernel_ridge(matrix, targets, [best.penalty], kept=every, start=best.weights, progress=told)[0]
+        last = kernel_ridge(matrix, targets, [best.ridge], kept=every, start=best.weights, progress=told)[0]
         about = {
-            "C": 1 / best.penalty, "gamma": kernel.gamma, "landmarks": len(rows), "components": len(variances),
-            "validation_accuracy": self._accuracy(decided[best.penalty]),
+            "C": len(rows) / best.ridge, "gamma": kernel.gamma, "landmarks": len(rows), "components": len(variances),
+            "validation_accuracy": self._accuracy(decided[best.ridge]),
         }  # fmt: skip
         made = Classifier("rbf", mean, scale, last.weights, _single(target_mean), directions, kernel, about=about)
-        return Fitted(made, searched, decided[best.penalty])
+        return Fitted(made, searched, decided[best.ridge])
 
     def hinge(self) -> "Fitted":
         rows = in_memory(self.source)
@@ -418,7 +418,7 @@ class _Fitting:
             if exact:  # the landmarks stand in the rows' order
                 targets = self.targets[np.sort(some)]
                 kernel = Kernel(kernel.weights, rows[np.sort(some)] * kernel.weights, kernel.gamma)
-                found = [exact_small(kernel, targets - targets.mean(axis=0), penalty) for penalty in _EXACT_PENALTIES]
+                found = [exact_small(kernel, targets - targets.mean(axis=0), ridge) for ridge in _RIDGES]
                 decisions = kernel_products(kernel, rows[self.held], [w for w in found if w is not None])
             else:
                 fit = Nystroem(kernel, kinds)

@@ -1,9 +1,9 @@
-"""Kernel ridge regression with every training row as a landmark, for tens of thousands of rows: (K + penalty n I) a = y.
+"""Kernel ridge regression with every training row as a landmark, for tens of thousands of rows: (K + ridge I) w = y.
 
 K [n, n] is computed once. Half of it is kept, in 16-bit fixed point, as its values lie between 0 and 1: n^2 bytes. What is
-rounded away is a matrix with a norm of 1e-5 sqrt(n); to matter it would have to come near the penalty times n. Conjugate
-gradients then solve for all classes and several penalties at once, a pass over K for a step. Without a preconditioner they would
-take thousands: K is approximated by its first columns (Nyström), whose inverse with the penalty on the diagonal is known.
+rounded away is a matrix with a norm of 1e-5 sqrt(n); to matter it would have to come near the ridge. Conjugate
+gradients then solve for all classes and several ridges at once, a pass over K for a step. Without a preconditioner they would
+take thousands: K is approximated by its first columns (Nyström), whose inverse with the ridge on the diagonal is known.
 Sources: Frangella, Tropp and Udell 2023, https://arxiv.org/abs/2110.02820 (the preconditioner); Rudi, Carratino and Rosasco
 2017, https://arxiv.org/abs/1705.10958 (conjugate gradients for kernels of many rows).
 """
@@ -19,11 +19,11 @@ from warploom.classify.rbf import Kernel
 from warploom.errors import DataError
 from warploom.ground.array_types import Array, Floats
 
-Progress = Callable[[int, int], None]  # steps done, of at most how many
+Progress = Callable[[int, int], None]  # how much is done, of how much
 ROWS = 2048  # of a block of the kernel's matrix, and columns
 _ONE = np.float32(65535.0)  # of the fixed point
 _PANEL = 2  # blocks of columns, of the preconditioner
-_STEPS, _TOLERANCE = 100, 1e-3  # of the residual's length, over that of y
+_STEPS, _TOLERANCE = 100, 5e-3  # of the residual's length, over that of y
 _JITTER = 1e-3  # added to the values of the first rows with each other, which are rounded
 
 
@@ -69,14 +69,19 @@ class _Preconditioner:
     In double: of the largest directions only mu / 10^4 and less is left of a 1.
     """
 
-    def __init__(self, matrix: KernelMatrix, kept: NDArray[np.bool_]) -> None:
-        self._matrix, self._kept = matrix, kept
+    def __init__(self, matrix: KernelMatrix, kept: NDArray[np.bool_], mus: Sequence[float]) -> None:
+        self._matrix, self._kept, self._mus = matrix, kept, mus
         width = min(matrix.size, _PANEL * ROWS)
-        self._corner = np.concatenate([matrix.panel(start, _PANEL) for start in range(0, width, ROWS)])
-        self._corner[np.diag_indices(width)] += _JITTER
-        self._gram = np.zeros((width, width), order="F")
+        gram = np.zeros((width, width), order="F")
         for _, panel in self._panels():
-            self._gram = linalg().blas.dsyrk(1.0, panel.T, 1.0, self._gram, trans=0, lower=1, overwrite_c=1)
+            gram = linalg().blas.dsyrk(1.0, panel.T, 1.0, gram, trans=0, lower=1, overwrite_c=1)
+        self._factors = list[Array]()
+        for mu in mus:
+            system = gram.copy(order="F")
+            for start in range(0, width, ROWS):
+                system[:, start : start + ROWS] += mu * matrix.panel(start, _PANEL)[:, :width].T
+            system[np.diag_indices(width)] += mu * _JITTER
+            self._factors.append(linalg().cholesky(system, lower=True, overwrite_a=True, check_finite=False))
 
     def _panels(self) -> Iterator[tuple[int, Doubles]]:
         """Rows that are not kept are 0."""
@@ -85,68 +90,60 @@ class _Preconditioner:
             panel[~self._kept[start : start + ROWS]] = 0.0
             yield start, panel
 
-    def factors(self, mu: float) -> Array:
-        """What apply() needs for a mu."""
-        matrix = self._gram + mu * self._corner.T
-        found: Array = linalg().cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)[0]
-        return found
-
-    def apply(self, residuals: Sequence[Doubles], mus: Sequence[float], factors: Sequence[Array]) -> list[Doubles]:
-        """Of each residual [n, k], with its mu."""
-        widths = np.cumsum([r.shape[1] for r in residuals])[:-1]
-        together = np.concatenate(residuals, axis=1)
-        inner = np.zeros((len(self._gram), together.shape[1]))
+    def apply(self, residuals: dict[int, Doubles]) -> dict[int, Doubles]:
+        """Of each residual [n, k], by the place of its mu."""
+        together = np.concatenate(list(residuals.values()), axis=1)
+        kinds = together.shape[1] // len(residuals)
+        inner = np.zeros((len(self._factors[0]), together.shape[1]))
         for start, panel in self._panels():
             inner += panel.T @ together[start : start + ROWS]
-        solved = [
-            linalg().cho_solve((f, True), part, check_finite=False)
-            for f, part in zip(factors, np.split(inner, widths, 1), strict=True)
-        ]
-        inner = np.concatenate(solved, axis=1)
+        columns = {i: slice(place * kinds, (place + 1) * kinds) for place, i in enumerate(residuals)}
+        for i, own in columns.items():
+            inner[:, own] = linalg().cho_solve((self._factors[i], True), inner[:, own], check_finite=False)
         for start, panel in self._panels():
             together[start : start + ROWS] -= panel @ inner
-        return [part / mu for part, mu in zip(np.split(together, widths, 1), mus, strict=True)]
+        return {i: together[:, own] / self._mus[i] for i, own in columns.items()}
 
 
 @dataclass
 class Solution:
     """weights [n, k] on the kernel's values, 0 for rows that do not count; steps that were taken."""
 
-    penalty: float
+    ridge: float
     weights: Floats
     decisions: Floats  # K weights [n, k], for every row
     steps: int
 
 
 def kernel_ridge(
-    matrix: KernelMatrix, targets: Array, penalties: Sequence[float], *, kept: NDArray[np.bool_], start: Floats | None = None,
+    matrix: KernelMatrix, targets: Array, ridges: Sequence[float], *, kept: NDArray[np.bool_], start: Floats | None = None,
     progress: Progress = lambda done, of: None,
 ) -> list[Solution]:  # fmt: skip
-    """For each penalty the weights w, on the rows kept, that minimise |K w - y|^2 / n + penalty w^T K w, n rows kept.
+    """For each ridge the weights w, on the rows kept, that minimise |K w - y|^2 + ridge w^T K w.
 
     The first rows should be drawn at random: K is approximated by them. targets: [n, k] of all rows; start: weights to begin
     with. DataError where conjugate gradients do not come near.
     """
     y = np.where(kept[:, None], targets, 0.0).astype(np.float64)
     mask = kept[:, None].astype(np.float64)
-    n, kinds = int(kept.sum()), y.shape[1]
-    mus = [penalty * n for penalty in penalties]
-    near = _Preconditioner(matrix, kept)
-    factors = [near.factors(mu) for mu in mus]
+    kinds, mus = y.shape[1], list(ridges)
+    near = _Preconditioner(matrix, kept, mus)
     x = [np.zeros_like(y) if start is None else start * mask for _ in mus]
     product = [np.zeros_like(y) if start is None else (matrix @ x[0]).astype(np.float64) for _ in mus]  # K x of each, all rows
     residual = [y - mask * p - mu * a for p, mu, a in zip(product, mus, x, strict=True)]
     direction = [np.zeros_like(y) for _ in mus]
     before, old = [np.ones(kinds) for _ in mus], [np.zeros_like(y) for _ in mus]
     enough = _TOLERANCE * np.maximum(np.linalg.norm(y, axis=0), 1e-30)
-    steps = [0] * len(mus)
+    steps, furthest, nearest = [0] * len(mus), 0.0, 0.0
     for step in range(1, _STEPS + 1):
-        running = [i for i, r in enumerate(residual) if (np.linalg.norm(r, axis=0) > enough).any()]
-        progress(step - 1, _STEPS)
+        over = [float((np.linalg.norm(r, axis=0) / enough).max()) for r in residual]
+        running = [i for i, ratio in enumerate(over) if ratio > 1.0]
         if not running:
             break
-        solved = near.apply([residual[i] for i in running], [mus[i] for i in running], [factors[i] for i in running])
-        for i, z in zip(running, solved, strict=True):
+        furthest = max(furthest, np.log(max(over)))
+        nearest = max(nearest, 1.0 - np.log(max(over)) / furthest)  # residuals shrink by some factor a step
+        progress(int(100 * nearest), 100)
+        for i, z in near.apply({i: residual[i] for i in running}).items():
             size = np.einsum("nk,nk->k", residual[i], z)
             shared = np.einsum("nk,nk->k", old[i], z)
             beta = np.maximum((size - shared) / np.maximum(before[i], 1e-300), 0.0)  # Polak and Ribiere: rounding is forgiven
@@ -164,14 +161,14 @@ def kernel_ridge(
             steps[i] = step
     else:
         raise DataError(f"kernel ridge regression did not come near in {_STEPS} steps: use fewer landmarks than all")
-    progress(_STEPS, _STEPS)
+    progress(100, 100)
     return [
-        Solution(penalty, a.astype(np.float32), p.astype(np.float32), s)
-        for penalty, a, p, s in zip(penalties, x, product, steps, strict=True)
+        Solution(ridge, a.astype(np.float32), p.astype(np.float32), s)
+        for ridge, a, p, s in zip(ridges, x, product, steps, strict=True)
     ]
 
 
-def exact_small(kernel: Kernel, targets: Array, penalty: float) -> Floats | None:
-    """The same by one factorisation, for thousands of rows; None where rounding forbids the penalty."""
-    found = cholesky_solve(kernel.of_weighted(kernel.landmarks), targets, penalty * len(targets), overwrite=True)
+def exact_small(kernel: Kernel, targets: Array, ridge: float) -> Floats | None:
+    """(K + ridge I)^-1 y by one factorisation, for thousands of rows; None where rounding forbids it."""
+    found = cholesky_solve(kernel.of_weighted(kernel.landmarks), targets, ridge, overwrite=True)
     return None if found is None else found.astype(np.float32)

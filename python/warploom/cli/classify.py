@@ -32,6 +32,7 @@ from warploom.cli.using import (
 from warploom.cli.words import USE, complete_from, whole
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.atomic import can_write, expanded, write_atomically
+from warploom.ground.hardware import memory_bytes
 from warploom.ground.tables import Column
 from warploom.inference.features import EncodedSource
 from warploom.inference.trained import Trained
@@ -40,6 +41,8 @@ from warploom.recipes.registry import DEFAULT
 from warploom.runs.recipe import RunConfig, absolute, parse_arguments
 from warploom.runs.run import RECIPE
 from warploom.train.progress import took
+
+_EXACT_FROM = 10_000  # images, from which kernel ridge regression of them all is more right than a committee
 
 
 @app.command(rich_help_panel=USE)
@@ -70,7 +73,7 @@ def classify(
         typer.Option(
             "--methods", metavar="NAMES", autocompletion=complete_from(METHODS), show_default=False,
             help="linear (ridge), hinge (squared hinge, in memory), rbf, committee (of the two before); by commas. "
-            "Default: linear,rbf; a recipe's: committee.",
+            "Default: linear,rbf; a recipe's: rbf with --landmarks all, of 10,000 images or fewer: committee.",
         ),
     ] = None,
     controls: Annotated[
@@ -81,14 +84,19 @@ def classify(
         ),
     ] = None,
     landmarks: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--landmarks", metavar="N|all", help="Of the RBF classifier: memory grows with N squared. all: each training image."
+            "--landmarks", metavar="N|all", show_default=False,
+            help="Of the RBF classifier: memory grows with N squared. all: each training image. Default: 6000.",
         ),
-    ] = "6000",
+    ] = None,
     components: Annotated[
-        int, typer.Option("--components", metavar="N", callback=whole(1, 8_192), help="Of the features, for the RBF classifier.")
-    ] = 512,
+        int | None,
+        typer.Option(
+            "--components", metavar="N", callback=whole(1, 8_192), show_default=False,
+            help="Of the features, for the RBF classifier. Default: 512, with --landmarks all 1000.",
+        ),
+    ] = None,
     using: Annotated[
         Path | None,
         typer.Option(
@@ -121,7 +129,7 @@ def classify(
     for name in chosen:
         if name not in METHODS:
             raise ArgumentError(f"--methods {name}: expected some of {', '.join(METHODS)}, joined by commas")
-    many = _landmarks(landmarks)
+    many = None if landmarks is None else _landmarks(landmarks)
     if fit == "own":
         raise ArgumentError("classify needs features of one length: --fit crop or stretch")
     if out is not None:
@@ -137,8 +145,6 @@ def classify(
     trained = opened(run, version, device, precision, batch_size)
     trained.require_latent()
     of_recipe = (trained.path.parent / RECIPE).is_file()
-    if not chosen:
-        chosen = ["committee"] if of_recipe else ["linear", "rbf"]
     if controls is None:
         features: Sequence[str] = [name for name in FEATURES if not of_recipe or name != "untrained"]
     else:
@@ -155,6 +161,10 @@ def classify(
         training = trained.images(data, part=part, limit=limit, data_dir=data_dir, skip_bad=skip_bad)
     else:
         training = images_of(trained, data, part=part, limit=limit, **common)
+    if not chosen and of_recipe:
+        exact = many in (None, "all") and len(training) > _EXACT_FROM and 4 * len(training) ** 2 < memory_bytes("cpu")
+        chosen, many = (["rbf"], "all") if exact else (["committee"], many)
+    many = 6_000 if many is None else many
     own = {"source": data, "part": "test", "data_dir": data_dir} if test is None else {"source": test, "part": "all"}
     testing = trained.images(limit=limit_test, skip_bad=skip_bad, **own)
     if skip_bad:
@@ -163,8 +173,8 @@ def classify(
         raise DataError(f"the classes of the test images ({', '.join(testing.classes)}) are not those of the training images")
     with Progress() as progress:
         made = classify_trained(
-            trained, training, testing, folder, methods=chosen, features=features, fit=fit, landmarks=many,
-            components=components, seed=seed, tell=progress,
+            trained, training, testing, folder, methods=chosen or ["linear", "rbf"], features=features, fit=fit, landmarks=many,
+            components=components or (1000 if many == "all" else 512), seed=seed, tell=progress,
         )  # fmt: skip
     files = made.write(folder, trained.title)
     if as_json:
