@@ -86,7 +86,7 @@ def classify(
     Without test rows the scores are those of the validation rows, a little better than the truth. classes: their names.
 
     Memory, in bytes: 12 d^2 for d features and at least as many rows, and 4 d times the validation rows; "rbf" takes
-    24 * landmarks^2 and 4 * components times the rows beside, with all landmarks rows^2.
+    24 * landmarks^2 and 4 * components times the rows beside, with all landmarks 2 rows^2 instead.
     report: called with what is done, the rows done, and of how many.
     """
     for method in methods:
@@ -141,6 +141,11 @@ def classify(
     return results
 
 
+def every_row_fits(rows: int) -> bool:
+    """Whether the kernel of every two rows, and what it is solved with, fits into the memory; so too where that is not known."""
+    return 2 * rows**2 <= (memory_bytes("cpu") or 2 * rows**2)
+
+
 def check_landmarks(landmarks: Landmarks, rows: int) -> None:
     """ArgumentError where they are no number, or every row's kernel with every other would not fit into the memory."""
     if isinstance(landmarks, str) and landmarks != "all":
@@ -148,11 +153,10 @@ def check_landmarks(landmarks: Landmarks, rows: int) -> None:
     if landmarks != "all":
         positive(landmarks, "landmarks", minimum=2)
         return
-    there = memory_bytes("cpu")
-    if rows**2 > there > 0:
+    if not every_row_fits(rows):
         raise ArgumentError(
-            f"landmarks 'all' of {rows:,} rows take {rows**2 / 2**30:,.1f} GiB, and there are {there / 2**30:,.1f}: "
-            "give a number of landmarks, 6000 for example"
+            f"landmarks 'all' of {rows:,} rows take {2 * rows**2 / 2**30:,.1f} GiB, and there are "
+            f"{memory_bytes('cpu') / 2**30:,.1f}: give a number of landmarks, 6000 for example"
         )
 
 

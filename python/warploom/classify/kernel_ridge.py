@@ -1,9 +1,9 @@
 """Kernel ridge regression with every training row as a landmark, for tens of thousands of rows: (K + ridge I) w = y.
 
 K [n, n] is computed once. Half of it is kept, in 16-bit fixed point, as its values lie between 0 and 1: n^2 bytes. What is
-rounded away is a matrix with a norm of 1e-5 sqrt(n); to matter it would have to come near the ridge. Conjugate
-gradients then solve for all classes and several ridges at once, a pass over K for a step. Without a preconditioner they would
-take thousands: K is approximated by its first columns (Nyström), whose inverse with the ridge on the diagonal is known.
+rounded away is a matrix with a norm of 1e-5 sqrt(n); to matter it would have to come near the ridge. Conjugate gradients then
+solve for all classes and several ridges at once, a pass over K for a step. Without a preconditioner they would take thousands:
+K is approximated by its first columns (Nyström), whose inverse with the ridge on the diagonal is known.
 Sources: Frangella, Tropp and Udell 2023, https://arxiv.org/abs/2110.02820 (the preconditioner); Rudi, Carratino and Rosasco
 2017, https://arxiv.org/abs/1705.10958 (conjugate gradients for kernels of many rows).
 """
@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]  # how much is done, of how much
 ROWS = 2048  # of a block of the kernel's matrix, and columns
 _ONE = np.float32(65535.0)  # of the fixed point
 _PANEL = 2  # blocks of columns, of the preconditioner
-_STEPS, _TOLERANCE = 100, 5e-3  # of the residual's length, over that of y
+_STEPS, _TOLERANCE = 300, 5e-3  # of the residual's length, over that of y
 _JITTER = 1e-3  # added to the values of the first rows with each other, which are rounded
 
 

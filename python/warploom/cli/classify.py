@@ -10,7 +10,7 @@ import typer
 
 from warploom import recipes
 from warploom.classify.classifier import Classifier
-from warploom.classify.experiment import METHODS, Landmarks
+from warploom.classify.experiment import METHODS, Landmarks, every_row_fits
 from warploom.classify.gram import linalg
 from warploom.classify.scores import score
 from warploom.classify.trained import FEATURES, Experiment, classify_trained, predictions_csv
@@ -32,7 +32,6 @@ from warploom.cli.using import (
 from warploom.cli.words import USE, complete_from, whole
 from warploom.errors import ArgumentError, DataError
 from warploom.ground.atomic import can_write, expanded, write_atomically
-from warploom.ground.hardware import memory_bytes
 from warploom.ground.tables import Column
 from warploom.inference.features import EncodedSource
 from warploom.inference.trained import Trained
@@ -162,7 +161,7 @@ def classify(
     else:
         training = images_of(trained, data, part=part, limit=limit, **common)
     if not chosen and of_recipe:
-        exact = many in (None, "all") and len(training) > _EXACT_FROM and 4 * len(training) ** 2 < memory_bytes("cpu")
+        exact = many in (None, "all") and len(training) > _EXACT_FROM and every_row_fits(len(training))
         chosen, many = (["rbf"], "all") if exact else (["committee"], many)
     many = 6_000 if many is None else many
     own = {"source": data, "part": "test", "data_dir": data_dir} if test is None else {"source": test, "part": "all"}

@@ -36,13 +36,14 @@ class Bank:
         for start in range(0, len(moved), rows):
             part = moved[start : start + rows]
             found = np.einsum("ij,ij->i", part, part)[:, None] + squares - np.float32(2) * (part @ self.vectors.T)
-            np.maximum(found, np.float32(0), out=found)
             if owners is not None and own is not None:
                 found[own[start : start + rows, None] == owners] = np.inf
             count = min(neighbours, found.shape[1])
-            nearest = np.sqrt(np.partition(found, count - 1, axis=1)[:, :count])
-            there = np.isfinite(nearest)  # fewer than were asked for, where the rest is the image's own
-            result[start : start + rows] = np.where(there, nearest, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+            nearest = np.argpartition(found, count - 1, axis=1)[:, :count]
+            there = np.isfinite(np.take_along_axis(found, nearest, axis=1))  # fewer than asked for: the rest is the image's own
+            # The product finds them; distances are those of differences, as the product leaves few digits of a small one.
+            far = np.stack([np.linalg.norm(part - self.vectors[which], axis=1) for which in nearest.T], axis=1)
+            result[start : start + rows] = np.where(there, far, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
         return result
 
 

@@ -152,13 +152,17 @@ class _Maps:
         z = self("Transpose", [z], perm=[0, 2, 1])  # [batch, places, K]
         moved = self("Sub", [z, self.constant("middle", detector.bank.middle)])
         squares = self("ReduceSum", [self("Mul", [moved, moved]), self.axes(2)], keepdims=1)
-        product = self("MatMul", [moved, self.constant("bank", -2 * np.ascontiguousarray(vectors.T))])
+        bank = self.constant("bank", vectors)
+        product = self("MatMul", [self("Add", [moved, moved]), self("Transpose", [bank], perm=[1, 0])])
         known = self.constant("squares", np.einsum("ij,ij->i", vectors, vectors))
-        found = self("Relu", [self("Add", [self("Add", [squares, known]), product])])
+        found = self("Sub", [self("Add", [squares, known]), product])
         nearest, which = self.graph.take("detector/nearest"), self.graph.take("detector/which")
         k = self.constant("neighbours", np.array([count], np.int64))
         self.graph.pair("TopK", [found, k], [nearest, which], axis=2, largest=0)
-        mean = self("ReduceMean", [self("Sqrt", [nearest]), self.axes(2)], keepdims=0)
+        # The product finds the nearest ones; their distances are those of differences, as it leaves few digits of a small one.
+        apart = self("Sub", [self("Unsqueeze", [moved, self.axes(2)]), self("Gather", [bank, which], axis=0)])
+        exact = self("ReduceSum", [self("Mul", [apart, apart]), self.axes(3)], keepdims=0)
+        mean = self("ReduceMean", [self("Sqrt", [exact]), self.axes(2)], keepdims=0)
         if len(latent.shape) != 3:
             mean = self("Unsqueeze", [mean, self.axes(2)])
             return self("Expand", [mean, self.constant("size", np.array([1, *self.size], np.int64))], "detector/latent")
