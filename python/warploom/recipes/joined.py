@@ -12,7 +12,7 @@ from warploom.recipes.registry import Progress, recipe
 from warploom.recipes.whitened_dictionary import whitened_dictionary
 
 
-@recipe("kernel_network, whitened_dictionary and denoising side by side", "the three recipes'")
+@recipe("kernel_network, whitened_dictionary and denoising side by side", "as those three")
 def joined(
     images: Array,
     *,
