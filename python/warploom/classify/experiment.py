@@ -94,9 +94,9 @@ def classify(
             raise ArgumentError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
     linalg()
     share = number(validation, "validation", 0.0, 0.9)
-    check_landmarks(landmarks, len(labels))
     positive(components, "components")
     train = as_source(features)
+    check_landmarks(landmarks, train.shape[0])
     y = _labels(labels, train.shape[0], "labels")
     kinds = max(int(y.max()) + 1, len(classes))
     if len(np.unique(y)) < 2:
@@ -419,9 +419,8 @@ class _Fitting:
 
         def judge(whitening: float, place: int) -> float | None:
             kernel = kernel_of(rows[some], variances, whitening, GAMMAS[place], few, self.seed)
-            if exact:  # the landmarks stand in the rows' order
-                targets = self.targets[np.sort(some)]
-                kernel = Kernel(kernel.weights, rows[np.sort(some)] * kernel.weights, kernel.gamma)
+            if exact:  # all of these rows are landmarks, in their order
+                targets = self.targets[some]
                 found = [exact_small(kernel, targets - targets.mean(axis=0), ridge) for ridge in _RIDGES]
                 decisions = kernel_products(kernel, rows[self.held], [w for w in found if w is not None])
             else:
