@@ -154,6 +154,8 @@ def main() -> int:
         model.batch_size = 16
         rows = streamed(model, train, folder / "train.npy", steps, "training features")
         judged = streamed(model, test, folder / "test.npy", steps, "test features")
+    counts = [len(train), len(test)]
+    del data, train, test  # `warploom classify` does not keep them in memory either
     before = clock()
     found = classify(
         rows, labels, judged, answers, methods=[options.method], landmarks=options.landmarks, components=options.components,
@@ -164,7 +166,7 @@ def main() -> int:
     total = [sum(values[k] for values in steps.done.values()) for k in (0, 1)]
     record = {
         "benchmark": "features", "recipe": options.recipe, "arguments": arguments, "seed": options.seed,
-        "control": options.control, "images": [len(train), len(test)], "features": len(found.classifier.mean),
+        "control": options.control, "images": counts, "features": len(found.classifier.mean),
         "on": "validation" if options.validate else "test", "accuracy": accuracy,
         "interval": 1.96 * float(np.sqrt(accuracy * (1 - accuracy) / len(answers))),
         "classifier": named(options, about),

@@ -326,9 +326,10 @@ def test_every_recipe(name: str, tmp_path: Path) -> None:
     few: dict[str, dict[str, Any]] = {
         "whitened_dictionary": {"centres": 8, "iterations": 2},
         "kernel_network": {"filters": (4, 6), "pools": (2, 3), "iterations": 2},
-        "joined": {"filters": (4, 6), "pools": (2, 3), "centres": 8, "iterations": 2, "epochs": 1},
+        "joined": {"filters": (4, 6), "wide": (2, 8), "pools": (2, 3), "centres": 8, "iterations": 2},
         "winner_take_all": autoencoder,
         "denoising": autoencoder,
+        "wide_filters": {"filters": 6, "patch": 9, "iterations": 2},
     }
     patches: dict[str, Any] = {"patches": 500} if name in few else {"epochs": 1}
     images = np.random.default_rng(0).integers(0, 256, (20, 3, 16, 16), dtype=np.uint8)

@@ -17,7 +17,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "winner_take_all": {"filters": 16, "patches": 2000, "epochs": 2},
     "denoising": {"filters": 16, "patches": 2000, "epochs": 2},
     "kernel_network": {"filters": (8, 12), "pools": (2, 3), "patches": 2000, "iterations": 3, "whitening": 5},
-    "joined": {"filters": (8, 12), "pools": (2, 3), "centres": 16, "patches": 4000, "iterations": 3, "epochs": 2},
+    "joined": {"filters": (8, 12), "wide": (6, 16), "pools": (2, 3), "centres": 16, "patches": 4000, "iterations": 3},
+    "wide_filters": {"filters": 12, "patch": 9, "patches": 2000, "iterations": 3, "regions": 2},
     "plain": {"epochs": 1, "preset": "sharp"},
 }
 EACH = [pytest.param(t, id=str(t), marks=device_mark(t.device)) for t in kernel_targets()]
@@ -150,6 +151,35 @@ def test_kernel_network_by_its_definition() -> None:
     np.testing.assert_allclose(model.predict(images[:4]), right, rtol=2e-3, atol=2e-3)
 
 
+def test_wide_filters_by_their_definition() -> None:
+    """Whitened images, matched with unit filters, over lengths; maxima over quarters, less a threshold; both of a pair."""
+    images = pictures()
+    model = wl.recipes.learn("wide_filters", images, seed=1, **SMALL["wide_filters"])
+    weights = model.state_dict()
+    filters = weights["filters.weight"].astype(float).reshape(12, -1)
+    np.testing.assert_allclose(np.linalg.norm(filters, axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(weights["filters.weight"][1::2], weights["filters.weight"][0::2, ..., ::-1])
+
+    def windows(maps: Any, side: int) -> Any:
+        padded = np.pad(maps, ((0, 0), (0, 0), (side // 2, side // 2), (side // 2, side // 2)))
+        seen = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(2, 3))
+        return seen.transpose(0, 2, 3, 1, 4, 5).reshape(*maps.shape[:1], 16, 16, -1)
+
+    whitened = windows(images / 255.0, 7) @ weights["whitening.weight"].astype(float).reshape(3, -1).T
+    whitened = whitened.transpose(0, 3, 1, 2)
+    inside = np.lib.stride_tricks.sliding_window_view(whitened, (9, 9), axis=(2, 3))
+    level = (inside**2).sum((1, 4, 5)).mean()
+    rows = windows(whitened, 9)
+    matches = rows @ filters.T / np.sqrt((rows**2).sum(3, keepdims=True) + level)
+    most = np.stack([matches[:, a : a + 8, b : b + 8].max((1, 2)) for a in (0, 8) for b in (0, 8)], 1).reshape(40, 2, 2, 12)
+    code = np.sqrt(np.maximum(most + weights["threshold.bias"], 0)).reshape(40, 2, 2, 6, 2)
+    right = (code[..., 0] + code[:, :, ::-1, :, 1]) / 2
+    got = model.predict(images).reshape(40, 6, 2, 2)
+    np.testing.assert_allclose(got, right.transpose(0, 3, 2, 1), atol=2e-2)  # the level is of patches drawn
+    middle = np.sort(matches[:, 4:12, 4:12].ravel())  # of windows that lie inside the image
+    assert -weights["threshold.bias"][0] == pytest.approx(middle[int(0.9 * len(middle))], abs=0.02)
+
+
 @pytest.mark.parametrize(("height", "width", "factor"), [(12, 12, 2), (13, 12, 2), (16, 15, 6), (12, 17, 5), (3, 4, 6)])
 def test_gaussian_pooling_and_mirroring_may_be_exchanged(height: int, width: int, factor: int) -> None:
     weights: parts.Weights = {}
@@ -162,7 +192,7 @@ def test_gaussian_pooling_and_mirroring_may_be_exchanged(height: int, width: int
         np.testing.assert_allclose(model.predict(np.flip(maps, axis)), np.flip(pooled, axis), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["kernel_network", "whitened_dictionary", "joined"])
+@pytest.mark.parametrize("name", ["kernel_network", "whitened_dictionary", "joined", "wide_filters"])
 def test_an_image_and_its_mirror_image_have_the_same_features(name: str) -> None:
     images = pictures()
     model = wl.recipes.learn(name, images, seed=1, **SMALL[name])
@@ -236,7 +266,7 @@ def test_a_recipe_is_repeatable_saved_and_asks_for_no_labels(name: str, tmp_path
     model.save(tmp_path / "model.safetensors")
     loaded = wl.load(tmp_path / "model.safetensors")
     assert np.array_equal(loaded.encode(images[:9], batch_size=16), features)
-    assert any(what in ("k-means", "filters of layer 2", "autoencoder") and share == 1.0 for what, share in said)
+    assert any(what in ("k-means", "filters", "filters of layer 2", "autoencoder") and share == 1.0 for what, share in said)
 
 
 @pytest.mark.parametrize("target", EACH)
@@ -261,16 +291,16 @@ def test_mirror_images_have_the_same_features() -> None:
 def test_joined_features_are_those_of_its_members() -> None:
     images, small = pictures(), SMALL["joined"]
     model = wl.recipes.learn("joined", images, seed=2, **small)
-    few = {"patches": small["patches"] // 2}
-    members = {
-        "kernel_network": {"filters": (8, 12), "pools": (2, 3), "iterations": 3, "root": True, **few},
-        "whitened_dictionary": {"centres": 16, "iterations": 3, "patches": small["patches"]},
-        "denoising": {"filters": 16, "epochs": 2, **few},
-    }
-    each = [wl.recipes.learn(name, images, seed=2, **more).encode(images[:5]) for name, more in members.items()]
+    network = {"pools": (2, 3), "iterations": 3, "root": True, "patches": small["patches"] // 2}
+    members: list[tuple[str, dict[str, Any]]] = [
+        ("kernel_network", {"filters": (8, 12), **network}),
+        ("kernel_network", {"filters": (6, 16), **network}),
+        ("whitened_dictionary", {"centres": 16, "iterations": 3, "patches": small["patches"]}),
+    ]
+    each = [wl.recipes.learn(name, images, seed=2, **more).encode(images[:5]) for name, more in members]
     right = np.concatenate([features.reshape(5, -1) for features in each], axis=1)
     np.testing.assert_allclose(model.encode(images[:5]), right, rtol=1e-3, atol=1e-4)
-    plain = wl.recipes.learn("kernel_network", images, seed=2, **(members["kernel_network"] | {"root": False}))
+    plain = wl.recipes.learn("kernel_network", images, seed=2, **(members[0][1] | {"root": False}))
     signed = plain.encode(images[:5])
     np.testing.assert_allclose(np.sign(signed) * np.abs(signed) ** 0.5, each[0], rtol=1e-3, atol=1e-4)
 
@@ -294,6 +324,10 @@ def test_other_sizes_and_channels() -> None:
         ("whitened_dictionary", {"centres": 15}, "must be even, not 15"),
         ("whitened_dictionary", {"patch": 16}, "too small for patches of 16x16"),
         ("plain", {"epochs": -1}, "epochs must be"),
+        ("wide_filters", {"filters": 9}, "filters must be even, not 9"),
+        ("wide_filters", {"patch": 6}, "patch must be odd"),
+        ("wide_filters", {"patch": 17}, "do not fit into images of 16x16"),
+        ("joined", {"wide": (8,)}, "lists of equal length"),
         ("kernel_network", {"filters": (8,), "pools": (2, 2)}, "lists of equal length"),
         ("kernel_network", {"window": 4}, "window must be odd"),
         ("joined", {"filters": (8, 7)}, "each number of filters must be even"),

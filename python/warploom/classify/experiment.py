@@ -28,7 +28,7 @@ LINEAR_PENALTIES = tuple(10.0**-e for e in (0, 1, 2, 3, 4, 5, 6))  # C is one ov
 _SEARCH_ROWS, _SEARCH_LANDMARKS = 10_000, 1_000  # where gamma and the whitening are chosen
 _SEARCH_EXACT = 4_000  # rows, where every row is a landmark
 _RIDGES = (0.1, 0.025)  # there: the noise of a Gaussian process, however many rows
-_ROWS_PER_FEATURE = 2  # from which components are found where nothing else needs the sums over all rows
+_COMPONENT_ROWS = 10_000  # at least, from which components are found where nothing else needs the sums over all rows
 _BLOCK_ROWS = 2048  # of them, that are added to the sums at a time
 Landmarks = int | Literal["all"]
 Report = Callable[[str, int, int], None]  # what is done, rows done, of how many
@@ -82,11 +82,11 @@ def classify(
     each over its deviation, added in shares; their mistakes are not the same. What there is to choose (C, gamma,
     whitening, shares) is chosen on the share `validation` of the training rows, taken evenly from each class; then it is
     fitted again with these rows.
-    Without "linear", "rbf" takes means, deviations and components from every so many rows, two for each feature at least.
+    Without "linear", "rbf" takes means, deviations and components from every so many rows, 10,000 at least.
     Without test rows the scores are those of the validation rows, a little better than the truth. classes: their names.
 
-    Memory, in bytes: 12 d^2 for d features and at least as many rows, and 4 d times the validation rows; "rbf" takes
-    24 * landmarks^2 and 4 * components times the rows beside, with all landmarks 2 rows^2 instead.
+    Memory, in bytes: 12 d^2 for d features and at least as many rows, else 12 d times the rows, and 4 d times the validation
+    rows; "rbf" takes 24 * landmarks^2 and 4 * components times the rows beside, with all landmarks 2 rows^2 instead.
     report: called with what is done, the rows done, and of how many.
     """
     for method in methods:
@@ -216,10 +216,11 @@ class _Fitting:
     ) -> None:
         """every_row: the sums are of all rows, for a classifier; else of enough of them for means and components."""
         self.source, self.y, self.held, self.seed, self.report = source, y, held, seed, report
-        self.step = 0 if every_row else max(1, len(y) // max(_ROWS_PER_FEATURE * source.shape[1], _SEARCH_ROWS))
+        self.step = 0 if every_row else max(1, len(y) // _COMPONENT_ROWS)
         self.aside: Floats = np.empty((0, source.shape[1]), np.float32)
         self.targets = np.where(np.arange(kinds) == y[:, None], np.float32(1), np.float32(-1))
-        self.moments: Moments = moments_for(int((~held).sum()), source.shape[1], kinds)
+        rows = -(-len(y) // self.step) if self.step else int((~held).sum())
+        self.moments: Moments = moments_for(rows, source.shape[1], kinds)
         self._all = False  # the rows held out have been added
 
     def gather(self) -> None:

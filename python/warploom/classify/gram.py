@@ -6,6 +6,7 @@ length 1 on average and penalties mean the same for every number of features; fe
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,16 @@ def _varying(directions: Array, variances: Doubles) -> tuple[Floats, Doubles]:
     return np.ascontiguousarray(directions[:, :count], dtype=np.float32), np.maximum(variances[:count], 1e-30)
 
 
+def _leading(product: Callable[[Array], Array], width: int, count: int, seed: int) -> tuple[Array, Doubles]:
+    """Eigenvectors [width, count] of a symmetric matrix, and their values, largest first: subspace iteration (Halko, Martinsson
+    and Tropp 2011, algorithm 4.4). product: of the matrix with some vectors."""
+    q = np.random.default_rng(seed).standard_normal((width, min(width, count + _OVER)), np.float32)
+    for _ in range(_ROUNDS):
+        q = np.linalg.qr(product(q))[0]
+    values, small = np.linalg.eigh((q.T @ product(q)).astype(np.float64))
+    return q @ small[:, ::-1][:, :count].astype(np.float32), values[::-1][:count]
+
+
 def _scale(variance: Doubles) -> Doubles:
     never = variance <= 1e-10 * max(float(variance.max(initial=0.0)), 1e-30)
     return np.where(never, 0.0, 1.0 / np.sqrt(np.where(never, 1.0, variance) * len(variance)))
@@ -117,7 +128,6 @@ class Wide(Moments):
         return cholesky_solve(self._a, self._b, penalty)
 
     def components(self, count: int, seed: int) -> tuple[Floats, Doubles]:
-        """Subspace iteration on the Gram matrix (Halko, Martinsson and Tropp 2011, algorithm 4.4)."""
         width = len(self._a)
         if width <= _PRECISE:
             values, vectors = linalg().eigh(self._a.astype(np.float64), lower=True, subset_by_index=[width - count, width - 1])
@@ -127,11 +137,7 @@ class Wide(Moments):
             made: Array = linalg().blas.ssymm(1.0, self._a, np.asfortranarray(q), lower=1)
             return made
 
-        q = np.random.default_rng(seed).standard_normal((width, min(width, count + _OVER)), np.float32)
-        for _ in range(_ROUNDS):
-            q = np.linalg.qr(product(q))[0]
-        values, small = np.linalg.eigh((q.T @ product(q)).astype(np.float64))
-        return _varying(q @ small[:, ::-1][:, :count].astype(np.float32), values[::-1][:count])
+        return _varying(*_leading(product, width, count, seed))
 
 
 class Tall(Moments):
@@ -162,9 +168,13 @@ class Tall(Moments):
     def components(self, count: int, seed: int) -> tuple[Floats, Doubles]:
         rows = len(self._k)
         count = min(count, rows)
-        values, vectors = linalg().eigh(self._k, subset_by_index=[rows - count, rows - 1])
-        values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
-        vectors, values = _varying(vectors, values)
+        if rows <= _PRECISE or 2 * count > rows:
+            values, vectors = linalg().eigh(self._k, subset_by_index=[rows - count, rows - 1])
+            values, vectors = values[::-1], vectors[:, ::-1]
+        else:
+            products = self._k.astype(np.float32)
+            vectors, values = _leading(lambda q: products @ q, rows, count, seed)
+        vectors, values = _varying(vectors, np.maximum(values, 0.0))
         return np.ascontiguousarray(self._z.T @ (vectors / np.sqrt(values * rows)).astype(np.float32)), values
 
 

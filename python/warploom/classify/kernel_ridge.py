@@ -77,7 +77,7 @@ class _Preconditioner:
             gram = linalg().blas.dsyrk(1.0, panel.T, 1.0, gram, trans=0, lower=1, overwrite_c=1)
         self._factors = list[Array]()
         for mu in mus:
-            system = gram.copy(order="F")
+            system = gram if mu == mus[-1] else gram.copy(order="F")
             for start in range(0, width, ROWS):
                 system[:, start : start + ROWS] += mu * matrix.panel(start, _PANEL)[:, :width].T
             system[np.diag_indices(width)] += mu * _JITTER

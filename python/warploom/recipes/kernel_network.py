@@ -20,8 +20,6 @@ import numpy as np
 
 from warploom.errors import ArgumentError
 from warploom.features.clusters import spherical_kmeans
-from warploom.features.patches import sample_patches
-from warploom.features.whitening import fit_whitening
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import positive
 from warploom.layers import Conv2d, ExpKernel, Latent, Multiply, SignedSqrt
@@ -29,8 +27,6 @@ from warploom.model import Model
 from warploom.network.graph import Input, Tensor
 from warploom.recipes import parts
 from warploom.recipes.registry import Progress, recipe
-
-_PATCHES_OF_AN_IMAGE = 20  # at most: neighbouring ones say the same
 
 
 @recipe("patches compared with filters by a Gaussian kernel, layer upon layer; no gradient is computed", "Mairal 2016")
@@ -61,11 +57,11 @@ def kernel_network(
         raise ArgumentError(f"the filters come in mirrored pairs: each number of filters must be even, not {filters}")
     weights: parts.Weights = {}
     x = Input(images.shape[1:], name="image")
-    h = _whitened(x, images, whitening, eps, seed, weights, progress)
+    h = parts.whitened_image(x, images, whitening, eps, seed, weights, progress)
     for number, (count, pool) in enumerate(zip(filters, pools, strict=True), 1):
         name = f"layer{number}"
         progress(f"filters of layer {number}", 0.0)
-        rows = _maps(Model(x, h), weights, images, window, patches, seed + number)
+        rows = parts.patches_of(Model(x, h), weights, images, window, patches, seed + number)
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-8)
         found = spherical_kmeans(
             rows, count, iterations=iterations, seed=seed + number,
@@ -76,20 +72,6 @@ def kernel_network(
     h = parts.sum_of_pairs(h, "pairs", weights)
     h = Latent(name="features")(SignedSqrt(name="root")(h) if root else h)
     return parts.filled(Model(x, h, name="kernel_network"), weights)
-
-
-def _whitened(x: Tensor, images: Array, side: int, eps: float, seed: int, weights: parts.Weights, progress: Progress) -> Tensor:
-    """The image through the middle rows of the ZCA matrix of its side x side patches, each pixel's mean of its window
-    taken away."""
-    progress("whitening", 0.0)
-    rows = sample_patches(images, min(side, *images.shape[2:]), 100_000, seed)
-    rows -= rows.mean(axis=1, keepdims=True)
-    channels, area = x.shape[0], side * side
-    matrix = fit_whitening(rows, eps, mirror=(channels, side, side)).matrix
-    centre = np.eye(channels * area) - 1.0 / (channels * area)
-    middle = np.arange(channels) * area + area // 2
-    weights["whitening.weight"] = (centre @ matrix)[:, middle].T.reshape(channels, channels, side, side).astype(np.float32)
-    return Conv2d(channels, side, padding=side // 2, bias=False, name="whitening")(x)
 
 
 def _layer(x: Tensor, filters: Floats, window: int, sigma: float, pool: int, name: str, weights: parts.Weights) -> Tensor:
@@ -103,18 +85,3 @@ def _layer(x: Tensor, filters: Floats, window: int, sigma: float, pool: int, nam
     gram = np.exp((filters.astype(np.float64) @ filters.T - 1.0) / sigma**2)
     weights[f"{name}.projection.weight"] = parts.inverse_root(gram.astype(np.float32), 1e-3)[:, :, None, None]
     return Conv2d(count, 1, bias=False, name=f"{name}.projection")(h)
-
-
-def _maps(model: Model, weights: parts.Weights, images: Array, window: int, count: int, seed: int) -> Floats:
-    """Patches of what the model makes of images, drawn at random; only as many images as are needed are run."""
-    model.load_state_dict({name: value for name, value in weights.items() if name in model.named_parameters()})
-    rng = np.random.default_rng(seed)
-    needed = min(len(images), -(-count // _PATCHES_OF_AN_IMAGE))
-    chosen = np.sort(rng.choice(len(images), needed, replace=False))
-    found = []
-    for start in range(0, needed, 500):
-        some = chosen[start : start + 500]
-        maps = model.predict(images[some], batch_size=50)
-        share = count * (start + len(some)) // needed - count * start // needed
-        found.append(sample_patches(maps, window, share, int(rng.integers(2**31))))
-    return np.concatenate(found)

@@ -8,13 +8,14 @@ from warploom.features.patches import contrast_normalised, sample_patches
 from warploom.features.whitening import Whitening, fit_whitening
 from warploom.ground.array_types import Array, Floats, Shape
 from warploom.ground.arrays import positive
-from warploom.layers import AvgPool2d, Conv2d, InverseSqrt, Latent, Layer, Multiply, ReLU, SignedSqrt
+from warploom.layers import AvgPool2d, Conv2d, InverseSqrt, Latent, Layer, MaxPool2d, Multiply, ReLU, SignedSqrt
 from warploom.model import Model
 from warploom.network.graph import Tensor
 from warploom.recipes.registry import Progress
 
 Weights = dict[str, Floats]  # of layers with fixed or learnt weights, by parameter name
 CONTRAST = 10.0 / 255.0**2  # added to the variance of a patch, of values in [0, 1]
+_PATCHES_OF_AN_IMAGE = 20  # at most: neighbouring ones say the same
 
 
 class Told(Callback):
@@ -42,6 +43,35 @@ def inverse_norm(x: Tensor, window: int, eps: float, name: str, weights: Weights
     total = fixed(Conv2d(1, window, padding=window // 2, bias=False, name=f"{name}.sum"))(squares)
     weights[f"{name}.sum.weight"] = np.full((1, x.shape[0], window, window), share, np.float32)
     return total, InverseSqrt(eps, name=f"{name}.inverse")(total)
+
+
+def whitened_image(x: Tensor, images: Array, side: int, eps: float, seed: int, weights: Weights, progress: Progress) -> Tensor:
+    """The image through the middle rows of the ZCA matrix of its side x side patches, each pixel's mean of its window
+    taken away."""
+    progress("whitening", 0.0)
+    rows = sample_patches(images, min(side, *images.shape[2:]), 100_000, seed)
+    rows -= rows.mean(axis=1, keepdims=True)
+    channels, area = x.shape[0], side * side
+    matrix = fit_whitening(rows, eps, mirror=(channels, side, side)).matrix
+    centre = np.eye(channels * area) - 1.0 / (channels * area)
+    middle = np.arange(channels) * area + area // 2
+    weights["whitening.weight"] = (centre @ matrix)[:, middle].T.reshape(channels, channels, side, side).astype(np.float32)
+    return Conv2d(channels, side, padding=side // 2, bias=False, name="whitening")(x)
+
+
+def patches_of(model: Model, weights: Weights, images: Array, window: int, count: int, seed: int) -> Floats:
+    """Patches of what the model makes of images, drawn at random; only as many images as are needed are run."""
+    model.load_state_dict({name: value for name, value in weights.items() if name in model.named_parameters()})
+    rng = np.random.default_rng(seed)
+    needed = min(len(images), -(-count // _PATCHES_OF_AN_IMAGE))
+    chosen = np.sort(rng.choice(len(images), needed, replace=False))
+    found = []
+    for start in range(0, needed, 500):
+        some = chosen[start : start + 500]
+        maps = model.predict(images[some], batch_size=50)
+        share = count * (start + len(some)) // needed - count * start // needed
+        found.append(sample_patches(maps, window, share, int(rng.integers(2**31))))
+    return np.concatenate(found)
 
 
 def whitened_rows(
@@ -84,6 +114,12 @@ def regional_means(x: Tensor, regions: int, name: str) -> Tensor:
     side is no multiple."""
     size, stride = zip(*(_window(side, regions) for side in x.shape[1:]), strict=True)
     return AvgPool2d(size, stride, name=name)(x)
+
+
+def regional_maxima(x: Tensor, regions: int, name: str) -> Tensor:
+    """[C, regions, regions]: the maxima over the windows of regional_means()."""
+    size, stride = zip(*(_window(side, regions) for side in x.shape[1:]), strict=True)
+    return MaxPool2d(size, stride, name=name)(x)
 
 
 def _window(side: int, count: int) -> tuple[int, int]:
