@@ -53,18 +53,34 @@ class Steps:
         print(f"{name}: {self.done[name][0]:.0f} s, {self.done[name][1]:.0f} CPU-s", flush=True)
 
 
-def randomised(model: Any, seed: int) -> None:
-    """The last learnt filters become random ones of the same lengths: the control."""
+def randomised(model: Any, seed: int, sigma: float) -> None:
+    """The learnt filters become random ones of the same lengths, in mirrored pairs as they were: the control. sigma: of a kernel
+    network, whose projection follows its filters."""
+    from warploom.features import mirrored
+    from warploom.recipes.parts import inverse_root
+
     rng = np.random.default_rng(seed)
-    state = model.state_dict()
-    for name, weight in state.items():
-        if name.endswith(("dictionary.weight", "filters.weight")):
-            rows = weight.reshape(len(weight), -1)
-            drawn = rng.standard_normal(rows.shape).astype(np.float32)
-            if name.endswith("dictionary.weight"):  # its last column belongs to the lengths
-                drawn[:, -1] = 0.0
-            drawn *= np.linalg.norm(rows, axis=1, keepdims=True) / np.linalg.norm(drawn, axis=1, keepdims=True)
-            state[name] = drawn.reshape(weight.shape)
+    state, channels = model.state_dict(), model.inputs[0].shape[0]
+    for name, weight in list(state.items()):
+        if not name.endswith(("dictionary.weight", "filters.weight")):
+            continue
+        further = 1 if name.endswith("dictionary.weight") else 0  # its last column belongs to the lengths
+        rows = weight.reshape(len(weight), -1)
+        width = rows.shape[1] - further
+        if weight.shape[2] == 1:  # of patches, which another layer has cut
+            side = round((width / channels) ** 0.5)
+            shape: tuple[int, ...] = (channels, side, side)
+        else:
+            shape = weight.shape[1:] if weight.shape[1] == channels else (weight.shape[1] // 2, 2, *weight.shape[2:])
+        own = rng.standard_normal((len(rows) // 2, width)).astype(np.float32)
+        drawn = np.stack([own, mirrored(own, shape)], 1).reshape(len(rows), width)
+        drawn = np.pad(drawn, ((0, 0), (0, further)))
+        drawn *= np.linalg.norm(rows, axis=1, keepdims=True) / np.linalg.norm(drawn, axis=1, keepdims=True)
+        state[name] = drawn.reshape(weight.shape)
+        projection = name.replace(".filters.", ".projection.")
+        if projection != name and projection in state:
+            gram = np.exp((drawn @ drawn.T - 1.0) / sigma**2)
+            state[projection] = inverse_root(gram, 1e-3)[:, :, None, None]
     model.load_state_dict(state)
 
 
@@ -147,7 +163,7 @@ def main() -> int:
         if not file.is_file():
             model = wl.recipes.learn(options.recipe, train, seed=options.seed, **arguments)
             if options.control == "random":
-                randomised(model, options.seed)
+                randomised(model, options.seed, float(arguments.get("sigma", 0.6)))
             model.save(file)
             steps("filters", before)
         model = wl.load(file)

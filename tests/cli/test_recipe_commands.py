@@ -64,7 +64,7 @@ def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert set(rows) == set(wl.recipes.BY_NAME)
     assert [name for name, row in rows.items() if row["default"]] == [wl.recipes.DEFAULT]
-    assert rows["kernel_network"]["arguments"]["filters"] == [64, 256]
+    assert rows["kernel_network"]["arguments"]["filters"] == [64, 1024]
     assert main(["recipes"]) == 0
     assert "centres=1600" in "".join(capsys.readouterr().out.split())
 
@@ -146,7 +146,7 @@ def test_classify_learns_its_features_where_no_network_is_named(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    numbers = ["--set", "centres=64", "--set", "patches=8000", "--set", "iterations=4"]
+    numbers = ["--set", "filters=16x32", "--set", "pools=2x5", "--set", "patches=8000", "--set", "iterations=4"]
     assert main(["classify", wl.recipes.DEFAULT, str(photos), *numbers, "--json"]) == 0
     told = capsys.readouterr()
     assert (told.out + told.err).count(f"{photos}: ") == 1, "what the images are is said once"
@@ -189,7 +189,7 @@ def test_what_classify_needs_is_said_before_anything_is_learnt(
     for arguments, said in (
         ([], "CIFAR-10 cannot be downloaded"),
         ([wl.recipes.DEFAULT, "unlabelled.npy"], "have no labels: expected CIFAR-10, class sub-folders"),
-        ([wl.recipes.DEFAULT, str(photos), "--set", "centers=5"], "has no argument 'centers'"),
+        ([wl.recipes.DEFAULT, str(photos), "--set", "filter=5"], "has no argument 'filter'"),
         ([wl.recipes.DEFAULT, str(photos), "--landmarks", "every"], "expected a whole number from 2 to 30,000, or all"),
         (["--using", "x.safetensors"], "name its run"),
         (["whitened", str(photos)], "there is no whitened"),

@@ -180,6 +180,16 @@ def test_wide_filters_by_their_definition() -> None:
     assert -weights["threshold.bias"][0] == pytest.approx(middle[int(0.9 * len(middle))], abs=0.02)
 
 
+@pytest.mark.parametrize(("height", "width", "places"), [(32, 32, (3, 3)), (24, 40, (2, 3)), (64, 48, (3, 3)), (5, 5, (3, 3))])
+def test_the_features_of_larger_images_are_no_more(height: int, width: int, places: tuple[int, int]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (10, 3, height, width), dtype=np.uint8)
+    few = {"filters": (4, 6), "patches": 200, "iterations": 1, "whitening": 3}
+    features = wl.recipes.learn("kernel_network", images, pools=2, **few).encode(images[:2])
+    assert features.shape == (2, 3 * places[1], places[0], 1)
+    if height == width == 32:
+        assert np.array_equal(features, wl.recipes.learn("kernel_network", images, pools=(2, 6), **few).encode(images[:2]))
+
+
 @pytest.mark.parametrize(("height", "width", "factor"), [(12, 12, 2), (13, 12, 2), (16, 15, 6), (12, 17, 5), (3, 4, 6)])
 def test_gaussian_pooling_and_mirroring_may_be_exchanged(height: int, width: int, factor: int) -> None:
     weights: parts.Weights = {}
@@ -324,10 +334,16 @@ def test_other_sizes_and_channels() -> None:
         ("whitened_dictionary", {"centres": 15}, "must be even, not 15"),
         ("whitened_dictionary", {"patch": 16}, "too small for patches of 16x16"),
         ("plain", {"epochs": -1}, "epochs must be"),
+        ("kernel_network", {"filters": "many"}, "filters must be whole numbers above 0, such as 64x1024, not 'many'"),
+        ("kernel_network", {"pools": (2, 0)}, "pools must be whole numbers above 0"),
+        ("kernel_network", {"filters": ()}, "filters must be whole numbers above 0"),
+        ("kernel_network", {"root": 3}, "root must be true or false, not 3"),
+        ("kernel_network", {"sigma": "wide"}, "sigma must be a number, such as 0.6"),
+        ("whitened_dictionary", {"centres": 16.5}, "centres must be a whole number, such as 1600, not 16.5"),
         ("wide_filters", {"filters": 9}, "filters must be even, not 9"),
         ("wide_filters", {"patch": 6}, "patch must be odd"),
         ("wide_filters", {"patch": 17}, "do not fit into images of 16x16"),
-        ("joined", {"wide": (8,)}, "lists of equal length"),
+        ("joined", {"wide": (8, 4, 2)}, "lists of equal length"),
         ("kernel_network", {"filters": (8,), "pools": (2, 2)}, "lists of equal length"),
         ("kernel_network", {"window": 4}, "window must be odd"),
         ("joined", {"filters": (8, 7)}, "each number of filters must be even"),

@@ -142,3 +142,16 @@ def test_the_sets_are_told_apart(tmp_path: Path) -> None:
     assert kept["emulated"] == "emulated"
     assert json.dumps(kept)
     assert kept["cpu"]
+
+
+def test_the_set_that_was_asked_for_is_the_one_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WARPLOOM_CPU_ISA chooses among the sets of an installation; the best comes first."""
+    from warploom.ground import hardware
+
+    there = [{"kind": "cpu", "usable": True, "path": f"/somewhere/_lib/cpu_{isa}.so"} for isa in ("avx512", "avx2")]
+    monkeypatch.setattr(hardware, "_libraries", lambda: there)
+    monkeypatch.delenv("WARPLOOM_CPU_ISA", raising=False)
+    assert hardware.instructions("cpu") == "avx512"
+    for asked, told in (("avx2", "avx2"), ("avx512", "avx512"), ("", "avx512"), ("sse9", "")):
+        monkeypatch.setenv("WARPLOOM_CPU_ISA", asked)
+        assert hardware.instructions("cpu") == told

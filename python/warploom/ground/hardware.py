@@ -155,7 +155,10 @@ def _why_no_version(kinds: list[str], here: list[Device]) -> str:
 def instructions(device: str) -> str:
     """What the device's kernels were compiled for, such as avx2 or sm_90: two such sets may round differently."""
     kind = device.split(":")[0] if device.startswith("cuda") else device
-    library = next((library for library in _libraries() if library["kind"] == kind and library["usable"]), None)
+    isa = os.environ.get("WARPLOOM_CPU_ISA") if kind == "cpu" else None
+    asked = f"cpu_{isa}.so" if isa else ""  # as open_device() of csrc/core/registry.cpp chooses
+    found = (library for library in _libraries() if library["kind"] == kind and library["usable"])
+    library = next((library for library in found if asked in str(library["path"])), None)
     if library is None:
         return ""
     if kind == "cuda":

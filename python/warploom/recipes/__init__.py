@@ -1,6 +1,6 @@
 """Recipes: networks of this engine whose filters are learnt from images without a label, and how.
 
-model = wl.recipes.learn("whitened_dictionary", images)   # a Model; encode() gives the features
+model = wl.recipes.learn("kernel_network", images)   # a Model; encode() gives the features
 """
 
 from warploom.recipes import joined as joined

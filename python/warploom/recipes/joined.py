@@ -17,16 +17,16 @@ def joined(
     *,
     filters: Sequence[int] = (256, 1024),
     wide: Sequence[int] = (64, 2048),
-    pools: Sequence[int] = (2, 6),
+    pools: Sequence[int] = (2,),
     centres: int = 1600,
     patches: int = 400_000,
     iterations: int = 10,
     seed: int = 0,
     progress: Progress = lambda what, share: None,
 ) -> Model:
-    """filters, wide: of the layers of one kernel network and of the other, even; pools: of both; centres: of the dictionary,
-    even; patches: that the centres are learnt from, half as many for the others; iterations: of k-means."""
-    network = {"pools": pools, "patches": -(-patches // 2), "iterations": iterations, "root": True, "seed": seed}
+    """filters, wide: of the layers of one kernel network and of the other, even; pools: of both, as there; centres: of the
+    dictionary, even; patches: that the centres are learnt from, half as many for the others; iterations: of k-means."""
+    network = {"pools": pools, "patches": -(-patches // 2), "iterations": iterations, "seed": seed}
     members = {
         "large": kernel_network(images, filters=filters, progress=progress, **network),
         "wide": kernel_network(images, filters=wide, progress=progress, **network),

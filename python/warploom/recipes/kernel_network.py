@@ -28,27 +28,30 @@ from warploom.network.graph import Input, Tensor
 from warploom.recipes import parts
 from warploom.recipes.registry import Progress, recipe
 
+_PLACES = 3  # of the features in height and width
+
 
 @recipe("patches compared with filters by a Gaussian kernel, layer upon layer; no gradient is computed", "Mairal 2016")
 def kernel_network(
     images: Array,
     *,
-    filters: Sequence[int] = (64, 256),
-    pools: Sequence[int] = (2, 6),
+    filters: Sequence[int] = (64, 1024),
+    pools: Sequence[int] = (2,),
     window: int = 3,
     sigma: float = 0.6,
     patches: int = 200_000,
     iterations: int = 10,
     whitening: int = 7,
     eps: float = 0.01,
-    root: bool = False,
+    root: bool = True,
     seed: int = 0,
     progress: Progress = lambda what, share: None,
 ) -> Model:
-    """filters, pools: of each layer, filters even; window: side of its patches, odd; sigma: width of the kernel; patches: how
+    """filters, pools: of each layer, filters even; the last pool may be left out for one that leaves three places in the longer
+    side: 6 for images of 32x32; window: side of its patches, odd; sigma: width of the kernel; patches: how
     many the filters are learnt from; whitening: side of the window in which images are whitened, odd; eps: what is added to
     its variances; root: the square roots of the features, with their signs."""
-    if len(filters) != len(pools) or not filters:
+    if not filters or len(pools) not in (len(filters), len(filters) - 1):
         raise ArgumentError(f"filters {filters} and pools {pools} must be lists of equal length, one number for each layer")
     for side, what in ((window, "window"), (whitening, "whitening")):
         if positive(side, what) % 2 == 0:
@@ -58,7 +61,7 @@ def kernel_network(
     weights: parts.Weights = {}
     x = Input(images.shape[1:], name="image")
     h = parts.whitened_image(x, images, whitening, eps, seed, weights, progress)
-    for number, (count, pool) in enumerate(zip(filters, pools, strict=True), 1):
+    for number, count in enumerate(filters, 1):
         name = f"layer{number}"
         progress(f"filters of layer {number}", 0.0)
         rows = parts.patches_of(Model(x, h), weights, images, window, patches, seed + number)
@@ -68,6 +71,7 @@ def kernel_network(
             mirror=(h.shape[0], window, window) if number == 1 else (h.shape[0] // 2, 2, window, window),
             progress=lambda share, n=number: progress(f"filters of layer {n}", share),  # type: ignore[misc]
         )  # fmt: skip
+        pool = pools[number - 1] if number <= len(pools) else -(-max(h.shape[1:]) // _PLACES)
         h = _layer(h, found, window, sigma, pool, name, weights)
     h = parts.sum_of_pairs(h, "pairs", weights)
     h = Latent(name="features")(SignedSqrt(name="root")(h) if root else h)

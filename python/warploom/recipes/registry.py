@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from warploom.errors import ArgumentError
 from warploom.ground import arrays
 from warploom.ground.array_types import Array
@@ -12,7 +14,7 @@ from warploom.model import Model
 
 Progress = Callable[[str, float], None]  # told what is done now, and which share of it is
 Learn = Callable[..., Model]
-DEFAULT = "whitened_dictionary"
+DEFAULT = "kernel_network"
 BY_NAME: dict[str, "Recipe"] = {}
 
 
@@ -37,9 +39,30 @@ class Recipe:
                 raise ArgumentError(f"recipe {self.name} has no argument {key!r}; it has {', '.join(self.arguments)}")
         if images.ndim != 4 or len(images) < 2:
             raise ArgumentError(f"recipe {self.name} expects images of shape (N, C, H, W), N at least 2, not {images.shape}")
+        arguments = {key: _of_kind(key, value, self.arguments[key]) for key, value in arguments.items()}
         model = self.function(images, seed=arrays.seed(seed), progress=progress or (lambda what, share: None), **arguments)
         model.batch_size = 16  # maps of many channels: more images at once would only leave the caches
         return model
+
+
+def _of_kind(key: str, value: Any, default: Any) -> Any:
+    """The value, where it is of the default's kind: a truth value, a number, whole numbers (of which one may stand alone)."""
+    if isinstance(default, tuple):
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        if values and all(_whole(v) and v > 0 for v in values):
+            return tuple(values)
+        raise ArgumentError(f"{key} must be whole numbers above 0, such as {'x'.join(map(str, default))}, not {value!r}")
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise ArgumentError(f"{key} must be true or false, not {value!r}")
+    if isinstance(default, float) and not (_whole(value) or isinstance(value, float)):
+        raise ArgumentError(f"{key} must be a number, such as {default}, not {value!r}")
+    if isinstance(default, int) and not isinstance(default, bool) and not _whole(value):
+        raise ArgumentError(f"{key} must be a whole number, such as {default}, not {value!r}")
+    return value
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def recipe(about: str, source: str) -> Callable[[Learn], Learn]:
