@@ -37,7 +37,7 @@ def minutes(seconds: float) -> str:
 
 
 def name(r: Record) -> str:
-    more = ", ".join(f"{k} {'+'.join(map(str, v)) if isinstance(v, list) else v}" for k, v in r["arguments"].items())
+    more = ", ".join(f"{k} {'+'.join(map(str, v)) if isinstance(v, list) else str(v).lower()}" for k, v in r["arguments"].items())
     control = {"random": "**control:** random filters", "pixels": "**control:** pixels"}.get(r["control"] or "")
     words = [r["recipe"].replace("_", " "), more, control or "", r["note"]]
     return "; ".join(w for w in (words if r["control"] != "pixels" else words[2:]) if w)
