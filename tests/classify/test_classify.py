@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from warploom.classify import Classifier, as_source, classify, experiment
 from warploom.classify import sources as sources_module
-from warploom.classify.gram import Tall, Wide, cholesky_solve
+from warploom.classify.gram import Tall, Wide, cholesky_solve, moments_for
 from warploom.classify.kernel_ridge import KernelMatrix, kernel_ridge
 from warploom.classify.rbf import PENALTIES, Nystroem, kernel_of
 from warploom.classify.scores import score, wilson
@@ -385,14 +385,21 @@ def test_rbf_alone_needs_no_sums_over_all_rows(monkeypatch: pytest.MonkeyPatch) 
             added.append(len(x))
             super().add(x, y)
 
-    monkeypatch.setattr(experiment, "moments_for", lambda rows, width, kinds: Counted(width, kinds))
     monkeypatch.setattr(experiment, "_SEARCH_ROWS", 100)
+    monkeypatch.setattr(experiment, "_COMPONENT_ROWS", 100)
+    wide = x @ rng.standard_normal((24, 300)).astype(np.float32)  # more features than rows for the components
+    kinds = list[Any]()
+    monkeypatch.setattr(experiment, "moments_for", lambda *sizes: kinds.append(moments_for(*sizes)) or kinds[-1])
+    alone = classify(wide[:2000], y[:2000], wide[2000:], y[2000:], landmarks=200, methods=["rbf"])["rbf"]
+    assert isinstance(kinds[0], Tall)
+    monkeypatch.setattr(experiment, "moments_for", lambda rows, width, kinds: Counted(width, kinds))
     whole = classify(x[:2000], y[:2000], x[2000:], y[2000:], landmarks=200)["rbf"]
     assert sum(added) == 2000
     added.clear()
     part = classify(x[:2000], y[:2000], x[2000:], y[2000:], landmarks=200, methods=["rbf"])["rbf"]
     assert sum(added) == 100
     assert abs(part.accuracy - whole.accuracy) < 0.02
+    assert abs(alone.accuracy - whole.accuracy) < 0.03
 
 
 @pytest.mark.parametrize(

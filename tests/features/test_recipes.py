@@ -233,16 +233,14 @@ def glyphs(count: int, seed: int) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "enough"),
+    ("name", "arguments"),
     [
-        ("kernel_network", {"filters": (16, 64), "patches": 10000, "iterations": 8}, 0.55),
-        ("whitened_dictionary", {"centres": 32, "patches": 10000, "iterations": 8}, 0.55),
-        ("winner_take_all", {"filters": 32, "patches": 10000, "share": 0.1, "learning_rate": 1e-2}, 0.45),
+        ("kernel_network", {"filters": (16, 64), "patches": 10000, "iterations": 8}),
+        ("whitened_dictionary", {"centres": 32, "patches": 10000, "iterations": 8}),
+        ("winner_take_all", {"filters": 32, "patches": 40000, "share": 0.1, "learning_rate": 1e-2, "epochs": 16}),
     ],
 )
-def test_learnt_filters_tell_classes_that_random_ones_and_pixels_do_not(
-    name: str, arguments: dict[str, Any], enough: float
-) -> None:
+def test_learnt_filters_tell_classes_that_random_ones_and_pixels_do_not(name: str, arguments: dict[str, Any]) -> None:
     """From images to test accuracy: the filters, the features, and a classifier that chooses its own penalty."""
     images, labels = glyphs(1100, 0)
     train, test = slice(0, 500), slice(500, 1100)
@@ -252,12 +250,14 @@ def test_learnt_filters_tell_classes_that_random_ones_and_pixels_do_not(
         return fit_linear(rows[train], labels[train]).classifier.accuracy(rows[test], labels[test])
 
     model = wl.recipes.learn(name, images[train], **arguments)
-    learnt = accuracy(model.encode(images))
-    randomised(model, 0, 0.6)
-    random, pixels = accuracy(model.encode(images)), accuracy(images / 255.0)
-    print(f"{name}: learnt {learnt:.3f}, random {random:.3f}, pixels {pixels:.3f}")
-    assert learnt > enough
-    assert max(random, pixels) < enough - 0.03
+    learnt, random = accuracy(model.encode(images)), list[float]()
+    for seed in range(5):  # one draw may be lucky
+        randomised(model, seed, 0.6)
+        random.append(accuracy(model.encode(images)))
+    pixels = accuracy(images / 255.0)
+    print(f"{name}: learnt {learnt:.3f}, random {np.mean(random):.3f}, pixels {pixels:.3f}")
+    assert learnt > 0.55
+    assert max(float(np.mean(random)), pixels) < learnt - 0.07
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -6,7 +6,8 @@ from warploom.ground.array_types import Array
 from warploom.layers import Concat, Flatten, Latent
 from warploom.model import Model
 from warploom.network.graph import Input
-from warploom.recipes.kernel_network import kernel_network
+from warploom.recipes import parts
+from warploom.recipes.kernel_network import kernel_network, require
 from warploom.recipes.registry import Progress, recipe
 from warploom.recipes.whitened_dictionary import whitened_dictionary
 
@@ -26,6 +27,9 @@ def joined(
 ) -> Model:
     """filters, wide: of the layers of one kernel network and of the other, even; pools: of both, as there; centres: of the
     dictionary, even; patches: that the centres are learnt from, half as many for the others; iterations: of k-means."""
+    for layers in (filters, wide):  # before minutes of learning
+        require(layers, pools)
+    parts.require_pairs(centres, "centres")
     network = {"pools": pools, "patches": -(-patches // 2), "iterations": iterations, "seed": seed}
     members = {
         "large": kernel_network(images, filters=filters, progress=progress, **network),

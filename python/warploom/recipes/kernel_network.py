@@ -51,13 +51,10 @@ def kernel_network(
     side: 6 for images of 32x32; window: side of its patches, odd; sigma: width of the kernel; patches: how
     many the filters are learnt from; whitening: side of the window in which images are whitened, odd; eps: what is added to
     its variances; root: the square roots of the features, with their signs."""
-    if not filters or len(pools) not in (len(filters), len(filters) - 1):
-        raise ArgumentError(f"filters {filters} and pools {pools} must be lists of equal length, one number for each layer")
+    require(filters, pools)
     for side, what in ((window, "window"), (whitening, "whitening")):
         if positive(side, what) % 2 == 0:
             raise ArgumentError(f"{what} must be odd, so that a window has a middle; got {side}")
-    if any(count % 2 for count in filters):
-        raise ArgumentError(f"the filters come in mirrored pairs: each number of filters must be even, not {filters}")
     weights: parts.Weights = {}
     x = Input(images.shape[1:], name="image")
     h = parts.whitened_image(x, images, whitening, eps, seed, weights, progress)
@@ -76,6 +73,13 @@ def kernel_network(
     h = parts.sum_of_pairs(h, "pairs", weights)
     h = Latent(name="features")(SignedSqrt(name="root")(h) if root else h)
     return parts.filled(Model(x, h, name="kernel_network"), weights)
+
+
+def require(filters: Sequence[int], pools: Sequence[int]) -> None:
+    """ArgumentError where there is no such network."""
+    if not filters or len(pools) not in (len(filters), len(filters) - 1):
+        raise ArgumentError(f"filters {filters} and pools {pools} must be lists of equal length, one number for each layer")
+    parts.require_pairs(filters, "filters")
 
 
 def _layer(x: Tensor, filters: Floats, window: int, sigma: float, pool: int, name: str, weights: parts.Weights) -> Tensor:

@@ -1,5 +1,7 @@
 """What several recipes are built of: layers with fixed weights, norms of patches, Gaussian pooling, sums over mirrored pairs."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from warploom.callbacks import Callback
@@ -16,6 +18,14 @@ from warploom.recipes.registry import Progress
 Weights = dict[str, Floats]  # of layers with fixed or learnt weights, by parameter name
 CONTRAST = 10.0 / 255.0**2  # added to the variance of a patch, of values in [0, 1]
 _PATCHES_OF_AN_IMAGE = 20  # at most: neighbouring ones say the same
+
+
+def require_pairs(counts: int | Sequence[int], what: str) -> None:
+    """ArgumentError where filters cannot come in mirrored pairs."""
+    each = counts if isinstance(counts, Sequence) else (counts,)
+    if any(positive(count, what) % 2 for count in each):
+        many = f"each number of {what}" if isinstance(counts, Sequence) else what
+        raise ArgumentError(f"the filters come in mirrored pairs: {many} must be even, not {counts}")
 
 
 class Told(Callback):

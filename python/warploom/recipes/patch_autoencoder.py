@@ -17,7 +17,6 @@ versus training with sparse coding and vector quantization.
 
 import numpy as np
 
-from warploom.errors import ArgumentError
 from warploom.features.patches import mirrored
 from warploom.features.whitening import Whitening
 from warploom.ground.array_types import Array, Floats, Shape
@@ -58,8 +57,7 @@ def winner_take_all(
     learning_rate: of Adam (no epoch: random filters, the control); active: the share of patches that excite a filter
     afterwards; eps: of the whitening; regions: the means are over so many windows in height and width; root: the square root
     of the means."""
-    if positive(filters, "filters") % 2:
-        raise ArgumentError(f"the filters come in mirrored pairs: filters must be even, not {filters}")
+    parts.require_pairs(filters, "filters")
     active = number(active, "active", 0.0, 1.0)
     rows, whitening, shape = parts.whitened_rows(images, patch, patches, eps, seed, progress)
     learnt = directions(

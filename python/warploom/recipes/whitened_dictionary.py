@@ -13,7 +13,6 @@ Sources: Coates, Lee and Ng, An analysis of single-layer networks, 2011; Coates 
 
 import numpy as np
 
-from warploom.errors import ArgumentError
 from warploom.features.clusters import kmeans
 from warploom.features.whitening import Whitening
 from warploom.ground.array_types import Array, Floats
@@ -42,8 +41,7 @@ def whitened_dictionary(
     """centres: even; patch: side of a patch; patches: how many the centres are learnt from; eps: of the whitening, of patches
     whose mean variance is 1; threshold: what is subtracted from the code before the ReLU; regions: the means are over so many
     windows in height and width; root: the square root of the means."""
-    if centres % 2:
-        raise ArgumentError(f"the centres come in mirrored pairs: centres must be even, not {centres}")
+    parts.require_pairs(centres, "centres")
     rows, whitening, shape = parts.whitened_rows(images, patch, patches, eps, seed, progress)
     found = kmeans(
         rows, centres, iterations=iterations, seed=seed, mirror=shape, progress=lambda share: progress("k-means", share)

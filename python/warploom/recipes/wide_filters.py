@@ -41,8 +41,7 @@ def wide_filters(
     """filters: even; patch: their side, odd; patches: that they are learnt from; whitening: side of the window in which images
     are whitened, odd; eps: what is added to its variances; active: the share of places where a filter gives anything; regions:
     the maxima are over so many windows in height and width; root: their square roots."""
-    if positive(filters, "filters") % 2:
-        raise ArgumentError(f"the filters come in mirrored pairs: filters must be even, not {filters}")
+    parts.require_pairs(filters, "filters")
     for side, what in ((patch, "patch"), (whitening, "whitening")):
         if positive(side, what) % 2 == 0:
             raise ArgumentError(f"{what} must be odd, so that a window has a middle; got {side}")
