@@ -92,7 +92,7 @@ def test_components_are_the_principal_ones(kind: Any, monkeypatch: pytest.Monkey
     moments.close()
     z = moments.standardised(DIGITS[:rows].astype(np.float32))
     singular = np.linalg.svd(z, full_matrices=False)
-    for precise in (True, False) if kind is Wide else (True,):
+    for precise in (True, False):
         if not precise:
             monkeypatch.setattr("warploom.classify.gram._PRECISE", 8)
         directions, variances = moments.components(6, seed=0)

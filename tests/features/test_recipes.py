@@ -188,7 +188,7 @@ def test_wide_filters_by_their_definition() -> None:
 @pytest.mark.parametrize(("height", "width", "places"), [(32, 32, (3, 3)), (24, 40, (2, 3)), (64, 48, (3, 3)), (5, 5, (3, 3))])
 def test_the_features_of_larger_images_are_no_more(height: int, width: int, places: tuple[int, int]) -> None:
     images = np.random.default_rng(0).integers(0, 256, (10, 3, height, width), dtype=np.uint8)
-    few = {"filters": (4, 6), "patches": 200, "iterations": 1, "whitening": 3}
+    few = {"filters": (4, 6), "patches": 200, "iterations": 1}
     features = wl.recipes.learn("kernel_network", images, pools=2, **few).encode(images[:2])
     assert features.shape == (2, 3 * places[1], places[0], 1)
     if height == width == 32:

@@ -76,8 +76,8 @@ class _Preconditioner:
         for _, panel in self._panels():
             gram = linalg().blas.dsyrk(1.0, panel.T, 1.0, gram, trans=0, lower=1, overwrite_c=1)
         self._factors = list[Array]()
-        for mu in mus:
-            system = gram if mu == mus[-1] else gram.copy(order="F")
+        for place, mu in enumerate(mus, 1):
+            system = gram if place == len(mus) else gram.copy(order="F")  # nobody needs it after the last
             for start in range(0, width, ROWS):
                 system[:, start : start + ROWS] += mu * matrix.panel(start, _PANEL)[:, :width].T
             system[np.diag_indices(width)] += mu * _JITTER

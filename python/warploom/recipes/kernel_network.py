@@ -21,7 +21,6 @@ import numpy as np
 from warploom.errors import ArgumentError
 from warploom.features.clusters import spherical_kmeans
 from warploom.ground.array_types import Array, Floats
-from warploom.ground.arrays import positive
 from warploom.layers import Conv2d, ExpKernel, Latent, Multiply, SignedSqrt
 from warploom.model import Model
 from warploom.network.graph import Input, Tensor
@@ -52,9 +51,7 @@ def kernel_network(
     many the filters are learnt from; whitening: side of the window in which images are whitened, odd; eps: what is added to
     its variances; root: the square roots of the features, with their signs."""
     require(filters, pools)
-    for side, what in ((window, "window"), (whitening, "whitening")):
-        if positive(side, what) % 2 == 0:
-            raise ArgumentError(f"{what} must be odd, so that a window has a middle; got {side}")
+    parts.require_odd(window=window, whitening=whitening)
     weights: parts.Weights = {}
     x = Input(images.shape[1:], name="image")
     h = parts.whitened_image(x, images, whitening, eps, seed, weights, progress)

@@ -28,6 +28,13 @@ def require_pairs(counts: int | Sequence[int], what: str) -> None:
         raise ArgumentError(f"the filters come in mirrored pairs: {many} must be even, not {counts}")
 
 
+def require_odd(**sides: int) -> None:
+    """ArgumentError where the side of a window is even."""
+    for what, side in sides.items():
+        if positive(side, what) % 2 == 0:
+            raise ArgumentError(f"{what} must be odd, so that a window has a middle; got {side}")
+
+
 class Told(Callback):
     """Passes on how far the training is."""
 
@@ -59,7 +66,8 @@ def whitened_image(x: Tensor, images: Array, side: int, eps: float, seed: int, w
     """The image through the middle rows of the ZCA matrix of its side x side patches, each pixel's mean of its window
     taken away."""
     progress("whitening", 0.0)
-    rows = sample_patches(images, min(side, *images.shape[2:]), 100_000, seed)
+    side = min(side, (min(images.shape[2:]) - 1) // 2 * 2 + 1)  # odd, and inside the smallest images
+    rows = sample_patches(images, side, 100_000, seed)
     rows -= rows.mean(axis=1, keepdims=True)
     channels, area = x.shape[0], side * side
     matrix = fit_whitening(rows, eps, mirror=(channels, side, side)).matrix

@@ -8,11 +8,10 @@ Sources: Knyazev, Barth and Martinetz, Recursive autoconvolution for unsupervise
 
 import numpy as np
 
-from warploom.errors import ArgumentError
 from warploom.features.clusters import spherical_kmeans
 from warploom.features.patches import contrast_normalised, sample_patches
 from warploom.ground.array_types import Array
-from warploom.ground.arrays import number, positive
+from warploom.ground.arrays import number
 from warploom.layers import Conv2d, Latent, Multiply, ReLU, SignedSqrt
 from warploom.model import Model
 from warploom.network.graph import Input
@@ -42,9 +41,7 @@ def wide_filters(
     are whitened, odd; eps: what is added to its variances; active: the share of places where a filter gives anything; regions:
     the maxima are over so many windows in height and width; root: their square roots."""
     parts.require_pairs(filters, "filters")
-    for side, what in ((patch, "patch"), (whitening, "whitening")):
-        if positive(side, what) % 2 == 0:
-            raise ArgumentError(f"{what} must be odd, so that a window has a middle; got {side}")
+    parts.require_odd(patch=patch, whitening=whitening)
     active, shape = number(active, "active", 0.0, 1.0), (images.shape[1], patch, patch)
     weights: parts.Weights = {}
     x = Input(images.shape[1:], name="image")
