@@ -89,7 +89,19 @@ def test_what_prints_itself_has_no_codes(notebook: Notebook) -> None:
         assert "\x1b" not in text
 
 
+def test_short_epochs_do_not_flood_the_notebook(notebook: Notebook) -> None:
+    """Of a flood that nobody reads messages are lost, a cell's error and its end among them."""
+    notebook.said("wl.train.progress._NOTEBOOK_SECONDS = 1e6")
+    try:
+        states = shown(notebook.said("_ = model.fit(images[:8], epochs=200)"))
+    finally:
+        notebook.said("wl.train.progress._NOTEBOOK_SECONDS = 0.0")
+    assert len(states) == 2  # the begin and the end
+    assert len(states[-1].splitlines()) == 200
+
+
 def test_an_interrupted_training_says_how_far_it_came(notebook: Notebook) -> None:
+    notebook.said("wl.train.progress._NOTEBOOK_SECONDS = 0.05")  # this test may be slower to read than the kernel to write
     said = []
     for message in notebook.run("model.fit(images, epochs=100_000)"):
         said.append(message)

@@ -176,7 +176,8 @@ class NotebookProgress(_Progress):
 
     def say(self, text: str) -> None:
         self._lines.append(text)
-        self._show("")
+        if self._due():  # epochs may be short, and what a browser does not read in time is dropped: the cell's error too
+            self._show("")
 
     def on_train_batch_end(self, batch: int, logs: Logs) -> None:
         super().on_train_batch_end(batch, logs)
@@ -186,8 +187,11 @@ class NotebookProgress(_Progress):
         super().on_test_batch_end(batch, logs)
         self._now_and_then(self.validation_line, logs)
 
+    def _due(self) -> bool:
+        return time.monotonic() - self._last >= _NOTEBOOK_SECONDS
+
     def _now_and_then(self, line: Any, logs: Logs) -> None:
-        if time.monotonic() - self._last >= _NOTEBOOK_SECONDS:
+        if self._due():
             share = logs["samples"] / logs["total"]
             self._show(f"{'█' * int(20 * share):░<20} {line(logs)}")
 
