@@ -186,6 +186,22 @@ def test_every_image_a_landmark(method: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(Classifier.load(tmp_path / "c.safetensors").predict(DIGITS[TEST]), found.predictions)
 
 
+def test_the_best_kernels_are_judged_again_with_more_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here, as with the features of an autoencoder, few rows prefer another kernel than many do."""
+    monkeypatch.setattr(experiment, "_SEARCH_EXACT", (30, 600))
+    found = classify(DIGITS[TRAIN], LABELS[TRAIN], methods=["rbf"], landmarks="all", validation=0.2)["rbf"]
+
+    def tried(rows: int) -> list[tuple[float, float, float]]:
+        of_these = [s for s in found.searched if s.get("rows") == rows]
+        return [(s["validation_accuracy"], s["gamma"], s["whitening"]) for s in of_these]
+
+    few, many = tried(30), tried(600)
+    assert {kernel[1:] for kernel in many} == {kernel[1:] for kernel in sorted(few, key=lambda k: -k[0])[:3]}
+    chosen = (found.classifier.about["gamma"], found.classifier.about["whitening"])
+    assert chosen == max(many, key=lambda k: k[0])[1:]
+    assert chosen != max(few, key=lambda k: k[0])[1:]
+
+
 def test_a_system_in_double_is_solved_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many unknowns: a penalty of 1e-8 is nothing to float32."""
     monkeypatch.setattr("warploom.classify.gram._PRECISE", 100)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from warploom.classify.classifier import Classifier
 from warploom.classify.gram import Doubles, Moments, linalg, moments_for
 from warploom.classify.kernel_ridge import KernelMatrix, exact_small, kernel_ridge
-from warploom.classify.rbf import GAMMAS, PENALTIES, WHITENINGS, Kernel, Nystroem, kernel_of, kernel_products
+from warploom.classify.rbf import GAMMAS, PENALTIES, WHITENINGS, Kernel, Nystroem, kernel_of, kernel_products, kernel_weights
 from warploom.classify.scores import Scores, score
 from warploom.classify.sources import Source, as_source, float_blocks, in_memory
 from warploom.classify.squared_hinge import fit_linear
@@ -19,14 +19,15 @@ from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import number, numbers, positive
 from warploom.ground.arrays import seed as check_seed
-from warploom.ground.hardware import memory_bytes
+from warploom.ground.hardware import memory_bytes, return_freed_memory
 
 METHODS = ("linear", "hinge", "rbf", "committee")
 _MEMBERS = ("hinge", "rbf")  # of the committee
 _SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the first of them
 LINEAR_PENALTIES = tuple(10.0**-e for e in (0, 1, 2, 3, 4, 5, 6))  # C is one over it
 _SEARCH_ROWS, _SEARCH_LANDMARKS = 10_000, 1_000  # where gamma and the whitening are chosen
-_SEARCH_EXACT = 4_000  # rows, where every row is a landmark
+_SEARCH_EXACT = (4_000, 8_000)  # rows, where every row is a landmark: of every kernel, and of the best of these again, as
+_BEST = 3  # those that are too smooth are about as right with few rows, and not with many
 _RIDGES = (0.1, 0.025)  # there: the noise of a Gaussian process, however many rows
 _COMPONENT_ROWS = 10_000  # at least, from which components are found where nothing else needs the sums over all rows
 _BLOCK_ROWS = 2048  # of them, that are added to the sums at a time
@@ -292,14 +293,12 @@ class _Fitting:
         mean, scale = _single(self.moments.mean), _single(self.moments.scale)
         del self.moments  # their memory is needed
         self.aside = self.aside[:0]
-        rows = np.empty((len(self.y), directions.shape[1]), np.float32)
-        for start, block in float_blocks(self.source):
-            rows[start : start + len(block)] = ((block - mean) * scale) @ directions
-            self.report("taking components", start + len(block), len(self.y))
+        rows = self._components(mean, scale, directions)
         if landmarks == "all":
             return self._every_row(rows, variances, directions, mean, scale)
-        kernel, searched = self._kernel(rows, variances, landmarks)
+        whitening, gamma, searched = self._choose_kernel(rows, variances, landmarks)
         training, kinds = rows[~self.held], self.targets.shape[1]
+        kernel = kernel_of(training, variances, whitening, gamma, landmarks, self.seed)
         fit = Nystroem(kernel, kinds)
         self._add(fit, training, self.targets[~self.held])
         fit.close()
@@ -311,7 +310,7 @@ class _Fitting:
             if weights is None:
                 return None
             solved[penalty], decided[penalty] = weights, fit.decisions(rows[self.held], [weights])[0]
-            searched.append({"C": 1 / penalty, "gamma": kernel.gamma, "validation_accuracy": self._accuracy(decided[penalty])})
+            searched.append({"C": 1 / penalty, "gamma": gamma, "validation_accuracy": self._accuracy(decided[penalty])})
             return searched[-1]["validation_accuracy"]
 
         best = PENALTIES[climb(len(PENALTIES), 3, judge)]
@@ -322,21 +321,31 @@ class _Fitting:
         weights = fit.solve(best)
         weights = solved[best] if weights is None else weights
         about = {
-            "C": 1 / best, "gamma": kernel.gamma, "landmarks": len(kernel.landmarks), "components": len(variances),
-            "validation_accuracy": self._accuracy(decided[best]),
+            "C": 1 / best, "gamma": gamma, "whitening": whitening, "landmarks": len(kernel.landmarks),
+            "components": len(variances), "validation_accuracy": self._accuracy(decided[best]),
         }  # fmt: skip
         made = Classifier("rbf", mean, scale, weights, _single(fit.target_mean), directions, kernel, about=about)
         return Fitted(made, searched, decided[best])
 
+    def _components(self, mean: Floats, scale: Floats, directions: Floats) -> Floats:
+        """Of every row [n, p]."""
+        rows = np.empty((len(self.y), directions.shape[1]), np.float32)
+        for start, block in float_blocks(self.source):
+            rows[start : start + len(block)] = ((block - mean) * scale) @ directions
+            self.report("taking components", start + len(block), len(self.y))
+        return rows
+
     def _every_row(self, rows: Floats, variances: Doubles, directions: Floats, mean: Floats, scale: Floats) -> "Fitted":
         """rbf() with every training row as a landmark, those held out at last too; rows: components."""
-        chosen, searched = self._kernel(rows, variances, "all")
+        whitening, gamma, searched = self._choose_kernel(rows, variances, "all")
+        weights = kernel_weights(variances, whitening)
         order = np.random.default_rng(self.seed).permutation(len(rows))
         order = order[np.argsort(self.held[order], kind="stable")]  # those held out last
         held, targets = self.held[order], self.targets[order]
         rows[:] = rows[order]  # in place, here and below: a copy would stay beside the matrix
-        rows *= chosen.weights
-        kernel = Kernel(chosen.weights, rows, chosen.gamma)
+        rows *= weights
+        kernel = Kernel(weights, rows, gamma)
+        return_freed_memory()
         matrix = KernelMatrix(kernel, lambda done, of: self.report("comparing every two images", done, of))
         target_mean = targets.mean(axis=0)
         targets -= target_mean
@@ -352,14 +361,14 @@ class _Fitting:
             decided[solution.ridge] = scores[self.held]
             right = self._accuracy(decided[solution.ridge])
             searched.append(
-                {"C": len(rows) / solution.ridge, "gamma": kernel.gamma, "validation_accuracy": right, "steps": solution.steps}
+                {"C": len(rows) / solution.ridge, "gamma": gamma, "validation_accuracy": right, "steps": solution.steps}
             )
         best = max(found, key=lambda solution: self._accuracy(decided[solution.ridge]))
         every = np.ones(len(rows), bool)
         last = kernel_ridge(matrix, targets, [best.ridge], kept=every, start=best.weights, progress=told)[0]
         about = {
-            "C": len(rows) / best.ridge, "gamma": kernel.gamma, "landmarks": len(rows), "components": len(variances),
-            "validation_accuracy": self._accuracy(decided[best.ridge]),
+            "C": len(rows) / best.ridge, "gamma": gamma, "whitening": whitening, "landmarks": len(rows),
+            "components": len(variances), "validation_accuracy": self._accuracy(decided[best.ridge]),
         }  # fmt: skip
         made = Classifier("rbf", mean, scale, last.weights, _single(target_mean), directions, kernel, about=about)
         return Fitted(made, searched, decided[best.ridge])
@@ -409,17 +418,19 @@ class _Fitting:
             fit.add(rows[start : start + 4096], targets[start : start + 4096])
             self.report("fitting the RBF classifier", min(start + 4096, len(rows)), len(rows))
 
-    def _kernel(self, rows: Floats, variances: Doubles, landmarks: Landmarks) -> tuple[Kernel, list[dict[str, float]]]:
-        """gamma and whitening by a small fit on some of the rows. Of "all" landmarks: with those rows as landmarks."""
-        exact = landmarks == "all"
-        some = np.random.default_rng(self.seed).permutation(np.flatnonzero(~self.held))
-        some = some[: _SEARCH_EXACT if exact else _SEARCH_ROWS]
-        few = len(some) if landmarks == "all" else min(_SEARCH_LANDMARKS, landmarks)
-        searched, kinds = list[dict[str, float]](), self.targets.shape[1]
-        most = len(WHITENINGS) * len(GAMMAS)
+    def _choose_kernel(
+        self, rows: Floats, variances: Doubles, landmarks: Landmarks
+    ) -> tuple[float, float, list[dict[str, float]]]:
+        """Whitening and gamma, and what was tried, by fits to some of the rows; of "all" landmarks, with those as landmarks."""
+        order = np.random.default_rng(self.seed).permutation(np.flatnonzero(~self.held))
+        exact, kinds = landmarks == "all", self.targets.shape[1]
+        most = len(WHITENINGS) * len(GAMMAS) + (_BEST if exact else 0)
+        searched = list[dict[str, float]]()
 
-        def judge(whitening: float, place: int) -> float | None:
-            kernel = kernel_of(rows[some], variances, whitening, GAMMAS[place], few, self.seed)
+        def judge(whitening: float, gamma: float, count: int) -> float:
+            some = order[:count]
+            few = len(some) if landmarks == "all" else min(_SEARCH_LANDMARKS, landmarks)
+            kernel = kernel_of(rows[some], variances, whitening, gamma, few, self.seed)
             if exact:  # all of these rows are landmarks, in their order
                 targets = self.targets[some]
                 found = [exact_small(kernel, targets - targets.mean(axis=0), ridge) for ridge in _RIDGES]
@@ -431,17 +442,20 @@ class _Fitting:
                 solved = [w for penalty in PENALTIES[:3] if (w := fit.solve(penalty)) is not None]
                 decisions = fit.decisions(rows[self.held], solved)
             accuracy = max((self._accuracy(d) for d in decisions), default=0.0)
-            searched.append({"gamma": GAMMAS[place], "whitening": whitening, "validation_accuracy": accuracy})
+            searched.append({"gamma": gamma, "whitening": whitening, "rows": len(some), "validation_accuracy": accuracy})
             self.report("choosing gamma", len(searched), most)
             return accuracy
 
-        place = len(GAMMAS) // 2
+        place, count = len(GAMMAS) // 2, _SEARCH_EXACT[0] if exact else _SEARCH_ROWS
         for whitening in WHITENINGS:  # each from where the one before was best
-            place = climb(len(GAMMAS), place, lambda at, w=whitening: judge(w, at))  # type: ignore[misc]
+            place = climb(len(GAMMAS), place, lambda at, w=whitening: judge(w, GAMMAS[at], count))  # type: ignore[misc]
+        best = sorted(searched, key=lambda s: s["validation_accuracy"], reverse=True)
+        if exact and len(order) > count:
+            for tried in best[:_BEST]:
+                judge(tried["whitening"], tried["gamma"], _SEARCH_EXACT[1])
+            best = sorted(searched[len(best) :], key=lambda s: s["validation_accuracy"], reverse=True)
         self.report("choosing gamma", most, most)
-        best = max(searched, key=lambda s: s["validation_accuracy"])
-        many = 2 if landmarks == "all" else landmarks
-        return kernel_of(rows[~self.held], variances, best["whitening"], best["gamma"], many, self.seed), searched
+        return best[0]["whitening"], best[0]["gamma"], searched
 
 
 @dataclass

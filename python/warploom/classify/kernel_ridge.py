@@ -60,7 +60,9 @@ class KernelMatrix:
         """A block of rows of the first columns [ROWS or fewer, blocks * ROWS or fewer], in double."""
         columns = range(0, min(self.size, blocks * ROWS), ROWS)
         parts = [self._blocks[start, j] if j <= start else self._blocks[j, start].T for j in columns]
-        return np.concatenate(parts, axis=1).astype(np.float64) / float(_ONE)
+        values: Doubles = np.concatenate(parts, axis=1, dtype=np.float64)
+        values /= float(_ONE)
+        return values
 
 
 class _Preconditioner:

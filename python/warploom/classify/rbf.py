@@ -43,14 +43,19 @@ class Kernel:
         return self.of_weighted(components * self.weights)
 
 
-def kernel_of(components: Floats, variances: Doubles, whitening: float, gamma: float, landmarks: int, seed: int) -> Kernel:
-    """Landmarks are rows, drawn without replacement; weights make the mean squared distance of a row from the mean 1."""
+def kernel_weights(variances: Doubles, whitening: float) -> Floats:
+    """Of the components [p]; the mean squared distance of a row from the mean becomes 1."""
     if not variances[0] > 1e-20:
         raise DataError("the features are the same in every row: there is nothing to tell classes by")
     weights = variances ** (-whitening / 2)
-    weights /= np.sqrt((variances * weights**2).sum())
+    found: Floats = (weights / np.sqrt((variances * weights**2).sum())).astype(np.float32)
+    return found
+
+
+def kernel_of(components: Floats, variances: Doubles, whitening: float, gamma: float, landmarks: int, seed: int) -> Kernel:
+    """Landmarks are rows, drawn without replacement."""
+    w = kernel_weights(variances, whitening)
     chosen = np.random.default_rng(seed).choice(len(components), min(landmarks, len(components)), replace=False)
-    w = weights.astype(np.float32)
     return Kernel(w, np.ascontiguousarray(components[np.sort(chosen)] * w), gamma)
 
 
