@@ -127,6 +127,7 @@ def test_all_landmarks_are_kernel_ridge_regression() -> None:
 def kernel_of_rows(rows: int, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A kernel whose landmarks are the rows, in blocks that end within them; the matrix in float64; targets of three classes."""
     monkeypatch.setattr("warploom.classify.kernel_ridge.ROWS", 128)
+    monkeypatch.setattr("warploom.classify.kernel_ridge._STRIP", 48)
     rng = np.random.default_rng(4)
     x, y = rng.standard_normal((rows, 5)).astype(np.float32), rng.integers(0, 3, rows)
     kernel = kernel_of(x, x.var(0).astype(np.float64), 0.0, 1.0, rows, seed=0)

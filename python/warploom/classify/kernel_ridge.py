@@ -21,8 +21,9 @@ from warploom.ground.array_types import Array, Floats
 
 Progress = Callable[[int, int], None]  # how much is done, of how much
 ROWS = 2048  # of a block of the kernel's matrix, and columns
-_ONE = np.float32(65535.0)  # of the fixed point
+_ONE = 65535.0  # of the fixed point
 _PANEL = 2  # blocks of columns, of the preconditioner
+_STRIP = 256  # rows of it in double at a time
 _STEPS, _TOLERANCE = 300, 5e-3  # of the residual's length, over that of y
 _JITTER = 1e-3  # added to the values of the first rows with each other, which are rounded
 
@@ -48,62 +49,74 @@ class KernelMatrix:
         """K x [n, c], in float32."""
         x = np.ascontiguousarray(x, np.float32)
         made = np.zeros(x.shape, np.float32)
+        buffer = np.empty((ROWS, ROWS), np.float32)
         for (i, j), block in self._blocks.items():
-            values = block.astype(np.float32)
+            values = buffer[: block.shape[0], : block.shape[1]]
+            values[:] = block
             made[i : i + ROWS] += values @ x[j : j + ROWS]
             if i != j:
                 made[j : j + ROWS] += values.T @ x[i : i + ROWS]
         made /= _ONE
         return made
 
-    def panel(self, start: int, blocks: int) -> Doubles:
-        """A block of rows of the first columns [ROWS or fewer, blocks * ROWS or fewer], in double."""
-        columns = range(0, min(self.size, blocks * ROWS), ROWS)
-        parts = [self._blocks[start, j] if j <= start else self._blocks[j, start].T for j in columns]
-        values: Doubles = np.concatenate(parts, axis=1, dtype=np.float64)
-        values /= float(_ONE)
-        return values
+    def panel(self, start: int, blocks: int, out: Doubles) -> Doubles:
+        """Rows from `start` of the first columns, times 65535, as many of one block as `out` [rows, blocks * ROWS] has room for:
+        a part of it is returned."""
+        block, first = start - start % ROWS, start % ROWS
+        count, width = min(len(out), ROWS - first, self.size - start), min(self.size, blocks * ROWS)
+        for j in range(0, width, ROWS):
+            values = self._blocks[block, j] if j <= block else self._blocks[j, block].T
+            out[:count, j : j + values.shape[1]] = values[first : first + count]
+        return out[:count, :width]
 
 
 class _Preconditioner:
     """(P W^-1 P^T + mu I)^-1 = (I - P (P^T P + mu W)^-1 P^T) / mu. P: the first columns of K; W: their first rows.
 
-    In double: of the largest directions only mu / 10^4 and less is left of a 1.
+    In double: of the largest directions only mu / 10^6 and less is left of a 1. Both P and W are times 65535 here.
     """
 
     def __init__(self, matrix: KernelMatrix, kept: NDArray[np.bool_], mus: Sequence[float]) -> None:
         self._matrix, self._kept, self._mus = matrix, kept, mus
         width = min(matrix.size, _PANEL * ROWS)
+        buffer = np.empty((ROWS, _PANEL * ROWS))
         gram = np.zeros((width, width), order="F")
-        for _, panel in self._panels():
+        for start in range(0, matrix.size, ROWS):
+            panel = matrix.panel(start, _PANEL, buffer)
+            panel[~kept[start : start + ROWS]] = 0.0
             gram = linalg().blas.dsyrk(1.0, panel.T, 1.0, gram, trans=0, lower=1, overwrite_c=1)
         self._factors = list[Array]()
         for place, mu in enumerate(mus, 1):
             system = gram if place == len(mus) else gram.copy(order="F")  # nobody needs it after the last
             for start in range(0, width, ROWS):
-                system[:, start : start + ROWS] += mu * matrix.panel(start, _PANEL)[:, :width].T
-            system[np.diag_indices(width)] += mu * _JITTER
+                panel = matrix.panel(start, _PANEL, buffer)
+                panel *= mu * _ONE
+                system[:, start : start + ROWS] += panel.T
+            system[np.diag_indices(width)] += mu * _JITTER * _ONE**2
             self._factors.append(linalg().cholesky(system, lower=True, overwrite_a=True, check_finite=False))
 
-    def _panels(self) -> Iterator[tuple[int, Doubles]]:
-        """Rows that are not kept are 0."""
-        for start in range(0, self._matrix.size, ROWS):
-            panel = self._matrix.panel(start, _PANEL)
-            panel[~self._kept[start : start + ROWS]] = 0.0
-            yield start, panel
+    def _panels(self) -> Iterator[tuple[slice, Doubles]]:
+        """Few rows at a time, always in the same memory: they stay in the cache for the product that follows."""
+        buffer = np.empty((_STRIP, _PANEL * ROWS))
+        start = 0
+        while start < self._matrix.size:
+            panel = self._matrix.panel(start, _PANEL, buffer)
+            yield slice(start, start + len(panel)), panel
+            start += len(panel)
 
     def apply(self, residuals: dict[int, Doubles]) -> dict[int, Doubles]:
-        """Of each residual [n, k], by the place of its mu."""
+        """Of each residual [n, k], 0 for rows that are not kept, by the place of its mu."""
         together = np.concatenate(list(residuals.values()), axis=1)
         kinds = together.shape[1] // len(residuals)
         inner = np.zeros((len(self._factors[0]), together.shape[1]))
-        for start, panel in self._panels():
-            inner += panel.T @ together[start : start + ROWS]
+        for rows, panel in self._panels():
+            inner += panel.T @ together[rows]
         columns = {i: slice(place * kinds, (place + 1) * kinds) for place, i in enumerate(residuals)}
         for i, own in columns.items():
             inner[:, own] = linalg().cho_solve((self._factors[i], True), inner[:, own], check_finite=False)
-        for start, panel in self._panels():
-            together[start : start + ROWS] -= panel @ inner
+        for rows, panel in self._panels():
+            together[rows] -= panel @ inner
+        together[~self._kept] = 0.0
         return {i: together[:, own] / self._mus[i] for i, own in columns.items()}
 
 
