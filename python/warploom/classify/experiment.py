@@ -25,9 +25,11 @@ METHODS = ("linear", "hinge", "rbf", "committee")
 _MEMBERS = ("hinge", "rbf")  # of the committee
 _SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the first of them
 LINEAR_PENALTIES = tuple(10.0**-e for e in (0, 1, 2, 3, 4, 5, 6))  # C is one over it
-_SEARCH_ROWS, _SEARCH_LANDMARKS = 10_000, 1_000  # where gamma and the whitening are chosen
-_SEARCH_EXACT = (4_000, 8_000)  # rows, where every row is a landmark: of every kernel, and of the best of these again, as
-_BEST = 3  # those that are too smooth are about as right with few rows, and not with many
+# Where gamma and the whitening are chosen: every kernel by few rows, the best of them by more. Those that are too smooth are as
+# right with few rows or landmarks, and not with many.
+_SEARCH_ROWS, _SEARCH_LANDMARKS = (10_000, 20_000), (1_000, 2_000)
+_SEARCH_EXACT = (4_000, 8_000)  # rows, where every row is a landmark
+_BEST = 3
 _RIDGES = (0.1, 0.025)  # there: the noise of a Gaussian process, however many rows
 _COMPONENT_ROWS = 10_000  # at least, from which components are found where nothing else needs the sums over all rows
 _BLOCK_ROWS = 2048  # of them, that are added to the sums at a time
@@ -424,12 +426,17 @@ class _Fitting:
         """Whitening and gamma, and what was tried, by fits to some of the rows; of "all" landmarks, with those as landmarks."""
         order = np.random.default_rng(self.seed).permutation(np.flatnonzero(~self.held))
         exact, kinds = landmarks == "all", self.targets.shape[1]
-        most = len(WHITENINGS) * len(GAMMAS) + (_BEST if exact else 0)
+        most = len(WHITENINGS) * len(GAMMAS) + _BEST
         searched = list[dict[str, float]]()
 
-        def judge(whitening: float, gamma: float, count: int) -> float:
+        def size(again: int) -> tuple[int, int]:
+            """Rows and landmarks of the first or second round."""
+            count = min(len(order), (_SEARCH_EXACT if exact else _SEARCH_ROWS)[again])
+            return count, count if landmarks == "all" else min(_SEARCH_LANDMARKS[again], landmarks, count)
+
+        def judge(whitening: float, gamma: float, again: int = 0) -> float:
+            count, few = size(again)
             some = order[:count]
-            few = len(some) if landmarks == "all" else min(_SEARCH_LANDMARKS, landmarks)
             kernel = kernel_of(rows[some], variances, whitening, gamma, few, self.seed)
             if exact:  # all of these rows are landmarks, in their order
                 targets = self.targets[some]
@@ -442,17 +449,17 @@ class _Fitting:
                 solved = [w for penalty in PENALTIES[:3] if (w := fit.solve(penalty)) is not None]
                 decisions = fit.decisions(rows[self.held], solved)
             accuracy = max((self._accuracy(d) for d in decisions), default=0.0)
-            searched.append({"gamma": gamma, "whitening": whitening, "rows": len(some), "validation_accuracy": accuracy})
+            searched.append({"gamma": gamma, "whitening": whitening, "rows": count, "validation_accuracy": accuracy})
             self.report("choosing gamma", len(searched), most)
             return accuracy
 
-        place, count = len(GAMMAS) // 2, _SEARCH_EXACT[0] if exact else _SEARCH_ROWS
+        place = len(GAMMAS) // 2
         for whitening in WHITENINGS:  # each from where the one before was best
-            place = climb(len(GAMMAS), place, lambda at, w=whitening: judge(w, GAMMAS[at], count))  # type: ignore[misc]
+            place = climb(len(GAMMAS), place, lambda at, w=whitening: judge(w, GAMMAS[at]))  # type: ignore[misc]
         best = sorted(searched, key=lambda s: s["validation_accuracy"], reverse=True)
-        if exact and len(order) > count:
+        if size(1) != size(0):
             for tried in best[:_BEST]:
-                judge(tried["whitening"], tried["gamma"], _SEARCH_EXACT[1])
+                judge(tried["whitening"], tried["gamma"], 1)
             best = sorted(searched[len(best) :], key=lambda s: s["validation_accuracy"], reverse=True)
         self.report("choosing gamma", most, most)
         return best[0]["whitening"], best[0]["gamma"], searched
