@@ -1,4 +1,4 @@
-"""Wide filters: k-means of patches as they are, nearly half an image wide, applied to whitened images; maxima over regions.
+"""Wide filters: k-means of patches as they are, a quarter of an image wide, applied to whitened images; maxima over regions.
 
 Learnt from whitened patches so wide, filters would be noise: whitening brings up fine detail, which never repeats. Of patches
 that are not whitened they are coarse shapes, and the whitened image still tells where those have edges.
@@ -26,7 +26,7 @@ def wide_filters(
     images: Array,
     *,
     filters: int = 1024,
-    patch: int = 13,
+    patch: int = 9,  # the paper's 13 are worse here: docs/features.md
     patches: int = 200_000,
     iterations: int = 10,
     whitening: int = 7,
