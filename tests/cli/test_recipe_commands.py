@@ -14,6 +14,7 @@ import warploom as wl
 from PIL import Image
 from warploom.cli import main
 from warploom.data import cifar
+from warploom.runs.run import RunFolder
 
 needs_sklearn = pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="scikit-learn is not installed")
 KINDS = ("checks", "rows", "spots")
@@ -57,6 +58,31 @@ def test_a_run_of_a_recipe(run: Path, photos: Path, capsys: pytest.CaptureFixtur
     for more in (["--recipe", "whitened_dictionary"], []):
         assert main(["train", *more, "--data", str(photos), "--out", str(run)]) == 2
         assert "already holds what a recipe has learnt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_refused_recipe_leaves_no_folder(
+    theirs: bool, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unless it was there before."""
+    out = tmp_path / "run"
+    if theirs:
+        out.mkdir()
+    refused = ["train", "--recipe", "wide_filters", "--set", "patch=8", "--data", str(photos), "--size", "16", "--out", str(out)]
+    assert main(refused) == 2
+    assert "patch must be odd" in capsys.readouterr().err.replace("\n", " ")
+    assert out.exists() == theirs
+
+
+def test_a_folder_with_something_in_it_stays(tmp_path: Path) -> None:
+    def fail() -> None:
+        with RunFolder(tmp_path / "run").held():
+            (tmp_path / "run" / "notes.txt").write_text("mine")
+            raise wl.DataError("in the middle")
+
+    with pytest.raises(wl.DataError, match="in the middle"):
+        fail()
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
 def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

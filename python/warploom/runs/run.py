@@ -82,12 +82,15 @@ class RunFolder:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Makes the folder, and keeps other processes from training in it; a process that is killed lets go of it."""
+        """Makes the folder, and keeps other processes from training in it; a process that is killed lets go of it. After an error
+        a folder that was made and in which nothing was written is no longer there."""
+        made = False
         try:
             insist(lambda: self.path.parent.mkdir(parents=True, exist_ok=True))
             while True:
                 try:
                     insist(lambda: self.path.mkdir())
+                    made = True
                     sync_folder(self.path.parent)
                     break
                 except FileExistsError:
@@ -110,6 +113,11 @@ class RunFolder:
             about = os.fstat(descriptor)
             self._identity = about.st_dev, about.st_ino
             yield
+        except BaseException:
+            if made:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()  # only where it is empty
+            raise
         finally:
             self._identity = None
             with contextlib.suppress(InterruptedError):
