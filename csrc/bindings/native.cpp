@@ -2,6 +2,9 @@
 
 #include <pthread.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include <chrono>
 #include <condition_variable>
@@ -148,7 +151,15 @@ NativeLock::NativeLock(std::recursive_mutex& mutex) : mutex_(mutex) {
   mutex.lock();
 }
 
-void bind_native(py::module_&) {
+void bind_native(py::module_& m) {
+  m.def("return_freed_memory", [] {
+#ifdef __GLIBC__
+    const NativeCall released;
+    return malloc_trim(0) != 0;
+#else
+    return false;
+#endif
+  });
   static const int registered = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
   (void)registered;
   py::module_::import("atexit").attr("register")(py::cpp_function(&close_for_good));

@@ -94,6 +94,9 @@ def libraries() -> list[dict[str, Any]]:
 def add_library(path: str) -> None:
     """Loads one more device library; DeviceError where it is none, or has no usable device here."""
 
+def return_freed_memory() -> bool:
+    """What was freed goes back to the system where the allocator (glibc's) had kept it for itself; whether anything did."""
+
 def counters(order: str) -> str:
     """What the counting emulated device is told ("start BLOCKS run|skip CALLS", "stop") and answers ("report": JSON)."""
 

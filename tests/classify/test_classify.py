@@ -195,7 +195,7 @@ def test_freed_memory_goes_back_before_the_kernel_matrix() -> None:
     """In a process of its own: 125 MB in pieces that the allocator keeps, as something above them is in use."""
     code = """
 import numpy as np
-from warploom.ground.hardware import return_freed_memory
+from warploom._core import return_freed_memory
 def held():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024

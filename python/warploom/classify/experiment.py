@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from warploom import _core
 from warploom.classify.classifier import Classifier
 from warploom.classify.gram import Doubles, Moments, linalg, moments_for
 from warploom.classify.kernel_ridge import KernelMatrix, exact_small, kernel_ridge
@@ -19,7 +20,7 @@ from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import number, numbers, positive
 from warploom.ground.arrays import seed as check_seed
-from warploom.ground.hardware import memory_bytes, return_freed_memory
+from warploom.ground.hardware import memory_bytes
 
 METHODS = ("linear", "hinge", "rbf", "committee")
 _MEMBERS = ("hinge", "rbf")  # of the committee
@@ -347,7 +348,7 @@ class _Fitting:
         rows[:] = rows[order]  # in place, here and below: a copy would stay beside the matrix
         rows *= weights
         kernel = Kernel(weights, rows, gamma)
-        return_freed_memory()
+        _core.return_freed_memory()
         matrix = KernelMatrix(kernel, lambda done, of: self.report("comparing every two images", done, of))
         target_mean = targets.mean(axis=0)
         targets -= target_mean

@@ -1,9 +1,7 @@
 """What can run here, and the choice of a device and a version from what the user asked for."""
 
-import ctypes
 import os
 import re
-import sys
 from functools import cache
 from typing import Any, NamedTuple, TypedDict
 
@@ -263,14 +261,6 @@ def _named(version: str, device: str, here: list[Device], known: dict[str, list[
 def place(version: str, device: str) -> str:
     """Where something runs, in words."""
     return "cpu kernels" if (version, device) == ("cpu", "cpu") else f"version {version} on {device}"
-
-
-def return_freed_memory() -> None:
-    """Before something large: what was freed goes back to the system where the allocator (glibc's) had kept it for itself."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
 
 
 def memory_bytes(device: str) -> int:
