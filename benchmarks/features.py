@@ -138,6 +138,7 @@ def main() -> int:
     import warploom as wl
     from warploom.classify import classify
     from warploom.ground import hardware
+    from warploom.inference.features import side_by_side
     from warploom.runs.recipe import parse_arguments
 
     arguments = parse_arguments(options.set)
@@ -155,7 +156,7 @@ def main() -> int:
     if options.limit:
         train, labels, test, answers = (a[: options.limit // k] for a, k in ((train, 1), (labels, 1), (test, 5), (answers, 5)))
 
-    before = clock()
+    before, widths = clock(), list[int]()
     if options.control == "pixels":
         rows, judged = (a.reshape(len(a), -1).astype(np.float32) / 255 for a in (train, test))
     else:
@@ -167,7 +168,7 @@ def main() -> int:
             model.save(file)
             steps("filters", before)
         model = wl.load(file)
-        model.batch_size = 16
+        model.batch_size, widths = 16, side_by_side(model)
         rows = streamed(model, train, folder / "train.npy", steps, "training features")
         judged = streamed(model, test, folder / "test.npy", steps, "test features")
     counts = [len(train), len(test)]
@@ -175,7 +176,7 @@ def main() -> int:
     before = clock()
     found = classify(
         rows, labels, judged, answers, methods=[options.method], landmarks=options.landmarks, components=options.components,
-        seed=options.seed,
+        side_by_side=widths, seed=options.seed,
     )[options.method]  # fmt: skip
     accuracy, about = found.accuracy, found.classifier.about
     steps("classifier", before)

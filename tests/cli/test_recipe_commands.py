@@ -201,6 +201,16 @@ def test_classify_learns_its_features_where_no_network_is_named(
     assert "committee" in capsys.readouterr().out
 
 
+@needs_sklearn
+def test_joined_networks_have_components_each(photos: Path, tmp_path: Path) -> None:
+    small = ["filters=4x6", "wide=2x8", "pools=2x5", "centres=8", "patches=4000", "iterations=2"]
+    given = [word for setting in small for word in ("--set", setting)]
+    assert main(["classify", "joined", str(photos), *given, "--components", "4", "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["trained"]["committee"]["chosen"]["components"] == 12
+    assert found["pixels"]["committee"]["chosen"]["components"] == 4
+
+
 def test_what_classify_needs_is_said_before_anything_is_learnt(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import warploom as wl
 from conftest import device_mark, kernel_targets
 from warploom import features as F
 from warploom.classify.squared_hinge import fit_linear
+from warploom.inference.features import side_by_side
 from warploom.recipes import kernel_network, parts, patch_autoencoder, whitened_dictionary
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
@@ -310,6 +311,8 @@ def test_joined_features_are_those_of_its_members() -> None:
     each = [wl.recipes.learn(name, images, seed=2, **more).encode(images[:5]) for name, more in members]
     right = np.concatenate([features.reshape(5, -1) for features in each], axis=1)
     np.testing.assert_allclose(model.encode(images[:5]), right, rtol=1e-3, atol=1e-4)
+    assert side_by_side(model) == [features[0].size for features in each]
+    assert side_by_side(wl.recipes.learn("kernel_network", images, **SMALL["kernel_network"])) == []
     plain = wl.recipes.learn("kernel_network", images, seed=2, **(members[0][1] | {"root": False}))
     signed = plain.encode(images[:5])
     np.testing.assert_allclose(np.sign(signed) * np.abs(signed) ** 0.5, each[0], rtol=1e-3, atol=1e-4)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from warploom import _core
 from warploom.classify.classifier import Classifier
-from warploom.classify.gram import Doubles, Moments, linalg, moments_for
+from warploom.classify.gram import Doubles, Moments, SideBySide, linalg, moments_for
 from warploom.classify.kernel_ridge import KernelMatrix, exact_small, kernel_ridge
 from warploom.classify.rbf import GAMMAS, PENALTIES, WHITENINGS, Kernel, Nystroem, kernel_of, kernel_products, kernel_weights
 from warploom.classify.scores import Scores, score
@@ -71,8 +71,8 @@ class Result:
 
 def classify(
     features: Any, labels: Any, test_features: Any = None, test_labels: Any = None, *, methods: Sequence[str] = ("linear", "rbf"),
-    classes: Sequence[str] = (), validation: float = 0.1, landmarks: Landmarks = 6_000, components: int = 512, seed: int = 0,
-    report: Report | None = None,
+    classes: Sequence[str] = (), validation: float = 0.1, landmarks: Landmarks = 6_000, components: int = 512,
+    side_by_side: Sequence[int] = (), seed: int = 0, report: Report | None = None,
 ) -> dict[str, Result]:  # fmt: skip
     """Fits a classifier by each method and scores it on the test rows; a dictionary by method.
 
@@ -86,6 +86,7 @@ def classify(
     each over its deviation, added in shares; their mistakes are not the same. What there is to choose (C, gamma,
     whitening, shares) is chosen on the share `validation` of the training rows, taken evenly from each class; then it is
     fitted again with these rows.
+    side_by_side: how many of the features are of a first network, of a second and so on; "rbf" takes `components` of each.
     Without "linear", "rbf" takes means, deviations and components from every so many rows, 10,000 at least.
     Without test rows the scores are those of the validation rows, a little better than the truth. classes: their names.
 
@@ -101,6 +102,9 @@ def classify(
     positive(components, "components")
     train = as_source(features)
     check_landmarks(landmarks, train.shape[0])
+    widths = [positive(width, "side_by_side") for width in side_by_side]
+    if widths and sum(widths) != train.shape[1]:
+        raise ArgumentError(f"side_by_side must add up to the {train.shape[1]} features; got {widths}, which are {sum(widths)}")
     y = _labels(labels, train.shape[0], "labels")
     kinds = max(int(y.max()) + 1, len(classes))
     if len(np.unique(y)) < 2:
@@ -115,7 +119,8 @@ def classify(
         if test.shape[1] != train.shape[1]:
             raise ArgumentError(f"the test features have {test.shape[1]} values, the training features {train.shape[1]}")
     held = _held_out(y, share, check_seed(seed))
-    fitting = _Fitting(train, y, held, kinds, seed, report or (lambda what, done, of: None), every_row="linear" in methods)
+    told, widths = report or (lambda what, done, of: None), widths if {"rbf", "committee"} & {*methods} else []
+    fitting = _Fitting(train, y, held, kinds, seed, told, widths, every_row="linear" in methods)
     began = time.monotonic()
     fitting.gather()
     shared = time.monotonic() - began
@@ -216,15 +221,22 @@ class _Fitting:
     """The training rows, the sums over them, and what is chosen on the rows held out."""
 
     def __init__(
-        self, source: Source, y: Labels, held: NDArray[np.bool_], kinds: int, seed: int, report: Report, *, every_row: bool
-    ) -> None:
-        """every_row: the sums are of all rows, for a classifier; else of enough of them for means and components."""
+        self, source: Source, y: Labels, held: NDArray[np.bool_], kinds: int, seed: int, report: Report,
+        widths: Sequence[int], *, every_row: bool,
+    ) -> None:  # fmt: skip
+        """every_row: the sums are of all rows, for a classifier; else of enough of them for means and components. widths: of the
+        features of several networks."""
         self.source, self.y, self.held, self.seed, self.report = source, y, held, seed, report
         self.step = 0 if every_row else max(1, len(y) // _COMPONENT_ROWS)
         self.aside: Floats = np.empty((0, source.shape[1]), np.float32)
         self.targets = np.where(np.arange(kinds) == y[:, None], np.float32(1), np.float32(-1))
         rows = -(-len(y) // self.step) if self.step else int((~held).sum())
-        self.moments: Moments = moments_for(rows, source.shape[1], kinds)
+        # Of all features for a linear classifier; for components those of each network, where there are several.
+        self.moments = list[Moments]()
+        if every_row or len(widths) < 2:
+            self.moments.append(moments_for(rows, source.shape[1], kinds))
+        if len(widths) > 1:
+            self.moments.append(SideBySide(rows, widths, kinds))
         self._all = False  # the rows held out have been added
 
     def gather(self) -> None:
@@ -236,10 +248,10 @@ class _Fitting:
             aside = self.held[start : start + len(block)]
             targets = self.targets[start : start + len(block)]
             kept.append(block[aside])
-            self.moments.add(np.ascontiguousarray(block[~aside]), targets[~aside])
+            self._add_rows(block[~aside], targets[~aside])
             self.report("reading features", start + len(block), len(self.y))
         self.aside = np.concatenate(kept)
-        self.moments.close()
+        self._close()
 
     def _sample(self) -> None:
         """Means and components need neither every row nor some aside."""
@@ -249,26 +261,34 @@ class _Fitting:
             targets.append(self.targets[start : start + len(block)][:: self.step])
             end = start + len(block)
             if end == len(self.y) or sum(map(len, waiting)) >= _BLOCK_ROWS:
-                self.moments.add(np.concatenate(waiting), np.concatenate(targets))
+                self._add_rows(np.concatenate(waiting), np.concatenate(targets))
                 waiting, targets = [], []
             self.report("reading features", end, len(self.y))
-        self.moments.close()
+        self._close()
         self._all = True
+
+    def _add_rows(self, rows: Floats, targets: Array) -> None:
+        for moments in reversed(self.moments):  # the first may change the rows
+            moments.add(rows, targets)
+
+    def _close(self) -> None:
+        for moments in self.moments:
+            moments.close()
 
     def _accuracy(self, decisions: Floats) -> float:
         return float(np.mean(decisions.argmax(axis=1) == self.y[self.held]))
 
     def linear(self) -> "Fitted":
         """Before add_aside(): penalties are tried on the rows held out. Then these are added, and the best is fitted again."""
-        searched, decided = list[dict[str, float]](), dict[float, Floats]()
+        searched, decided, moments = list[dict[str, float]](), dict[float, Floats](), self.moments[0]
 
         def judge(place: int) -> float | None:
             penalty = LINEAR_PENALTIES[place]
-            weights = self.moments.solve(penalty)
+            weights = moments.solve(penalty)
             self.report("fitting the linear classifier", len(searched) + 1, len(LINEAR_PENALTIES) + 1)
             if weights is None:
                 return None
-            decided[penalty] = self.moments.standardised(self.aside) @ _single(weights) + _single(self.moments.target_mean)
+            decided[penalty] = moments.standardised(self.aside) @ _single(weights) + _single(moments.target_mean)
             searched.append({"C": 1 / penalty, "validation_accuracy": self._accuracy(decided[penalty])})
             return searched[-1]["validation_accuracy"]
 
@@ -276,25 +296,26 @@ class _Fitting:
         if best not in decided:
             raise DataError("the features cannot be fitted: their values are too large or too much alike")
         self.add_aside()
-        weights = self.moments.solve(best)
+        weights = moments.solve(best)
         assert weights is not None  # more rows make it no worse
         self.report("fitting the linear classifier", len(LINEAR_PENALTIES) + 1, len(LINEAR_PENALTIES) + 1)
-        mean, scale, bias = (_single(a) for a in (self.moments.mean, self.moments.scale, self.moments.target_mean))
+        mean, scale, bias = (_single(a) for a in (moments.mean, moments.scale, moments.target_mean))
         about = {"C": 1 / best, "validation_accuracy": self._accuracy(decided[best])}
         return Fitted(Classifier("linear", mean, scale, _single(weights), bias, about=about), searched, decided[best])
 
     def add_aside(self) -> None:
         """The rows held out are rows like others from here on."""
         if not self._all:
-            self.moments.add(self.aside.copy(), self.targets[self.held])
-            self.moments.close()
+            self._add_rows(self.aside.copy(), self.targets[self.held])
+            self._close()
             self._all = True
 
     def rbf(self, landmarks: Landmarks, components: int) -> "Fitted":
         self.add_aside()
-        directions, variances = self.moments.components(min(components, len(self.moments.mean), len(self.y)), self.seed)
-        mean, scale = _single(self.moments.mean), _single(self.moments.scale)
-        del self.moments  # their memory is needed
+        moments = self.moments.pop()
+        directions, variances = moments.components(min(components, len(moments.mean), len(self.y)), self.seed)
+        mean, scale = _single(moments.mean), _single(moments.scale)
+        del self.moments, moments  # their memory is needed
         self.aside = self.aside[:0]
         rows = self._components(mean, scale, directions)
         if landmarks == "all":

@@ -6,7 +6,7 @@ length 1 on average and penalties mean the same for every number of features; fe
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def cholesky_solve(a: Array, b: Array, penalty: float, *, overwrite: bool = Fals
 
 
 class Moments(ABC):
-    """What both kinds share: mean [d] and scale [d] of the features, mean of the targets [k]; z = (x - mean) * scale."""
+    """What all kinds share: mean [d] and scale [d] of the features, mean of the targets [k]; z = (x - mean) * scale."""
 
     mean: Doubles
     scale: Doubles
@@ -180,3 +180,38 @@ class Tall(Moments):
 
 def moments_for(rows: int, width: int, classes: int) -> Moments:
     return Wide(width, classes) if rows >= width else Tall(width, classes)
+
+
+class SideBySide(Moments):
+    """Features of several networks in a row: each network's are standardised, have components of their own, and have the same
+    share of a row's squared length, however many they are. What two networks both tell is not one component, and so counts twice;
+    components of all together were less right (docs/features.md)."""
+
+    def __init__(self, rows: int, widths: Sequence[int], classes: int) -> None:
+        ends = np.cumsum(widths)
+        self._parts = [slice(int(end - width), int(end)) for end, width in zip(ends, widths, strict=True)]
+        self._moments = [moments_for(rows, width, classes) for width in widths]
+
+    def add(self, x: Floats, y: Array) -> None:
+        for part, moments in zip(self._parts, self._moments, strict=True):
+            moments.add(x[:, part].copy(), y)
+
+    def close(self) -> None:
+        for moments in self._moments:
+            moments.close()
+        self.mean = np.concatenate([moments.mean for moments in self._moments])
+        self.scale = np.concatenate([moments.scale for moments in self._moments]) / len(self._moments) ** 0.5
+        self.target_mean = self._moments[0].target_mean
+
+    def solve(self, penalty: float) -> Doubles | None:
+        raise NotImplementedError("a linear classifier is fitted to all features together")
+
+    def components(self, count: int, seed: int) -> tuple[Floats, Doubles]:
+        """`count` of each network or fewer, 0 for the features of others."""
+        found = [moments.components(min(count, len(moments.mean)), seed) for moments in self._moments]
+        directions = np.zeros((len(self.mean), sum(own.shape[1] for own, _ in found)), np.float32)
+        start = 0
+        for part, (own, _) in zip(self._parts, found, strict=True):
+            directions[part, start : start + own.shape[1]] = own
+            start += own.shape[1]
+        return directions, np.concatenate([variances for _, variances in found]) / len(found)

@@ -45,7 +45,7 @@ class Kernel:
 
 def kernel_weights(variances: Doubles, whitening: float) -> Floats:
     """Of the components [p]; the mean squared distance of a row from the mean becomes 1."""
-    if not variances[0] > 1e-20:
+    if not variances.max() > 1e-20:
         raise DataError("the features are the same in every row: there is nothing to tell classes by")
     weights = variances ** (-whitening / 2)
     found: Floats = (weights / np.sqrt((variances * weights**2).sum())).astype(np.float32)

@@ -18,7 +18,7 @@ from warploom.classify.pictures import draw_confusion
 from warploom.classify.sources import Source
 from warploom.ground.array_types import Floats
 from warploom.ground.atomic import write_atomically
-from warploom.inference.features import EncodedSource, PixelSource
+from warploom.inference.features import EncodedSource, PixelSource, side_by_side
 from warploom.inference.images import Images, require_labels
 from warploom.inference.trained import Trained
 
@@ -108,6 +108,7 @@ def classify_trained(
             results[name] = classify(
                 given, y, source(test, "test"), test_y, methods=methods, classes=train.classes, validation=validation,
                 landmarks=landmarks, components=components, seed=seed, report=told,
+                side_by_side=[] if name == "pixels" else side_by_side(trained.model),
             )  # fmt: skip
     return Experiment(results, test)
 

@@ -18,6 +18,8 @@ from warploom.ground.atomic import atomic_stream, expanded, write_atomically
 from warploom.ground.optional import needed
 from warploom.inference.images import Batch, Images
 from warploom.inference.trained import Trained
+from warploom.layers import Concat, Latent
+from warploom.model import Model
 
 ENDINGS = (".npy", ".npz", ".parquet")
 DTYPES: dict[str, "np.dtype[Any]"] = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
@@ -39,6 +41,16 @@ def latents(
             )
         shape = made.shape[1:]
         yield batch, made
+
+
+def side_by_side(model: Model) -> list[int]:
+    """How many features of the latent are of each of the networks that it joins (recipes.joined); none where it is of one."""
+    tensor = model.latent
+    while tensor is not None and tensor.call is not None and isinstance(tensor.call.layer, Latent):
+        tensor = tensor.call.inputs[0]
+    if tensor is None or tensor.call is None or not isinstance(tensor.call.layer, Concat):
+        return []
+    return [part.shape[0] for part in tensor.call.inputs if len(part.shape) == 1]
 
 
 class EncodedSource:
