@@ -196,7 +196,7 @@ def test_classify_learns_its_features_where_no_network_is_named(
         (made,) = json.loads((run / "classify" / "report.json").read_text())["trained"].items()
         assert (made[0], made[1]["chosen"]["landmarks"]) == (method, landmarks)
         assert made[1]["accuracy"] == 1.0
-    monkeypatch.setattr("warploom.classify.experiment.memory_bytes", lambda device: 1000)
+    monkeypatch.setattr("warploom.classify.kernel_ridge.memory_bytes", lambda device: 1000)
     assert main(["classify", str(run), "--no-controls"]) == 0
     assert "committee" in capsys.readouterr().out
 

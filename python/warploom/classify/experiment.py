@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from warploom import _core
 from warploom.classify.classifier import Classifier
 from warploom.classify.gram import Doubles, Moments, SideBySide, linalg, moments_for
-from warploom.classify.kernel_ridge import KernelMatrix, exact_small, kernel_ridge
+from warploom.classify.kernel_ridge import KernelMatrix, Landmarks, check_landmarks, exact_small, kernel_ridge
 from warploom.classify.rbf import GAMMAS, PENALTIES, WHITENINGS, Kernel, Nystroem, kernel_of, kernel_products, kernel_weights
 from warploom.classify.scores import Scores, score
 from warploom.classify.sources import Source, as_source, float_blocks, in_memory
@@ -20,7 +20,6 @@ from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Floats
 from warploom.ground.arrays import number, numbers, positive
 from warploom.ground.arrays import seed as check_seed
-from warploom.ground.hardware import memory_bytes
 
 METHODS = ("linear", "hinge", "rbf", "committee")
 _MEMBERS = ("hinge", "rbf")  # of the committee
@@ -34,7 +33,6 @@ _BEST = 3
 _RIDGES = (0.1, 0.025)  # there: the noise of a Gaussian process, however many rows
 _COMPONENT_ROWS = 10_000  # at least, from which components are found where nothing else needs the sums over all rows
 _BLOCK_ROWS = 2048  # of them, that are added to the sums at a time
-Landmarks = int | Literal["all"]
 Report = Callable[[str, int, int], None]  # what is done, rows done, of how many
 Labels = NDArray[np.int64]
 
@@ -148,25 +146,6 @@ def classify(
             predicted, made.searched, len(y), seconds[method],
         )  # fmt: skip
     return results
-
-
-def every_row_fits(rows: int) -> bool:
-    """Whether the kernel of every two rows, and what it is solved with, fits into the memory; so too where that is not known."""
-    return 2 * rows**2 <= (memory_bytes("cpu") or 2 * rows**2)
-
-
-def check_landmarks(landmarks: Landmarks, rows: int) -> None:
-    """ArgumentError where they are no number, or every row's kernel with every other would not fit into the memory."""
-    if isinstance(landmarks, str) and landmarks != "all":
-        raise ArgumentError(f"landmarks must be a whole number or 'all', not {landmarks!r}")
-    if landmarks != "all":
-        positive(landmarks, "landmarks", minimum=2)
-        return
-    if not every_row_fits(rows):
-        raise ArgumentError(
-            f"landmarks 'all' of {rows:,} rows take {2 * rows**2 / 2**30:,.1f} GiB, and there are "
-            f"{memory_bytes('cpu') / 2**30:,.1f}: give a number of landmarks, 6000 for example"
-        )
 
 
 def _labels(labels: Any, rows: int, what: str) -> Labels:

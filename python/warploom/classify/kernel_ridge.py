@@ -10,15 +10,19 @@ Sources: Frangella, Tropp and Udell 2023, https://arxiv.org/abs/2110.02820 (the 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from warploom.classify.gram import Doubles, cholesky_solve, linalg
 from warploom.classify.rbf import Kernel
-from warploom.errors import DataError
+from warploom.errors import ArgumentError, DataError
 from warploom.ground.array_types import Array, Floats
+from warploom.ground.arrays import positive
+from warploom.ground.hardware import memory_bytes
 
+Landmarks = int | Literal["all"]
 Progress = Callable[[int, int], None]  # how much is done, of how much
 ROWS = 2048  # of a block of the kernel's matrix, and columns
 _ONE = 65535.0  # of the fixed point
@@ -26,6 +30,25 @@ _PANEL = 2  # blocks of columns, of the preconditioner
 _STRIP = 256  # rows of it in double at a time
 _STEPS, _TOLERANCE = 300, 5e-3  # of the residual's length, over that of y
 _JITTER = 1e-3  # added to the values of the first rows with each other, which are rounded
+
+
+def every_row_fits(rows: int) -> bool:
+    """Whether the kernel of every two rows, and what it is solved with, fits into the memory; so too where that is not known."""
+    return 2 * rows**2 <= (memory_bytes("cpu") or 2 * rows**2)
+
+
+def check_landmarks(landmarks: Landmarks, rows: int) -> None:
+    """ArgumentError where they are no number, or every row's kernel with every other would not fit into the memory."""
+    if isinstance(landmarks, str) and landmarks != "all":
+        raise ArgumentError(f"landmarks must be a whole number or 'all', not {landmarks!r}")
+    if landmarks != "all":
+        positive(landmarks, "landmarks", minimum=2)
+        return
+    if not every_row_fits(rows):
+        raise ArgumentError(
+            f"landmarks 'all' of {rows:,} rows take {2 * rows**2 / 2**30:,.1f} GiB, and there are "
+            f"{memory_bytes('cpu') / 2**30:,.1f}: give a number of landmarks, 6000 for example"
+        )
 
 
 class KernelMatrix:

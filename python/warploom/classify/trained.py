@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from warploom.classify.experiment import Landmarks, Result, check_landmarks, classify
+from warploom.classify.experiment import Result, classify
 from warploom.classify.gram import linalg
+from warploom.classify.kernel_ridge import Landmarks, check_landmarks
 from warploom.classify.pictures import draw_confusion
 from warploom.classify.sources import Source
 from warploom.ground.array_types import Floats

@@ -10,8 +10,9 @@ import typer
 
 from warploom import recipes
 from warploom.classify.classifier import Classifier
-from warploom.classify.experiment import METHODS, Landmarks, every_row_fits
+from warploom.classify.experiment import METHODS
 from warploom.classify.gram import linalg
+from warploom.classify.kernel_ridge import Landmarks, every_row_fits
 from warploom.classify.scores import score
 from warploom.classify.trained import FEATURES, Experiment, classify_trained, predictions_csv
 from warploom.cli.app import SEED, BatchOption, DeviceOption, JsonOption, PrecisionOption, VersionOption, app, say, table
