@@ -60,3 +60,11 @@ def test_a_network_is_not_drowned_by_one_with_more_features(landmarks: Any) -> N
     np.testing.assert_array_equal(every["linear"].predictions, alone.predictions)
     assert every["rbf"].accuracy > as_one.accuracy + 0.05
     assert every["committee"].accuracy > as_one.accuracy
+
+
+def test_sums_for_a_linear_classifier_do_not_move_the_others() -> None:
+    """More rows than features: those sums take a mean from the rows where they lie."""
+    x = np.concatenate([DIGITS, DIGITS[:, 20:30] + 5], axis=1)
+    found = classify(x, LABELS, methods=["linear", "rbf"], landmarks=100, side_by_side=[64, 10])
+    for result in found.values():
+        np.testing.assert_allclose(result.classifier.mean, x.mean(axis=0), rtol=1e-5, atol=1e-5)
