@@ -202,7 +202,8 @@ def test_classify_learns_its_features_where_no_network_is_named(
 
 
 @needs_sklearn
-def test_joined_networks_have_components_each(photos: Path, tmp_path: Path) -> None:
+def test_joined_networks_have_components_each(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     small = ["filters=4x6", "wide=2x8", "pools=2x5", "centres=8", "patches=4000", "iterations=2"]
     given = [word for setting in small for word in ("--set", setting)]
     assert main(["classify", "joined", str(photos), *given, "--components", "4", "--out", str(tmp_path)]) == 0

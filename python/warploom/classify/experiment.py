@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from warploom import _core
 from warploom.classify.classifier import Classifier
-from warploom.classify.gram import Doubles, Moments, SideBySide, linalg, moments_for
+from warploom.classify.gram import Doubles, Moments, SideBySide, Sums, linalg, moments_for
 from warploom.classify.kernel_ridge import KernelMatrix, Landmarks, check_landmarks, exact_small, kernel_ridge
 from warploom.classify.rbf import GAMMAS, PENALTIES, WHITENINGS, Kernel, Nystroem, kernel_of, kernel_products, kernel_weights
 from warploom.classify.scores import Scores, score
@@ -210,12 +210,9 @@ class _Fitting:
         self.aside: Floats = np.empty((0, source.shape[1]), np.float32)
         self.targets = np.where(np.arange(kinds) == y[:, None], np.float32(1), np.float32(-1))
         rows = -(-len(y) // self.step) if self.step else int((~held).sum())
-        # Of all features for a linear classifier; for components those of each network, where there are several.
-        self.moments = list[Moments]()
-        if every_row or len(widths) < 2:
-            self.moments.append(moments_for(rows, source.shape[1], kinds))
-        if len(widths) > 1:
-            self.moments.append(SideBySide(rows, widths, kinds))
+        together = moments_for(rows, source.shape[1], kinds) if every_row or len(widths) < 2 else None
+        self.moments: Moments | None = together  # for a linear classifier
+        self.sums: Sums | None = together if len(widths) < 2 else SideBySide(rows, widths, kinds)  # for components
         self._all = False  # the rows held out have been added
 
     def gather(self) -> None:
@@ -247,19 +244,25 @@ class _Fitting:
         self._all = True
 
     def _add_rows(self, rows: Floats, targets: Array) -> None:
-        for moments in reversed(self.moments):  # the first may change the rows
-            moments.add(rows, targets)
+        for sums in self._each():
+            sums.add(rows, targets)
 
     def _close(self) -> None:
-        for moments in self.moments:
-            moments.close()
+        for sums in self._each():
+            sums.close()
+
+    def _each(self) -> list[Sums]:
+        """Those side by side first: the others may change the rows."""
+        beside = [self.sums] if self.sums is not self.moments else []
+        return [sums for sums in (*beside, self.moments) if sums is not None]
 
     def _accuracy(self, decisions: Floats) -> float:
         return float(np.mean(decisions.argmax(axis=1) == self.y[self.held]))
 
     def linear(self) -> "Fitted":
         """Before add_aside(): penalties are tried on the rows held out. Then these are added, and the best is fitted again."""
-        searched, decided, moments = list[dict[str, float]](), dict[float, Floats](), self.moments[0]
+        searched, decided, moments = list[dict[str, float]](), dict[float, Floats](), self.moments
+        assert moments is not None
 
         def judge(place: int) -> float | None:
             penalty = LINEAR_PENALTIES[place]
@@ -291,10 +294,11 @@ class _Fitting:
 
     def rbf(self, landmarks: Landmarks, components: int) -> "Fitted":
         self.add_aside()
-        moments = self.moments.pop()
-        directions, variances = moments.components(min(components, len(moments.mean), len(self.y)), self.seed)
-        mean, scale = _single(moments.mean), _single(moments.scale)
-        del self.moments, moments  # their memory is needed
+        assert self.sums is not None
+        count = min(components, len(self.sums.mean), len(self.y))
+        directions, variances = self.sums.components(count, self.seed)
+        mean, scale = _single(self.sums.mean), _single(self.sums.scale)
+        self.sums = self.moments = None  # their memory is needed
         self.aside = self.aside[:0]
         rows = self._components(mean, scale, directions)
         if landmarks == "all":

@@ -40,11 +40,28 @@ def cholesky_solve(a: Array, b: Array, penalty: float, *, overwrite: bool = Fals
     return solution if np.isfinite(solution).all() else None
 
 
-class Moments(ABC):
-    """What all kinds share: mean [d] and scale [d] of the features, mean of the targets [k]; z = (x - mean) * scale."""
+class Sums(ABC):
+    """Of rows: mean [d] and scale [d] of the features, z = (x - mean) * scale, and the components of z."""
 
     mean: Doubles
     scale: Doubles
+
+    @abstractmethod
+    def add(self, x: Floats, y: Array) -> None:
+        """Rows [n, d] and targets [n, k]; x may be changed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """After the last add() before what is wanted; more rows may be added afterwards, and it be closed again."""
+
+    @abstractmethod
+    def components(self, count: int, seed: int) -> tuple[Floats, Doubles]:
+        """Directions of largest variance of z [d, count or fewer], and the variances, largest first."""
+
+
+class Moments(Sums):
+    """What both kinds share that solve for a linear classifier too: the mean of the targets [k]."""
+
     target_mean: Doubles
 
     def standardised(self, x: Floats) -> Floats:
@@ -53,20 +70,8 @@ class Moments(ABC):
         return z
 
     @abstractmethod
-    def add(self, x: Floats, y: Array) -> None:
-        """Rows [n, d] and targets [n, k]; x may be changed."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """After the last add() before solve(); more rows may be added afterwards, and it be closed again."""
-
-    @abstractmethod
     def solve(self, penalty: float) -> Doubles | None:
         """Weights [d, k] on z that minimise mean |z w - (y - target_mean)|^2 + penalty |w|^2; None where rounding forbids it."""
-
-    @abstractmethod
-    def components(self, count: int, seed: int) -> tuple[Floats, Doubles]:
-        """Directions of largest variance of z [d, count or fewer], and the variances, largest first."""
 
 
 def _varying(directions: Array, variances: Doubles) -> tuple[Floats, Doubles]:
@@ -182,7 +187,7 @@ def moments_for(rows: int, width: int, classes: int) -> Moments:
     return Wide(width, classes) if rows >= width else Tall(width, classes)
 
 
-class SideBySide(Moments):
+class SideBySide(Sums):
     """Features of several networks in a row: each network's are standardised, have components of their own, and have the same
     share of a row's squared length, however many they are. What two networks both tell is not one component, and so counts twice;
     components of all together were less right (docs/features.md)."""
@@ -201,13 +206,9 @@ class SideBySide(Moments):
             moments.close()
         self.mean = np.concatenate([moments.mean for moments in self._moments])
         self.scale = np.concatenate([moments.scale for moments in self._moments]) / len(self._moments) ** 0.5
-        self.target_mean = self._moments[0].target_mean
-
-    def solve(self, penalty: float) -> Doubles | None:
-        raise NotImplementedError("a linear classifier is fitted to all features together")
 
     def components(self, count: int, seed: int) -> tuple[Floats, Doubles]:
-        """`count` of each network or fewer, 0 for the features of others."""
+        """`count` of each network or fewer, one network after the other; 0 for the features of others."""
         found = [moments.components(min(count, len(moments.mean)), seed) for moments in self._moments]
         directions = np.zeros((len(self.mean), sum(own.shape[1] for own, _ in found)), np.float32)
         start = 0
